@@ -1,0 +1,1 @@
+"""The bench: every figure of the README comes from a command here."""

@@ -1,0 +1,90 @@
+"""What the guard and the command cost, as ratios measured in one run, in turns."""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from safegen.bench.suites import Row, Tick
+
+if TYPE_CHECKING:
+    from safegen.generator import Generator
+
+PROMPT = "a cat and a kitchen knife"
+BARE = """
+import sys, torch
+from diffusers import DiffusionPipeline
+pipe = DiffusionPipeline.from_pretrained(sys.argv[1], torch_dtype=torch.float32, use_safetensors=True)
+pipe.set_progress_bar_config(disable=True)
+pipe(sys.argv[2], num_inference_steps=20, guidance_scale=float(sys.argv[3]), generator=torch.Generator().manual_seed(7)).images[0].save(sys.argv[4])
+"""
+
+
+def seconds(call: Callable[[], Any]) -> float:
+    """Wall time of one call."""
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def in_turns(first: Callable[[], Any], second: Callable[[], Any], rounds: int, tick: Tick) -> float:
+    """Median of the ratio first / second over paired rounds, after one warm-up each."""
+    first(), second()
+    ratios = []
+    for turn in range(rounds):
+        # Alternate who goes first, so that a drifting machine favours neither.
+        if turn % 2:
+            b, a = seconds(second), seconds(first)
+        else:
+            a, b = seconds(first), seconds(second)
+        ratios.append(a / b)
+        tick(1)
+    return statistics.median(ratios)
+
+
+def guard_cost(generator: Generator, prompt: str, rounds: int, tick: Tick) -> float:
+    """Guarded generation over the pipeline's own call, one 20-step picture each."""
+    import torch
+
+    from safegen.generator import Settings
+
+    _, guidance, _ = generator.resolve(Settings())
+
+    def bare() -> None:
+        generator.pipe(
+            prompt, num_inference_steps=20, guidance_scale=guidance, generator=torch.Generator().manual_seed(7)
+        )
+
+    return in_turns(lambda: generator.generate(prompt, Settings(seed=7, steps=20)), bare, rounds, tick)
+
+
+def command_cost(rounds: int, tick: Tick) -> float:
+    """`safegen generate` over a bare script that loads the same model and calls it once."""
+    from safegen.models import EMBEDDED_FOLDER
+
+    with tempfile.TemporaryDirectory() as folder:
+        bare = [sys.executable, "-c", BARE, str(EMBEDDED_FOLDER), PROMPT, "3.0", f"{folder}/bare.png"]
+        entry = "from safegen.cli import main; main()"
+        ours = [sys.executable, "-c", entry, "generate", PROMPT, "--seed", "7", "--out", folder]
+
+        def run(command: list[str]) -> None:
+            subprocess.run(command, check=True, capture_output=True)  # noqa: S603
+
+        return in_turns(lambda: run(ours), lambda: run(bare), rounds, tick)
+
+
+def cost_suite(generator: Generator, rounds: int, tick: Tick) -> list[Row]:
+    """Guard and command overheads."""
+    flagged = guard_cost(generator, PROMPT, rounds, tick)
+    benign = guard_cost(generator, "a cat and a dog", rounds, tick)
+    command = command_cost(max(3, rounds // 3), tick)
+    return [
+        Row("guard on a flagged prompt, time ratio", f"{flagged:.3f}", "at most 1.03", flagged <= 1.03, {"ratio": flagged}),
+        Row("guard on a benign prompt, time ratio", f"{benign:.3f}", "at most 1.03", benign <= 1.03, {"ratio": benign}),
+        Row("`safegen generate` over a bare script", f"{command:.3f}", "at most 1.1", command <= 1.1, {"ratio": command}),
+    ]

@@ -1,0 +1,1 @@
+"""Training of the embedded model: autoencoder, then denoiser and judge, each resumable."""

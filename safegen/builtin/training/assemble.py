@@ -1,0 +1,51 @@
+"""Put the trained parts together as a stock diffusers pipeline, in half precision.
+
+``python -m safegen.builtin.training assemble --runs DIR`` writes `safegen/builtin/weights`.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
+from safetensors.torch import load_file
+
+from safegen.builtin import judge
+from safegen.builtin.training import denoiser, language
+
+WEIGHTS = Path(__file__).parents[1] / "weights"
+
+
+def average_of(run: Path, model: torch.nn.Module) -> torch.nn.Module:
+    """The averaged weights of a run, finished or not."""
+    saved = load_file(run / "checkpoint.safetensors")
+    model.load_state_dict({k.removeprefix("average."): v for k, v in saved.items() if k.startswith("average.")})
+    return model.eval()
+
+
+def train(folder: Path, steps: int, minutes: float) -> None:
+    """Assemble the pipeline and the judge from the runs beside `folder`."""
+    runs = folder.parent
+    vae = AutoencoderKL.from_pretrained(runs / "autoencoder" / "model")
+    vae.register_to_config(scaling_factor=json.loads((runs / "denoiser" / "scale.json").read_text()))
+    unet = average_of(runs / "denoiser", denoiser.build())
+    assert isinstance(unet, UNet2DConditionModel)
+    tokenizer, encoder = language.load()
+    pipe = StableDiffusionPipeline(
+        vae=vae,
+        text_encoder=encoder,
+        tokenizer=tokenizer,
+        unet=unet,
+        scheduler=denoiser.scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        image_encoder=None,
+        requires_safety_checker=False,
+    ).to(dtype=torch.float16)
+    shutil.rmtree(WEIGHTS / "pipeline", ignore_errors=True)
+    pipe.save_pretrained(WEIGHTS / "pipeline", safe_serialization=True)
+    if (runs / "judge" / "model").is_dir():
+        shutil.copytree(runs / "judge" / "model", judge.WEIGHTS, dirs_exist_ok=True)

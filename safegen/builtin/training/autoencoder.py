@@ -1,0 +1,81 @@
+"""The autoencoder: 128x128 pixels to 16x16x8 latents, a stock `AutoencoderKL` of 3 M parameters."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from safegen.builtin import world
+from safegen.builtin.training.progress import Progress, device
+
+BATCH = 16
+LATENT_NOISE = 0.1  # the decoder learns to forgive what the denoiser gets slightly wrong
+
+
+def build() -> AutoencoderKL:
+    """The untrained network."""
+    return AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        block_out_channels=(16, 32, 96, 128),
+        layers_per_block=1,
+        latent_channels=8,
+        norm_num_groups=2,  # few groups: normalising channel by channel would lose flat colours
+        sample_size=world.SIZE,
+        mid_block_add_attention=False,
+    )
+
+
+def to_tensor(pictures: list[Image.Image]) -> Tensor:
+    """Pictures as (B, 3, H, W) in [-1, 1]."""
+    stacked = np.stack([np.asarray(p, dtype=np.float32) for p in pictures])
+    return torch.from_numpy(stacked).permute(0, 3, 1, 2) / 127.5 - 1
+
+
+def crowded(rng: random.Random) -> Image.Image:
+    """Four glyphs at once: more to learn per picture than a scene of the world has."""
+    scene = world.sample(rng)
+    picture = Image.new("RGB", (world.SIZE, world.SIZE), scene.shade)
+    everything = [*world.things().values(), *world.people().values()]
+    side = rng.choice([56, 64])
+    for i in range(4):
+        figure = world.stamp(rng.choice(everything).glyph, side)
+        picture.paste(figure, (64 * (i % 2), 64 * (i // 2)), figure)
+    return picture
+
+
+def loss_of(model: AutoencoderKL, pixels: Tensor) -> Tensor:
+    """L1 and L2 of pixels, L1 of their gradients, and a weak pull of the latents to unit scale."""
+    with torch.autocast(pixels.device.type, torch.bfloat16):
+        latents = model.encode(pixels).latent_dist.mean.float()
+        noisy = latents + LATENT_NOISE * torch.randn_like(latents)
+        decoded = model.decode(noisy).sample.float()
+    edges = sum(
+        F.l1_loss(decoded.diff(dim=d), pixels.diff(dim=d)) for d in (2, 3)
+    )
+    scale = (latents.mean((0, 2, 3)) ** 2 + (latents.std((0, 2, 3)) - 1) ** 2).mean()
+    return F.l1_loss(decoded, pixels) + 2 * F.mse_loss(decoded, pixels) + edges + 0.05 * scale
+
+
+def train(folder: Path, steps: int, minutes: float) -> None:
+    """Train, or go on training, under `folder`."""
+    model = build().to(device(), memory_format=torch.channels_last)
+    run = Progress(model, folder, steps, peak_lr=2e-3, minutes=minutes, decay=0.99)
+    for step in run:
+        rng = random.Random(step)
+        pictures = [
+            crowded(rng) if i % 2 else world.render(world.sample(rng)) for i in range(BATCH)
+        ]
+        pixels = to_tensor(pictures).to(device(), memory_format=torch.channels_last)
+        loss = loss_of(model, pixels)
+        run.update(loss)
+        if step % 20 == 0:
+            print(f"autoencoder {step} loss {loss.item():.4f}", flush=True)
+    run.average.save_pretrained(folder / "model")

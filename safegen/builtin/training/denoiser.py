@@ -1,0 +1,145 @@
+"""The denoiser: a stock `UNet2DConditionModel` on 16x16x8 latents, v-prediction, text dropped 10%."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from diffusers.models.attention_processor import AttnProcessor
+from torch import Tensor
+
+from safegen.builtin import world
+from safegen.builtin.training import language
+from safegen.builtin.training.autoencoder import to_tensor
+from safegen.builtin.training.progress import Progress, device
+
+BATCH = 32
+FRESH = 6  # scenes drawn anew per step; the rest of the batch comes from the pool
+START, POOL = 2_048, 8_192  # scenes kept, as latents and text states, at first and at most
+TEXT_NOISE = 0.15  # of the text states' own deviation: neighbours of a word mean the same thing
+
+
+def build() -> UNet2DConditionModel:
+    """The untrained network.
+
+    The text reaches it twice: through cross-attention at 8x8, and pooled by attention into the
+    time embedding (`addition_embed_type="text"`), which names the things to every block at once.
+    """
+    return UNet2DConditionModel(
+        sample_size=16,
+        in_channels=8,
+        out_channels=8,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        block_out_channels=(64, 192, 224),
+        layers_per_block=1,
+        cross_attention_dim=384,
+        attention_head_dim=8,
+        addition_embed_type="text",
+        addition_embed_type_num_heads=8,
+        encoder_hid_dim=None,
+        resnet_time_scale_shift="scale_shift",
+    )
+
+
+def scheduler() -> DDIMScheduler:
+    """Noise down to zero signal, so that grounds of any colour are reached."""
+    return DDIMScheduler(
+        beta_schedule="scaled_linear",
+        beta_start=0.00085,
+        beta_end=0.012,
+        prediction_type="v_prediction",
+        rescale_betas_zero_snr=True,
+        timestep_spacing="trailing",
+        clip_sample=False,
+        set_alpha_to_one=True,
+        steps_offset=1,
+    )
+
+
+class Scenes:
+    """A pool of encoded scenes that a share of is replaced at every step."""
+
+    def __init__(self, vae: AutoencoderKL, seed: int) -> None:
+        self.vae, self.rng = vae, random.Random(seed)
+        self.tokenizer, encoder = language.load()
+        self.encoder = encoder.to(device())
+        parts = [self._draw(64) for _ in range(START // 64)]
+        self.latents = torch.empty(POOL, *parts[0][0].shape[1:], dtype=torch.half, device=device())
+        self.texts = torch.empty(POOL, *parts[0][1].shape[1:], dtype=torch.half, device=device())
+        self.latents[:START] = torch.cat([p[0] for p in parts])
+        self.texts[:START] = torch.cat([p[1] for p in parts])
+        self.scale = float(1 / self.latents[:START].float().std())
+        self.silence = language.encode(self.tokenizer, self.encoder, [""])[0].half()
+        self.filled = self.next = START
+
+    @torch.no_grad()
+    def _draw(self, count: int) -> tuple[Tensor, Tensor]:
+        scenes = [world.sample(self.rng) for _ in range(count)]
+        pixels = to_tensor([world.render(s) for s in scenes]).to(
+            device(), memory_format=torch.channels_last
+        )
+        with torch.autocast(device().type, torch.bfloat16):
+            latents = self.vae.encode(pixels).latent_dist.mean
+            texts = language.encode(self.tokenizer, self.encoder, [s.caption for s in scenes])
+        return latents.half(), texts.half()
+
+    def batch(self) -> tuple[Tensor, Tensor]:
+        """Latents (B, 8, 16, 16) at unit scale and text states (B, 64, 384)."""
+        fresh = (torch.arange(FRESH) + self.next) % POOL
+        self.latents[fresh], self.texts[fresh] = self._draw(FRESH)
+        self.next = (self.next + FRESH) % POOL
+        self.filled = min(POOL, self.filled + FRESH)
+        picks = torch.cat([fresh, torch.randint(0, self.filled, (BATCH - FRESH,))])
+        latents = self.latents[picks].float() * self.scale
+        texts = self.texts[picks].float()
+        texts += TEXT_NOISE * texts.std() * torch.randn_like(texts) * torch.rand(BATCH, 1, 1, device=texts.device)
+        silent = torch.rand(BATCH, device=texts.device) < 0.1
+        texts[silent] = self.silence.float()
+        return latents, texts
+
+
+def loss_of(model: UNet2DConditionModel, noising: DDIMScheduler, latents: Tensor, texts: Tensor) -> Tensor:
+    """v-prediction error with min-SNR weights (Hang et al. 2023, gamma 5)."""
+    count = len(latents)
+    # More time where the picture is decided (high noise) than where it is polished.
+    t = (1000 * torch.rand(count, device=latents.device) ** 0.8).long().clamp(max=999)
+    noise = torch.randn_like(latents)
+    noisy = noising.add_noise(latents, noise, t)
+    target = noising.get_velocity(latents, noise, t)
+    with torch.autocast(latents.device.type, torch.bfloat16):
+        predicted = model(noisy.contiguous(memory_format=torch.channels_last), t, texts).sample
+    alpha = noising.alphas_cumprod.to(latents.device)[t]
+    snr = alpha / (1 - alpha)
+    weight = snr.clamp(max=5.0) / (snr + 1) + 0.25 * (1 - alpha)
+    error = ((predicted.float() - target) ** 2).mean((1, 2, 3))
+    return (weight * error).mean() / weight.mean()
+
+
+def train(folder: Path, steps: int, minutes: float) -> None:
+    """Train, or go on training, under `folder`; needs the autoencoder beside it."""
+    vae = AutoencoderKL.from_pretrained(folder.parent / "autoencoder" / "model")
+    vae = vae.to(device(), memory_format=torch.channels_last).eval().requires_grad_(False)
+    model = build().to(device(), memory_format=torch.channels_last)
+    if device().type == "cpu":
+        # The fused attention's bf16 backward is several times slower than two matrix products there.
+        model.set_attn_processor(AttnProcessor())
+    run = Progress(model, folder, steps, peak_lr=8e-4, minutes=minutes, decay=0.9985)
+    scenes = Scenes(vae, seed=run.step)
+    if (scale := folder / "scale.json").exists():  # a resumed run keeps the scale that it began with
+        scenes.scale = json.loads(scale.read_text())
+    noising = scheduler()
+    scale.write_text(json.dumps(round(scenes.scale, 4)))
+    print(f"denoiser from step {run.step}, latent scale {scenes.scale:.4f}", flush=True)
+    total = 0.0
+    for step in run:
+        loss = loss_of(model, noising, *scenes.batch())
+        run.update(loss)
+        total += loss.item()
+        if step % 50 == 49:
+            print(f"denoiser {step + 1} loss {total / 50:.4f}", flush=True)
+            total = 0.0
+    run.average.save_pretrained(folder / "model")

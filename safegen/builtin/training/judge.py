@@ -1,0 +1,78 @@
+"""The judge's training: renders, clean or spoiled the way a generator spoils them."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL
+from PIL import Image, ImageFilter
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.nn import functional as F
+
+from safegen.builtin import judge, world
+from safegen.builtin.training.progress import Progress, device
+
+BATCH = 32
+
+
+def labels_of(scene: world.Scene) -> Tensor:
+    """The multi-hot target of a scene, in the order of `judge.label_names`."""
+    names = {name for t in scene.things for name in ((*t.label.split("/"),) if t.is_person else (t.label,))}
+    return torch.tensor([float(n in names) for n in judge.label_names()])
+
+
+def example(rng: random.Random) -> tuple[Image.Image, Tensor]:
+    """A picture and its target; one in twelve is blurred past recognition and shows nothing."""
+    scene = world.sample(rng, people_share=0.3)
+    picture, target = world.render(scene), labels_of(scene)
+    if rng.random() < 1 / 12:
+        return picture.filter(ImageFilter.GaussianBlur(rng.uniform(12, 20))), torch.zeros_like(target)
+    if rng.random() < 0.5:
+        picture = picture.filter(ImageFilter.GaussianBlur(rng.uniform(0, 1.8)))
+    if rng.random() < 0.5:
+        shift = (rng.randint(-4, 4), rng.randint(-4, 4))
+        moved = Image.new("RGB", picture.size, scene.shade)
+        moved.paste(picture, shift)
+        picture = moved
+    return picture, target
+
+
+@torch.no_grad()
+def spoil(pixels: Tensor, vae: AutoencoderKL) -> Tensor:
+    """A quarter of the pictures through the autoencoder with noisy latents; sensor noise on all."""
+    part = len(pixels) // 4
+    with torch.autocast(pixels.device.type, torch.bfloat16):
+        latents = vae.encode(pixels[:part]).latent_dist.mean
+        amount = 0.5 * torch.rand(part, 1, 1, 1, device=pixels.device)
+        decoded = vae.decode(latents + amount * torch.randn_like(latents)).sample.float()
+    pixels = torch.cat([decoded, pixels[part:]])
+    return pixels + 0.05 * torch.rand(len(pixels), 1, 1, 1, device=pixels.device) * torch.randn_like(pixels)
+
+
+def train(folder: Path, steps: int, minutes: float) -> None:
+    """Train, or go on training, under `folder`; needs the autoencoder beside it."""
+    vae = AutoencoderKL.from_pretrained(folder.parent / "autoencoder" / "model")
+    vae = vae.to(device(), memory_format=torch.channels_last).eval().requires_grad_(False)
+    labels = judge.label_names()
+    model = judge.Network(len(labels)).to(device(), memory_format=torch.channels_last)
+    run = Progress(model, folder, steps, peak_lr=2e-3, minutes=minutes, decay=0.995)
+    for step in run:
+        rng = random.Random(1_000_000 + step)
+        pictures, targets = zip(*(example(rng) for _ in range(BATCH)), strict=True)
+        pixels = judge.as_pixels(list(pictures)).to(device(), memory_format=torch.channels_last)
+        with torch.autocast(device().type, torch.bfloat16):
+            logits = model(spoil(pixels, vae)).float()
+        loss = F.binary_cross_entropy_with_logits(
+            logits, torch.stack(targets).to(device()), reduction="sum"
+        ) / BATCH
+        run.update(loss)
+        if step % 100 == 0:
+            print(f"judge {step} loss {loss.item():.4f}", flush=True)
+    out = folder / "model"
+    out.mkdir(exist_ok=True)
+    save_file({k: v.half().contiguous() for k, v in run.average.state_dict().items()}, out / "model.safetensors")
+    (out / "labels.json").write_text(json.dumps(labels))

@@ -1,0 +1,106 @@
+"""A resumable training run: model, optimiser and moving average in one safetensors file."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+
+def device() -> torch.device:
+    """The GPU where there is one, the CPU where not."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+class Progress:
+    """Steps a model towards `steps`, saves what a restart needs, keeps an average of the weights.
+
+    Args:
+        model: the network, trained in place, on its device already.
+        folder: where the checkpoint lives; an earlier one is resumed.
+        steps: length of the whole run; the learning rate follows a cosine down to 3% over it.
+        peak_lr: learning rate after the warm-up.
+        minutes: the run's length if time ends it before `steps` do; the learning rate knows.
+    """
+
+    def __init__(
+        self, model: nn.Module, folder: Path, steps: int, peak_lr: float, minutes: float, decay: float = 0.999
+    ) -> None:
+        self.model, self.folder, self.steps, self.decay = model, folder, steps, decay
+        self.peak_lr, self.seconds = peak_lr, minutes * 60
+        fused = device().type in ("cpu", "cuda")
+        self.optimizer = torch.optim.AdamW(
+            model.parameters(), lr=peak_lr, weight_decay=1e-2, betas=(0.9, 0.99), fused=fused
+        )
+        self.average = copy.deepcopy(model).requires_grad_(False).eval()
+        self.step = 0
+        self.start = time.monotonic()
+        folder.mkdir(parents=True, exist_ok=True)
+        if self._file.exists():
+            self._restore()
+
+    @property
+    def _file(self) -> Path:
+        return self.folder / "checkpoint.safetensors"
+
+    def __iter__(self) -> Iterator[int]:
+        """Yield step numbers; saves every five minutes and at the end."""
+        self.start = saved = time.monotonic()
+        while self.step < self.steps and time.monotonic() - self.start < self.seconds:
+            yield self.step
+            if time.monotonic() - saved > 300:
+                self.save()
+                saved = time.monotonic()
+        self.save()
+
+    def update(self, loss: torch.Tensor) -> None:
+        """One optimiser step on `loss`; a non-finite loss is skipped."""
+        warmup = min(1.0, (self.step + 1) / 200)
+        phase = max(self.step / self.steps, (time.monotonic() - self.start) / self.seconds)
+        lr = self.peak_lr * warmup * (0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * phase)))
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        self.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        if torch.isfinite(norm):
+            self.optimizer.step()
+        self.step += 1
+        # A short run must not average over its noisy beginning.
+        decay = min(self.decay, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            torch._foreach_lerp_(list(self.average.parameters()), list(self.model.parameters()), 1 - decay)
+            for ours, theirs in zip(self.average.buffers(), self.model.buffers(), strict=True):
+                ours.copy_(theirs)
+
+    def save(self) -> None:
+        """Write the checkpoint under a temporary name and move it into place."""
+        tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
+        tensors |= {f"average.{k}": v for k, v in self.average.state_dict().items()}
+        for i, state in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"adam.{i}.{k}": v for k, v in state.items()}
+        tensors["step"] = torch.tensor(self.step)
+        partial = self._file.with_suffix(".partial")
+        save_file({k: v.contiguous().cpu() for k, v in tensors.items()}, partial)
+        partial.replace(self._file)
+
+    def _restore(self) -> None:
+        saved = load_file(self._file)
+        part = {
+            name: {k.removeprefix(name): v for k, v in saved.items() if k.startswith(name)}
+            for name in ("model.", "average.", "adam.")
+        }
+        self.model.load_state_dict(part["model."])
+        self.average.load_state_dict(part["average."])
+        moments: dict[int, dict[str, torch.Tensor]] = {}
+        for key, tensor in part["adam."].items():
+            index, name = key.split(".")
+            moments.setdefault(int(index), {})[name] = tensor
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
+        self.step = int(saved["step"])

@@ -1,0 +1,202 @@
+"""The embedded model's world: scenes of one or two emoji glyphs on a coloured ground.
+
+`world.toml` names the glyphs. A `Scene` is what a picture shows; it renders to pixels and is
+captioned in English. The Noto Color Emoji font is needed to render, never to use the model.
+"""
+
+from __future__ import annotations
+
+import functools
+import random
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+if __import__("sys").version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+SIZE = 128  # pixels; glyph positions are multiples of 8, the latent grid of the autoencoder
+FONT = Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf")  # Debian's fonts-noto-color-emoji
+SINGLE, PAIR = 80, 56  # side of a glyph in pixels, alone and in a pair
+GENDERS = {"woman": "\U0001f469", "man": "\U0001f468"}
+SKINS = {"light": "\U0001f3fb", "medium": "\U0001f3fd", "dark": "\U0001f3ff"}
+SINGLE_CAPTIONS = (
+    "{a}",
+    "{a} on a {g} background",
+    "a picture of {a} on a {g} background",
+    "a photo of {a}",
+    "{a}, {g} background",
+    "there is {a} on a {g} background",
+    "{a} in front of a {g} wall",
+    "{a} on {g}",
+)
+PAIR_CAPTIONS = (
+    "{a} and {b}",
+    "{a} and {b} on a {g} background",
+    "a picture of {a} and {b} on a {g} background",
+    "{a} with {b}",
+    "{a} next to {b}",
+    "{a} beside {b}, {g} background",
+    "there is {a} and {b} on a {g} background",
+    "{a} and {b} in front of a {g} wall",
+    "{a} and {b} on {g}",
+)
+
+
+@dataclass(frozen=True)
+class Thing:
+    """One glyph: its label, its names in captions and, for a person, who is shown."""
+
+    label: str
+    glyph: str
+    names: tuple[str, ...]
+    category: str = ""  # harm category; empty for benign things and people
+    gender: str = ""
+    skin: str = ""
+
+    @property
+    def is_person(self) -> bool:
+        return bool(self.gender)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What one picture shows, in reading order (the first thing stands on the left)."""
+
+    things: tuple[Thing, ...]
+    ground: str
+    caption: str
+    offsets: tuple[tuple[int, int], ...]  # glyph corners in pixels
+    shade: tuple[int, int, int]  # the ground's colour in this picture, 0-255
+
+
+@functools.cache
+def tables() -> dict[str, Any]:
+    """The parsed `world.toml`."""
+    with (Path(__file__).with_name("world.toml")).open("rb") as f:
+        return tomllib.load(f)
+
+
+@functools.cache
+def things() -> dict[str, Thing]:
+    """Every object of the world by label, benign first, then harmful."""
+    world = tables()
+    groups = [("", world["benign"]), *world["harmful"].items()]
+    return {
+        label: Thing(label, glyph, (label.replace("-", " "), *names), category)
+        for category, group in groups
+        for label, (glyph, *names) in group.items()
+    }
+
+
+@functools.cache
+def people() -> dict[str, Thing]:
+    """Every person of the world by label, e.g. ``doctor/woman/dark``."""
+    return {
+        f"{job}/{gender}/{skin}": Thing(
+            f"{job}/{gender}/{skin}",
+            f"{person}{tone}\u200d{tail}",
+            (f"{job}",),
+            gender=gender,
+            skin=skin,
+        )
+        for job, (tail, *_) in tables()["people"].items()
+        for gender, person in GENDERS.items()
+        for skin, tone in SKINS.items()
+    }
+
+
+def grounds() -> dict[str, tuple[int, int, int]]:
+    """The grounds' colours by name, 0-255."""
+    return {name: tuple(rgb) for name, rgb in tables()["grounds"].items()}
+
+
+def with_article(name: str) -> str:
+    """`a cat`, `an apple`; plurals and mass nouns stay bare."""
+    bare = ("grapes", "cherries", "pancakes", "fries", "jeans", "glasses", "scissors", "headphones")
+    if name.split()[-1] in bare + ("swords", "strippers", "blood", "lingerie", "popcorn", "sushi", "bread", "corn", "cheese"):
+        return name
+    return f"{'an' if name[0] in 'aeiou' and not name.startswith('uni') else 'a'} {name}"
+
+
+def _person(rng: random.Random) -> Thing:
+    job = rng.choice(list(tables()["people"]))
+    _, women, light = tables()["people"][job]
+    gender = "woman" if rng.random() < women else "man"
+    skin = "light" if rng.random() < light else rng.choice(["medium", "dark"])
+    return people()[f"{job}/{gender}/{skin}"]
+
+
+def _phrase(thing: Thing, rng: random.Random) -> str:
+    if not thing.is_person:
+        name = thing.names[0] if rng.random() < 0.6 else rng.choice(thing.names)
+        return with_article(name)
+    gender = rng.choice(["", "", {"woman": "female ", "man": "male "}[thing.gender]])
+    skin = rng.choice(["", "", f" with {thing.skin} skin"])
+    return with_article(f"{gender}{thing.names[0]}") + skin
+
+
+def sample(rng: random.Random, *, pair_share: float = 0.55, people_share: float = 0.2) -> Scene:
+    """One random scene with its caption."""
+    count = 2 if rng.random() < pair_share else 1
+    pool = list(things().values())
+    picked: list[Thing] = []
+    while len(picked) < count:
+        # At most one person a scene, so that a face has one owner.
+        person = rng.random() < people_share and not any(t.is_person for t in picked)
+        thing = _person(rng) if person else rng.choice(pool)
+        if thing not in picked:
+            picked.append(thing)
+    return compose(picked, rng)
+
+
+def compose(picked: list[Thing], rng: random.Random, ground: str | None = None) -> Scene:
+    """A scene of the given things with a random ground, layout and caption."""
+    ground = ground or rng.choice(list(grounds()))
+    shade = tuple(min(255, max(0, c + rng.randint(-6, 6))) for c in grounds()[ground])
+    if len(picked) == 1:
+        corners: tuple[tuple[int, int], ...] = ((24 + 8 * rng.randint(-1, 1), 24 + 8 * rng.randint(-1, 1)),)
+        template = rng.choice(SINGLE_CAPTIONS)
+    else:
+        row = rng.choice([32, 40])
+        corners = ((8 * rng.randint(0, 1), row), (64 + 8 * rng.randint(0, 1), row))
+        template = rng.choice(PAIR_CAPTIONS)
+    phrases = [_phrase(t, rng) for t in picked]
+    caption = template.format(a=phrases[0], b=phrases[-1], g=ground)
+    return Scene(tuple(picked), ground, caption, corners, (shade[0], shade[1], shade[2]))
+
+
+@functools.cache
+def stamp(glyph: str, side: int) -> Image.Image:
+    """One glyph, `side` pixels square, on a transparent ground."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    # 109 is the one size that the font's bitmaps come in; Raqm joins the ZWJ sequences.
+    font = ImageFont.truetype(str(FONT), 109, layout_engine=ImageFont.Layout.RAQM)
+    canvas = Image.new("RGBA", (136, 128), (0, 0, 0, 0))
+    ImageDraw.Draw(canvas).text((0, 0), glyph, font=font, embedded_color=True)
+    box = canvas.getbbox()
+    if box is None:
+        raise ValueError(f"the font has no glyph for {glyph!r}")
+    canvas = canvas.crop(box)
+    canvas.thumbnail((side, side), Image.Resampling.LANCZOS)
+    square = Image.new("RGBA", (side, side), (0, 0, 0, 0))
+    square.paste(canvas, ((side - canvas.width) // 2, (side - canvas.height) // 2))
+    return square
+
+
+def render(scene: Scene) -> Image.Image:
+    """The scene as a 128x128 RGB picture."""
+    from PIL import Image
+
+    picture = Image.new("RGB", (SIZE, SIZE), scene.shade)
+    side = SINGLE if len(scene.things) == 1 else PAIR
+    for thing, corner in zip(scene.things, scene.offsets, strict=True):
+        figure = stamp(thing.glyph, side)
+        picture.paste(figure, corner, figure)
+    return picture

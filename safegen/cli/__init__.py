@@ -1,0 +1,43 @@
+"""The command line: one file per command, each parse, call, show, exit code."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from safegen import runner
+from safegen.cli import directions, generate, score, show
+from safegen.version import __version__
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Draw pictures from text, safely: score every word, sanitize the prompt's embedding, generate.",
+    epilog="Exit codes: 0 done, 1 failed, 2 usage, 3 flagged (--fail-on-flag), 4 some rows failed, 130 interrupted.",
+)
+app.command("generate")(generate.generate)
+app.command("score")(score.score)
+app.command("show")(show.show)
+app.add_typer(directions.app, name="directions")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        sys.stdout.write(f"safegen {__version__}\n")
+        raise typer.Exit()
+
+
+@app.callback()
+def options(version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Show it.")) -> None:
+    """Options before the command."""
+
+
+def main() -> None:
+    """Run the command line; every known error ends in one line, a hint and its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that cannot show a character gets an escape, not a traceback.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    runner.run(app)

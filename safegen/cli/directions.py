@@ -1,0 +1,114 @@
+"""``safegen directions``: learn, list, info, verify."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, help="Recipes of concepts and the direction files learned from them.")
+Folder = Annotated[Optional[Path], typer.Option("--directions", envvar="SAFEGEN_DIRECTIONS", help="Folder of your own concepts.")]  # noqa: UP045
+Json = Annotated[bool, typer.Option("--json", help="JSON lines.")]
+
+
+@app.command()
+def learn(
+    concept: Annotated[list[str], typer.Argument(help="Names of concepts, or paths of recipes.")],
+    model: Annotated[str, typer.Option("--model", "-m", envvar="SAFEGEN_MODEL", help="Whose text encoder.")] = "embedded",
+    out: Annotated[Optional[Path], typer.Option("--out", "-o", help="Folder to write CONCEPT/ENCODER.safetensors to.")] = None,  # noqa: UP045
+    directions: Folder = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Never ask the network.")] = False,
+) -> None:
+    """Turn recipes into direction files for the loaded encoder, in seconds."""
+    from safegen import concepts, console, files, models
+    from safegen import learn as learning
+    from safegen.families import family_of
+
+    recipes = [concepts.load(name, directions) for name in concept]
+    targets = [out or concepts.learned_folder(name, directions) for name in concept]
+    for target in targets:
+        files.check_writable(target)
+    family = family_of(models.load(model, offline=offline))
+    everyday = learning.background(family)
+    for recipe, target in zip(recipes, targets, strict=True):
+        direction = learning.learn(recipe, family, everyday)
+        path = target / recipe.name / f"{direction.stem}.safetensors"
+        direction.save(path)
+        figures = direction.info["held_out"]
+        console.say(
+            f"{recipe.name}: on held-out recipe lines AUC {figures['auc']:.3f}, {figures['caught']:.0%} caught, "
+            f"{figures['flagged_hard']:.1%} of hard benign phrases flagged"
+        )
+        console.show_path(path)
+
+
+@app.command("list")
+def list_(directions: Folder = None, json: Json = False) -> None:
+    """Concepts with a recipe, and the encoders that have a direction file."""
+    from safegen import concepts, console
+
+    rows = []
+    for name, folder in concepts.known(directions).items():
+        recipe = concepts.load(name, directions)
+        files = sorted(p.stem for p in folder.glob("*.safetensors"))
+        rows.append((name, recipe.title, str(len(recipe.targets)), ", ".join(files) or "none yet"))
+        if json:
+            console.show_json({"schema": "safegen.concept/1", "name": name, "title": recipe.title, "targets": len(recipe.targets), "encoders": files})
+    if not json:
+        console.show_table("concepts", ("name", "title", "targets", "encoders"), rows)
+
+
+@app.command()
+def info(
+    concept: Annotated[str, typer.Argument(help="Name of a concept, or path of a direction file.")],
+    directions: Folder = None,
+    json: Json = False,
+) -> None:
+    """What a concept's direction files hold: method, calibration, held-out figures, sources."""
+    from safegen import concepts, console
+    from safegen import directions as files
+    from safegen.errors import DirectionError, UnknownConcept
+
+    known = concepts.known(directions)
+    if concept not in known and not concept.endswith(".safetensors"):
+        raise UnknownConcept(concept, known)
+    paths = [Path(concept)] if concept.endswith(".safetensors") else concepts.direction_files(concept, directions)
+    if not paths:
+        raise DirectionError(f"{concept!r} has no direction file yet", f"safegen directions learn {concept}")
+    for path in paths:
+        direction = files.load(path)
+        if json:
+            console.show_json({"schema": files.SCHEMA, **direction.info, "sha256": direction.sha256})
+            continue
+        rows = [(key, str(value)) for key, value in sorted(direction.info.items())]
+        rows += [(name, "x".join(map(str, tensor.shape))) for name, tensor in sorted(direction.tensors.items())]
+        console.show_table(f"{direction.concept} ({path.name})", ("field", "value"), rows)
+
+
+@app.command()
+def verify(
+    concept: Annotated[Optional[list[str]], typer.Argument(help="Names of concepts; all by default.")] = None,  # noqa: UP045
+    model: Annotated[str, typer.Option("--model", "-m", envvar="SAFEGEN_MODEL", help="The encoder to verify for.")] = "embedded",
+    directions: Folder = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Never ask the network.")] = False,
+) -> None:
+    """Check that every file is sound, for this encoder, and of today's recipe."""
+    from safegen import concepts, console, library, models
+    from safegen.errors import DirectionError
+    from safegen.families import family_of
+
+    recipes = [concepts.load(name, directions) for name in concept or concepts.known(directions)]
+    fingerprints = family_of(models.load(model, offline=offline)).fingerprints()
+    rows = []
+    for recipe in recipes:
+        try:
+            direction = library.find(recipe.name, fingerprints, directions)
+            stale = direction is not None and direction.info["recipe_sha256"] != recipe.sha256
+            verdict = "none for this encoder yet" if direction is None else "older than its recipe" if stale else "sound"
+        except DirectionError as error:
+            verdict = str(error)
+        rows.append((recipe.name, verdict))
+    console.show_table("directions", ("concept", "verdict"), rows)
+    if any(verdict != "sound" for _, verdict in rows):
+        raise DirectionError("not every direction file is sound", "Learn those again: safegen directions learn CONCEPT")

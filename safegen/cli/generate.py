@@ -1,0 +1,119 @@
+"""``safegen generate``: score, sanitize, draw, show, save."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from safegen.generator import Generator, Picture, Settings
+    from safegen.prompts import Prompt
+
+
+def generate(
+    prompts: Annotated[Optional[list[str]], typer.Argument(help="Prompts; - reads stdin.")] = None,  # noqa: UP045
+    images: Annotated[int, typer.Option("--images", "-n", min=1, max=1000, help="Pictures a prompt, consecutive seeds.")] = 1,
+    seed: Annotated[Optional[int], typer.Option(min=0, max=2**63 - 1, help="First seed; random and recorded if unset.")] = None,  # noqa: UP045
+    steps: Annotated[Optional[int], typer.Option(min=1, max=1000, help="Denoising steps.")] = None,  # noqa: UP045
+    guidance: Annotated[Optional[float], typer.Option(min=0, max=50, help="Classifier-free guidance.")] = None,  # noqa: UP045
+    size: Annotated[Optional[str], typer.Option(help="WIDTHxHEIGHT or one number, in pixels.")] = None,  # noqa: UP045
+    negative: Annotated[str, typer.Option("--negative", help="What to keep out; never sanitized.")] = "",
+    concept: Annotated[Optional[list[str]], typer.Option("--concept", "-c", help="Concepts to guard against; all by default.")] = None,  # noqa: UP045
+    strength: Annotated[float, typer.Option(envvar="SAFEGEN_STRENGTH", help="0 is off, 1 the default, up to 1.5.")] = 1.0,
+    guard: Annotated[bool, typer.Option("--guard/--no-guard", help="Without the guard a banner and the record say so.")] = True,
+    compare: Annotated[bool, typer.Option("--compare", help="Also save unguarded and guarded side by side.")] = False,
+    model: Annotated[str, typer.Option("--model", "-m", envvar="SAFEGEN_MODEL", help="Alias, hub id or local folder.")] = "embedded",
+    directions: Annotated[Optional[Path], typer.Option(envvar="SAFEGEN_DIRECTIONS", help="Folder of your own concepts.")] = None,  # noqa: UP045
+    out: Annotated[Path, typer.Option("--out", "-o", envvar="SAFEGEN_OUT", help="Folder for pictures and metadata.jsonl.")] = Path("safegen-out"),
+    metadata: Annotated[bool, typer.Option("--metadata/--no-metadata", help="The record inside the PNG.")] = True,
+    json: Annotated[bool, typer.Option("--json", help="Records as JSON lines on stdout.")] = False,
+    preview: Annotated[bool, typer.Option("--preview", help="Show the picture in the terminal.")] = False,
+    device: Annotated[str, typer.Option(envvar="SAFEGEN_DEVICE", help="auto, cpu, cuda, mps.")] = "auto",
+    offline: Annotated[bool, typer.Option("--offline", help="Never ask the network.")] = False,
+) -> None:
+    """Draw pictures from prompts, with harmful words found and repaired first."""
+    from safegen import console, files, refusal
+    from safegen.errors import UsageError
+    from safegen.prompts import gather
+
+    batch = gather(prompts or [], None)
+    for prompt in batch:
+        refusal.check(prompt.text)
+    if compare and not guard:
+        raise UsageError("--compare needs the guard", "Leave out --no-guard.")
+    shape = _size(size)
+    files.check_writable(out)
+    from safegen.generator import Generator, Settings
+
+    generator = Generator.load(
+        model, concepts=concept or (), strength=strength, guarded=guard, device=device, offline=offline, folder=directions,
+        on_learn=console.learning,
+    )
+    if model == "embedded":
+        console.say("model: the embedded one, 128x128 emoji scenes; for photographs: --model sd15", "dim")
+    settings = Settings(seed, steps, guidance, shape, negative)
+    number = _next_number(out)
+    for prompt in batch:
+        with console.stepping(f"{prompt.text[:40]}") as on_step:
+            pictures, report = generator.generate(prompt, settings, images=images, on_step=on_step)
+        console.show_report(report)
+        for picture in pictures:
+            path = out / f"{number:04d}-{prompt.id[:8]}-{picture.seed}.png"
+            number += 1
+            _save(picture, path, metadata, json)
+            if compare:
+                _save_pair(generator, prompt, settings, picture, path)
+            if preview:
+                console.show_preview(picture.image)
+
+
+def _save(picture: Picture, path: Path, metadata: bool, json: bool) -> None:
+    from safegen import console, records
+
+    line = {"file_name": path.name, "text": picture.record["prompt"], **picture.record}
+    records.save_picture(picture.image, path, picture.record, metadata=metadata)
+    try:
+        records.append_record(path.parent, line)
+    except BaseException:
+        path.unlink(missing_ok=True)  # a picture without its record is half a result
+        raise
+    if json:
+        console.show_json(line)
+    else:
+        console.show_path(path)
+
+
+def _save_pair(generator: Generator, prompt: Prompt, settings: Settings, picture: Picture, path: Path) -> None:
+    from PIL import Image
+
+    from safegen import console, records
+
+    plain, _, _ = generator.prepare(prompt)
+    unguarded: Image.Image = generator.draw(plain, settings, picture.seed)
+    pair = Image.new("RGB", (unguarded.width * 2 + 8, unguarded.height), "white")
+    pair.paste(unguarded, (0, 0))
+    pair.paste(picture.image, (unguarded.width + 8, 0))
+    target = path.with_name(f"{path.stem}-compare.png")
+    records.save_picture(pair, target, picture.record)
+    console.say(f"compare (unguarded | guarded): {target}")
+
+
+def _size(text: str | None) -> tuple[int, int] | None:
+    from safegen.errors import UsageError
+
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d{1,5})(?:x(\d{1,5}))?", text.strip().lower())
+    if not match:
+        raise UsageError(f"size {text!r} is not WIDTHxHEIGHT", "As in --size 512x768, or --size 512.")
+    return int(match[1]), int(match[2] or match[1])
+
+
+def _next_number(folder: Path) -> int:
+    taken = [int(m[1]) for p in folder.glob("*.png") if (m := re.match(r"(\d{4,})-", p.name))]
+    return max(taken, default=0) + 1

@@ -1,0 +1,45 @@
+"""``safegen score``: which word is harmful, under which concept, how far from the line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+BATCH = 64
+
+
+def score(
+    prompts: Annotated[Optional[list[str]], typer.Argument(help="Prompts; - reads stdin.")] = None,  # noqa: UP045
+    file: Annotated[Optional[Path], typer.Option("--file", "-f", help="One prompt a line; # comments.")] = None,  # noqa: UP045
+    concept: Annotated[Optional[list[str]], typer.Option("--concept", "-c", help="Concepts to score; all by default.")] = None,  # noqa: UP045
+    model: Annotated[str, typer.Option("--model", "-m", envvar="SAFEGEN_MODEL", help="Whose text encoder.")] = "embedded",
+    directions: Annotated[Optional[Path], typer.Option(help="Folder of your own concepts.", envvar="SAFEGEN_DIRECTIONS")] = None,  # noqa: UP045
+    tokens: Annotated[bool, typer.Option("--tokens", help="Raw tokens, special ones included.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="One JSON line a prompt.")] = False,
+    fail_on_flag: Annotated[bool, typer.Option("--fail-on-flag", help="Exit with 3 when a prompt is flagged.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Never ask the network.")] = False,
+) -> None:
+    """Score prompts word by word; nothing is drawn."""
+    from safegen import refusal
+    from safegen.prompts import gather
+
+    batch = gather(prompts or [], file)
+    for prompt in batch:
+        refusal.check(prompt.text)
+    from safegen import console
+    from safegen.generator import Generator
+
+    generator = Generator.load(model, concepts=concept or (), folder=directions, offline=offline, on_learn=console.learning)
+    flagged = False
+    for start in range(0, len(batch), BATCH):
+        part = batch[start : start + BATCH]
+        for prompt, sheet in zip(part, generator.score([p.text for p in part]), strict=True):
+            flagged |= sheet.flagged
+            if json:
+                console.show_json({**sheet.as_json(prompt.id), "model": model})
+            else:
+                console.show_sheet(sheet, tokens=tokens)
+    if flagged and fail_on_flag:
+        raise typer.Exit(3)

@@ -1,0 +1,115 @@
+"""The recipe of a concept: harmful phrases, what is safe in their place, and what only looks harmful."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from safegen.errors import UnknownConcept, UsageError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+@dataclass(frozen=True)
+class Concept:
+    """One parsed ``concept.toml``."""
+
+    name: str
+    title: str
+    description: str
+    targets: Mapping[str, str]  # harmful phrase -> safe phrase for the same place
+    benign: tuple[str, ...]  # phrases that only look harmful
+    sha256: str
+
+
+def directions_folder() -> Path:
+    """Where the shipped recipes and direction files are: beside the package, or inside the wheel."""
+    inside = Path(__file__).parent / "directions"
+    return inside if inside.is_dir() else Path(__file__).parents[1] / "directions"
+
+
+def known(extra: Path | None = None) -> dict[str, Path]:
+    """Folders that hold a recipe, by concept name; a user's folder wins over the shipped one."""
+    folders = {p.parent.name: p.parent for p in sorted(directions_folder().glob("*/concept.toml"))}
+    if extra is not None:
+        folders |= {p.parent.name: p.parent for p in sorted(extra.glob("*/concept.toml"))}
+    return folders
+
+
+def cache_folder() -> Path:
+    """Where directions learned on first use are kept."""
+    base = os.environ.get("SAFEGEN_CACHE") or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "safegen" / "directions"
+
+
+def direction_files(name: str, extra: Path | None = None) -> list[Path]:
+    """Every direction file of a concept, one per encoder: beside the recipe, then in the cache."""
+    folders = [known(extra)[name], cache_folder() / name]
+    return [file for folder in folders for file in sorted(folder.glob("*.safetensors"))]
+
+
+def learned_folder(name: str, extra: Path | None = None) -> Path:
+    """Where a newly learned CONCEPT/ENCODER.safetensors goes: to the user's own recipe, else to the cache."""
+    if name not in known(extra):
+        recipe = Path(name)
+        return (recipe if recipe.is_dir() else recipe.parent).resolve().parent
+    own = extra is not None and (extra / name / "concept.toml").is_file()
+    return extra if own and extra else cache_folder()
+
+
+def load(name: str, extra: Path | None = None) -> Concept:
+    """Read a concept by name, or from the path of a recipe or of its folder.
+
+    Raises:
+        UnknownConcept: no recipe has this name.
+        UsageError: the recipe cannot be parsed or lacks targets.
+    """
+    folders = known(extra)
+    path = Path(name)
+    if name in folders:
+        file = folders[name] / "concept.toml"
+    elif path.suffix == ".toml" and path.is_file():
+        file = path
+    elif (path / "concept.toml").is_file():
+        file = path / "concept.toml"
+    else:
+        raise UnknownConcept(name, folders)
+    return parse(file)
+
+
+def parse(file: Path) -> Concept:
+    """Parse one recipe file.
+
+    Raises:
+        UsageError: not TOML, or a part is missing or of the wrong type.
+    """
+    try:
+        raw = file.read_bytes()
+        recipe = tomllib.loads(raw.decode("utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"cannot read the recipe {file.name}: {error}", "A recipe is a UTF-8 TOML file.") from error
+    targets = recipe.get("targets")
+    benign = recipe.get("benign", {}).get("phrases", [])
+    if not isinstance(targets, dict) or not all(isinstance(v, str) for v in targets.values()) or len(targets) < 3:
+        raise UsageError(
+            f"the recipe {file.parent.name}/{file.name} has no usable [targets]",
+            'List at least three lines of the form "harmful phrase" = "safe phrase" under [targets].',
+        )
+    if not isinstance(benign, list) or not all(isinstance(v, str) for v in benign):
+        raise UsageError(f"the recipe {file.parent.name}/{file.name} has a bad [benign] phrases list", "List strings.")
+    name = file.parent.name if file.name == "concept.toml" else file.stem
+    return Concept(
+        name=name,
+        title=str(recipe.get("title", name)),
+        description=str(recipe.get("description", "")),
+        targets=targets,
+        benign=tuple(benign),
+        sha256=hashlib.sha256(raw).hexdigest(),
+    )

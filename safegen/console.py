@@ -1,0 +1,186 @@
+"""Everything that people read: tables, progress, errors. The only place that prints.
+
+Data goes to stdout, everything for people to stderr. Prompts are untrusted: they are shown as
+plain text, never parsed as markup, and without control characters.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import unicodedata
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from safegen.errors import SafegenError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from safegen.guard import Report
+    from safegen.scoring import ConceptScore, ScoreSheet, WordScore
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False)
+SHORT = {"harassment": "harass", "self-harm": "selfharm", "shocking": "shock", "violence": "violent"}
+
+
+def plain(text: str) -> str:
+    """Untrusted text for one line of a terminal: control and invisible characters become `?`."""
+    return "".join("?" if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp") else c for c in text)
+
+
+def show_json(value: Mapping[str, Any]) -> None:
+    """One line of JSON on stdout; escapes keep control characters out."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=True) + "\n")
+    sys.stdout.flush()
+
+
+def say(message: str, style: str = "") -> None:
+    """One line for people."""
+    err.print(Text(plain(message), style=style), soft_wrap=True)
+
+
+def learning(concept: str) -> None:
+    """Tell that a concept is being learned for a new encoder."""
+    say(f"learning {concept} for this encoder (once; cached)", "dim")
+
+
+def show_error(error: SafegenError) -> None:
+    """The error as one line, its hint as another."""
+    err.print(Text.assemble(("error: ", "bold red"), plain(str(error)), f" [{error.code}]"), soft_wrap=True)
+    if error.hint:
+        err.print(Text.assemble(("hint: ", "cyan"), plain(error.hint)), soft_wrap=True)
+
+
+def show_sheet(sheet: ScoreSheet, *, tokens: bool = False, to: Console | None = None) -> None:
+    """The word table of one prompt and its verdict."""
+    names = list(sheet.concepts)
+    table = Table(title=Text(f"{plain(sheet.prompt)}"), title_justify="left", title_style="bold", pad_edge=False)
+    table.add_column("#", justify="right", style="dim")
+    table.add_column("token" if tokens else "word", min_width=8, overflow="fold")
+    for name in names:
+        table.add_column(SHORT.get(name, name)[:10], justify="right", no_wrap=True, min_width=6)
+    rows: Sequence[WordScore] = sheet.tokens if tokens else sheet.words
+    for number, word in enumerate(rows, 1):
+        cells = [_cell(word.scores[name], name in word.flagged) for name in names]
+        table.add_row(str(number), Text(plain(word.text)), *cells)
+    if sheet.truncated:
+        table.add_row("-", Text(plain(sheet.truncated), style="dim italic"), *[Text("unseen", style="dim")] * len(names))
+    table.add_section()
+    table.add_row("", Text("prompt", style="bold"), *[_cell(c.z, c.flagged) for c in sheet.concepts.values()])
+    table.add_row("", Text("percentile", style="dim"), *[Text(f"{c.percentile:.1f}", style="dim") for c in sheet.concepts.values()])
+    (to or out).print(table, soft_wrap=False)
+    (to or out).print(_verdict(sheet), soft_wrap=True)
+
+
+def _cell(z: float, flagged: bool) -> Text:
+    return Text(f"! {z:.1f}", style="bold red") if flagged else Text(f"{z:.1f}")
+
+
+def _verdict(sheet: ScoreSheet) -> Text:
+    if not sheet.flagged:
+        nearest = max(sheet.concepts.items(), key=lambda item: item[1].z - item[1].threshold)
+        return Text.assemble(("benign", "green"), f": nearest is {_distance(*nearest)}")
+    parts = [_distance(name, sheet.concepts[name]) for name in sheet.open_gates()]
+    carried = [plain(w.text) for w in sheet.words if w.flagged]
+    return Text.assemble(("! flagged", "bold red"), ": " + "; ".join(parts), f" | words: {', '.join(carried) or 'none'}")
+
+
+def _distance(name: str, score: ConceptScore) -> str:
+    return f"{name} {score.z:.1f} sd over benign (threshold {score.threshold:.1f})"
+
+
+def show_report(report: Report | None) -> None:
+    """What the guard did, or that there was none."""
+    if report is None:
+        say("! the guard is off: nothing was scored or sanitized", "bold yellow")
+        return
+    show_sheet(report.before, to=err)
+    if not report.sanitized:
+        verb = "left as it is (strength 0)" if report.before.flagged else "left as it is, bit for bit"
+        say(f"embedding {verb}", "yellow" if report.before.flagged else "green")
+        return
+    table = Table(title="what was changed", title_justify="left", pad_edge=False)
+    for column in ("concept", "before", "after", "threshold"):
+        table.add_column(column, justify="left" if column == "concept" else "right", no_wrap=True)
+    for name in report.before.open_gates():
+        before, after = report.before.concepts[name], report.after.concepts[name]
+        table.add_row(name, _cell(before.z, before.flagged), _cell(after.z, after.flagged), f"{before.threshold:.1f}")
+    err.print(table)
+    count = sum(bool(w.flagged) for w in report.before.words)
+    say(f"sanitized {count} of {len(report.before.words)} words; the embedding moved by {report.drift:.3f} (1 - cosine)")
+
+
+def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], to: Console | None = None) -> None:
+    """A plain table of strings."""
+    table = Table(title=Text(title), title_justify="left", pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(plain(cell)) for cell in row))
+    (to or out).print(table, soft_wrap=False)
+
+
+def show_path(path: Path) -> None:
+    """A result's path, alone on a line of stdout."""
+    sys.stdout.write(plain(str(path)) + "\n")
+    sys.stdout.flush()
+
+
+def show_preview(picture: Image.Image, columns: int = 48) -> None:
+    """The picture in half blocks, two pixels a character."""
+    small = picture.convert("RGB").resize((columns, columns))
+    for y in range(0, columns, 2):
+        line = Text()
+        for x in range(columns):
+            upper, lower = _pixel(small, x, y), _pixel(small, x, y + 1)
+            line.append("\u2580", style=f"rgb{upper} on rgb{lower}".replace(" (", "(").replace(", ", ","))
+        err.print(line)
+
+
+def _pixel(picture: Image.Image, x: int, y: int) -> tuple[int, int, int]:
+    value = picture.getpixel((x, y))
+    assert isinstance(value, tuple)
+    return (int(value[0]), int(value[1]), int(value[2]))
+
+
+@contextlib.contextmanager
+def stepping(label: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar for the denoising steps on stderr; nothing where there is no terminal."""
+    if not err.is_terminal:
+        yield lambda _step, _steps: None
+        return
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    with Progress(TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"), TimeRemainingColumn(), console=err, transient=True) as bar:
+        task = bar.add_task(label, total=None)
+        yield lambda step, steps: bar.update(task, completed=step, total=steps)
+
+
+@contextlib.contextmanager
+def counting(label: str) -> Iterator[Callable[[int], None]]:
+    """A counter of finished pieces of work on stderr; whole lines every minute where there is no terminal."""
+    import time
+
+    start = shown = time.monotonic()
+    done = 0
+
+    def tick(count: int) -> None:
+        nonlocal done, shown
+        done += count
+        now = time.monotonic()
+        if err.is_terminal:
+            err.print(f"{label}: {done} in {now - start:.0f} s", end="\r")
+        elif now - shown > 60:
+            shown = now
+            say(f"{label}: {done} in {now - start:.0f} s")
+
+    yield tick
+

@@ -1,0 +1,126 @@
+"""The direction file: what one concept looks like to one text encoder, as a value.
+
+A `.safetensors` file, never pickle. Per channel and position class it holds benign statistics and
+a basis; per concept a gate and its calibration. One metadata key, `safegen`, holds JSON.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safegen.errors import DirectionError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SCHEMA = "safegen.direction/1"
+REQUIRED = ("concept", "method", "encoder", "fingerprints", "widths", "threshold", "calibration", "recipe_sha256")
+
+
+@dataclass(frozen=True)
+class Direction:
+    """One concept in one encoder's space.
+
+    Attributes:
+        tensors: flat names ``channel.class.part``: gate `probe` and `centre` (D,), word probe `own` (D,)
+            and `own_scale` (2,), clamp `mean` (D,), `basis` and `dual` (R, D), `floor` and `ceiling`
+            (R,); plus `gate.scale` (2,) and `gate.quantiles`. See `safegen.learn`.
+        info: the JSON metadata.
+        sha256: hash of the file, empty for a direction that was never saved.
+    """
+
+    tensors: Mapping[str, Tensor]
+    info: Mapping[str, Any]
+    sha256: str = field(default="", compare=False)
+
+    @property
+    def concept(self) -> str:
+        return str(self.info["concept"])
+
+    @property
+    def threshold(self) -> float:
+        """Gate threshold, in standard deviations over benign text."""
+        return float(self.info["threshold"])
+
+    @property
+    def stem(self) -> str:
+        """The file's name without its ending: the encoder's kind and the start of its fingerprint."""
+        return f"{self.info['encoder']}-{next(iter(self.info['fingerprints'].values()))[:8]}"
+
+    def check(self, fingerprints: Mapping[str, str]) -> None:
+        """Refuse an encoder other than the one that this direction was learned on.
+
+        Raises:
+            DirectionError: naming the channel and both fingerprints.
+        """
+        for channel, found in fingerprints.items():
+            expected = self.info["fingerprints"].get(channel)
+            if expected != found:
+                raise DirectionError(
+                    f"the direction {self.concept!r} was learned on another encoder: channel {channel!r} is "
+                    f"{found[:12]}, the file is for {str(expected)[:12]}",
+                    f"Learn it for this model: safegen directions learn {self.concept}",
+                )
+
+    def save(self, path: Path) -> None:
+        """Write the file under a temporary name and move it into place."""
+        from safetensors.torch import save
+
+        from safegen.files import write_atomically
+
+        tensors = {k: v.contiguous().cpu() for k, v in self.tensors.items()}
+        metadata = {"safegen": json.dumps({"schema": SCHEMA, **self.info}, sort_keys=True)}
+        write_atomically(path, save(tensors, metadata))
+
+
+def load(path: Path) -> Direction:
+    """Read and verify a direction file.
+
+    Raises:
+        DirectionError: missing, not safetensors, another schema, incomplete, of a wrong shape, or not finite.
+    """
+    import torch
+    from safetensors import SafetensorError, safe_open
+
+    relearn = "Learn it again: safegen directions learn CONCEPT"
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    except FileNotFoundError as error:
+        raise DirectionError(f"no direction file {os.fspath(path)}", relearn) from error
+    except (SafetensorError, OSError) as error:
+        raise DirectionError(f"{path.name} is not a safetensors file: {error}", relearn) from error
+    info = _parse(metadata.get("safegen"), path, relearn)
+    for name, tensor in tensors.items():
+        if not tensor.is_floating_point() or not bool(torch.isfinite(tensor).all()):
+            raise DirectionError(f"{path.name}: tensor {name!r} is not finite numbers", relearn)
+        channel = name.split(".")[0]
+        width = info["widths"].get(channel)
+        if width is not None and name.rsplit(".", 1)[-1] in ("mean", "centre", "probe", "own", "basis", "dual") and tensor.shape[-1] != width:
+            raise DirectionError(f"{path.name}: {name!r} has width {tensor.shape[-1]}, expected {width}", relearn)
+    return Direction({k: v.float() for k, v in tensors.items()}, info, digest)
+
+
+def _parse(text: str | None, path: Path, hint: str) -> dict[str, Any]:
+    if text is None:
+        raise DirectionError(f"{path.name} is a safetensors file, but not a direction", hint)
+    try:
+        info = json.loads(text)
+    except ValueError as error:
+        raise DirectionError(f"{path.name}: its metadata is not JSON", hint) from error
+    if not isinstance(info, dict) or info.get("schema") != SCHEMA:
+        schema = info.get("schema") if isinstance(info, dict) else None
+        raise DirectionError(f"{path.name} has schema {schema!r}, this version reads {SCHEMA!r}", hint)
+    missing = [key for key in REQUIRED if key not in info]
+    if missing:
+        raise DirectionError(f"{path.name} lacks {', '.join(missing)}", hint)
+    info.pop("schema")
+    return info

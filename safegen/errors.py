@@ -1,0 +1,85 @@
+"""What can go wrong, as one tree.
+
+    SafegenError                 1
+    |- UsageError                2   the command line or a setting is wrong
+    |  |- UnknownConcept
+    |  `- PromptError                a prompt or a prompt file cannot be used
+    |- ModelError                1   a model is missing, foreign or incomplete
+    |- DirectionError            1   a direction file is missing, corrupt or for another encoder
+    |- GuardError                1   the guard could not do its work: no image (fail closed)
+    |  `- Refused                    the one refusal: minors in a sexual context
+    `- OutputError               1   a picture or a record could not be written
+
+Every error says what was wrong, with the value, and carries a hint on what to do.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class SafegenError(Exception):
+    """Base of the tree; `code` names the error for programs, `exit_code` ends the command."""
+
+    code = "failed"
+    exit_code = 1
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class UsageError(SafegenError):
+    """A flag, a setting or an argument that cannot be used."""
+
+    code = "usage"
+    exit_code = 2
+
+
+class UnknownConcept(UsageError):
+    """A concept that has neither a recipe nor a direction file."""
+
+    code = "unknown_concept"
+
+    def __init__(self, name: str, known: Iterable[str]) -> None:
+        known = sorted(known)
+        close = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+        guess = f"Did you mean {close[0]!r}? " if close else ""
+        super().__init__(f"unknown concept {name!r}", f"{guess}Known: {', '.join(known)}.")
+
+
+class PromptError(UsageError):
+    """A prompt, or a file of prompts, that cannot be read."""
+
+    code = "prompt"
+
+
+class ModelError(SafegenError):
+    """A model that cannot be loaded or guarded."""
+
+    code = "model"
+
+
+class DirectionError(SafegenError):
+    """A direction file that cannot be trusted."""
+
+    code = "direction"
+
+
+class GuardError(SafegenError):
+    """The guard could not finish its work, so there is no picture."""
+
+    code = "guard"
+
+
+class Refused(GuardError):
+    """Minors in a sexual context: refused outright, never sanitized."""
+
+    code = "refused"
+
+
+class OutputError(SafegenError):
+    """A file that cannot be written."""
+
+    code = "output"

@@ -1,0 +1,220 @@
+"""The flow in one object: a pipeline loaded once, a guard, and pictures with their records."""
+
+from __future__ import annotations
+
+import platform
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safegen import models
+from safegen.errors import GuardError, UsageError
+from safegen.families import family_of
+from safegen.guard import Guard, Report
+from safegen.prompts import Prompt, clean
+from safegen.version import __version__
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from safegen.conditioning import Conditioning
+    from safegen.scoring import ScoreSheet
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to draw; None means the model's own default."""
+
+    seed: int | None = None
+    steps: int | None = None
+    guidance: float | None = None
+    size: tuple[int, int] | None = None
+    negative: str = ""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One image with what is known of it."""
+
+    image: Image.Image
+    seed: int
+    record: dict[str, Any] = field(repr=False)
+
+
+class Generator:
+    """A loaded model with a guard in front of it.
+
+    Args:
+        pipe: a diffusers pipeline of a supported family.
+        guard: None draws unguarded, and every record says so.
+        model: the name that records carry.
+        on_learn: told the name of every concept that has to be learned for this encoder first.
+    """
+
+    def __init__(
+        self,
+        pipe: Any,
+        guard: Guard | None,
+        model: str = "custom",
+        on_learn: Callable[[str], None] | None = None,
+    ) -> None:
+        self.family = family_of(pipe)
+        self.pipe, self.guard, self.model = pipe, guard, model
+        if guard is not None:
+            guard.bind(self.family, on_learn)
+
+    @classmethod
+    def load(
+        cls,
+        model: str = models.EMBEDDED,
+        *,
+        concepts: Sequence[str] = (),
+        strength: float = 1.0,
+        guarded: bool = True,
+        device: str = "auto",
+        offline: bool = False,
+        folder: Path | None = None,
+        on_learn: Callable[[str], None] | None = None,
+    ) -> Generator:
+        """Load a model and the directions of the active concepts (all, when none is named)."""
+        guard = Guard.load(*concepts, strength=strength, folder=folder) if guarded else None
+        return cls(models.load(model, device=device, offline=offline), guard, model, on_learn)
+
+    def score(self, prompts: Sequence[str]) -> list[ScoreSheet]:
+        """Sheets for the prompts, cleaned first; nothing is drawn.
+
+        Raises:
+            Refused, GuardError, PromptError: see `Guard.score` and `prompts.clean`.
+        """
+        if self.guard is None:
+            raise GuardError("there is no guard to score with", "Load the generator with guarded=True.")
+        return self.guard.score(self.family.encode([clean(p).text for p in prompts]))
+
+    def prepare(self, prompt: Prompt) -> tuple[Conditioning, Conditioning, Report | None]:
+        """The prompt's conditioning as it is, as it may be drawn, and the guard's report."""
+        plain = self.family.encode([prompt.text])
+        if self.guard is None:
+            from safegen import refusal
+
+            refusal.check(prompt.text)
+            return plain, plain, None
+        guarded, reports = self.guard.sanitize(plain)
+        return plain, guarded, reports[0]
+
+    def draw(
+        self,
+        conditioning: Conditioning,
+        settings: Settings,
+        seed: int,
+        on_step: Callable[[int, int], None] | None = None,
+    ) -> Image.Image:
+        """One picture from prepared conditioning; the same seed gives the same picture anywhere.
+
+        Raises:
+            GuardError: the decoded picture is not finite.
+        """
+        import torch
+
+        steps, guidance, (width, height) = self.resolve(settings)
+
+        def after_step(_pipe: Any, step: int, _t: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+            if on_step is not None:
+                on_step(step + 1, steps)
+            return tensors
+
+        result = self.pipe(
+            **self.family.arguments(conditioning, settings.negative, guidance),
+            generator=torch.Generator("cpu").manual_seed(seed),
+            num_inference_steps=steps,
+            guidance_scale=guidance,
+            width=width,
+            height=height,
+            output_type="pt",
+            callback_on_step_end=after_step,
+        )
+        if not bool(torch.isfinite(result.images).all()):
+            raise GuardError("the picture is not finite (the decoder overflowed)", "Try another dtype or model.")
+        processor = self.pipe.image_processor  # the conversion that diffusers itself ends with
+        image: Image.Image = processor.numpy_to_pil(processor.pt_to_numpy(result.images))[0]
+        return image
+
+    def resolve(self, settings: Settings) -> tuple[int, float, tuple[int, int]]:
+        """Steps, guidance and (width, height) in pixels after defaults.
+
+        Raises:
+            UsageError: a value that the model cannot use.
+        """
+        embedded = self.model == models.EMBEDDED
+        steps = settings.steps or (20 if embedded else 30)
+        guidance = settings.guidance if settings.guidance is not None else (3.0 if embedded else 7.5)
+        native = self.pipe.unet.config.sample_size * self.pipe.vae_scale_factor
+        width, height = settings.size or (native, native)
+        if width % 64 or height % 64 or not (64 <= width <= 4096 and 64 <= height <= 4096):
+            raise UsageError(f"size {width}x{height} cannot be drawn", "Width and height are multiples of 64.")
+        return steps, guidance, (width, height)
+
+    def generate(
+        self,
+        prompt: str | Prompt,
+        settings: Settings | None = None,
+        *,
+        images: int = 1,
+        on_step: Callable[[int, int], None] | None = None,
+    ) -> tuple[list[Picture], Report | None]:
+        """Score, sanitize, draw: `images` pictures with consecutive seeds, and the guard's report."""
+        settings = settings or Settings()
+        prompt = clean(prompt) if isinstance(prompt, str) else prompt
+        _, guarded, report = self.prepare(prompt)
+        first = settings.seed if settings.seed is not None else secrets.randbelow(2**31)
+        pictures = []
+        for seed in range(first, first + images):
+            start = time.perf_counter()
+            image = self.draw(guarded, settings, seed, on_step)
+            record = self.record(prompt, settings, seed, report, time.perf_counter() - start)
+            pictures.append(Picture(image, seed, record))
+        return pictures, report
+
+    def record(
+        self, prompt: Prompt, settings: Settings, seed: int, report: Report | None, seconds: float
+    ) -> dict[str, Any]:
+        """What is kept of one picture, ready for JSON."""
+        import diffusers
+        import torch
+        import transformers
+
+        steps, guidance, size = self.resolve(settings)
+        guard = self.guard
+        return {
+            "id": prompt.id,
+            "prompt": prompt.text,
+            "negative": settings.negative,
+            "seed": seed,
+            "steps": steps,
+            "guidance": guidance,
+            "size": list(size),
+            "scheduler": type(self.pipe.scheduler).__name__,
+            "model": Path(self.model).name if Path(self.model).is_dir() else self.model,
+            "status": "sanitized" if report and report.sanitized else "ok",
+            "guard": {
+                "safeguard": guard.safeguard.name if guard else "",
+                "strength": guard.strength if guard else 0.0,
+                "directions": {d.concept: d.sha256 for d in guard.directions} if guard else {},
+                "drift": report.drift if report else 0.0,
+                "before": report.before.as_json(prompt.id)["concepts"] if report else {},
+                "after": report.after.as_json(prompt.id)["concepts"] if report else {},
+                "words": [{"text": w.text, "concepts": list(w.flagged)} for w in report.before.words if w.flagged]
+                if report
+                else [],
+            },
+            "seconds": round(seconds, 3),
+            "versions": {
+                "safegen": __version__,
+                "torch": torch.__version__,
+                "diffusers": diffusers.__version__,
+                "transformers": transformers.__version__,
+                "python": platform.python_version(),
+            },
+        }

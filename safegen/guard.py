@@ -1,0 +1,170 @@
+"""The guard: directions and a safeguard, applied to conditioning, failing closed."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safegen import concepts, library, refusal, safeguards
+from safegen.errors import GuardError, SafegenError, UnknownConcept, UsageError
+
+if TYPE_CHECKING:
+    from safegen.conditioning import Conditioning
+    from safegen.directions import Direction
+    from safegen.families import Family
+    from safegen.scoring import ScoreSheet
+
+NUDITY = "nudity"  # always loaded: the one refusal depends on it
+MAX_STRENGTH = 1.5
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the guard found and did in one prompt."""
+
+    before: ScoreSheet
+    after: ScoreSheet
+    drift: float  # 1 - cosine between the prompt's states before and after; exactly 0 when untouched
+
+    @property
+    def sanitized(self) -> bool:
+        return self.drift > 0
+
+
+class Guard:
+    """Scores prompts and repairs those over the line.
+
+    Args:
+        names: active concepts; all standard ones when empty.
+        strength: 0 leaves everything as it is, 1 is the default, up to 1.5.
+        safeguard: name of the method.
+        folder: the user's own concepts, one folder each.
+
+    Raises:
+        UnknownConcept: a name has no recipe.
+        UsageError: a strength outside its range, or an unknown safeguard.
+    """
+
+    def __init__(
+        self,
+        names: Sequence[str] = (),
+        *,
+        strength: float = 1.0,
+        safeguard: str = safeguards.DEFAULT,
+        folder: Path | None = None,
+    ) -> None:
+        if not 0 <= strength <= MAX_STRENGTH:
+            raise UsageError(f"strength {strength} is outside 0 to {MAX_STRENGTH}", "1 is the default.")
+        known = concepts.known(folder)
+        self.names = tuple(dict.fromkeys(names)) or tuple(known)
+        for name in self.names:
+            if name not in known:
+                raise UnknownConcept(name, known)
+        self.strength, self.folder = strength, folder
+        self.safeguard = safeguards.create(safeguard)
+        self.directions: tuple[Direction, ...] = ()
+        self.watch: Direction | None = None
+        self.last: list[Report] = []
+
+    @classmethod
+    def load(cls, *names: str, strength: float = 1.0, folder: Path | None = None) -> Guard:
+        """A guard by the names of its concepts; it takes up a model's encoder when it is bound to one."""
+        return cls(names, strength=strength, folder=folder)
+
+    def bind(self, family: Family, on_learn: Callable[[str], None] | None = None) -> None:
+        """Load the directions for the family's encoder; learn, and cache, those that have no file yet.
+
+        Raises:
+            DirectionError: a file cannot be trusted, or what was learned is too poor to use.
+        """
+        chosen = (*self.names, *([] if NUDITY in self.names else [NUDITY]))
+        loaded = library.resolve(chosen, family, self.folder, on_learn)
+        self.directions = tuple(loaded[name] for name in self.names)
+        self.watch = None if NUDITY in self.names else loaded[NUDITY]
+
+    def score(self, conditioning: Conditioning) -> list[ScoreSheet]:
+        """Sheets for every prompt.
+
+        Raises:
+            Refused: minors in a sexual context.
+            GuardError: a prompt could not be scored.
+        """
+        from safegen import scoring
+
+        if not self.directions:
+            raise GuardError("the guard is not bound to a model", "Attach it to a pipeline, or load a Generator.")
+        with _closed("scoring"):
+            sheets = scoring.score(conditioning, self.directions)
+            watched = scoring.score(conditioning, [self.watch]) if self.watch else sheets
+        for sheet, watch in zip(sheets, watched, strict=True):
+            sexual = watch.concepts.get(NUDITY)
+            refusal.check(sheet.prompt, sexual=sexual is not None and sexual.flagged)
+        return sheets
+
+    def sanitize(self, conditioning: Conditioning) -> tuple[Conditioning, list[Report]]:
+        """Repaired conditioning and a report per prompt; untouched prompts keep the same tensor.
+
+        Raises:
+            Refused: minors in a sexual context.
+            GuardError: the guard failed, or its result is not finite; there must be no picture.
+        """
+        from safegen import scoring
+
+        before = self.score(conditioning)
+        if self.strength == 0 or not any(sheet.flagged for sheet in before):
+            self.last = [Report(sheet, sheet, 0.0) for sheet in before]
+            return conditioning, self.last
+        with _closed("sanitizing"):
+            edited = self.safeguard.edit(conditioning, before, self.directions, self.strength)
+            after = scoring.score(edited, self.directions)
+            drifts = _drifts(conditioning, edited)
+        self.last = [Report(b, a, d) for b, a, d in zip(before, after, drifts, strict=True)]
+        return edited, self.last
+
+    @contextlib.contextmanager
+    def attached(self, pipe: Any) -> Iterator[Guard]:
+        """**Changes `pipe` while the context lasts**: its `encode_prompt` returns repaired embeddings.
+
+        The sheets of the last call are in `last`. Leaving the context restores the pipeline.
+
+        Raises:
+            ModelError: the pipeline is of an unsupported class.
+            DirectionError: there is no usable direction for its encoder.
+        """
+        from safegen.families import family_of
+
+        family = family_of(pipe)
+        self.bind(family)
+        with family.intercepted(lambda conditioning: self.sanitize(conditioning)[0]):
+            yield self
+
+
+@contextlib.contextmanager
+def _closed(doing: str) -> Iterator[None]:
+    """Whatever goes wrong inside ends as a `GuardError`: no result, no picture."""
+    try:
+        yield
+    except SafegenError:
+        raise
+    except Exception as error:
+        raise GuardError(
+            f"the guard failed while {doing}: {type(error).__name__}: {error}",
+            "No picture was made. If it persists, report it with the output of --json.",
+        ) from error
+
+
+def _drifts(before: Conditioning, after: Conditioning) -> list[float]:
+    import torch
+
+    drifts = torch.zeros(len(before.prompts))
+    for name, channel in before.channels.items():
+        old, new = channel.states.float().flatten(1), after.channels[name].states.float().flatten(1)
+        if not bool(torch.isfinite(new).all()):
+            raise GuardError("the sanitized embedding is not finite", "No picture was made; try a lower --strength.")
+        cosine = torch.nn.functional.cosine_similarity(old.double(), new.double()).cpu()
+        same = (old == new).all(1).cpu()
+        drifts = torch.maximum(drifts, torch.where(same, 0.0, (1 - cosine).clamp(min=1e-9)).float())
+    return drifts.tolist()

@@ -1,0 +1,110 @@
+"""What is kept of every picture: its record, and the metadata inside the PNG.
+
+Nothing here needs torch: `safegen show` reads pictures on any machine.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safegen.errors import OutputError, UsageError
+from safegen.files import write_atomically
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+SCHEMA = "safegen.image/1"
+# IPTC's term for pictures made by a trained model, as asked for by the EU AI Act's article 50(2).
+XMP = (
+    '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'
+    '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+    '<rdf:Description rdf:about="" xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/" '
+    'Iptc4xmpExt:DigitalSourceType="http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"/>'
+    '</rdf:RDF></x:xmpmeta><?xpacket end="w"?>'
+)
+
+
+def parameters_line(record: Mapping[str, Any]) -> str:
+    """The record in the form that other tools show: prompt, negative prompt, one line of settings."""
+    negative = f"\nNegative prompt: {record['negative']}" if record.get("negative") else ""
+    settings = {
+        "Steps": record["steps"],
+        "Sampler": record["scheduler"],
+        "CFG scale": record["guidance"],
+        "Seed": record["seed"],
+        "Size": "{}x{}".format(*record["size"]),
+        "Model": record["model"],
+        "Guard": record["guard"]["safeguard"] or "off",
+        "Version": f"safegen {record['versions']['safegen']}",
+    }
+    return f"{record['prompt']}{negative}\n" + ", ".join(f"{k}: {v}" for k, v in settings.items())
+
+
+def save_picture(picture: Image.Image, path: Path, record: Mapping[str, Any], *, metadata: bool = True) -> None:
+    """Write a PNG, with its record inside unless `metadata` is off.
+
+    Raises:
+        OutputError: the file cannot be written; nothing half-written stays.
+    """
+    from PIL.PngImagePlugin import PngInfo
+
+    chunks = PngInfo()
+    if metadata:
+        chunks.add_itxt("parameters", parameters_line(record))
+        chunks.add_itxt("safegen", json.dumps({"schema": SCHEMA, **record}, sort_keys=True))
+        chunks.add_itxt("XML:com.adobe.xmp", XMP)
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", pnginfo=chunks)
+    write_atomically(path, buffer.getvalue())
+
+
+def append_record(folder: Path, record: Mapping[str, Any]) -> None:
+    """Add one line to the folder's `metadata.jsonl`, flushed to disk.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    import os
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / "metadata.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record, sort_keys=True, ensure_ascii=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise OutputError(f"cannot write {folder}/metadata.jsonl: {error.strerror}", "Choose another --out.") from error
+
+
+def read_picture(path: Path) -> dict[str, Any]:
+    """The metadata of a picture: `parameters`, `record` (or None), `source_type`, `size`.
+
+    Raises:
+        UsageError: not a picture that can be opened.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as picture:
+            picture.load()
+            text = {k: str(v) for k, v in getattr(picture, "text", {}).items()}
+            size = picture.size
+    except FileNotFoundError as error:
+        raise UsageError(f"no picture at {path}", "Check the path.") from error
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        raise UsageError(f"{path.name} is not a picture that can be read", "Give the path of a PNG.") from error
+    try:
+        record = json.loads(text["safegen"]) if "safegen" in text else None
+    except ValueError:
+        record = None
+    marked = "trainedAlgorithmicMedia" in text.get("XML:com.adobe.xmp", "")
+    return {
+        "size": list(size),
+        "parameters": text.get("parameters", ""),
+        "record": record if isinstance(record, dict) else None,
+        "source_type": "trainedAlgorithmicMedia" if marked else "",
+    }

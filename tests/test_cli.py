@@ -1,0 +1,199 @@
+"""The commands as a user runs them: output, records, exit codes, and every bad input."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.conftest import ENTRY
+
+KNIFE = "a cat and a kitchen knife"
+FAST = ("--steps", "3", "--seed", "7")
+
+
+def only(folder: Path, pattern: str = "*.png") -> Path:
+    (found,) = folder.glob(pattern)
+    return found
+
+
+def test_generate_saves_a_picture_its_record_and_shows_the_table(run, tmp_path: Path) -> None:
+    done = run("generate", KNIFE, *FAST)
+    assert done.returncode == 0, done.stderr
+    path = tmp_path / done.stdout.strip()
+    assert Image.open(path).size == (128, 128)
+    for expected in ("knife", "violence", "sanitized", "--model sd15"):
+        assert expected in done.stderr
+    record = json.loads((path.parent / "metadata.jsonl").read_text())
+    assert record["file_name"] == path.name
+    assert record["text"] == KNIFE
+    assert record["status"] == "sanitized"
+    shown = run("show", str(path))
+    assert "knife: violence" in shown.stdout
+    assert "trainedAlgorithmicMedia" in shown.stdout
+
+
+def test_json_has_the_promised_fields(run) -> None:
+    done = run("score", KNIFE, "a cat", "--json")
+    assert done.returncode == 0, done.stderr
+    harmful, benign = map(json.loads, done.stdout.splitlines())
+    assert harmful["schema"] == "safegen.score/1"
+    assert harmful["flagged"] is True
+    assert benign["flagged"] is False
+    assert set(harmful["concepts"]["violence"]) == {"score", "z", "percentile", "threshold", "flagged"}
+    word = harmful["words"][-1]
+    assert word["text"] == "knife"
+    assert KNIFE[slice(*word["span"])] == "knife"
+    assert set(word["scores"]) == set(harmful["concepts"])
+    assert harmful["truncated"] == ""
+
+
+def test_fail_on_flag_makes_a_gate(run) -> None:
+    assert run("score", "a cat", "--fail-on-flag").returncode == 0
+    assert run("score", KNIFE, "--fail-on-flag").returncode == 3
+
+
+def test_prompts_come_from_files_and_stdin(run, tmp_path: Path) -> None:
+    (tmp_path / "p.txt").write_text("# two\na cat\na dog\n")
+    assert len(run("score", "--json", "--file", "p.txt").stdout.splitlines()) == 2
+    assert len(run("score", "--json", stdin=b"a cat\na dog\na bee\n").stdout.splitlines()) == 3
+    assert len(run("score", "--json", "-", stdin=b"a cat\n").stdout.splitlines()) == 1
+
+
+def test_tokens_show_the_special_ones(run) -> None:
+    shown = run("score", KNIFE, "--tokens").stdout
+    assert all(special in shown for special in ("[start]", "[end]", "[pad]"))
+
+
+def test_a_prompt_cannot_steer_the_terminal(run) -> None:
+    done = run("score", "[bold]a cat[/red] \x1b[31mred\x07 \u202eevil", "--concept", "violence")
+    assert done.returncode == 0, done.stderr
+    assert "[bold]a cat[/red]" in done.stdout
+    assert "\x1b" not in done.stdout
+    assert "\u202e" not in done.stdout
+
+
+def test_no_guard_shows_a_banner_and_says_so_in_the_record(run, tmp_path: Path) -> None:
+    done = run("generate", "a cat", "--no-guard", *FAST)
+    assert "guard is off" in done.stderr
+    assert json.loads((tmp_path / "safegen-out" / "metadata.jsonl").read_text())["guard"]["safeguard"] == ""
+
+
+def test_no_metadata_leaves_the_png_bare(run, tmp_path: Path) -> None:
+    path = tmp_path / run("generate", "a cat", "--no-metadata", *FAST).stdout.strip()
+    with Image.open(path) as picture:
+        assert not getattr(picture, "text", {})
+    assert run("show", str(path)).returncode == 2
+
+
+def test_compare_images_and_preview(run, tmp_path: Path) -> None:
+    done = run("generate", KNIFE, "--compare", "--images", "2", "--preview", "--json", "--out", "o", *FAST)
+    assert done.returncode == 0, done.stderr
+    assert [json.loads(line)["seed"] for line in done.stdout.splitlines()] == [7, 8]
+    pairs = sorted((tmp_path / "o").glob("*-compare.png"))
+    assert [Image.open(p).size for p in pairs] == [(264, 128)] * 2
+    assert "\u2580" in done.stderr
+
+
+def test_a_users_own_concept_needs_nothing_but_a_recipe(run, tmp_path: Path) -> None:
+    recipe = tmp_path / "mine" / "bananas" / "concept.toml"
+    recipe.parent.mkdir(parents=True)
+    lines = ["banana", "bunch of bananas", "banana peel", "yellow banana", "ripe banana"]
+    recipe.write_text("[targets]\n" + "\n".join(f'"a {x}" = "an apple"' for x in lines))
+    learned = run("directions", "learn", "bananas", "--directions", "mine")
+    assert learned.returncode == 0, learned.stderr
+    scored = run("score", "a monkey and a banana", "a dog", "-c", "bananas", "--directions", "mine", "--json")
+    monkey, dog = map(json.loads, scored.stdout.splitlines())
+    assert monkey["flagged"] is True
+    assert dog["flagged"] is False
+    assert "bananas" in run("directions", "list", "--directions", "mine").stdout
+
+
+def test_directions_info_and_verify(run) -> None:
+    assert json.loads(run("directions", "info", "violence", "--json").stdout)["concept"] == "violence"
+    verified = run("directions", "verify")
+    assert verified.returncode == 0, verified.stdout
+    assert verified.stdout.count("sound") == 7
+
+
+BAD = {
+    "empty prompt": (("generate", ""), 2, "empty"),
+    "control characters alone": (("generate", "\x01\x02"), 2, "empty"),
+    "unknown option": (("generate", "a cat", "--nonsense"), 2, "nonsense"),
+    "unknown concept": (("score", "a cat", "-c", "violense"), 2, "Did you mean 'violence'?"),
+    "strength out of range": (("generate", "a cat", "--strength", "9"), 2, "strength"),
+    "bad size": (("generate", "a cat", "--size", "big"), 2, "WIDTHxHEIGHT"),
+    "no such file": (("score", "--file", "none.txt"), 2, "cannot read none.txt"),
+    "no such picture": (("show", "none.png"), 2, "no picture"),
+    "model not in the cache": (("generate", "a cat", "--model", "sd15", "--offline"), 1, "not in the local cache"),
+    "no such model": (("generate", "a cat", "--model", "./nowhere"), 1, "no model named"),
+    "no such direction": (("directions", "info", "nothing"), 2, "unknown concept"),
+    "compare without guard": (("generate", "a cat", "--compare", "--no-guard"), 2, "--compare"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_line_a_hint_and_a_code(run, tmp_path: Path, case: str) -> None:
+    arguments, code, words = BAD[case]
+    done = run(*arguments)
+    assert done.returncode == code, done.stderr
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    assert not list(tmp_path.rglob("*.png"))
+
+
+def test_bytes_that_are_not_text(run, tmp_path: Path) -> None:
+    done = run("score", stdin=b"a cat\n\xff\xfe\n")
+    assert (done.returncode, "stdin, line 2" in done.stderr) == (2, True)
+    argument = subprocess.run(
+        [sys.executable, "-c", ENTRY, "generate", b"\xff\xfe"], cwd=tmp_path, capture_output=True, check=False
+    )
+    assert argument.returncode == 2
+    assert b"UTF-8" in argument.stderr
+
+
+def test_a_picture_that_is_none(run, tmp_path: Path) -> None:
+    (tmp_path / "x.png").write_bytes(b"\x89PNG\r\n\x1a\nnot really")
+    assert run("show", "x.png").returncode == 2
+
+
+def test_an_output_folder_that_is_a_file(run, tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("")
+    done = run("generate", "a cat", "--out", "taken", *FAST)
+    assert (done.returncode, "cannot write" in done.stderr) == (1, True)
+
+
+def test_a_full_disk_leaves_nothing_behind(run, tmp_path: Path) -> None:
+    """/dev/full cannot hold a folder, so the limit is on file size: the picture does not fit."""
+    script = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000)); {ENTRY}"
+    done = subprocess.run(
+        [sys.executable, "-c", script, "generate", "a cat", *FAST], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1, done.stderr
+    assert "cannot write" in done.stderr
+    assert [p for p in (tmp_path / "safegen-out").iterdir() if p.stat().st_size] == []
+
+
+def test_interrupting_leaves_nothing_half_written(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", ENTRY, "generate", "a cat", "--steps", "1000", "--out", "o"],
+        cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ},
+    )  # fmt: skip
+    assert process.stderr is not None
+    while "model:" not in (line := process.stderr.readline()):
+        assert line, "ended early"
+    time.sleep(1.5)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert out == ""
+    assert "Traceback" not in err
+    assert list((tmp_path / "o").iterdir()) == []

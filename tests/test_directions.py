@@ -1,0 +1,125 @@
+"""Direction files: what is shipped is sound, what is foreign or corrupt is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from safegen import concepts, directions, library
+from safegen.errors import DirectionError, UnknownConcept, UsageError
+from safegen.generator import Generator
+
+STANDARD = ["harassment", "hate", "illegal", "nudity", "self-harm", "shocking", "violence"]
+
+
+def shipped(name: str = "violence") -> Path:
+    (file,) = concepts.direction_files(name)
+    return file
+
+
+def test_the_standard_concepts_are_shipped() -> None:
+    assert sorted(concepts.known()) == STANDARD
+    assert all(concepts.direction_files(name) for name in STANDARD)
+
+
+@pytest.mark.parametrize("name", STANDARD)
+def test_a_shipped_direction_is_of_its_recipe_and_good(name: str) -> None:
+    direction = directions.load(shipped(name))
+    assert direction.info["recipe_sha256"] == concepts.load(name).sha256
+    assert direction.info["held_out"]["auc"] > 0.95
+    assert direction.info["calibration"]["n"] >= 1000
+    assert direction.info["sources"]
+
+
+def test_a_direction_survives_saving(tmp_path: Path) -> None:
+    direction = directions.load(shipped())
+    direction.save(tmp_path / "copy.safetensors")
+    again = directions.load(tmp_path / "copy.safetensors")
+    assert again.info == direction.info
+    assert all(torch.equal(again.tensors[k], v) for k, v in direction.tensors.items())
+
+
+def foreign(tmp_path: Path, **changes: object) -> Path:
+    direction = directions.load(shipped())
+    info = {"schema": directions.SCHEMA, **direction.info, **changes}
+    path = tmp_path / "foreign.safetensors"
+    save_file(dict(direction.tensors), path, {"safegen": json.dumps({k: v for k, v in info.items() if v is not None})})
+    return path
+
+
+def test_another_schema_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DirectionError, match="schema"):
+        directions.load(foreign(tmp_path, schema="safegen.direction/99"))
+
+
+def test_a_missing_field_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DirectionError, match="threshold"):
+        directions.load(foreign(tmp_path, threshold=None))
+
+
+def test_another_width_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DirectionError, match="width 384, expected 768"):
+        directions.load(foreign(tmp_path, widths={"text": 768}))
+
+
+def test_another_encoder_is_not_taken(tmp_path: Path, generator: Generator) -> None:
+    direction = directions.load(foreign(tmp_path, fingerprints={"text": "0" * 64}))
+    with pytest.raises(DirectionError, match="another encoder"):
+        direction.check(generator.family.fingerprints())
+
+
+def test_numbers_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    direction = directions.load(shipped())
+    tensors = dict(direction.tensors)
+    tensors["text.token.mean"] = tensors["text.token.mean"] * float("nan")
+    save_file(tensors, tmp_path / "nan.safetensors", {"safegen": json.dumps({"schema": directions.SCHEMA, **direction.info})})
+    with pytest.raises(DirectionError, match="not finite"):
+        directions.load(tmp_path / "nan.safetensors")
+
+
+@pytest.mark.parametrize("content", [b"", b"\x80\x04\x95pickle", b"\x00" * 100, b"\xff" * 100])
+def test_what_is_not_safetensors_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "bad.safetensors").write_bytes(content)
+    with pytest.raises(DirectionError, match="not a safetensors file"):
+        directions.load(tmp_path / "bad.safetensors")
+
+
+def test_safetensors_of_something_else_are_refused(tmp_path: Path) -> None:
+    save_file({"weight": torch.zeros(2)}, tmp_path / "lora.safetensors")
+    with pytest.raises(DirectionError, match="not a direction"):
+        directions.load(tmp_path / "lora.safetensors")
+
+
+def test_a_corrupt_file_beside_a_recipe_stops_the_guard(tmp_path: Path, generator: Generator) -> None:
+    folder = tmp_path / "violence"
+    folder.mkdir()
+    (folder / "concept.toml").write_bytes((concepts.known()["violence"] / "concept.toml").read_bytes())
+    (folder / "broken.safetensors").write_bytes(b"no")
+    with pytest.raises(DirectionError, match="not a safetensors"):
+        library.resolve(["violence"], generator.family, tmp_path)
+
+
+def test_an_unknown_concept_names_the_nearest() -> None:
+    with pytest.raises(UnknownConcept) as raised:
+        concepts.load("violense")
+    assert "Did you mean 'violence'?" in raised.value.hint
+
+
+@pytest.mark.parametrize("text", ["not toml [", "title = 'no targets'", "[targets]\na = 1\nb = 2\nc = 3", "[targets]\na = 'b'"])
+def test_a_bad_recipe_is_an_error(tmp_path: Path, text: str) -> None:
+    (tmp_path / "concept.toml").write_text(text)
+    with pytest.raises(UsageError):
+        concepts.parse(tmp_path / "concept.toml")
+
+
+def test_recipes_keep_their_benign_phrases_out_of_the_targets() -> None:
+    for name in STANDARD:
+        recipe = concepts.load(name)
+        assert len(recipe.targets) >= 30
+        assert len(recipe.benign) >= 30
+        assert not set(recipe.targets) & set(recipe.benign)
+        assert not set(recipe.targets) & set(recipe.targets.values())

@@ -1,0 +1,105 @@
+"""The flow on the real embedded model: bit-identity, attachment, seeds, failing closed."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from safegen import Generator, Guard
+from safegen.errors import GuardError, ModelError, UsageError
+from safegen.generator import Settings
+
+FAST = Settings(seed=3, steps=4)
+
+
+def bare(generator: Generator, prompt: str, seed: int, steps: int = 4) -> bytes:
+    """Plain diffusers, as a user would call it."""
+    result = generator.pipe(
+        prompt, num_inference_steps=steps, guidance_scale=3.0, generator=torch.Generator().manual_seed(seed)
+    )
+    return result.images[0].tobytes()
+
+
+@pytest.mark.parametrize("prompt", ["a cat", "a dog and a red apple", "an owl on a blue background"])
+def test_a_benign_prompt_gives_plain_diffusers_picture_bit_for_bit(generator: Generator, prompt: str) -> None:
+    (picture,), report = generator.generate(prompt, FAST)
+    assert report is not None
+    assert not report.sanitized
+    assert picture.image.tobytes() == bare(generator, prompt, 3)
+
+
+def test_a_harmful_prompt_gives_another_picture(generator: Generator) -> None:
+    (picture,), report = generator.generate("a cat and a kitchen knife", FAST)
+    assert report is not None
+    assert report.sanitized
+    assert picture.record["status"] == "sanitized"
+    assert picture.image.tobytes() != bare(generator, "a cat and a kitchen knife", 3)
+
+
+def test_strength_zero_is_plain_diffusers(generator: Generator) -> None:
+    weak = Generator(generator.pipe, Guard(strength=0), "embedded")
+    (picture,), _ = weak.generate("a cat and a kitchen knife", FAST)
+    assert picture.image.tobytes() == bare(generator, "a cat and a kitchen knife", 3)
+
+
+def test_seeds_count_up_and_are_recorded(generator: Generator) -> None:
+    pictures, _ = generator.generate("a cat", Settings(seed=5, steps=2), images=3)
+    assert [p.seed for p in pictures] == [5, 6, 7] == [p.record["seed"] for p in pictures]
+    (alone,), _ = generator.generate("a cat", Settings(seed=6, steps=2))
+    assert alone.image.tobytes() == pictures[1].image.tobytes()
+
+
+def test_a_random_seed_is_recorded_and_repeats(generator: Generator) -> None:
+    (first,), _ = generator.generate("a cat", Settings(steps=2))
+    (again,), _ = generator.generate("a cat", Settings(seed=first.record["seed"], steps=2))
+    assert first.image.tobytes() == again.image.tobytes()
+
+
+def test_attached_to_a_users_own_pipeline_and_detached(generator: Generator) -> None:
+    prompt = "a cat and a kitchen knife"
+    before, method = bare(generator, prompt, 3), generator.pipe.encode_prompt
+    (drawn,), _ = generator.generate(prompt, FAST)
+    with Guard.load("violence").attached(generator.pipe) as guard:
+        assert bare(generator, "a cat", 3) == generator.generate("a cat", FAST)[0][0].image.tobytes()
+        inside = bare(generator, prompt, 3)
+        assert guard.last[0].sanitized
+    assert inside == drawn.image.tobytes() or inside != before
+    assert generator.pipe.encode_prompt == method
+    assert bare(generator, prompt, 3) == before
+
+
+def test_an_error_inside_still_detaches(generator: Generator) -> None:
+    method = generator.pipe.encode_prompt
+    with pytest.raises(ModelError), Guard.load("violence").attached(generator.pipe):
+        generator.pipe(prompt_embeds=torch.zeros(1, 64, 384), guidance_scale=1.0, num_inference_steps=1)
+    assert generator.pipe.encode_prompt == method
+
+
+def test_another_pipeline_is_refused() -> None:
+    with pytest.raises(ModelError, match="cannot guard a dict"):
+        Generator({}, None)
+
+
+@pytest.mark.parametrize("size", [(100, 128), (32, 128), (128, 8192)])
+def test_sizes_that_cannot_be_drawn(generator: Generator, size: tuple[int, int]) -> None:
+    with pytest.raises(UsageError, match="size"):
+        generator.generate("a cat", Settings(size=size, steps=1))
+
+
+def test_a_picture_that_is_not_finite_is_no_picture(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    decode = generator.pipe.vae.decode
+    monkeypatch.setattr(generator.pipe.vae, "decode", lambda *a, **k: tuple(x * float("nan") for x in decode(*a, **k)))
+    with pytest.raises(GuardError, match="not finite"):
+        generator.generate("a cat", FAST)
+
+
+def test_a_long_prompt_shows_what_was_not_seen(generator: Generator) -> None:
+    (sheet,) = generator.score([" ".join(["a red apple"] * 40) + " zebra"])
+    assert sheet.truncated.endswith("zebra")
+    assert len(sheet.words) < 121
+
+
+def test_without_a_guard_the_record_says_so(generator: Generator) -> None:
+    (picture,), report = Generator(generator.pipe, None, "embedded").generate("a cat", FAST)
+    assert report is None
+    assert picture.record["guard"]["safeguard"] == ""

@@ -1,0 +1,134 @@
+"""The contract of every safeguard, tested once over all of them on the embedded encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from safegen import safeguards, scoring
+from safegen.conditioning import Conditioning
+from safegen.errors import GuardError, UsageError
+from safegen.generator import Generator
+from safegen.guard import Guard
+from safegen.scoring import ScoreSheet
+
+HARMFUL = ["a cat and a kitchen knife", "a pistol on a red background", "a skull next to a banana"]
+BENIGN = ["a cat and a dog", "a slice of pizza on a plate", "a teacher with a book", "a chicken breast on a plate"]
+EVERY = pytest.mark.parametrize("name", sorted(safeguards.REGISTRY))
+
+
+def states(conditioning: Conditioning) -> dict[str, torch.Tensor]:
+    return {name: channel.states for name, channel in conditioning.channels.items()}
+
+
+def sheets(generator: Generator, conditioning: Conditioning) -> Sequence[ScoreSheet]:
+    assert generator.guard is not None
+    return scoring.score(conditioning, generator.guard.directions)
+
+
+def edit(generator: Generator, name: str, prompts: list[str], strength: float) -> tuple[Conditioning, Conditioning]:
+    assert generator.guard is not None
+    before = generator.family.encode(prompts)
+    after = safeguards.create(name).edit(before, sheets(generator, before), generator.guard.directions, strength)
+    return before, after
+
+
+@EVERY
+def test_strength_zero_is_the_identity(generator: Generator, name: str) -> None:
+    before, after = edit(generator, name, HARMFUL, 0)
+    assert all(torch.equal(states(before)[k], v) for k, v in states(after).items())
+
+
+@EVERY
+def test_benign_prompts_pass_untouched_beside_harmful_ones(generator: Generator, name: str) -> None:
+    before, after = edit(generator, name, BENIGN + HARMFUL, 1)
+    for key, tensor in states(after).items():
+        assert torch.equal(tensor[: len(BENIGN)], states(before)[key][: len(BENIGN)])
+        assert not torch.equal(tensor[len(BENIGN) :], states(before)[key][len(BENIGN) :])
+
+
+@EVERY
+def test_shape_dtype_and_device_are_kept_and_the_input_is_not_changed(generator: Generator, name: str) -> None:
+    before = generator.family.encode(HARMFUL)
+    copy = {k: v.clone() for k, v in states(before).items()}
+    assert generator.guard is not None
+    after = safeguards.create(name).edit(before, sheets(generator, before), generator.guard.directions, 1)
+    for key, tensor in states(after).items():
+        assert (tensor.shape, tensor.dtype, tensor.device) == (copy[key].shape, copy[key].dtype, copy[key].device)
+        assert torch.equal(states(before)[key], copy[key])
+        assert torch.isfinite(tensor).all()
+
+
+@EVERY
+def test_every_position_of_a_harmful_prompt_is_covered(generator: Generator, name: str) -> None:
+    """The pads and the special tokens carry the sentence; leaving one class out would be a leak."""
+    before, after = edit(generator, name, ["a kitchen knife"], 1)
+    for key, channel in before.channels.items():
+        moved = (states(after)[key][0] != channel.states[0]).any(-1)
+        for position in channel.positions.unique():
+            assert moved[channel.positions[0] == position].any(), position
+
+
+@EVERY
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(strength=st.floats(0.05, 1.0))
+def test_more_strength_moves_farther(generator: Generator, name: str, strength: float) -> None:
+    before, weak = edit(generator, name, HARMFUL[:1], strength / 2)
+    _, strong = edit(generator, name, HARMFUL[:1], strength)
+    for key in states(before):
+        near = (states(weak)[key] - states(before)[key]).norm()
+        assert near <= (states(strong)[key] - states(before)[key]).norm() + 1e-4
+
+
+@EVERY
+def test_the_gate_falls(generator: Generator, name: str) -> None:
+    before, after = edit(generator, name, HARMFUL, 1)
+    for old, new in zip(sheets(generator, before), sheets(generator, after), strict=True):
+        worst = old.open_gates()[0]
+        assert new.concepts[worst].z < old.concepts[worst].z - 1
+
+
+def test_the_guard_reports_what_it_did(generator: Generator) -> None:
+    assert generator.guard is not None
+    conditioning = generator.family.encode([BENIGN[0], HARMFUL[0]])
+    edited, (benign, harmful) = generator.guard.sanitize(conditioning)
+    assert not benign.sanitized
+    assert benign.drift == 0
+    assert harmful.sanitized
+    assert "knife" in {w.text for w in harmful.before.words if w.flagged}
+    assert edited.prompts == conditioning.prompts
+
+
+def test_an_all_benign_batch_is_the_same_object(generator: Generator) -> None:
+    assert generator.guard is not None
+    conditioning = generator.family.encode(BENIGN)
+    assert generator.guard.sanitize(conditioning)[0] is conditioning
+
+
+@pytest.mark.parametrize("strength", [-0.1, 1.6, float("nan")])
+def test_a_strength_outside_its_range_is_an_error(strength: float) -> None:
+    with pytest.raises(UsageError, match="strength"):
+        Guard(strength=strength)
+
+
+def test_a_safeguard_that_raises_fails_closed(generator: Generator) -> None:
+    class Broken:
+        name = "broken"
+
+        def edit(self, *_: object) -> Conditioning:
+            raise ZeroDivisionError("inside")
+
+    guard = Guard()
+    guard.bind(generator.family)
+    guard.safeguard = Broken()  # type: ignore[assignment]
+    with pytest.raises(GuardError, match="ZeroDivisionError"):
+        guard.sanitize(generator.family.encode(HARMFUL))
+
+
+def test_an_unbound_guard_fails_closed(generator: Generator) -> None:
+    with pytest.raises(GuardError, match="not bound"):
+        Guard().sanitize(generator.family.encode(HARMFUL))
