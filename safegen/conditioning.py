@@ -68,7 +68,12 @@ class Channel:
         for i, token in enumerate(self.tokens[row]):
             if token.span is None or token.span[0] == token.span[1]:
                 continue
-            if groups and token.span[0] == previous_end and token.text[:1].isalnum() and _joins(self.tokens[row][groups[-1][-1]]):
+            if (
+                groups
+                and token.span[0] == previous_end
+                and token.text[:1].isalnum()
+                and _joins(self.tokens[row][groups[-1][-1]])
+            ):
                 groups[-1].append(i)
             else:
                 groups.append([i])
@@ -78,7 +83,8 @@ class Channel:
     def _word(self, row: int, group: list[int]) -> Word:
         tokens = [self.tokens[row][i] for i in group]
         start, end = tokens[0].span, tokens[-1].span
-        assert start is not None and end is not None
+        assert start is not None
+        assert end is not None
         return Word("".join(t.text for t in tokens), (start[0], end[1]), tuple(group))
 
 

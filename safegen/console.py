@@ -72,10 +72,16 @@ def show_sheet(sheet: ScoreSheet, *, tokens: bool = False, to: Console | None = 
         cells = [_cell(word.scores[name], name in word.flagged) for name in names]
         table.add_row(str(number), Text(plain(word.text)), *cells)
     if sheet.truncated:
-        table.add_row("-", Text(plain(sheet.truncated), style="dim italic"), *[Text("unseen", style="dim")] * len(names))
+        table.add_row(
+            "-", Text(plain(sheet.truncated), style="dim italic"), *[Text("unseen", style="dim")] * len(names)
+        )
     table.add_section()
     table.add_row("", Text("prompt", style="bold"), *[_cell(c.z, c.flagged) for c in sheet.concepts.values()])
-    table.add_row("", Text("percentile", style="dim"), *[Text(f"{c.percentile:.1f}", style="dim") for c in sheet.concepts.values()])
+    table.add_row(
+        "",
+        Text("percentile", style="dim"),
+        *[Text(f"{c.percentile:.1f}", style="dim") for c in sheet.concepts.values()],
+    )
     (to or out).print(table, soft_wrap=False)
     (to or out).print(_verdict(sheet), soft_wrap=True)
 
@@ -90,7 +96,9 @@ def _verdict(sheet: ScoreSheet) -> Text:
         return Text.assemble(("benign", "green"), f": nearest is {_distance(*nearest)}")
     parts = [_distance(name, sheet.concepts[name]) for name in sheet.open_gates()]
     carried = [plain(w.text) for w in sheet.words if w.flagged]
-    return Text.assemble(("! flagged", "bold red"), ": " + "; ".join(parts), f" | words: {', '.join(carried) or 'none'}")
+    return Text.assemble(
+        ("! flagged", "bold red"), ": " + "; ".join(parts), f" | words: {', '.join(carried) or 'none'}"
+    )
 
 
 def _distance(name: str, score: ConceptScore) -> str:
@@ -115,7 +123,9 @@ def show_report(report: Report | None) -> None:
         table.add_row(name, _cell(before.z, before.flagged), _cell(after.z, after.flagged), f"{before.threshold:.1f}")
     err.print(table)
     count = sum(bool(w.flagged) for w in report.before.words)
-    say(f"sanitized {count} of {len(report.before.words)} words; the embedding moved by {report.drift:.3f} (1 - cosine)")
+    say(
+        f"sanitized {count} of {len(report.before.words)} words; the embedding moved by {report.drift:.3f} (1 - cosine)"
+    )
 
 
 def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], to: Console | None = None) -> None:
@@ -159,7 +169,14 @@ def stepping(label: str) -> Iterator[Callable[[int, int], None]]:
         return
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    with Progress(TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"), TimeRemainingColumn(), console=err, transient=True) as bar:
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total}"),
+        TimeRemainingColumn(),
+        console=err,
+        transient=True,
+    ) as bar:
         task = bar.add_task(label, total=None)
         yield lambda step, steps: bar.update(task, completed=step, total=steps)
 
@@ -183,4 +200,3 @@ def counting(label: str) -> Iterator[Callable[[int], None]]:
             say(f"{label}: {done} in {now - start:.0f} s")
 
     yield tick
-

@@ -104,7 +104,11 @@ def load(path: Path) -> Direction:
             raise DirectionError(f"{path.name}: tensor {name!r} is not finite numbers", relearn)
         channel = name.split(".")[0]
         width = info["widths"].get(channel)
-        if width is not None and name.rsplit(".", 1)[-1] in ("mean", "centre", "probe", "own", "basis", "dual") and tensor.shape[-1] != width:
+        if (
+            width is not None
+            and name.rsplit(".", 1)[-1] in ("mean", "centre", "probe", "own", "basis", "dual")
+            and tensor.shape[-1] != width
+        ):
             raise DirectionError(f"{path.name}: {name!r} has width {tensor.shape[-1]}, expected {width}", relearn)
     return Direction({k: v.float() for k, v in tensors.items()}, info, digest)
 

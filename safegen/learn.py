@@ -360,7 +360,11 @@ def learn(concept: Concept, family: Family, everyday: Encoded | None = None) -> 
         "fingerprints": {channel: fingerprint},
         "widths": {channel: material.targets.channel.states.shape[-1]},
         "recipe_sha256": concept.sha256,
-        "sources": ["the concept's recipe", "directions/benign.txt (MS-COCO captions, CC BY 4.0)", "directions/nouns.txt"],
+        "sources": [
+            "the concept's recipe",
+            "directions/benign.txt (MS-COCO captions, CC BY 4.0)",
+            "directions/nouns.txt",
+        ],
         "licence": "Apache-2.0",
         "word_threshold": WORD_THRESHOLD,
     }

@@ -10,11 +10,13 @@ _MINOR = re.compile(
     r"\b(child(ren)?|kids?|kiddies?|toddlers?|infants?|bab(y|ies)|minors?|underaged?|preteens?|pre-?teens?|tweens?"
     r"|teen(s|age|aged|ager|agers)?|adolescents?|juveniles?|preschoolers?|lolis?|lolitas?|shotas?"
     r"|school ?(girl|boy|child|kid)s?|school ?children|(little|young|small|tiny) (girl|boy)s?"
-    r"|(?:[1-9]|1[0-7])\s*-?\s*(?:years?\s*-?\s*olds?|yo|y/o)|(?:first|second|third|fourth|fifth|sixth|seventh|eighth) graders?"
+    r"|(?:[1-9]|1[0-7])\s*-?\s*(?:years?\s*-?\s*olds?|yo|y/o)"
+    r"|(?:first|second|third|fourth|fifth|sixth|seventh|eighth) graders?"
     r"|jailbait|(girl|boy)s? aged (?:[1-9]|1[0-7]))\b"
 )
 _SEXUAL = re.compile(
-    r"\b(nud(e|es|ity|ist)|naked|unclothed|undress(ed|ing)?|topless|bottomless|sex|sexual(ly)?|sexy|sexuali[sz]ed|porn(o|ographic|ography)?"
+    r"\b(nud(e|es|ity|ist)|naked|unclothed|undress(ed|ing)?|topless|bottomless"
+    r"|sex|sexual(ly)?|sexy|sexuali[sz]ed|porn(o|ographic|ography)?"
     r"|erotic(a)?|genital(s|ia)?|nipples?|bare breasts?|buttocks|penis|vagina|lingerie|stripp(er|ers|ing)|nsfw|hentai|lewd"
     r"|seductive(ly)?|sensual(ly)?|fetish|bondage|orgasm|masturbat(e|es|ing|ion)|intercourse|xxx|molest(ed|ing|ation)?)\b"
 )

@@ -22,5 +22,5 @@ def run(program: Callable[[], None]) -> None:
         sys.exit(130)
     except BrokenPipeError:
         # The reader has gone; a flush at exit must not complain about it.
-        sys.stdout = open("/dev/null", "w")  # noqa: SIM115, PTH123
+        sys.stdout = open("/dev/null", "w")  # noqa: SIM115
         sys.exit(1)

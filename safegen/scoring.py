@@ -185,9 +185,7 @@ def _words(
         for carried, s in zip(flagged, scores, strict=True):
             if s[name] >= line:
                 carried.append(name)
-    return tuple(
-        WordScore(w.text, w.span, s, tuple(f)) for w, s, f in zip(words, scores, flagged, strict=True)
-    )
+    return tuple(WordScore(w.text, w.span, s, tuple(f)) for w, s, f in zip(words, scores, flagged, strict=True))
 
 
 def _tokens(channel: Channel, row: int, own: Mapping[str, list[float]]) -> tuple[WordScore, ...]:

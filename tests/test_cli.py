@@ -175,7 +175,11 @@ def test_a_full_disk_leaves_nothing_behind(run, tmp_path: Path) -> None:
     """/dev/full cannot hold a folder, so the limit is on file size: the picture does not fit."""
     script = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000)); {ENTRY}"
     done = subprocess.run(
-        [sys.executable, "-c", script, "generate", "a cat", *FAST], cwd=tmp_path, capture_output=True, text=True, check=False
+        [sys.executable, "-c", script, "generate", "a cat", *FAST],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 1, done.stderr
     assert "cannot write" in done.stderr

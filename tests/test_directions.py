@@ -76,7 +76,9 @@ def test_numbers_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     direction = directions.load(shipped())
     tensors = dict(direction.tensors)
     tensors["text.token.mean"] = tensors["text.token.mean"] * float("nan")
-    save_file(tensors, tmp_path / "nan.safetensors", {"safegen": json.dumps({"schema": directions.SCHEMA, **direction.info})})
+    save_file(
+        tensors, tmp_path / "nan.safetensors", {"safegen": json.dumps({"schema": directions.SCHEMA, **direction.info})}
+    )
     with pytest.raises(DirectionError, match="not finite"):
         directions.load(tmp_path / "nan.safetensors")
 
@@ -109,7 +111,9 @@ def test_an_unknown_concept_names_the_nearest() -> None:
     assert "Did you mean 'violence'?" in raised.value.hint
 
 
-@pytest.mark.parametrize("text", ["not toml [", "title = 'no targets'", "[targets]\na = 1\nb = 2\nc = 3", "[targets]\na = 'b'"])
+@pytest.mark.parametrize(
+    "text", ["not toml [", "title = 'no targets'", "[targets]\na = 1\nb = 2\nc = 3", "[targets]\na = 'b'"]
+)
 def test_a_bad_recipe_is_an_error(tmp_path: Path, text: str) -> None:
     (tmp_path / "concept.toml").write_text(text)
     with pytest.raises(UsageError):

@@ -45,7 +45,7 @@ def measure(name: str, options: argparse.Namespace, generator: Any) -> list[suit
         if name == "model":
             return suites.model_suite(generator, judge, 20 if quick else 200, 0.1 if quick else 1.0, tick)
         if name == "guard":
-            return suites.guard_suite(generator, judge, 20 if quick else 250, 20 if quick else 200, tick)
+            return suites.guard_suite(generator, judge, 32 if quick else 240, 50 if quick else 400, tick)
         if name == "words":
             return words.words_suite(generator, tick)
         if name == "text":
@@ -68,12 +68,23 @@ def main() -> None:
     for name in chosen:
         start = time.perf_counter()
         rows = measure(name, options, generator)
-        console.show_table(name, ("measure", "figure", "bar", ""), [(r.measure, r.figure, r.bar, "met" if r.met else "MISSED") for r in rows])
+        console.show_table(
+            name,
+            ("measure", "figure", "bar", ""),
+            [(r.measure, r.figure, r.bar, "met" if r.met else "MISSED") for r in rows],
+        )
         results[name] = {
             "seconds": round(time.perf_counter() - start, 1),
             "rows": [{"measure": r.measure, "figure": r.figure, "bar": r.bar, "met": r.met, **r.raw} for r in rows],
         }
-    report = {"schema": "safegen.bench/1", "safegen": __version__, "commit": commit(), "quick": options.quick, "python": platform.python_version(), "suites": results}
+    report = {
+        "schema": "safegen.bench/1",
+        "safegen": __version__,
+        "commit": commit(),
+        "quick": options.quick,
+        "python": platform.python_version(),
+        "suites": results,
+    }
     if options.out:
         from safegen.files import write_atomically
 

@@ -21,7 +21,8 @@ import sys, torch
 from diffusers import DiffusionPipeline
 pipe = DiffusionPipeline.from_pretrained(sys.argv[1], torch_dtype=torch.float32, use_safetensors=True)
 pipe.set_progress_bar_config(disable=True)
-pipe(sys.argv[2], num_inference_steps=20, guidance_scale=float(sys.argv[3]), generator=torch.Generator().manual_seed(7)).images[0].save(sys.argv[4])
+seed = torch.Generator().manual_seed(7)
+pipe(sys.argv[2], num_inference_steps=20, guidance_scale=float(sys.argv[3]), generator=seed).images[0].save(sys.argv[4])
 """
 
 
@@ -84,7 +85,15 @@ def cost_suite(generator: Generator, rounds: int, tick: Tick) -> list[Row]:
     benign = guard_cost(generator, "a cat and a dog", rounds, tick)
     command = command_cost(max(3, rounds // 3), tick)
     return [
-        Row("guard on a flagged prompt, time ratio", f"{flagged:.3f}", "at most 1.03", flagged <= 1.03, {"ratio": flagged}),
+        Row(
+            "guard on a flagged prompt, time ratio",
+            f"{flagged:.3f}",
+            "at most 1.03",
+            flagged <= 1.03,
+            {"ratio": flagged},
+        ),
         Row("guard on a benign prompt, time ratio", f"{benign:.3f}", "at most 1.03", benign <= 1.03, {"ratio": benign}),
-        Row("`safegen generate` over a bare script", f"{command:.3f}", "at most 1.1", command <= 1.1, {"ratio": command}),
+        Row(
+            "`safegen generate` over a bare script", f"{command:.3f}", "at most 1.1", command <= 1.1, {"ratio": command}
+        ),
     ]

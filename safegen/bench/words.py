@@ -43,7 +43,7 @@ BENIGN = (
 def words_suite(generator: Generator, tick: Tick) -> list[Row]:
     """Causes found and benign phrases left alone; small lists, shown with their misses."""
     right, missed = [], []
-    for (prompt, causes), sheet in zip(CAUSES.items(), generator.score(list(CAUSES)), strict=True):
+    for causes, sheet in zip(CAUSES.values(), generator.score(list(CAUSES)), strict=True):
         gates = sheet.open_gates()
         top = max(sheet.words, key=lambda w: w.scores[gates[0]]).text if gates else ""
         right.append(top in causes)
@@ -52,6 +52,9 @@ def words_suite(generator: Generator, tick: Tick) -> list[Row]:
     left = [not sheet.flagged for sheet in generator.score(list(BENIGN))]
     flagged = [p for p, ok in zip(BENIGN, left, strict=True) if not ok]
     tick(len(CAUSES) + len(BENIGN))
-    cause, benign = Row.rate("highest word is the cause", right, 0.95), Row.rate("benign phrase not flagged", left, 0.95)
+    cause, benign = (
+        Row.rate("highest word is the cause", right, 0.95),
+        Row.rate("benign phrase not flagged", left, 0.95),
+    )
     cause.raw["missed"], benign.raw["flagged"] = missed, flagged
     return [cause, benign]

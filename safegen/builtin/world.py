@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import random
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,14 +16,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from PIL import Image
 
-if __import__("sys").version_info >= (3, 11):
+if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
-SIZE = 128  # pixels; glyph positions are multiples of 8, the latent grid of the autoencoder
+SIZE = 128  # pixels of a picture's side
 FONT = Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf")  # Debian's fonts-noto-color-emoji
-SINGLE, PAIR = 80, 56  # side of a glyph in pixels, alone and in a pair
+GLYPH = 64  # pixels of a glyph's side
+# Corners of one glyph and of two; multiples of 8, the autoencoder's grid, so that a glyph has one code.
+LAYOUTS: dict[int, tuple[tuple[int, int], ...]] = {1: ((32, 32),), 2: ((0, 32), (64, 32))}
 GENDERS = {"woman": "\U0001f469", "man": "\U0001f468"}
 SKINS = {"light": "\U0001f3fb", "medium": "\U0001f3fd", "dark": "\U0001f3ff"}
 SINGLE_CAPTIONS = (
@@ -71,7 +74,6 @@ class Scene:
     things: tuple[Thing, ...]
     ground: str
     caption: str
-    offsets: tuple[tuple[int, int], ...]  # glyph corners in pixels
     shade: tuple[int, int, int]  # the ground's colour in this picture, 0-255
 
 
@@ -116,10 +118,15 @@ def grounds() -> dict[str, tuple[int, int, int]]:
     return {name: tuple(rgb) for name, rgb in tables()["grounds"].items()}
 
 
+_BARE = frozenset(
+    "grapes cherries pancakes fries jeans glasses scissors headphones swords strippers blood lingerie "
+    "popcorn sushi bread corn cheese".split()
+)
+
+
 def with_article(name: str) -> str:
     """`a cat`, `an apple`; plurals and mass nouns stay bare."""
-    bare = ("grapes", "cherries", "pancakes", "fries", "jeans", "glasses", "scissors", "headphones")
-    if name.split()[-1] in bare + ("swords", "strippers", "blood", "lingerie", "popcorn", "sushi", "bread", "corn", "cheese"):
+    if name.rsplit(" ", 1)[-1] in _BARE:
         return name
     return f"{'an' if name[0] in 'aeiou' and not name.startswith('uni') else 'a'} {name}"
 
@@ -141,7 +148,7 @@ def _phrase(thing: Thing, rng: random.Random) -> str:
     return with_article(f"{gender}{thing.names[0]}") + skin
 
 
-def sample(rng: random.Random, *, pair_share: float = 0.55, people_share: float = 0.2) -> Scene:
+def sample(rng: random.Random, *, pair_share: float = 0.55, people_share: float = 0.15) -> Scene:
     """One random scene with its caption."""
     count = 2 if rng.random() < pair_share else 1
     pool = list(things().values())
@@ -156,19 +163,13 @@ def sample(rng: random.Random, *, pair_share: float = 0.55, people_share: float 
 
 
 def compose(picked: list[Thing], rng: random.Random, ground: str | None = None) -> Scene:
-    """A scene of the given things with a random ground, layout and caption."""
+    """A scene of the given things with a random ground and caption."""
     ground = ground or rng.choice(list(grounds()))
     shade = tuple(min(255, max(0, c + rng.randint(-6, 6))) for c in grounds()[ground])
-    if len(picked) == 1:
-        corners: tuple[tuple[int, int], ...] = ((24 + 8 * rng.randint(-1, 1), 24 + 8 * rng.randint(-1, 1)),)
-        template = rng.choice(SINGLE_CAPTIONS)
-    else:
-        row = rng.choice([32, 40])
-        corners = ((8 * rng.randint(0, 1), row), (64 + 8 * rng.randint(0, 1), row))
-        template = rng.choice(PAIR_CAPTIONS)
+    template = rng.choice(SINGLE_CAPTIONS if len(picked) == 1 else PAIR_CAPTIONS)
     phrases = [_phrase(t, rng) for t in picked]
     caption = template.format(a=phrases[0], b=phrases[-1], g=ground)
-    return Scene(tuple(picked), ground, caption, corners, (shade[0], shade[1], shade[2]))
+    return Scene(tuple(picked), ground, caption, (shade[0], shade[1], shade[2]))
 
 
 @functools.cache
@@ -195,8 +196,7 @@ def render(scene: Scene) -> Image.Image:
     from PIL import Image
 
     picture = Image.new("RGB", (SIZE, SIZE), scene.shade)
-    side = SINGLE if len(scene.things) == 1 else PAIR
-    for thing, corner in zip(scene.things, scene.offsets, strict=True):
-        figure = stamp(thing.glyph, side)
+    for thing, corner in zip(scene.things, LAYOUTS[len(scene.things)], strict=True):
+        figure = stamp(thing.glyph, GLYPH)
         picture.paste(figure, corner, figure)
     return picture

@@ -8,15 +8,21 @@ from typing import Annotated, Optional
 import typer
 
 app = typer.Typer(no_args_is_help=True, help="Recipes of concepts and the direction files learned from them.")
-Folder = Annotated[Optional[Path], typer.Option("--directions", envvar="SAFEGEN_DIRECTIONS", help="Folder of your own concepts.")]  # noqa: UP045
+Folder = Annotated[
+    Path | None, typer.Option("--directions", envvar="SAFEGEN_DIRECTIONS", help="Folder of your own concepts.")
+]
 Json = Annotated[bool, typer.Option("--json", help="JSON lines.")]
 
 
 @app.command()
 def learn(
     concept: Annotated[list[str], typer.Argument(help="Names of concepts, or paths of recipes.")],
-    model: Annotated[str, typer.Option("--model", "-m", envvar="SAFEGEN_MODEL", help="Whose text encoder.")] = "embedded",
-    out: Annotated[Optional[Path], typer.Option("--out", "-o", help="Folder to write CONCEPT/ENCODER.safetensors to.")] = None,  # noqa: UP045
+    model: Annotated[
+        str, typer.Option("--model", "-m", envvar="SAFEGEN_MODEL", help="Whose text encoder.")
+    ] = "embedded",
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder to write CONCEPT/ENCODER.safetensors to.")
+    ] = None,
     directions: Folder = None,
     offline: Annotated[bool, typer.Option("--offline", help="Never ask the network.")] = False,
 ) -> None:
@@ -54,7 +60,15 @@ def list_(directions: Folder = None, json: Json = False) -> None:
         files = sorted(p.stem for p in folder.glob("*.safetensors"))
         rows.append((name, recipe.title, str(len(recipe.targets)), ", ".join(files) or "none yet"))
         if json:
-            console.show_json({"schema": "safegen.concept/1", "name": name, "title": recipe.title, "targets": len(recipe.targets), "encoders": files})
+            console.show_json(
+                {
+                    "schema": "safegen.concept/1",
+                    "name": name,
+                    "title": recipe.title,
+                    "targets": len(recipe.targets),
+                    "encoders": files,
+                }
+            )
     if not json:
         console.show_table("concepts", ("name", "title", "targets", "encoders"), rows)
 
@@ -89,7 +103,9 @@ def info(
 @app.command()
 def verify(
     concept: Annotated[Optional[list[str]], typer.Argument(help="Names of concepts; all by default.")] = None,  # noqa: UP045
-    model: Annotated[str, typer.Option("--model", "-m", envvar="SAFEGEN_MODEL", help="The encoder to verify for.")] = "embedded",
+    model: Annotated[
+        str, typer.Option("--model", "-m", envvar="SAFEGEN_MODEL", help="The encoder to verify for.")
+    ] = "embedded",
     directions: Folder = None,
     offline: Annotated[bool, typer.Option("--offline", help="Never ask the network.")] = False,
 ) -> None:
@@ -105,7 +121,9 @@ def verify(
         try:
             direction = library.find(recipe.name, fingerprints, directions)
             stale = direction is not None and direction.info["recipe_sha256"] != recipe.sha256
-            verdict = "none for this encoder yet" if direction is None else "older than its recipe" if stale else "sound"
+            verdict = (
+                "none for this encoder yet" if direction is None else "older than its recipe" if stale else "sound"
+            )
         except DirectionError as error:
             verdict = str(error)
         rows.append((recipe.name, verdict))

@@ -17,19 +17,35 @@ if TYPE_CHECKING:
 
 def generate(
     prompts: Annotated[Optional[list[str]], typer.Argument(help="Prompts; - reads stdin.")] = None,  # noqa: UP045
-    images: Annotated[int, typer.Option("--images", "-n", min=1, max=1000, help="Pictures a prompt, consecutive seeds.")] = 1,
-    seed: Annotated[Optional[int], typer.Option(min=0, max=2**63 - 1, help="First seed; random and recorded if unset.")] = None,  # noqa: UP045
+    images: Annotated[
+        int, typer.Option("--images", "-n", min=1, max=1000, help="Pictures a prompt, consecutive seeds.")
+    ] = 1,
+    seed: Annotated[
+        int | None, typer.Option(min=0, max=2**63 - 1, help="First seed; random and recorded if unset.")
+    ] = None,
     steps: Annotated[Optional[int], typer.Option(min=1, max=1000, help="Denoising steps.")] = None,  # noqa: UP045
     guidance: Annotated[Optional[float], typer.Option(min=0, max=50, help="Classifier-free guidance.")] = None,  # noqa: UP045
     size: Annotated[Optional[str], typer.Option(help="WIDTHxHEIGHT or one number, in pixels.")] = None,  # noqa: UP045
     negative: Annotated[str, typer.Option("--negative", help="What to keep out; never sanitized.")] = "",
-    concept: Annotated[Optional[list[str]], typer.Option("--concept", "-c", help="Concepts to guard against; all by default.")] = None,  # noqa: UP045
-    strength: Annotated[float, typer.Option(envvar="SAFEGEN_STRENGTH", help="0 is off, 1 the default, up to 1.5.")] = 1.0,
-    guard: Annotated[bool, typer.Option("--guard/--no-guard", help="Without the guard a banner and the record say so.")] = True,
+    concept: Annotated[
+        list[str] | None, typer.Option("--concept", "-c", help="Concepts to guard against; all by default.")
+    ] = None,
+    strength: Annotated[
+        float, typer.Option(envvar="SAFEGEN_STRENGTH", help="0 is off, 1 the default, up to 1.5.")
+    ] = 1.0,
+    guard: Annotated[
+        bool, typer.Option("--guard/--no-guard", help="Without the guard a banner and the record say so.")
+    ] = True,
     compare: Annotated[bool, typer.Option("--compare", help="Also save unguarded and guarded side by side.")] = False,
-    model: Annotated[str, typer.Option("--model", "-m", envvar="SAFEGEN_MODEL", help="Alias, hub id or local folder.")] = "embedded",
-    directions: Annotated[Optional[Path], typer.Option(envvar="SAFEGEN_DIRECTIONS", help="Folder of your own concepts.")] = None,  # noqa: UP045
-    out: Annotated[Path, typer.Option("--out", "-o", envvar="SAFEGEN_OUT", help="Folder for pictures and metadata.jsonl.")] = Path("safegen-out"),
+    model: Annotated[
+        str, typer.Option("--model", "-m", envvar="SAFEGEN_MODEL", help="Alias, hub id or local folder.")
+    ] = "embedded",
+    directions: Annotated[
+        Path | None, typer.Option(envvar="SAFEGEN_DIRECTIONS", help="Folder of your own concepts.")
+    ] = None,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", envvar="SAFEGEN_OUT", help="Folder for pictures and metadata.jsonl.")
+    ] = Path("safegen-out"),
     metadata: Annotated[bool, typer.Option("--metadata/--no-metadata", help="The record inside the PNG.")] = True,
     json: Annotated[bool, typer.Option("--json", help="Records as JSON lines on stdout.")] = False,
     preview: Annotated[bool, typer.Option("--preview", help="Show the picture in the terminal.")] = False,
@@ -51,7 +67,13 @@ def generate(
     from safegen.generator import Generator, Settings
 
     generator = Generator.load(
-        model, concepts=concept or (), strength=strength, guarded=guard, device=device, offline=offline, folder=directions,
+        model,
+        concepts=concept or (),
+        strength=strength,
+        guarded=guard,
+        device=device,
+        offline=offline,
+        folder=directions,
         on_learn=console.learning,
     )
     if model == "embedded":

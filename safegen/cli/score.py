@@ -13,9 +13,15 @@ BATCH = 64
 def score(
     prompts: Annotated[Optional[list[str]], typer.Argument(help="Prompts; - reads stdin.")] = None,  # noqa: UP045
     file: Annotated[Optional[Path], typer.Option("--file", "-f", help="One prompt a line; # comments.")] = None,  # noqa: UP045
-    concept: Annotated[Optional[list[str]], typer.Option("--concept", "-c", help="Concepts to score; all by default.")] = None,  # noqa: UP045
-    model: Annotated[str, typer.Option("--model", "-m", envvar="SAFEGEN_MODEL", help="Whose text encoder.")] = "embedded",
-    directions: Annotated[Optional[Path], typer.Option(help="Folder of your own concepts.", envvar="SAFEGEN_DIRECTIONS")] = None,  # noqa: UP045
+    concept: Annotated[
+        list[str] | None, typer.Option("--concept", "-c", help="Concepts to score; all by default.")
+    ] = None,
+    model: Annotated[
+        str, typer.Option("--model", "-m", envvar="SAFEGEN_MODEL", help="Whose text encoder.")
+    ] = "embedded",
+    directions: Annotated[
+        Path | None, typer.Option(help="Folder of your own concepts.", envvar="SAFEGEN_DIRECTIONS")
+    ] = None,
     tokens: Annotated[bool, typer.Option("--tokens", help="Raw tokens, special ones included.")] = False,
     json: Annotated[bool, typer.Option("--json", help="One JSON line a prompt.")] = False,
     fail_on_flag: Annotated[bool, typer.Option("--fail-on-flag", help="Exit with 3 when a prompt is flagged.")] = False,
@@ -31,7 +37,9 @@ def score(
     from safegen import console
     from safegen.generator import Generator
 
-    generator = Generator.load(model, concepts=concept or (), folder=directions, offline=offline, on_learn=console.learning)
+    generator = Generator.load(
+        model, concepts=concept or (), folder=directions, offline=offline, on_learn=console.learning
+    )
     flagged = False
     for start in range(0, len(batch), BATCH):
         part = batch[start : start + BATCH]

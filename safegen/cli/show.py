@@ -27,7 +27,10 @@ def show(
         console.show_table(image.name, ("parameters",), [[line] for line in found["parameters"].splitlines()])
         return
     guard = record.get("guard", {})
-    rows = [(key, str(record.get(key, ""))) for key in ("prompt", "negative", "model", "seed", "steps", "guidance", "size", "scheduler", "status")]
+    rows = [
+        (key, str(record.get(key, "")))
+        for key in ("prompt", "negative", "model", "seed", "steps", "guidance", "size", "scheduler", "status")
+    ]
     rows.append(("guard", f"{guard['safeguard']} at strength {guard['strength']}" if guard.get("safeguard") else "off"))
     rows += [
         (name, f"{before['z']} sd -> {guard['after'][name]['z']} sd (threshold {before['threshold']})")

@@ -31,9 +31,7 @@ class Family(Protocol):
         """Keyword arguments that make the pipeline draw from `conditioning`."""
         ...
 
-    def intercepted(
-        self, repair: Callable[[Conditioning], Conditioning]
-    ) -> contextlib.AbstractContextManager[None]:
+    def intercepted(self, repair: Callable[[Conditioning], Conditioning]) -> contextlib.AbstractContextManager[None]:
         """While the context lasts, the pipeline's own calls draw from repaired conditioning."""
         ...
 

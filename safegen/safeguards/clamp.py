@@ -61,7 +61,9 @@ def clamp(states: Tensor, channel: Channel, row: int, name: str, direction: Dire
         where = (channel.positions[row] == position).unsqueeze(-1)
         if f"{key}.basis" not in direction.tensors or not bool(where.any()):
             continue
-        part = {k: direction.tensors[f"{key}.{k}"].to(states.device) for k in ("mean", "basis", "dual", "floor", "ceiling")}
+        part = {
+            k: direction.tensors[f"{key}.{k}"].to(states.device) for k in ("mean", "basis", "dual", "floor", "ceiling")
+        }
         coordinates = (states.float() - part["mean"]) @ part["basis"].T  # (T, R)
         ceiling, floor = part["ceiling"] * (1 - pull), part["floor"] * (1 - pull)
         excess = torch.relu(coordinates - ceiling) - torch.relu(floor - coordinates)

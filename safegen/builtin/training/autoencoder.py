@@ -57,9 +57,7 @@ def loss_of(model: AutoencoderKL, pixels: Tensor) -> Tensor:
         latents = model.encode(pixels).latent_dist.mean.float()
         noisy = latents + LATENT_NOISE * torch.randn_like(latents)
         decoded = model.decode(noisy).sample.float()
-    edges = sum(
-        F.l1_loss(decoded.diff(dim=d), pixels.diff(dim=d)) for d in (2, 3)
-    )
+    edges = sum(F.l1_loss(decoded.diff(dim=d), pixels.diff(dim=d)) for d in (2, 3))
     scale = (latents.mean((0, 2, 3)) ** 2 + (latents.std((0, 2, 3)) - 1) ** 2).mean()
     return F.l1_loss(decoded, pixels) + 2 * F.mse_loss(decoded, pixels) + edges + 0.05 * scale
 
@@ -70,9 +68,7 @@ def train(folder: Path, steps: int, minutes: float) -> None:
     run = Progress(model, folder, steps, peak_lr=2e-3, minutes=minutes, decay=0.99)
     for step in run:
         rng = random.Random(step)
-        pictures = [
-            crowded(rng) if i % 2 else world.render(world.sample(rng)) for i in range(BATCH)
-        ]
+        pictures = [crowded(rng) if i % 2 else world.render(world.sample(rng)) for i in range(BATCH)]
         pixels = to_tensor(pictures).to(device(), memory_format=torch.channels_last)
         loss = loss_of(model, pixels)
         run.update(loss)

@@ -79,9 +79,7 @@ class Scenes:
     @torch.no_grad()
     def _draw(self, count: int) -> tuple[Tensor, Tensor]:
         scenes = [world.sample(self.rng) for _ in range(count)]
-        pixels = to_tensor([world.render(s) for s in scenes]).to(
-            device(), memory_format=torch.channels_last
-        )
+        pixels = to_tensor([world.render(s) for s in scenes]).to(device(), memory_format=torch.channels_last)
         with torch.autocast(device().type, torch.bfloat16):
             latents = self.vae.encode(pixels).latent_dist.mean
             texts = language.encode(self.tokenizer, self.encoder, [s.caption for s in scenes])

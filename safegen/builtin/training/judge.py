@@ -66,9 +66,7 @@ def train(folder: Path, steps: int, minutes: float) -> None:
         pixels = judge.as_pixels(list(pictures)).to(device(), memory_format=torch.channels_last)
         with torch.autocast(device().type, torch.bfloat16):
             logits = model(spoil(pixels, vae)).float()
-        loss = F.binary_cross_entropy_with_logits(
-            logits, torch.stack(targets).to(device()), reduction="sum"
-        ) / BATCH
+        loss = F.binary_cross_entropy_with_logits(logits, torch.stack(targets).to(device()), reduction="sum") / BATCH
         run.update(loss)
         if step % 100 == 0:
             print(f"judge {step} loss {loss.item():.4f}", flush=True)

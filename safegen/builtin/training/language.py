@@ -47,7 +47,7 @@ def load() -> tuple[BertTokenizerFast, BertModel]:
 @torch.no_grad()
 def encode(tokenizer: BertTokenizerFast, encoder: BertModel, captions: list[str]) -> Tensor:
     """Captions to hidden states (B, 64, 384), pads included, as the pipeline computes them."""
-    tokens = tokenizer(
-        captions, padding="max_length", max_length=LENGTH, truncation=True, return_tensors="pt"
-    ).to(encoder.device)
+    tokens = tokenizer(captions, padding="max_length", max_length=LENGTH, truncation=True, return_tensors="pt").to(
+        encoder.device
+    )
     return encoder(tokens.input_ids, attention_mask=tokens.attention_mask)[0]
