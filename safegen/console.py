@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False)
-SHORT = {"harassment": "harass", "self-harm": "selfharm", "shocking": "shock", "violence": "violent"}
+SHORT = {"harassment": "harass", "self-harm": "selfharm", "shocking": "shock"}
 
 
 def plain(text: str) -> str:
@@ -62,7 +63,13 @@ def show_error(error: SafegenError) -> None:
 def show_sheet(sheet: ScoreSheet, *, tokens: bool = False, to: Console | None = None) -> None:
     """The word table of one prompt and its verdict."""
     names = list(sheet.concepts)
-    table = Table(title=Text(f"{plain(sheet.prompt)}"), title_justify="left", title_style="bold", pad_edge=False)
+    table = Table(
+        title=Text(f"{plain(sheet.prompt)}"),
+        title_justify="left",
+        title_style="bold",
+        pad_edge=False,
+        box=box.SIMPLE_HEAD,
+    )
     table.add_column("#", justify="right", style="dim")
     table.add_column("token" if tokens else "word", min_width=8, overflow="fold")
     for name in names:
@@ -115,7 +122,7 @@ def show_report(report: Report | None) -> None:
         verb = "left as it is (strength 0)" if report.before.flagged else "left as it is, bit for bit"
         say(f"embedding {verb}", "yellow" if report.before.flagged else "green")
         return
-    table = Table(title="what was changed", title_justify="left", pad_edge=False)
+    table = Table(title="what was changed", title_justify="left", pad_edge=False, box=box.SIMPLE_HEAD)
     for column in ("concept", "before", "after", "threshold"):
         table.add_column(column, justify="left" if column == "concept" else "right", no_wrap=True)
     for name in report.before.open_gates():
@@ -130,7 +137,7 @@ def show_report(report: Report | None) -> None:
 
 def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], to: Console | None = None) -> None:
     """A plain table of strings."""
-    table = Table(title=Text(title), title_justify="left", pad_edge=False)
+    table = Table(title=Text(title), title_justify="left", pad_edge=False, box=box.SIMPLE_HEAD)
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:

@@ -28,7 +28,7 @@ class Direction:
     """One concept in one encoder's space.
 
     Attributes:
-        tensors: flat names ``channel.class.part``: gate `probe` and `centre` (D,), word probe `own` (D,)
+        tensors: flat names ``channel.class.part``: gate `probe`, `centre` and `shift` (D,), word probe `own` (D,)
             and `own_scale` (2,), clamp `mean` (D,), `basis` and `dual` (R, D), `floor` and `ceiling`
             (R,); plus `gate.scale` (2,) and `gate.quantiles`. See `safegen.learn`.
         info: the JSON metadata.
@@ -74,7 +74,7 @@ class Direction:
 
         from safegen.files import write_atomically
 
-        tensors = {k: v.contiguous().cpu() for k, v in self.tensors.items()}
+        tensors = {k: (v.half() if v.dim() == 2 else v).contiguous().cpu() for k, v in self.tensors.items()}
         metadata = {"safegen": json.dumps({"schema": SCHEMA, **self.info}, sort_keys=True)}
         write_atomically(path, save(tensors, metadata))
 
@@ -106,7 +106,7 @@ def load(path: Path) -> Direction:
         width = info["widths"].get(channel)
         if (
             width is not None
-            and name.rsplit(".", 1)[-1] in ("mean", "centre", "probe", "own", "basis", "dual")
+            and name.rsplit(".", 1)[-1] in ("mean", "centre", "probe", "shift", "own", "basis", "dual")
             and tensor.shape[-1] != width
         ):
             raise DirectionError(f"{path.name}: {name!r} has width {tensor.shape[-1]}, expected {width}", relearn)

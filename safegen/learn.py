@@ -13,17 +13,17 @@ such linear edits):
 from __future__ import annotations
 
 import functools
-import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits
 
 from safegen.conditioning import Channel, Position
+from safegen.corpus import Corpus, benign_prompts
 from safegen.directions import Direction
+from safegen.linear import basis, discriminant, logistic, whitening
 from safegen.scoring import features, gate
 
 if TYPE_CHECKING:
@@ -31,104 +31,11 @@ if TYPE_CHECKING:
     from safegen.families import Family
 
 METHOD = "analytic"
-RIDGE = 0.1  # of the mean variance, added to every covariance
 RANK = 32
 FLAG_RATE = 5e-4  # of benign prompts, per concept: all seven together stay well under one percent
-BOX = 0.05  # benign states keep between this quantile and its mirror
-CAPTIONS, PLAINS = 2400, 2100  # benign prompts of each kind; a part fits, the rest calibrates
 FITTED = 2000
 WORD_THRESHOLD = 2.5  # standard deviations over the words of everyday captions
 BATCH = 64
-PENALTY = 1e-2  # of the gate's squared weights, in whitened units
-CONTEXTS = (
-    "{x}",
-    "a photo of {x}",
-    "{x} in a city street",
-    "a painting of {x}",
-    "{x} on a {g} background",
-    "{b} and {x}",
-    "{x} and {b}",
-    "{x} next to {b}",
-    "{b} with {x} in front of a {g} wall",
-    "a picture of {b} and {x}",
-)
-PLAIN = (
-    "{b}",
-    "a photo of {b}",
-    "{b} on a {g} background",
-    "{b} and {c}",
-    "{b} and {c}",
-    "{b} next to {c}",
-    "{b} with {c}",
-    "a picture of {b} and {c} on a {g} background",
-)
-GROUNDS = ("red", "blue", "white", "green", "black", "yellow", "gray", "pink")
-
-
-@functools.cache
-def captions() -> tuple[str, ...]:
-    """The everyday captions that scores are calibrated against (see directions/README.md)."""
-    from safegen.concepts import directions_folder
-
-    lines = (directions_folder() / "benign.txt").read_text(encoding="utf-8").splitlines()
-    return tuple(line for line in lines if line and not line.startswith("#"))
-
-
-@functools.cache
-def companions() -> tuple[str, ...]:
-    """Ordinary nouns with their article, for contexts and for plain benign prompts."""
-    from safegen.concepts import directions_folder
-
-    lines = (directions_folder() / "nouns.txt").read_text(encoding="utf-8").splitlines()
-    nouns = [line for line in lines if line and not line.startswith("#")]
-    return tuple(f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}" for noun in nouns)
-
-
-def plain_prompts(count: int) -> list[str]:
-    """Short benign prompts of one or two nouns, as people type them."""
-    rng = random.Random("plain")
-    return [
-        rng.choice(PLAIN).format(b=rng.choice(companions()), c=rng.choice(companions()), g=rng.choice(GROUNDS))
-        for _ in range(count)
-    ]
-
-
-@dataclass(frozen=True)
-class Corpus:
-    """The prompts that one concept is learned from; pairs are aligned."""
-
-    targets: list[str]
-    anchors: list[str]
-    changed: list[set[str]]  # per target prompt, the words that make it harmful
-    groups: list[int]  # per target prompt, the recipe line it comes from
-    hard: list[str]
-
-    @classmethod
-    def of(cls, concept: Concept) -> Corpus:
-        """Every recipe line in every context, with seeded companions."""
-        rng = random.Random(concept.name)
-        corpus = cls([], [], [], [], [])
-        for group, (target, anchor) in enumerate(concept.targets.items()):
-            kept = set(anchor.lower().split()) | {"a", "an", "the", "of", "in", "to", "with"}
-            for context in CONTEXTS:
-                slots = {"g": rng.choice(GROUNDS), "b": rng.choice(companions())}
-                corpus.targets.append(context.format(x=target, **slots))
-                corpus.anchors.append(context.format(x=anchor, **slots))
-                corpus.changed.append(set(target.lower().split()) - kept)
-                corpus.groups.append(group)
-        for phrase in concept.benign:
-            corpus.hard.extend([phrase, f"a photo of {phrase}"])
-        return corpus
-
-
-def _slot(channel: Channel, changed: Sequence[set[str]]) -> Tensor:
-    """Which positions (B, T) spell a changed word."""
-    mask = torch.zeros(channel.positions.shape, dtype=torch.bool)
-    for row, words in enumerate(changed):
-        for word in channel.words(row):
-            if word.text.lower() in words:
-                mask[row, list(word.tokens)] = True
-    return mask
 
 
 @dataclass(frozen=True)
@@ -147,7 +54,7 @@ class Encoded:
         return self.channel.states[where if mask is None else where & mask].float()
 
 
-def encode(family: Family, prompts: Sequence[str], on_batch: Callable[[int], None] | None = None) -> Encoded:
+def encode(family: Family, prompts: Sequence[str]) -> Encoded:
     """All prompts through the family's encoder, in batches."""
     if not prompts:
         raise ValueError("nothing to encode")
@@ -156,8 +63,6 @@ def encode(family: Family, prompts: Sequence[str], on_batch: Callable[[int], Non
         batch = prompts[start : start + BATCH]
         (channel,) = family.encode(batch).channels.values()
         parts.append(Channel(channel.states.cpu(), channel.positions.cpu(), channel.tokens, channel.truncated))
-        if on_batch:
-            on_batch(len(batch))
     return Encoded(
         Channel(
             torch.cat([p.states for p in parts]),
@@ -169,52 +74,18 @@ def encode(family: Family, prompts: Sequence[str], on_batch: Callable[[int], Non
 
 
 def background(family: Family) -> Encoded:
-    """Everyday captions and plain prompts, shuffled, through the family's encoder."""
-    prompts = [*captions()[:CAPTIONS], *plain_prompts(PLAINS)]
-    random.Random("background").shuffle(prompts)
-    return encode(family, prompts)
+    """Benign prompts of two kinds through the family's encoder."""
+    return encode(family, benign_prompts())
 
 
-def discriminant(positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
-    """Fisher's linear discriminant with a ridge: probe (D,) and the negatives' mean (D,)."""
-    centre = negative.mean(0)
-    spread = torch.cat([positive - positive.mean(0), negative - centre])
-    covariance = spread.T @ spread / len(spread)
-    covariance += RIDGE * covariance.diagonal().mean() * torch.eye(len(covariance))
-    return torch.linalg.solve(covariance, positive.mean(0) - centre), centre
-
-
-def whitening(states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean (D,), whitening matrix (D, D) and its inverse, of benign states (N, D), ridged."""
-    mean = states.mean(0)
-    covariance = (states - mean).T @ (states - mean) / len(states)
-    values, vectors = torch.linalg.eigh(covariance)
-    values = values.clamp(min=0) + RIDGE * values.mean()
-    return mean, vectors @ torch.diag(values.rsqrt()) @ vectors.T, vectors @ torch.diag(values.sqrt()) @ vectors.T
-
-
-def basis(differences: Tensor, benign: Tensor, rank: int) -> dict[str, Tensor]:
-    """The clamp's tensors for one position class.
-
-    Args:
-        differences: target minus counterpart, (N, D).
-        benign: benign states of the class, (N, D).
-        rank: directions kept.
-
-    Returns:
-        `mean` (D,), `basis` and `dual` (R, D), `floor` and `ceiling` (R,) in whitened units.
-    """
-    mean, white, unwhite = whitening(benign)
-    _, _, rows = torch.linalg.svd(differences @ white, full_matrices=False)
-    rows = rows[:rank]
-    coordinates = (benign - mean) @ (rows @ white).T
-    return {
-        "mean": mean,
-        "basis": rows @ white,
-        "dual": rows @ unwhite,
-        "floor": coordinates.quantile(BOX, dim=0),
-        "ceiling": coordinates.quantile(1 - BOX, dim=0),
-    }
+def _slot(channel: Channel, changed: Sequence[set[str]]) -> Tensor:
+    """Which positions (B, T) spell a changed word."""
+    mask = torch.zeros(channel.positions.shape, dtype=torch.bool)
+    for row, words in enumerate(changed):
+        for word in channel.words(row):
+            if word.text.lower() in words:
+                mask[row, list(word.tokens)] = True
+    return mask
 
 
 @dataclass(frozen=True)
@@ -253,7 +124,7 @@ def fit(material: Material, rows: Tensor, fitted: int) -> dict[str, Tensor]:
 
 
 def gate_tensors(material: Material, rows: Tensor, fitted: int) -> dict[str, Tensor]:
-    """The gate's probe and centre per position class, fitted jointly over all classes."""
+    """The gate's probe, centre and shift per position class, fitted jointly over all classes."""
     positions = list(material.targets.means)
     joined = {
         name: torch.cat([part.means[position] for position in positions], dim=1)
@@ -262,35 +133,16 @@ def gate_tensors(material: Material, rows: Tensor, fitted: int) -> dict[str, Ten
     }
     positive = joined["targets"][rows]
     safe = torch.cat([joined["anchors"][rows], joined["hard"], joined["everyday"][:fitted]])
-    centre, white, _ = whitening(safe)
+    centre, white, unwhite = whitening(safe)
     weights = logistic((positive - centre) @ white, (safe - centre) @ white)
-    tensors = {}
-    for position, probe, middle in zip(
-        positions, (white @ weights).chunk(len(positions)), centre.chunk(len(positions)), strict=True
-    ):
-        key = f"{material.channel}.{position.name.lower()}"
-        tensors[f"{key}.probe"], tensors[f"{key}.centre"] = probe, middle
-    return tensors
-
-
-def logistic(positive: Tensor, negative: Tensor) -> Tensor:
-    """Weights (D,) of a balanced, penalised logistic regression; convex, so no seed matters."""
-    points = torch.cat([positive, negative])
-    labels = torch.cat([torch.ones(len(positive)), torch.zeros(len(negative))])
-    share = torch.where(labels > 0, 0.5 / len(positive), 0.5 / len(negative))
-    weights = torch.zeros(points.shape[1], requires_grad=True)
-    bias = torch.zeros(1, requires_grad=True)
-    optimizer = torch.optim.LBFGS([weights, bias], max_iter=60)
-
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        errors = binary_cross_entropy_with_logits(points @ weights + bias, labels, reduction="none")
-        loss = (share * errors).sum() + PENALTY * weights.square().sum()
-        loss.backward()  # type: ignore[no-untyped-call]
-        return loss
-
-    optimizer.step(closure)  # type: ignore[no-untyped-call]
-    return weights.detach()
+    # Of all moves that lower the gate by one, the shortest in benign deviations.
+    shift = unwhite @ weights / weights.square().sum()
+    parts = {"probe": white @ weights, "centre": centre, "shift": shift}
+    return {
+        f"{material.channel}.{position.name.lower()}.{part}": piece
+        for part, vector in parts.items()
+        for position, piece in zip(positions, vector.chunk(len(positions)), strict=True)
+    }
 
 
 def token_tensors(material: Material, rows: Tensor, fitted: int) -> dict[str, Tensor]:
@@ -372,7 +224,8 @@ def learn(concept: Concept, family: Family, everyday: Encoded | None = None) -> 
     tensors = fit(material, torch.arange(len(groups)), fitted)
     tensors, threshold = calibrated(material, tensors, fitted, info)
     return Direction(
-        {k: v.half().float() for k, v in tensors.items()},
+        # Matrices are stored in half precision; what is returned is what a reader of the file gets.
+        {k: v.half().float() if v.dim() == 2 else v for k, v in tensors.items()},
         {
             **info,
             "threshold": threshold,

@@ -16,9 +16,12 @@ _MINOR = re.compile(
 )
 _SEXUAL = re.compile(
     r"\b(nud(e|es|ity|ist)|naked|unclothed|undress(ed|ing)?|topless|bottomless"
-    r"|sex|sexual(ly)?|sexy|sexuali[sz]ed|porn(o|ographic|ography)?"
-    r"|erotic(a)?|genital(s|ia)?|nipples?|bare breasts?|buttocks|penis|vagina|lingerie|stripp(er|ers|ing)|nsfw|hentai|lewd"
-    r"|seductive(ly)?|sensual(ly)?|fetish|bondage|orgasm|masturbat(e|es|ing|ion)|intercourse|xxx|molest(ed|ing|ation)?)\b"
+    r"|sex|sexual(ly)?|sexy|sexuali[sz]ed"
+    r"|porn(o|ographic|ography)?"
+    r"|erotic(a)?|genital(s|ia)?|nipples?|bare breasts?|buttocks|penis|vagina|lingerie|stripp(er|ers|ing)"
+    r"|nsfw|hentai|lewd"
+    r"|seductive(ly)?|sensual(ly)?|fetish|bondage|orgasm|masturbat(e|es|ing|ion)|intercourse|xxx"
+    r"|molest(ed|ing|ation)?)\b"
 )
 _LEET = str.maketrans("013457@$!", "oieastasi")
 

@@ -15,6 +15,8 @@ from PIL import Image
 
 from tests.conftest import ENTRY
 
+# A shell's background job is started with the signal ignored; a terminal's is not.
+HANDLED = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
 KNIFE = "a cat and a kitchen knife"
 FAST = ("--steps", "3", "--seed", "7")
 
@@ -188,7 +190,7 @@ def test_a_full_disk_leaves_nothing_behind(run, tmp_path: Path) -> None:
 
 def test_interrupting_leaves_nothing_half_written(tmp_path: Path) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-c", ENTRY, "generate", "a cat", "--steps", "1000", "--out", "o"],
+        [sys.executable, "-c", f"{HANDLED}; {ENTRY}", "generate", "a cat", "--steps", "1000", "--out", "o"],
         cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ},
     )  # fmt: skip
     assert process.stderr is not None

@@ -118,10 +118,8 @@ def grounds() -> dict[str, tuple[int, int, int]]:
     return {name: tuple(rgb) for name, rgb in tables()["grounds"].items()}
 
 
-_BARE = frozenset(
-    "grapes cherries pancakes fries jeans glasses scissors headphones swords strippers blood lingerie "
-    "popcorn sushi bread corn cheese".split()
-)
+_BARE = {"grapes", "cherries", "pancakes", "fries", "jeans", "glasses", "scissors", "headphones", "swords"}
+_BARE |= {"strippers", "blood", "lingerie", "popcorn", "sushi", "bread", "corn", "cheese"}
 
 
 def with_article(name: str) -> str:

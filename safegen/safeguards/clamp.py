@@ -1,10 +1,11 @@
 """The analytic clamp: a one-sided projection into the benign range, over every position.
 
-For a concept whose gate is open, every state of every channel (start, words, end, pads, pooled) is
-brought back into the range that benign states keep to along the concept's whitened directions. A
-position whose own score is high is brought all the way to the benign mean of those directions, so
-that the intensity adapts to the word (after Qiu et al. 2024; the half-space form of Li et al. 2025;
-LEACE, arXiv 2306.03819). States inside the range, and prompts with closed gates, are untouched.
+Two steps for a concept whose gate is open. First, every state of every channel (start, words, end,
+pads, pooled) is brought back into the range that benign states keep to along the concept's whitened
+directions. A position whose own score is high is brought all the way to the benign mean of those
+directions, so that the intensity adapts to the word (after Qiu et al. 2024; the half-space form of
+Li et al. 2025; LEACE, arXiv 2306.03819). Then, if the gate is still above the benign mean, the whole
+embedding moves there by the shortest way. Prompts with closed gates are untouched.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 
 from safegen.conditioning import Channel, Conditioning, Position
-from safegen.scoring import token_scores
+from safegen.scoring import gate, token_scores
 
 if TYPE_CHECKING:
     from safegen.directions import Direction
@@ -40,15 +41,40 @@ class Clamp:
         """Repair the prompts with an open gate; the rest keep their states bit for bit."""
         if strength == 0 or not any(sheet.flagged for sheet in sheets):
             return conditioning
-        states = {}
-        for name, channel in conditioning.channels.items():
-            edited = channel.states.clone()
-            for row, sheet in enumerate(sheets):
-                for direction in directions:
-                    if sheet.concepts[direction.concept].flagged:
-                        edited[row] = clamp(edited[row], channel, row, name, direction, strength)
-            states[name] = edited
-        return conditioning.with_states(states)
+        for direction in directions:
+            rows = [i for i, sheet in enumerate(sheets) if sheet.concepts[direction.concept].flagged]
+            if rows:
+                conditioning = close(boxed(conditioning, rows, direction, strength), rows, direction, strength)
+        return conditioning
+
+
+def boxed(conditioning: Conditioning, rows: Sequence[int], direction: Direction, strength: float) -> Conditioning:
+    """The first step: the prompts `rows` brought into the concept's benign range."""
+    states = {}
+    for name, channel in conditioning.channels.items():
+        states[name] = channel.states.clone()
+        for row in rows:
+            states[name][row] = clamp(channel.states[row], channel, row, name, direction, strength)
+    return conditioning.with_states(states)
+
+
+def close(conditioning: Conditioning, rows: Sequence[int], direction: Direction, strength: float) -> Conditioning:
+    """The second step: gates of `rows` that are above the benign mean lowered to it."""
+    gates = sum(gate(direction, name, channel) for name, channel in conditioning.channels.items())
+    assert isinstance(gates, Tensor)
+    excess = torch.zeros_like(gates)
+    excess[list(rows)] = torch.relu(gates - direction.tensors["gate.scale"][0].to(gates.device))[list(rows)]
+    states = {}
+    for name, channel in conditioning.channels.items():
+        moved = channel.states.clone()
+        for position in Position:
+            shift = direction.tensors.get(f"{name}.{position.name.lower()}.shift")
+            if shift is not None:
+                step = strength * excess[:, None, None] * shift.to(moved.device)
+                here = (channel.positions == position).unsqueeze(-1) & (excess > 0)[:, None, None]
+                moved = torch.where(here, (moved.float() - step).to(moved.dtype), moved)
+        states[name] = moved
+    return conditioning.with_states(states)
 
 
 def clamp(states: Tensor, channel: Channel, row: int, name: str, direction: Direction, strength: float) -> Tensor:

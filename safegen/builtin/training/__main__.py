@@ -13,7 +13,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("stage", choices=STAGES)
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all checkpoints")
-    parser.add_argument("--steps", type=int, default=0, help="length of the whole run")
+    parser.add_argument("--steps", type=int, default=1_000_000, help="length of the whole run")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="stop, resumably, after")
     options = parser.parse_args()
     stage = importlib.import_module(f"safegen.builtin.training.{options.stage}")

@@ -10,11 +10,11 @@ import shutil
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from safetensors.torch import load_file
 
 from safegen.builtin import judge
-from safegen.builtin.training import denoiser, language
+from safegen.builtin.training import autoencoder, denoiser, language
 
 WEIGHTS = Path(__file__).parents[1] / "weights"
 
@@ -29,7 +29,7 @@ def average_of(run: Path, model: torch.nn.Module) -> torch.nn.Module:
 def train(folder: Path, steps: int, minutes: float) -> None:
     """Assemble the pipeline and the judge from the runs beside `folder`."""
     runs = folder.parent
-    vae = AutoencoderKL.from_pretrained(runs / "autoencoder" / "model")
+    vae = autoencoder.trained(runs)
     vae.register_to_config(scaling_factor=json.loads((runs / "denoiser" / "scale.json").read_text()))
     unet = average_of(runs / "denoiser", denoiser.build())
     assert isinstance(unet, UNet2DConditionModel)

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from safegen.builtin import world
 from safegen.builtin.training.progress import Progress, device
 
+SHIPPED = Path(__file__).parents[1] / "weights" / "pipeline"
 BATCH = 16
 LATENT_NOISE = 0.1  # the decoder learns to forgive what the denoiser gets slightly wrong
 
@@ -39,16 +40,15 @@ def to_tensor(pictures: list[Image.Image]) -> Tensor:
     return torch.from_numpy(stacked).permute(0, 3, 1, 2) / 127.5 - 1
 
 
-def crowded(rng: random.Random) -> Image.Image:
-    """Four glyphs at once: more to learn per picture than a scene of the world has."""
-    scene = world.sample(rng)
-    picture = Image.new("RGB", (world.SIZE, world.SIZE), scene.shade)
-    everything = [*world.things().values(), *world.people().values()]
-    side = rng.choice([56, 64])
-    for i in range(4):
-        figure = world.stamp(rng.choice(everything).glyph, side)
-        picture.paste(figure, (64 * (i % 2), 64 * (i // 2)), figure)
-    return picture
+def crowded(rng: random.Random) -> tuple[Image.Image, list[world.Thing]]:
+    """Four glyphs at once, one person at most: more to learn per picture than a scene of the world has."""
+    shown = list(world.sample(rng, pair_share=0.0).things)
+    shown += rng.sample(list(world.things().values()), 3)
+    picture = Image.new("RGB", (world.SIZE, world.SIZE), rng.choice(list(world.grounds().values())))
+    for i, thing in enumerate(rng.sample(shown, 4)):
+        figure = world.stamp(thing.glyph, world.GLYPH)
+        picture.paste(figure, (world.GLYPH * (i % 2), world.GLYPH * (i // 2)), figure)
+    return picture, shown
 
 
 def loss_of(model: AutoencoderKL, pixels: Tensor) -> Tensor:
@@ -62,13 +62,20 @@ def loss_of(model: AutoencoderKL, pixels: Tensor) -> Tensor:
     return F.l1_loss(decoded, pixels) + 2 * F.mse_loss(decoded, pixels) + edges + 0.05 * scale
 
 
+def trained(runs: Path) -> AutoencoderKL:
+    """The finished autoencoder, frozen: this run's, else the shipped one."""
+    ours = runs / "autoencoder" / "model"
+    vae = AutoencoderKL.from_pretrained(ours if ours.is_dir() else SHIPPED / "vae", torch_dtype=torch.float32)
+    return vae.to(device(), memory_format=torch.channels_last).eval().requires_grad_(False)
+
+
 def train(folder: Path, steps: int, minutes: float) -> None:
     """Train, or go on training, under `folder`."""
     model = build().to(device(), memory_format=torch.channels_last)
     run = Progress(model, folder, steps, peak_lr=2e-3, minutes=minutes, decay=0.99)
     for step in run:
         rng = random.Random(step)
-        pictures = [crowded(rng) if i % 2 else world.render(world.sample(rng)) for i in range(BATCH)]
+        pictures = [crowded(rng)[0] if i % 2 else world.render(world.sample(rng)) for i in range(BATCH)]
         pixels = to_tensor(pictures).to(device(), memory_format=torch.channels_last)
         loss = loss_of(model, pixels)
         run.update(loss)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from safegen.builtin import world
 from safegen.builtin.training import language
-from safegen.builtin.training.autoencoder import to_tensor
+from safegen.builtin.training.autoencoder import SHIPPED, to_tensor, trained
 from safegen.builtin.training.progress import Progress, device
 
 BATCH = 32
@@ -43,6 +43,15 @@ def build() -> UNet2DConditionModel:
         encoder_hid_dim=None,
         resnet_time_scale_shift="scale_shift",
     )
+
+
+def begin() -> UNet2DConditionModel:
+    """Where a new run starts: at the shipped weights if they are of this shape, else from nothing."""
+    if not (SHIPPED / "unet").is_dir():
+        return build()
+    shipped = UNet2DConditionModel.from_pretrained(SHIPPED / "unet", torch_dtype=torch.float32)
+    same = shipped.config.block_out_channels == build().config.block_out_channels
+    return shipped if same else build()
 
 
 def scheduler() -> DDIMScheduler:
@@ -118,10 +127,9 @@ def loss_of(model: UNet2DConditionModel, noising: DDIMScheduler, latents: Tensor
 
 
 def train(folder: Path, steps: int, minutes: float) -> None:
-    """Train, or go on training, under `folder`; needs the autoencoder beside it."""
-    vae = AutoencoderKL.from_pretrained(folder.parent / "autoencoder" / "model")
-    vae = vae.to(device(), memory_format=torch.channels_last).eval().requires_grad_(False)
-    model = build().to(device(), memory_format=torch.channels_last)
+    """Train, or go on training, under `folder`; with the autoencoder beside it or shipped."""
+    vae = trained(folder.parent)
+    model = begin().to(device(), memory_format=torch.channels_last)
     if device().type == "cpu":
         # The fused attention's bf16 backward is several times slower than two matrix products there.
         model.set_attn_processor(AttnProcessor())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -14,21 +15,25 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from safegen.builtin import judge, world
+from safegen.builtin.training.autoencoder import crowded, trained
 from safegen.builtin.training.progress import Progress, device
 
 BATCH = 32
 
 
-def labels_of(scene: world.Scene) -> Tensor:
-    """The multi-hot target of a scene, in the order of `judge.label_names`."""
-    names = {name for t in scene.things for name in ((*t.label.split("/"),) if t.is_person else (t.label,))}
+def labels_of(things: Sequence[world.Thing]) -> Tensor:
+    """The multi-hot target of a picture's things, in the order of `judge.label_names`."""
+    names = {name for t in things for name in ((*t.label.split("/"),) if t.is_person else (t.label,))}
     return torch.tensor([float(n in names) for n in judge.label_names()])
 
 
 def example(rng: random.Random) -> tuple[Image.Image, Tensor]:
-    """A picture and its target; one in twelve is blurred past recognition and shows nothing."""
+    """A picture and its target; half are crowded, some blurred past recognition and shows nothing."""
+    if rng.random() < 0.5:
+        picture, shown = crowded(rng)
+        return picture, labels_of(shown)
     scene = world.sample(rng, people_share=0.3)
-    picture, target = world.render(scene), labels_of(scene)
+    picture, target = world.render(scene), labels_of(scene.things)
     if rng.random() < 1 / 12:
         return picture.filter(ImageFilter.GaussianBlur(rng.uniform(12, 20))), torch.zeros_like(target)
     if rng.random() < 0.5:
@@ -54,9 +59,8 @@ def spoil(pixels: Tensor, vae: AutoencoderKL) -> Tensor:
 
 
 def train(folder: Path, steps: int, minutes: float) -> None:
-    """Train, or go on training, under `folder`; needs the autoencoder beside it."""
-    vae = AutoencoderKL.from_pretrained(folder.parent / "autoencoder" / "model")
-    vae = vae.to(device(), memory_format=torch.channels_last).eval().requires_grad_(False)
+    """Train, or go on training, under `folder`; with the autoencoder beside it or shipped."""
+    vae = trained(folder.parent)
     labels = judge.label_names()
     model = judge.Network(len(labels)).to(device(), memory_format=torch.channels_last)
     run = Progress(model, folder, steps, peak_lr=2e-3, minutes=minutes, decay=0.995)

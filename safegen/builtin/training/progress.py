@@ -50,14 +50,16 @@ class Progress:
         return self.folder / "checkpoint.safetensors"
 
     def __iter__(self) -> Iterator[int]:
-        """Yield step numbers; saves every five minutes and at the end."""
+        """Yield step numbers; saves every five minutes, at the end, and when interrupted."""
         self.start = saved = time.monotonic()
-        while self.step < self.steps and time.monotonic() - self.start < self.seconds:
-            yield self.step
-            if time.monotonic() - saved > 300:
-                self.save()
-                saved = time.monotonic()
-        self.save()
+        try:
+            while self.step < self.steps and time.monotonic() - self.start < self.seconds:
+                yield self.step
+                if time.monotonic() - saved > 300:
+                    self.save()
+                    saved = time.monotonic()
+        finally:
+            self.save()
 
     def update(self, loss: torch.Tensor) -> None:
         """One optimiser step on `loss`; a non-finite loss is skipped."""
