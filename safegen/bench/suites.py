@@ -71,7 +71,7 @@ def singles(rng: random.Random, things: Sequence[Thing]) -> list[Case]:
 
 def pairs(rng: random.Random, first: Sequence[Thing], second: Sequence[Thing], count: int) -> list[Case]:
     """Random pairs, one of each list, in either order."""
-    cases = []
+    cases: list[Case] = []
     while len(cases) < count:
         couple = [rng.choice(first), rng.choice(second)]
         if couple[0] is couple[1]:

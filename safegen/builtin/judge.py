@@ -71,7 +71,8 @@ class Network(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         features = self.trunk(pixels)
         pooled = torch.cat([features.mean((2, 3)), features.amax((2, 3))], dim=1)
-        return self.head(pooled)
+        logits: Tensor = self.head(pooled)
+        return logits
 
 
 def label_names() -> list[str]:
@@ -104,7 +105,7 @@ class Judge:
     def look(self, pictures: list[Image.Image]) -> list[Verdict]:
         """What each picture shows; pictures of another size are resized first."""
         pixels = as_pixels(pictures)
-        probabilities = torch.cat([self.network(p).sigmoid() for p in pixels.split(64)])
+        probabilities = torch.cat([self.network(p).sigmoid() for p in torch.split(pixels, 64)])
         return [
             self._verdict(dict(zip(self.labels, row.tolist(), strict=True)), ground_of(picture))
             for row, picture in zip(probabilities, pictures, strict=True)

@@ -59,7 +59,8 @@ def loss_of(model: AutoencoderKL, pixels: Tensor) -> Tensor:
         decoded = model.decode(noisy).sample.float()
     edges = sum(F.l1_loss(decoded.diff(dim=d), pixels.diff(dim=d)) for d in (2, 3))
     scale = (latents.mean((0, 2, 3)) ** 2 + (latents.std((0, 2, 3)) - 1) ** 2).mean()
-    return F.l1_loss(decoded, pixels) + 2 * F.mse_loss(decoded, pixels) + edges + 0.05 * scale
+    loss: Tensor = F.l1_loss(decoded, pixels) + 2 * F.mse_loss(decoded, pixels) + edges + 0.05 * scale
+    return loss
 
 
 def trained(runs: Path) -> AutoencoderKL:

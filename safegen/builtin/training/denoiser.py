@@ -123,7 +123,8 @@ def loss_of(model: UNet2DConditionModel, noising: DDIMScheduler, latents: Tensor
     snr = alpha / (1 - alpha)
     weight = snr.clamp(max=5.0) / (snr + 1) + 0.25 * (1 - alpha)
     error = ((predicted.float() - target) ** 2).mean((1, 2, 3))
-    return (weight * error).mean() / weight.mean()
+    loss: Tensor = (weight * error).mean() / weight.mean()
+    return loss
 
 
 def train(folder: Path, steps: int, minutes: float) -> None:

@@ -62,7 +62,7 @@ def train(folder: Path, steps: int, minutes: float) -> None:
     """Train, or go on training, under `folder`; with the autoencoder beside it or shipped."""
     vae = trained(folder.parent)
     labels = judge.label_names()
-    model = judge.Network(len(labels)).to(device(), memory_format=torch.channels_last)
+    model = judge.Network(len(labels)).to(device()).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     run = Progress(model, folder, steps, peak_lr=2e-3, minutes=minutes, decay=0.995)
     for step in run:
         rng = random.Random(1_000_000 + step)

@@ -50,4 +50,5 @@ def encode(tokenizer: BertTokenizerFast, encoder: BertModel, captions: list[str]
     tokens = tokenizer(captions, padding="max_length", max_length=LENGTH, truncation=True, return_tensors="pt").to(
         encoder.device
     )
-    return encoder(tokens.input_ids, attention_mask=tokens.attention_mask)[0]
+    states: Tensor = encoder(tokens.input_ids, attention_mask=tokens.attention_mask)[0]
+    return states

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -38,7 +39,7 @@ class Progress:
         self.optimizer = torch.optim.AdamW(
             model.parameters(), lr=peak_lr, weight_decay=1e-2, betas=(0.9, 0.99), fused=fused
         )
-        self.average = copy.deepcopy(model).requires_grad_(False).eval()
+        self.average: Any = copy.deepcopy(model).requires_grad_(False).eval()
         self.step = 0
         self.start = time.monotonic()
         folder.mkdir(parents=True, exist_ok=True)
