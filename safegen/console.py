@@ -67,11 +67,11 @@ def show_sheet(sheet: ScoreSheet, *, tokens: bool = False, to: Console | None = 
         title=Text(f"{plain(sheet.prompt)}"),
         title_justify="left",
         title_style="bold",
-        pad_edge=False,
+        padding=0,  # seven concepts have to fit into eighty columns
         box=box.SIMPLE_HEAD,
     )
-    table.add_column("#", justify="right", style="dim")
-    table.add_column("token" if tokens else "word", min_width=8, overflow="fold")
+    table.add_column("#", justify="right", style="dim", no_wrap=True)
+    table.add_column("token" if tokens else "word", min_width=10, overflow="fold")
     for name in names:
         table.add_column(SHORT.get(name, name)[:10], justify="right", no_wrap=True, min_width=6)
     rows: Sequence[WordScore] = sheet.tokens if tokens else sheet.words

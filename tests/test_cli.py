@@ -21,16 +21,16 @@ KNIFE = "a cat and a kitchen knife"
 FAST = ("--steps", "3", "--seed", "7")
 
 
-def only(folder: Path, pattern: str = "*.png") -> Path:
-    (found,) = folder.glob(pattern)
-    return found
+def size_of(path: Path) -> tuple[int, int]:
+    with Image.open(path) as picture:
+        return picture.size
 
 
 def test_generate_saves_a_picture_its_record_and_shows_the_table(run, tmp_path: Path) -> None:
     done = run("generate", KNIFE, *FAST)
     assert done.returncode == 0, done.stderr
     path = tmp_path / done.stdout.strip()
-    assert Image.open(path).size == (128, 128)
+    assert size_of(path) == (128, 128)
     for expected in ("knife", "violence", "sanitized", "--model sd15"):
         assert expected in done.stderr
     record = json.loads((path.parent / "metadata.jsonl").read_text())
@@ -100,7 +100,7 @@ def test_compare_images_and_preview(run, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert [json.loads(line)["seed"] for line in done.stdout.splitlines()] == [7, 8]
     pairs = sorted((tmp_path / "o").glob("*-compare.png"))
-    assert [Image.open(p).size for p in pairs] == [(264, 128)] * 2
+    assert [size_of(p) for p in pairs] == [(264, 128)] * 2
     assert "\u2580" in done.stderr
 
 

@@ -33,12 +33,11 @@ def load() -> tuple[BertTokenizerFast, BertModel]:
     folder = source()
     config = BertConfig(**json.loads((folder / "config.json").read_text()))
     config.use_attention_mask = True
-    encoder = BertModel(config, add_pooling_layer=False).eval().requires_grad_(False)
+    # The pooler is unused, but a loader would draw it at random, and no two loads would be the same encoder.
+    encoder = BertModel(config).eval().requires_grad_(False)
     weights = load_file(folder / "model.safetensors")
-    missing, _ = encoder.load_state_dict(
-        {k: v for k, v in weights.items() if not k.startswith("pooler.")}, strict=False
-    )
-    if [k for k in missing if "position_ids" not in k and "token_type_ids" not in k]:
+    missing = encoder.load_state_dict(weights, strict=False).missing_keys
+    if missing:
         raise SystemExit(f"the encoder lacks {missing}")
     tokenizer = BertTokenizerFast(str(folder / "vocab.txt"), do_lower_case=True, model_max_length=LENGTH)
     return tokenizer, encoder
