@@ -71,7 +71,7 @@ def main() -> None:
         console.show_table(
             name,
             ("measure", "figure", "bar", ""),
-            [(r.measure, r.figure, r.bar, "met" if r.met else "MISSED") for r in rows],
+            [(r.measure, r.figure, r.bar, ("met" if r.met else "MISSED") if r.bar else "") for r in rows],
         )
         results[name] = {
             "seconds": round(time.perf_counter() - start, 1),

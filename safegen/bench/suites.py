@@ -183,7 +183,7 @@ def identity_row(generator: Generator, count: int, tick: Tick) -> Row:
     """Benign prompts: is what the denoiser receives, and so the picture, bit for bit the same?
 
     The denoiser is a function of its input and the seed, so an identical embedding is an identical
-    picture; one in ten is drawn both ways and compared pixel by pixel as well.
+    picture; some twenty are drawn both ways and compared pixel by pixel as well.
     """
     assert generator.guard is not None
     rng = random.Random(99)
