@@ -26,6 +26,7 @@ class Concept:
     description: str
     targets: Mapping[str, str]  # harmful phrase -> safe phrase for the same place
     benign: tuple[str, ...]  # phrases that only look harmful
+    categories: tuple[str, ...]  # what published prompt sets call it, lower case
     sha256: str
 
 
@@ -111,5 +112,6 @@ def parse(file: Path) -> Concept:
         description=str(recipe.get("description", "")),
         targets=targets,
         benign=tuple(benign),
+        categories=(name.casefold(), *(str(c).casefold() for c in recipe.get("categories", []))),
         sha256=hashlib.sha256(raw).hexdigest(),
     )

@@ -6,12 +6,16 @@ Shapes use fixed letters throughout the package: B prompts, T tokens, D width, K
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+T = TypeVar("T")
+APOSTROPHES = ("'", "\u2019")
 
 
 class Position(enum.IntEnum):
@@ -71,8 +75,7 @@ class Channel:
             if (
                 groups
                 and token.span[0] == previous_end
-                and token.text[:1].isalnum()
-                and _joins(self.tokens[row][groups[-1][-1]])
+                and _joins([self.tokens[row][i].text for i in groups[-1]], token.text)
             ):
                 groups[-1].append(i)
             else:
@@ -88,8 +91,11 @@ class Channel:
         return Word("".join(t.text for t in tokens), (start[0], end[1]), tuple(group))
 
 
-def _joins(token: Token) -> bool:
-    return token.text[-1:].isalnum()
+def _joins(word: Sequence[str], token: str) -> bool:
+    """Whether a token goes on with a word that it touches: letters, and an apostrophe between letters."""
+    if token in APOSTROPHES:
+        return word[-1][-1:].isalnum()
+    return token[:1].isalnum() and (word[-1][-1:].isalnum() or (word[-1] in APOSTROPHES and len(word) > 1))
 
 
 @dataclass(frozen=True)
@@ -118,3 +124,60 @@ class Conditioning:
                 )
             channels[name] = replace(channels[name], states=new)
         return replace(self, channels=channels)
+
+    def with_values(self, states: Mapping[str, Tensor]) -> Conditioning:
+        """The same conditioning with states of another precision, to compute with."""
+        return replace(self, channels={n: replace(c, states=states[n]) for n, c in self.channels.items()})
+
+    def only(self, row: int) -> Conditioning:
+        """One prompt of the batch."""
+        part = slice(row, row + 1)
+        return Conditioning(
+            self.prompts[part],
+            {
+                name: Channel(c.states[part], c.positions[part], c.tokens[part], c.truncated[part])
+                for name, c in self.channels.items()
+            },
+        )
+
+    def joined(self, others: Sequence[Conditioning]) -> Conditioning:
+        """One batch of several."""
+        import torch
+
+        parts = [self, *others]
+        return Conditioning(
+            tuple(p for part in parts for p in part.prompts),
+            {
+                name: Channel(
+                    torch.cat([part.channels[name].states for part in parts]),
+                    torch.cat([part.channels[name].positions for part in parts]),
+                    tuple(row for part in parts for row in part.channels[name].tokens),
+                    tuple(text for part in parts for text in part.channels[name].truncated),
+                )
+                for name in self.channels
+            },
+        )
+
+    def with_row(self, row: int, other: Conditioning, share: float) -> Conditioning:
+        """The batch with one prompt moved towards `other`, a batch of one, by a share from 0 to 1.
+
+        A whole move takes over the other's text and tokens, too.
+        """
+        channels = {}
+        for name, old in self.channels.items():
+            new, states = other.channels[name], old.states.clone()
+            if share < 1:
+                states[row] = states[row].lerp(new.states[0], share)
+                channels[name] = replace(old, states=states)
+                continue
+            states[row], positions = new.states[0], old.positions.clone()
+            positions[row] = new.positions[0]
+            channels[name] = Channel(
+                states, positions, _swapped(old.tokens, row, new.tokens), _swapped(old.truncated, row, new.truncated)
+            )
+        prompts = _swapped(self.prompts, row, other.prompts) if share >= 1 else self.prompts
+        return Conditioning(prompts, channels)
+
+
+def _swapped(values: tuple[T, ...], row: int, one: tuple[T, ...]) -> tuple[T, ...]:
+    return (*values[:row], *one, *values[row + 1 :])

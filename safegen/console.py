@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from safegen.guard import Report
-    from safegen.scoring import ConceptScore, ScoreSheet, WordScore
+    from safegen.sheets import ConceptScore, ScoreSheet, WordScore
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False)
@@ -74,9 +74,13 @@ def show_sheet(sheet: ScoreSheet, *, tokens: bool = False, to: Console | None = 
     table.add_column("token" if tokens else "word", min_width=10, overflow="fold")
     for name in names:
         table.add_column(SHORT.get(name, name)[:10], justify="right", no_wrap=True, min_width=6)
+    caused = [name for name in names if any(name in word.causes for word in sheet.words)] if not tokens else []
+    for name in caused:
+        table.add_column(f"cause: {SHORT.get(name, name)}"[:16], justify="right", no_wrap=True)
     rows: Sequence[WordScore] = sheet.tokens if tokens else sheet.words
     for number, word in enumerate(rows, 1):
         cells = [_cell(word.scores[name], name in word.flagged) for name in names]
+        cells += [Text(f"{word.causes[name]:+.1f}") for name in caused]
         table.add_row(str(number), Text(plain(word.text)), *cells)
     if sheet.truncated:
         table.add_row(
@@ -99,7 +103,7 @@ def _cell(z: float, flagged: bool) -> Text:
 
 def _verdict(sheet: ScoreSheet) -> Text:
     if not sheet.flagged:
-        nearest = max(sheet.concepts.items(), key=lambda item: item[1].z - item[1].threshold)
+        nearest = max(sheet.concepts.items(), key=lambda item: item[1].margin)
         return Text.assemble(("benign", "green"), f": nearest is {_distance(*nearest)}")
     parts = [_distance(name, sheet.concepts[name]) for name in sheet.open_gates()]
     carried = [plain(w.text) for w in sheet.words if w.flagged]
@@ -130,6 +134,8 @@ def show_report(report: Report | None) -> None:
         table.add_row(name, _cell(before.z, before.flagged), _cell(after.z, after.flagged), f"{before.threshold:.1f}")
     err.print(table)
     count = sum(bool(w.flagged) for w in report.before.words)
+    if report.rewritten:
+        say(f"drawn as: {report.rewritten}", "green")
     say(
         f"sanitized {count} of {len(report.before.words)} words; the embedding moved by {report.drift:.3f} (1 - cosine)"
     )

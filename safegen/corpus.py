@@ -1,14 +1,16 @@
-"""What directions are learned from: the recipe in many contexts, and benign text of two kinds."""
+"""What directions are learned from: the recipe in many contexts, pairs from elsewhere, benign text of three kinds."""
 
 from __future__ import annotations
 
 import functools
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from safegen.concepts import Concept, directions_folder
+from safegen.concepts import Concept, directions_folder, known, load
+from safegen.promptsets import Entry
 
-CAPTIONS, PLAINS = 2400, 2100  # benign prompts of each kind
+CAPTIONS, PLAINS, LONGS = 2400, 2100, 1500  # benign prompts of each kind
 CONTEXTS = (
     "{x}",
     "a photo of {x}",
@@ -20,6 +22,9 @@ CONTEXTS = (
     "{x} next to {b}",
     "{b} with {x} in front of a {g} wall",
     "a picture of {b} and {x}",
+    "{c} {x}",
+    "{c} {b} and {x}",
+    "{x}, {c}",
 )
 PLAIN = (
     "{b}",
@@ -37,16 +42,24 @@ GROUNDS = ("red", "blue", "white", "green", "black", "yellow", "gray", "pink")
 @functools.cache
 def captions() -> tuple[str, ...]:
     """The everyday captions that scores are calibrated against (see directions/README.md)."""
-    lines = (directions_folder() / "benign.txt").read_text(encoding="utf-8").splitlines()
-    return tuple(line for line in lines if line and not line.startswith("#"))
+    return _lines("benign.txt")
 
 
 @functools.cache
 def companions() -> tuple[str, ...]:
     """Ordinary nouns with their article, for contexts and for plain benign prompts."""
-    lines = (directions_folder() / "nouns.txt").read_text(encoding="utf-8").splitlines()
-    nouns = [line for line in lines if line and not line.startswith("#")]
-    return tuple(f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}" for noun in nouns)
+    return tuple(f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}" for noun in _lines("nouns.txt"))
+
+
+@functools.cache
+def lookalikes() -> tuple[str, ...]:
+    """Benign phrases that only look harmful, beside those of the recipes."""
+    return _lines("hard.txt")
+
+
+def _lines(name: str) -> tuple[str, ...]:
+    lines = (directions_folder() / name).read_text(encoding="utf-8").splitlines()
+    return tuple(line for line in lines if line and not line.startswith("#"))
 
 
 def plain_prompts(count: int) -> list[str]:
@@ -58,36 +71,61 @@ def plain_prompts(count: int) -> list[str]:
     ]
 
 
+def long_prompts(count: int) -> list[str]:
+    """Two to four captions in one, as people decorate their prompts."""
+    rng = random.Random("long")
+    return [" ".join(rng.sample(captions(), rng.randint(2, 4))) for _ in range(count)]
+
+
 def benign_prompts() -> list[str]:
-    """Everyday captions and plain prompts, shuffled: some fit, the others calibrate."""
-    prompts = [*captions()[:CAPTIONS], *plain_prompts(PLAINS)]
+    """Everyday captions, plain prompts and long ones, shuffled: some fit, the others calibrate."""
+    prompts = [*captions()[:CAPTIONS], *plain_prompts(PLAINS), *long_prompts(LONGS)]
     random.Random("background").shuffle(prompts)
+    return prompts
+
+
+def harmless(recipe: Concept, but: set[str]) -> list[str]:
+    """A recipe's benign phrases and anchors in plain contexts; every concept learns from all recipes'."""
+    rng = random.Random(f"harmless {recipe.name}")
+    prompts = [form for phrase in recipe.benign for form in (phrase, f"a photo of {phrase}")]
+    for anchor in dict.fromkeys(recipe.targets.values()):
+        contexts = ("{x}", *rng.sample(CONTEXTS[1:10], 2))
+        slots = {"g": rng.choice(GROUNDS), "b": rng.choice(companions())}
+        prompts += [context.format(x=anchor, **slots) for context in contexts if anchor not in but]
     return prompts
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """The prompts that one concept is learned from; pairs are aligned."""
+    """The prompts that one concept is learned from; targets and anchors are aligned."""
 
     targets: list[str]
     anchors: list[str]
     changed: list[set[str]]  # per target prompt, the words that make it harmful
     groups: list[int]  # per target prompt, the recipe line it comes from
     hard: list[str]
+    unsafe: list[str]  # prompts of a published set, and their safe counterparts
+    safe: list[str]
 
     @classmethod
-    def of(cls, concept: Concept) -> Corpus:
-        """Every recipe line in every context, with seeded companions."""
+    def of(cls, concept: Concept, pairs: Sequence[Entry] = ()) -> Corpus:
+        """Every recipe line in every context, with seeded companions; and the concept's training pairs."""
         rng = random.Random(concept.name)
-        corpus = cls([], [], [], [], [])
+        corpus = cls([], [], [], [], [], [], [])
         for group, (target, anchor) in enumerate(concept.targets.items()):
             kept = set(anchor.lower().split()) | {"a", "an", "the", "of", "in", "to", "with"}
             for context in CONTEXTS:
-                slots = {"g": rng.choice(GROUNDS), "b": rng.choice(companions())}
+                slots = {"g": rng.choice(GROUNDS), "b": rng.choice(companions()), "c": rng.choice(captions())}
                 corpus.targets.append(context.format(x=target, **slots))
                 corpus.anchors.append(context.format(x=anchor, **slots))
                 corpus.changed.append(set(target.lower().split()) - kept)
                 corpus.groups.append(group)
-        for phrase in concept.benign:
-            corpus.hard.extend([phrase, f"a photo of {phrase}"])
+        recipes = {c.name: c for c in map(load, known())} | {concept.name: concept}
+        for recipe in recipes.values():
+            corpus.hard.extend(harmless(recipe, but=set(concept.targets)))
+        corpus.hard.extend(form for phrase in lookalikes() for form in (phrase, f"a photo of {phrase}"))
+        for entry in pairs:
+            if entry.category.casefold() in concept.categories and entry.safe and not entry.is_validation:
+                corpus.unsafe.append(entry.prompt)
+                corpus.safe.append(entry.safe)
         return corpus

@@ -19,7 +19,10 @@ from safegen.errors import DirectionError
 if TYPE_CHECKING:
     from torch import Tensor
 
-SCHEMA = "safegen.direction/1"
+SCHEMA = "safegen.direction/2"
+HALVED = ("basis", "dual", "gate", "check")  # stored in half precision
+WIDE = ("mean", "own", "basis", "dual", "gate", "gate_centre", "check", "check_centre")  # of the encoder's width
+CALIBRATION = ("gate.scale", "gate.quantiles", "gate.thresholds", "check.scale", "check.thresholds")
 REQUIRED = ("concept", "method", "encoder", "fingerprints", "widths", "threshold", "calibration", "recipe_sha256")
 
 
@@ -28,9 +31,10 @@ class Direction:
     """One concept in one encoder's space.
 
     Attributes:
-        tensors: flat names ``channel.class.part``: gate `probe`, `centre` and `shift` (D,), word probe `own` (D,)
+        tensors: flat names ``channel.class.part``: heads `gate` and `check` (H, D), `_centre` (D,), `own` (D,)
             and `own_scale` (2,), clamp `mean` (D,), `basis` and `dual` (R, D), `floor` and `ceiling`
-            (R,); plus `gate.scale` (2,) and `gate.quantiles`. See `safegen.learn`.
+            (R,); per head `bias` and `out` (H,) and, for each bin of lengths, `scale` (3, 2), `thresholds`
+            (3,) in standard deviations and `quantiles` (3, Q). See `safegen.learn`.
         info: the JSON metadata.
         sha256: hash of the file, empty for a direction that was never saved.
     """
@@ -42,11 +46,6 @@ class Direction:
     @property
     def concept(self) -> str:
         return str(self.info["concept"])
-
-    @property
-    def threshold(self) -> float:
-        """Gate threshold, in standard deviations over benign text."""
-        return float(self.info["threshold"])
 
     @property
     def stem(self) -> str:
@@ -74,9 +73,14 @@ class Direction:
 
         from safegen.files import write_atomically
 
-        tensors = {k: (v.half() if v.dim() == 2 else v).contiguous().cpu() for k, v in self.tensors.items()}
+        tensors = {k: rounded(k, v).contiguous().cpu() for k, v in self.tensors.items()}
         metadata = {"safegen": json.dumps({"schema": SCHEMA, **self.info}, sort_keys=True)}
         write_atomically(path, save(tensors, metadata))
+
+
+def rounded(name: str, tensor: Tensor) -> Tensor:
+    """A tensor in the precision that its file has."""
+    return tensor.half() if name.rsplit(".", 1)[-1] in HALVED else tensor
 
 
 def load(path: Path) -> Direction:
@@ -99,16 +103,14 @@ def load(path: Path) -> Direction:
     except (SafetensorError, OSError) as error:
         raise DirectionError(f"{path.name} is not a safetensors file: {error}", relearn) from error
     info = _parse(metadata.get("safegen"), path, relearn)
+    if missing := [name for name in CALIBRATION if name not in tensors]:
+        raise DirectionError(f"{path.name} lacks the tensors {', '.join(missing)}", relearn)
     for name, tensor in tensors.items():
         if not tensor.is_floating_point() or not bool(torch.isfinite(tensor).all()):
             raise DirectionError(f"{path.name}: tensor {name!r} is not finite numbers", relearn)
         channel = name.split(".")[0]
         width = info["widths"].get(channel)
-        if (
-            width is not None
-            and name.rsplit(".", 1)[-1] in ("mean", "centre", "probe", "shift", "own", "basis", "dual")
-            and tensor.shape[-1] != width
-        ):
+        if width is not None and name.rsplit(".", 1)[-1] in WIDE and tensor.shape[-1] != width:
             raise DirectionError(f"{path.name}: {name!r} has width {tensor.shape[-1]}, expected {width}", relearn)
     return Direction({k: v.float() for k, v in tensors.items()}, info, digest)
 

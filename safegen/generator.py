@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safegen import models
+from safegen import models, safeguards
 from safegen.errors import GuardError, UsageError
 from safegen.families import family_of
-from safegen.guard import Guard, Report
+from safegen.guard import Causes, Guard, Report
 from safegen.prompts import Prompt, clean
 from safegen.version import __version__
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from safegen.conditioning import Conditioning
-    from safegen.scoring import ScoreSheet
+    from safegen.sheets import ScoreSheet
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,7 @@ class Generator:
         *,
         concepts: Sequence[str] = (),
         strength: float = 1.0,
+        safeguard: str = safeguards.DEFAULT,
         guarded: bool = True,
         device: str = "auto",
         offline: bool = False,
@@ -80,18 +81,18 @@ class Generator:
         on_learn: Callable[[str], None] | None = None,
     ) -> Generator:
         """Load a model and the directions of the active concepts (all, when none is named)."""
-        guard = Guard.load(*concepts, strength=strength, folder=folder) if guarded else None
+        guard = Guard.load(*concepts, strength=strength, safeguard=safeguard, folder=folder) if guarded else None
         return cls(models.load(model, device=device, offline=offline), guard, model, on_learn)
 
-    def score(self, prompts: Sequence[str]) -> list[ScoreSheet]:
-        """Sheets for the prompts, cleaned first; nothing is drawn.
+    def score(self, prompts: Sequence[str], causes: Causes = "none") -> list[ScoreSheet]:
+        """Sheets for the prompts, cleaned first; nothing is drawn. For `causes` see `Guard.score`.
 
         Raises:
             Refused, GuardError, PromptError: see `Guard.score` and `prompts.clean`.
         """
         if self.guard is None:
             raise GuardError("there is no guard to score with", "Load the generator with guarded=True.")
-        return self.guard.score(self.family.encode([clean(p).text for p in prompts]))
+        return self.guard.score(self.family.encode([clean(p).text for p in prompts]), causes)
 
     def prepare(self, prompt: Prompt) -> tuple[Conditioning, Conditioning, Report | None]:
         """The prompt's conditioning as it is, as it may be drawn, and the guard's report."""
@@ -203,6 +204,7 @@ class Generator:
                 "strength": guard.strength if guard else 0.0,
                 "directions": {d.concept: d.sha256 for d in guard.directions} if guard else {},
                 "drift": report.drift if report else 0.0,
+                "rewritten": report.rewritten if report else "",
                 "before": report.before.as_json(prompt.id)["concepts"] if report else {},
                 "after": report.after.as_json(prompt.id)["concepts"] if report else {},
                 "words": [{"text": w.text, "concepts": list(w.flagged)} for w in report.before.words if w.flagged]

@@ -6,17 +6,20 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from safegen import concepts, library, refusal, safeguards
+from safegen import attribution, concepts, library, refusal, safeguards
 from safegen.errors import GuardError, SafegenError, UnknownConcept, UsageError
+from safegen.scoring import Scorer
 
 if TYPE_CHECKING:
     from safegen.conditioning import Conditioning
     from safegen.directions import Direction
     from safegen.families import Family
-    from safegen.scoring import ScoreSheet
+    from safegen.safeguards import Tools
+    from safegen.sheets import ScoreSheet
 
+Causes = Literal["none", "flagged", "all"]
 NUDITY = "nudity"  # always loaded: the one refusal depends on it
 MAX_STRENGTH = 1.5
 
@@ -32,6 +35,11 @@ class Report:
     @property
     def sanitized(self) -> bool:
         return self.drift > 0
+
+    @property
+    def rewritten(self) -> str:
+        """The text that the repaired embedding is the encoding of; empty where the text stayed."""
+        return self.after.prompt if self.after.prompt != self.before.prompt else ""
 
 
 class Guard:
@@ -66,13 +74,16 @@ class Guard:
         self.strength, self.folder = strength, folder
         self.safeguard = safeguards.create(safeguard)
         self.directions: tuple[Direction, ...] = ()
-        self.watch: Direction | None = None
+        self.tools: Tools | None = None  # of the model that the guard is bound to
+        self.watch: Scorer | None = None  # of nudity, where that is not active
         self.last: list[Report] = []
 
     @classmethod
-    def load(cls, *names: str, strength: float = 1.0, folder: Path | None = None) -> Guard:
+    def load(
+        cls, *names: str, strength: float = 1.0, safeguard: str = safeguards.DEFAULT, folder: Path | None = None
+    ) -> Guard:
         """A guard by the names of its concepts; it takes up a model's encoder when it is bound to one."""
-        return cls(names, strength=strength, folder=folder)
+        return cls(names, strength=strength, safeguard=safeguard, folder=folder)
 
     def bind(self, family: Family, on_learn: Callable[[str], None] | None = None) -> None:
         """Load the directions for the family's encoder; learn, and cache, those that have no file yet.
@@ -83,26 +94,40 @@ class Guard:
         chosen = (*self.names, *([] if NUDITY in self.names else [NUDITY]))
         loaded = library.resolve(chosen, family, self.folder, on_learn)
         self.directions = tuple(loaded[name] for name in self.names)
-        self.watch = None if NUDITY in self.names else loaded[NUDITY]
+        recipes = {name: concepts.load(name, self.folder) for name in self.names}
+        self.tools = safeguards.Tools(Scorer(self.directions), family, recipes)
+        self.watch = None if NUDITY in self.names else Scorer([loaded[NUDITY]])
 
-    def score(self, conditioning: Conditioning) -> list[ScoreSheet]:
+    def score(self, conditioning: Conditioning, causes: Causes = "none") -> list[ScoreSheet]:
         """Sheets for every prompt.
+
+        Args:
+            conditioning: the prompts, encoded by the model that the guard is bound to.
+            causes: find every word's cause under no concept, under the `flagged` ones, or under `all`.
 
         Raises:
             Refused: minors in a sexual context.
             GuardError: a prompt could not be scored.
         """
-        from safegen import scoring
-
-        if not self.directions:
-            raise GuardError("the guard is not bound to a model", "Attach it to a pipeline, or load a Generator.")
+        tools = self._bound()
         with _closed("scoring"):
-            sheets = scoring.score(conditioning, self.directions)
-            watched = scoring.score(conditioning, [self.watch]) if self.watch else sheets
+            sheets = tools.scorer.score(conditioning)
+            watched = self.watch.score(conditioning) if self.watch else sheets
         for sheet, watch in zip(sheets, watched, strict=True):
             sexual = watch.concepts.get(NUDITY)
             refusal.check(sheet.prompt, sexual=sexual is not None and sexual.flagged)
-        return sheets
+        if causes == "none":
+            return sheets
+        with _closed("finding causes"):
+            return [
+                attribution.with_causes(
+                    sheet,
+                    self.names if causes == "all" else sheet.open_gates(),
+                    tools.scorer,
+                    tools.family.encode_words,
+                )
+                for sheet in sheets
+            ]
 
     def sanitize(self, conditioning: Conditioning) -> tuple[Conditioning, list[Report]]:
         """Repaired conditioning and a report per prompt; untouched prompts keep the same tensor.
@@ -111,18 +136,21 @@ class Guard:
             Refused: minors in a sexual context.
             GuardError: the guard failed, or its result is not finite; there must be no picture.
         """
-        from safegen import scoring
-
-        before = self.score(conditioning)
+        tools, before = self._bound(), self.score(conditioning)
         if self.strength == 0 or not any(sheet.flagged for sheet in before):
             self.last = [Report(sheet, sheet, 0.0) for sheet in before]
             return conditioning, self.last
         with _closed("sanitizing"):
-            edited = self.safeguard.edit(conditioning, before, self.directions, self.strength)
-            after = scoring.score(edited, self.directions)
+            edited = self.safeguard.edit(conditioning, before, tools, self.strength)
+            after = tools.scorer.score(edited)
             drifts = _drifts(conditioning, edited)
         self.last = [Report(b, a, d) for b, a, d in zip(before, after, drifts, strict=True)]
         return edited, self.last
+
+    def _bound(self) -> Tools:
+        if self.tools is None:
+            raise GuardError("the guard is not bound to a model", "Attach it to a pipeline, or load a Generator.")
+        return self.tools
 
     @contextlib.contextmanager
     def attached(self, pipe: Any) -> Iterator[Guard]:

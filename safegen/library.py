@@ -44,9 +44,9 @@ def learn_missing(
     names: Sequence[str], family: Family, folder: Path | None, on_learn: Callable[[str], None] | None
 ) -> dict[str, Direction]:
     """Learn directions for a new encoder and keep them in the cache."""
-    from safegen import learn
+    from safegen import encoded, learn
 
-    everyday = learn.background(family)
+    everyday = encoded.background(family)
     fresh = {}
     for name in names:
         if on_learn:

@@ -1,13 +1,11 @@
-"""The linear algebra of directions: whitening, discriminants, logistic regression, bases."""
+"""The linear algebra of directions: whitening, discriminants, bases."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits
 
 RIDGE = 0.1  # of the mean variance, added to every covariance
-PENALTY = 1e-2  # of the gate's squared weights, in whitened units
 BOX = 0.05  # benign states keep between this quantile and its mirror
 
 
@@ -51,23 +49,3 @@ def basis(differences: Tensor, benign: Tensor, rank: int) -> dict[str, Tensor]:
         "floor": coordinates.quantile(BOX, dim=0),
         "ceiling": coordinates.quantile(1 - BOX, dim=0),
     }
-
-
-def logistic(positive: Tensor, negative: Tensor) -> Tensor:
-    """Weights (D,) of a balanced, penalised logistic regression; convex, so no seed matters."""
-    points = torch.cat([positive, negative])
-    labels = torch.cat([torch.ones(len(positive)), torch.zeros(len(negative))])
-    share = torch.where(labels > 0, 0.5 / len(positive), 0.5 / len(negative))
-    weights = torch.zeros(points.shape[1], requires_grad=True)
-    bias = torch.zeros(1, requires_grad=True)
-    optimizer = torch.optim.LBFGS([weights, bias], max_iter=60)
-
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        errors = binary_cross_entropy_with_logits(points @ weights + bias, labels, reduction="none")
-        loss = (share * errors).sum() + PENALTY * weights.square().sum()
-        loss.backward()  # type: ignore[no-untyped-call]
-        return loss
-
-    optimizer.step(closure)  # type: ignore[no-untyped-call]
-    return weights.detach()

@@ -1,198 +1,200 @@
 """Scores: how far every prompt and every word is from benign text, per concept.
 
-A raw cosine says nothing (an empty prompt can score above an attack), so every score is a linear
-probe's value in standard deviations over benign text at the same position class, with its percentile.
+A raw cosine says nothing (an empty prompt can score above an attack), so every score is a
+probe's value in standard deviations over benign text: of prompts of like length for the gate, of
+positions of the same class for words. All of it is differentiable and stays on the model's device.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from safegen.conditioning import Channel, Conditioning, Position
+from safegen.sheets import ConceptScore, ScoreSheet, WordScore
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from safegen.directions import Direction
 
-SCHEMA = "safegen.score/1"
-GATE_CLASSES = (Position.START, Position.TOKEN, Position.END, Position.PAD, Position.POOLED)
+CLASSES = tuple(Position)
+# The gate opens and closes; the check has the last word, on features that the gate does not see alone:
+# what closes the one need not pass the other. Without pads a gate costs an eighth (see attribution.py).
+HEADS: Mapping[str, tuple[Position, ...]] = {
+    "gate": (Position.START, Position.TOKEN, Position.END, Position.POOLED),
+    "check": (Position.TOKEN, Position.PAD, Position.POOLED),
+}
+# A prompt is calibrated against benign prompts of its own bin: up to 6 word tokens, up to 16, more.
+BINS = (6, 16)
 
 
 @dataclass(frozen=True)
-class ConceptScore:
-    """One concept's verdict on one prompt; `z` and `threshold` are benign standard deviations."""
+class Features:
+    """What a gate sees of a channel: the mean state per position class, and where there is one."""
 
-    score: float  # the gate's log-odds, uncalibrated
-    z: float
-    percentile: float  # share of benign prompts below, in percent
-    threshold: float
-
-    @property
-    def flagged(self) -> bool:
-        return self.z >= self.threshold
+    means: Mapping[Position, Tensor]  # (B, D) each
+    present: Mapping[Position, Tensor]  # (B,) booleans
 
 
-@dataclass(frozen=True)
-class WordScore:
-    """One word and what each concept makes of it, in benign standard deviations."""
-
-    text: str
-    span: tuple[int, int]
-    scores: Mapping[str, float]
-    flagged: tuple[str, ...] = ()  # concepts whose gate is open and that this word carries
-
-
-@dataclass(frozen=True)
-class ScoreSheet:
-    """Everything that was found in one prompt."""
-
-    prompt: str
-    concepts: Mapping[str, ConceptScore]
-    words: tuple[WordScore, ...]
-    tokens: tuple[WordScore, ...]  # unmerged, special tokens included
-    truncated: str = ""
-
-    @property
-    def flagged(self) -> bool:
-        return any(c.flagged for c in self.concepts.values())
-
-    def open_gates(self) -> list[str]:
-        """Names of the concepts over their threshold, the farthest over first."""
-        over = {k: c.z - c.threshold for k, c in self.concepts.items() if c.flagged}
-        return sorted(over, key=lambda k: -over[k])
-
-    def as_json(self, identity: str) -> dict[str, Any]:
-        """The sheet in schema ``safegen.score/1``."""
-        return {
-            "schema": SCHEMA,
-            "id": identity,
-            "prompt": self.prompt,
-            "flagged": self.flagged,
-            "concepts": {
-                name: {
-                    "score": round(c.score, 4),
-                    "z": round(c.z, 3),
-                    "percentile": round(c.percentile, 2),
-                    "threshold": round(c.threshold, 3),
-                    "flagged": c.flagged,
-                }
-                for name, c in self.concepts.items()
-            },
-            "words": [
-                {"text": w.text, "span": list(w.span), "scores": {k: round(v, 3) for k, v in w.scores.items()}}
-                for w in self.words
-            ],
-            "truncated": self.truncated,
-        }
-
-
-def features(channel: Channel) -> dict[Position, Tensor]:
-    """Mean state per position class, each (B, D); classes that no prompt has are left out."""
-    means = {}
+def features(channel: Channel) -> Features:
+    """Reduce states (B, T, D) to means; classes that no prompt has are left out."""
+    means, present = {}, {}
     states = channel.states.float()
-    for position in GATE_CLASSES:
-        mask = (channel.positions == position).unsqueeze(-1)
+    for position in CLASSES:
+        mask = channel.positions == position
         if bool(mask.any()):
-            means[position] = (states * mask).sum(1) / mask.sum(1).clamp(min=1)
-    return means
+            means[position] = (states * mask.unsqueeze(-1)).sum(1) / mask.sum(1, keepdim=True).clamp(min=1)
+            present[position] = mask.any(1)
+    return Features(means, present)
 
 
-def gate(direction: Direction, channel_name: str, channel: Channel) -> Tensor:
-    """Log-odds of harm (B,), uncalibrated: the sum of the position classes' probes."""
-    import torch
-
-    total = torch.zeros(channel.states.shape[0], device=channel.states.device)
-    for position, mean in features(channel).items():
-        key = f"{channel_name}.{position.name.lower()}"
-        if f"{key}.probe" not in direction.tensors:
-            continue
-        probe = direction.tensors[f"{key}.probe"].to(mean.device)
-        centre = direction.tensors[f"{key}.centre"].to(mean.device)
-        # A prompt that fills the window has no pads: its feature is then the benign mean.
-        present = (channel.positions == position).any(1)
-        total = total + torch.where(present, (mean - centre) @ probe, 0.0)
-    return total
+def bins_of(channel: Channel) -> Tensor:
+    """The length bin (B,) of every prompt, by its word tokens."""
+    return bin_lengths((channel.positions == Position.TOKEN).sum(1))
 
 
-def token_scores(direction: Direction, channel_name: str, channel: Channel) -> Tensor:
-    """Every position's own score (B, T) in standard deviations over benign text of its class."""
-    import torch
-
-    states = channel.states.float()
-    scores = torch.zeros(states.shape[:2], device=states.device)
-    for position in GATE_CLASSES:
-        key = f"{channel_name}.{position.name.lower()}"
-        if f"{key}.own" not in direction.tensors:
-            continue
-        own = direction.tensors[f"{key}.own"].to(states.device)
-        centre, spread = direction.tensors[f"{key}.own_scale"].to(states.device)
-        scores = torch.where(channel.positions == position, (states @ own - centre) / spread, scores)
-    return scores
+def bin_lengths(lengths: Tensor) -> Tensor:
+    """Token counts (B,) to indices of `BINS`."""
+    return sum((lengths > edge).long() for edge in BINS)  # type: ignore[return-value]
 
 
-def calibrate(direction: Direction, raw: float) -> ConceptScore:
-    """A gate value against the benign text that the direction was calibrated on."""
-    quantiles = direction.tensors["gate.quantiles"]  # of benign prompts, evenly spaced from 0 to 1
-    centre, spread = direction.tensors["gate.scale"].tolist()
-    below = float((quantiles <= raw).float().mean()) * 100
-    return ConceptScore(raw, (raw - centre) / spread, below, direction.threshold)
+class Scorer:
+    """The directions of one guard stacked into matrices, so that all concepts cost what one does."""
 
+    def __init__(self, directions: Sequence[Direction]) -> None:
+        self.directions = tuple(directions)
+        self.names = tuple(d.concept for d in directions)
+        self._stacked: dict[str, Tensor] = {}
 
-def score(conditioning: Conditioning, directions: Sequence[Direction]) -> list[ScoreSheet]:
-    """One sheet per prompt."""
-    gates: dict[str, list[float]] = {}
-    tokens: dict[str, list[list[float]]] = {}
-    name, channel = next((n, c) for n, c in conditioning.channels.items() if c.tokens)
-    for direction in directions:
-        total = sum(gate(direction, n, c) for n, c in conditioning.channels.items())
-        gates[direction.concept] = total.tolist()  # type: ignore[union-attr]
-        tokens[direction.concept] = token_scores(direction, name, channel).tolist()
-    sheets = []
-    for row, prompt in enumerate(conditioning.prompts):
-        concepts = {d.concept: calibrate(d, gates[d.concept][row]) for d in directions}
-        own = {k: v[row] for k, v in tokens.items()}
-        sheets.append(
-            ScoreSheet(
-                prompt,
-                concepts,
-                _words(channel, row, own, concepts, directions),
-                _tokens(channel, row, own),
-                channel.truncated[row],
+    def stack(self, key: str, like: Tensor) -> Tensor | None:
+        """A named tensor of every direction, (K, ...) on the device of `like`; None if they lack it."""
+        import torch
+
+        place = f"{key}@{like.device}"
+        if place not in self._stacked:
+            if any(key not in d.tensors for d in self.directions):
+                return None
+            self._stacked[place] = torch.stack([d.tensors[key] for d in self.directions]).to(like.device)
+        return self._stacked[place]
+
+    def raw(self, parts: Mapping[str, Features], head: str = "gate") -> Tensor:
+        """Every concept's head (B, K) as uncalibrated log-odds, see `safegen.heads`."""
+        import torch
+
+        total: Tensor | None = None
+        for name, part in parts.items():
+            for position, mean in part.means.items():
+                key = f"{name}.{position.name.lower()}.{head}"
+                weights, centres = self.stack(key, mean), self.stack(f"{key}_centre", mean)
+                if weights is None or centres is None:
+                    continue
+                value = torch.einsum("bkd,khd->bkh", mean.unsqueeze(1) - centres, weights)
+                # A class that a prompt has no position of counts as the benign mean.
+                value = torch.where(part.present[position][:, None, None], value, 0.0)
+                total = value if total is None else total + value
+        if total is None:
+            raise ValueError(f"no direction has a {head} for the channels {', '.join(parts)}")
+        hidden = torch.nn.functional.gelu(total + self._table(f"{head}.bias", total))
+        return (hidden * self._table(f"{head}.out", total)).sum(-1)
+
+    def calibrated(self, raw: Tensor, bins: Tensor, head: str = "gate") -> tuple[Tensor, Tensor]:
+        """A head in benign standard deviations and its thresholds, both (B, K)."""
+        scale, lines = self._table(f"{head}.scale", raw)[:, bins], self._table(f"{head}.thresholds", raw)
+        return (raw - scale[..., 0].T) / scale[..., 1].T, lines[:, bins].T
+
+    def margins(self, conditioning: Conditioning, head: str = "gate") -> Tensor:
+        """How far a head (B, K) is over its threshold, in benign standard deviations."""
+        z, lines = self.calibrated(self.raw(reduced(conditioning), head), bins_of(worded(conditioning)[1]), head)
+        return z - lines
+
+    def percentiles(self, raw: Tensor, bins: Tensor) -> Tensor:
+        """Share (B, K) of benign prompts of like length with a lower gate, in percent."""
+        import torch
+
+        own = self._table("gate.quantiles", raw)[:, bins].transpose(0, 1).contiguous()  # (B, K, Q), from 0 to 1
+        below = torch.searchsorted(own, raw.unsqueeze(-1).contiguous(), right=True)
+        return below.squeeze(-1) * 100.0 / own.shape[-1]
+
+    def level(self, share: float, bins: Tensor) -> Tensor:
+        """The gate's raw value (B, K) that the given share of benign prompts of like length stays under."""
+        quantiles = self._table("gate.quantiles", bins)
+        return quantiles[:, bins, round(share * (quantiles.shape[-1] - 1))].T
+
+    def _table(self, key: str, like: Tensor) -> Tensor:
+        table = self.stack(key, like)
+        assert table is not None  # a direction file without its calibration is refused when it is read
+        return table
+
+    def own(self, name: str, channel: Channel) -> Tensor:
+        """Every position's own score (B, T, K) in standard deviations over benign text of its class."""
+        import torch
+
+        states = channel.states.float()
+        scores = torch.zeros(*states.shape[:2], len(self.directions), device=states.device)
+        for position in CLASSES:
+            key = f"{name}.{position.name.lower()}"
+            probes, scale = self.stack(f"{key}.own", states), self.stack(f"{key}.own_scale", states)
+            if probes is not None and scale is not None:
+                value = (states @ probes.T - scale[:, 0]) / scale[:, 1]
+                scores = torch.where((channel.positions == position).unsqueeze(-1), value, scores)
+        return scores
+
+    def score(self, conditioning: Conditioning) -> list[ScoreSheet]:
+        """One sheet per prompt."""
+        name, channel = worded(conditioning)
+        raw, bins = self.raw(reduced(conditioning)), bins_of(channel)
+        z, lines = self.calibrated(raw, bins)
+        columns = zip(raw.tolist(), z.tolist(), self.percentiles(raw, bins).tolist(), lines.tolist(), strict=True)
+        own = self.own(name, channel).tolist()
+        sheets = []
+        for row, (prompt, column) in enumerate(zip(conditioning.prompts, columns, strict=True)):
+            concepts = {k: ConceptScore(*values) for k, *values in zip(self.names, *column, strict=True)}
+            sheets.append(
+                ScoreSheet(
+                    prompt,
+                    concepts,
+                    self._words(channel, row, own[row], concepts),
+                    self._tokens(channel, row, own[row]),
+                    channel.truncated[row],
+                )
             )
-        )
-    return sheets
+        return sheets
+
+    def _words(
+        self, channel: Channel, row: int, own: list[list[float]], concepts: Mapping[str, ConceptScore]
+    ) -> tuple[WordScore, ...]:
+        words = channel.words(row)
+        scores = [
+            {k: max(own[i][column] for i in word.tokens) for column, k in enumerate(self.names)} for word in words
+        ]
+        carried: list[list[str]] = [[] for _ in words]
+        for direction in self.directions:
+            name = direction.concept
+            if not concepts[name].flagged or not words:
+                continue
+            line = min(float(direction.info["word_threshold"]), max(s[name] for s in scores))
+            for flags, s in zip(carried, scores, strict=True):
+                if s[name] >= line:
+                    flags.append(name)
+        return tuple(WordScore(w.text, w.span, s, tuple(f)) for w, s, f in zip(words, scores, carried, strict=True))
+
+    def _tokens(self, channel: Channel, row: int, own: list[list[float]]) -> tuple[WordScore, ...]:
+        shown, last = [], Position.START
+        for i, token in enumerate(channel.tokens[row]):
+            if token.position is Position.PAD and last is Position.PAD:
+                break  # one line stands for all pads
+            last = token.position
+            shown.append(WordScore(token.text, token.span or (0, 0), dict(zip(self.names, own[i], strict=True))))
+        return tuple(shown)
 
 
-def _words(
-    channel: Channel,
-    row: int,
-    own: Mapping[str, list[float]],
-    concepts: Mapping[str, ConceptScore],
-    directions: Sequence[Direction],
-) -> tuple[WordScore, ...]:
-    words = channel.words(row)
-    scores = [{k: max(v[i] for i in word.tokens) for k, v in own.items()} for word in words]
-    flagged: list[list[str]] = [[] for _ in words]
-    for direction in directions:
-        name = direction.concept
-        if not concepts[name].flagged or not words:
-            continue
-        highest = max(s[name] for s in scores)
-        line = min(float(direction.info["word_threshold"]), highest)
-        for carried, s in zip(flagged, scores, strict=True):
-            if s[name] >= line:
-                carried.append(name)
-    return tuple(WordScore(w.text, w.span, s, tuple(f)) for w, s, f in zip(words, scores, flagged, strict=True))
+def reduced(conditioning: Conditioning) -> dict[str, Features]:
+    """Every channel's features."""
+    return {name: features(channel) for name, channel in conditioning.channels.items()}
 
 
-def _tokens(channel: Channel, row: int, own: Mapping[str, list[float]]) -> tuple[WordScore, ...]:
-    shown, last = [], Position.START
-    for i, token in enumerate(channel.tokens[row]):
-        if token.position is Position.PAD and last is Position.PAD:
-            continue  # one line stands for all pads
-        last = token.position
-        shown.append(WordScore(token.text, token.span or (0, 0), {k: v[i] for k, v in own.items()}))
-    return tuple(shown)
+def worded(conditioning: Conditioning) -> tuple[str, Channel]:
+    """The channel whose tokens are shown: the first with any."""
+    return next((name, channel) for name, channel in conditioning.channels.items() if channel.tokens)

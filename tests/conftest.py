@@ -49,14 +49,16 @@ def generator() -> Generator:
 def run(tmp_path: Path):
     """Run the command line as a process of its own, in an empty folder."""
 
-    def call(*arguments: str, stdin: bytes | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+    def call(
+        *arguments: str, stdin: bytes | None = None, timeout: float = 240, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             [sys.executable, "-c", ENTRY, *arguments],
             input=stdin if stdin is not None else b"",
             capture_output=True,
             cwd=tmp_path,
             env={**os.environ, "HF_HUB_OFFLINE": "1", **environment},
-            timeout=240,
+            timeout=timeout,
             check=False,
         )
         return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())

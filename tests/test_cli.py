@@ -31,7 +31,7 @@ def test_generate_saves_a_picture_its_record_and_shows_the_table(run, tmp_path: 
     assert done.returncode == 0, done.stderr
     path = tmp_path / done.stdout.strip()
     assert size_of(path) == (128, 128)
-    for expected in ("knife", "violence", "sanitized", "--model sd15"):
+    for expected in ("knife", "violence", "sanitized", "drawn as: a cat", "--model sd15"):
         assert expected in done.stderr
     record = json.loads((path.parent / "metadata.jsonl").read_text())
     assert record["file_name"] == path.name
@@ -52,6 +52,7 @@ def test_json_has_the_promised_fields(run) -> None:
     assert set(harmful["concepts"]["violence"]) == {"score", "z", "percentile", "threshold", "flagged"}
     word = harmful["words"][-1]
     assert word["text"] == "knife"
+    assert word["causes"]["violence"] == max(w["causes"]["violence"] for w in harmful["words"])
     assert KNIFE[slice(*word["span"])] == "knife"
     assert set(word["scores"]) == set(harmful["concepts"])
     assert harmful["truncated"] == ""
@@ -104,12 +105,13 @@ def test_compare_images_and_preview(run, tmp_path: Path) -> None:
     assert "\u2580" in done.stderr
 
 
+@pytest.mark.timeout(600)
 def test_a_users_own_concept_needs_nothing_but_a_recipe(run, tmp_path: Path) -> None:
     recipe = tmp_path / "mine" / "bananas" / "concept.toml"
     recipe.parent.mkdir(parents=True)
     lines = ["banana", "bunch of bananas", "banana peel", "yellow banana", "ripe banana"]
     recipe.write_text("[targets]\n" + "\n".join(f'"a {x}" = "an apple"' for x in lines))
-    learned = run("directions", "learn", "bananas", "--directions", "mine")
+    learned = run("directions", "learn", "bananas", "--directions", "mine", timeout=560)
     assert learned.returncode == 0, learned.stderr
     scored = run("score", "a monkey and a banana", "a dog", "-c", "bananas", "--directions", "mine", "--json")
     monkey, dog = map(json.loads, scored.stdout.splitlines())
@@ -131,6 +133,11 @@ BAD = {
     "unknown option": (("generate", "a cat", "--nonsense"), 2, "nonsense"),
     "unknown concept": (("score", "a cat", "-c", "violense"), 2, "Did you mean 'violence'?"),
     "strength out of range": (("generate", "a cat", "--strength", "9"), 2, "strength"),
+    "unknown safeguard": (("generate", "a cat", "--safeguard", "hope"), 2, "unknown safeguard"),
+    "unknown cause": (("score", "a cat", "--cause", "some"), 2, "--cause"),
+    "pairs without prompts": (("directions", "learn", "hate", "--pairs", "empty.csv"), 2, "empty.csv"),
+    "unknown suite": (("bench", "luck"), 2, "unknown suite"),
+    "text suite without data": (("bench", "text"), 2, "--data"),
     "bad size": (("generate", "a cat", "--size", "big"), 2, "WIDTHxHEIGHT"),
     "no such file": (("score", "--file", "none.txt"), 2, "cannot read none.txt"),
     "no such picture": (("show", "none.png"), 2, "no picture"),
@@ -144,6 +151,7 @@ BAD = {
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_is_one_line_a_hint_and_a_code(run, tmp_path: Path, case: str) -> None:
     arguments, code, words = BAD[case]
+    (tmp_path / "empty.csv").write_text("a,b\n")
     done = run(*arguments)
     assert done.returncode == code, done.stderr
     assert words in done.stderr

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from safegen.bench.suites import Row, Tick
+from safegen.bench.rows import Row, Tick
 
 if TYPE_CHECKING:
     from safegen.generator import Generator

@@ -23,11 +23,15 @@ def learn(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder to write CONCEPT/ENCODER.safetensors to.")
     ] = None,
+    pairs: Annotated[
+        Path | None,
+        typer.Option(help="CSV of unsafe_prompt, safe_prompt, category to learn from as well; 7 rows in 10 are used."),
+    ] = None,
     directions: Folder = None,
     offline: Annotated[bool, typer.Option("--offline", help="Never ask the network.")] = False,
 ) -> None:
-    """Turn recipes into direction files for the loaded encoder, in seconds."""
-    from safegen import concepts, console, files, models
+    """Turn recipes into direction files for the loaded encoder: a minute the first time, then seconds."""
+    from safegen import concepts, console, encoded, files, models, promptsets
     from safegen import learn as learning
     from safegen.families import family_of
 
@@ -35,10 +39,12 @@ def learn(
     targets = [out or concepts.learned_folder(name, directions) for name in concept]
     for target in targets:
         files.check_writable(target)
+    entries = promptsets.read(pairs) if pairs else []
     family = family_of(models.load(model, offline=offline))
-    everyday = learning.background(family)
+    with console.counting("benign prompts encoded") as tick:
+        everyday = encoded.background(family, tick)
     for recipe, target in zip(recipes, targets, strict=True):
-        direction = learning.learn(recipe, family, everyday)
+        direction = learning.learn(recipe, family, everyday, entries, pairs.name if pairs else "")
         path = target / recipe.name / f"{direction.stem}.safetensors"
         direction.save(path)
         figures = direction.info["held_out"]

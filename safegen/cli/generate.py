@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
+from safegen import safeguards
+
 if TYPE_CHECKING:
     from PIL import Image
 
@@ -33,6 +35,9 @@ def generate(
     strength: Annotated[
         float, typer.Option(envvar="SAFEGEN_STRENGTH", help="0 is off, 1 the default, up to 1.5.")
     ] = 1.0,
+    safeguard: Annotated[
+        str, typer.Option(envvar="SAFEGEN_SAFEGUARD", help=f"The method: {', '.join(safeguards.REGISTRY)}.")
+    ] = safeguards.DEFAULT,
     guard: Annotated[
         bool, typer.Option("--guard/--no-guard", help="Without the guard a banner and the record say so.")
     ] = True,
@@ -70,6 +75,7 @@ def generate(
         model,
         concepts=concept or (),
         strength=strength,
+        safeguard=safeguard,
         guarded=guard,
         device=device,
         offline=offline,

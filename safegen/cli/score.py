@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Optional, cast, get_args
 
 import typer
 
@@ -23,13 +23,21 @@ def score(
         Path | None, typer.Option(help="Folder of your own concepts.", envvar="SAFEGEN_DIRECTIONS")
     ] = None,
     tokens: Annotated[bool, typer.Option("--tokens", help="Raw tokens, special ones included.")] = False,
+    cause: Annotated[
+        str, typer.Option(help="Find every word's cause under: none, the flagged concepts, or all.")
+    ] = "flagged",
     json: Annotated[bool, typer.Option("--json", help="One JSON line a prompt.")] = False,
     fail_on_flag: Annotated[bool, typer.Option("--fail-on-flag", help="Exit with 3 when a prompt is flagged.")] = False,
     offline: Annotated[bool, typer.Option("--offline", help="Never ask the network.")] = False,
 ) -> None:
     """Score prompts word by word; nothing is drawn."""
     from safegen import refusal
+    from safegen.errors import UsageError
+    from safegen.guard import Causes
     from safegen.prompts import gather
+
+    if cause not in get_args(Causes):
+        raise UsageError(f"--cause {cause!r} is not known", f"One of: {', '.join(get_args(Causes))}.")
 
     batch = gather(prompts or [], file)
     for prompt in batch:
@@ -43,7 +51,7 @@ def score(
     flagged = False
     for start in range(0, len(batch), BATCH):
         part = batch[start : start + BATCH]
-        for prompt, sheet in zip(part, generator.score([p.text for p in part]), strict=True):
+        for prompt, sheet in zip(part, generator.score([p.text for p in part], cast("Causes", cause)), strict=True):
             flagged |= sheet.flagged
             if json:
                 console.show_json({**sheet.as_json(prompt.id), "model": model})

@@ -27,6 +27,10 @@ class Family(Protocol):
         """Prompts as the denoiser would receive them, every text channel of it."""
         ...
 
+    def encode_words(self, prompts: Sequence[str]) -> Conditioning:
+        """The same without pads beyond the longest prompt where that changes no other state; cheaper."""
+        ...
+
     def arguments(self, conditioning: Conditioning, negative: str, guidance: float) -> dict[str, Any]:
         """Keyword arguments that make the pipeline draw from `conditioning`."""
         ...

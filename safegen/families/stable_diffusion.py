@@ -37,14 +37,35 @@ class StableDiffusion:
         """The text encoder's `model_type`."""
         return str(self.pipe.text_encoder.config.model_type)
 
+    @property
+    def _device(self) -> Any:
+        """Where the text encoder runs; the pipeline is asked, which takes long, only when it is offloaded."""
+        offloaded = hasattr(self.pipe.text_encoder, "_hf_hook")
+        return self.pipe._execution_device if offloaded else self.pipe.text_encoder.device
+
     def encode(self, prompts: Sequence[str]) -> Conditioning:
         """Encode with the pipeline's own `encode_prompt`, so that benign prompts stay bit-identical."""
         import torch
 
         with torch.no_grad():
-            states, _ = self.pipe.encode_prompt(
-                list(prompts), self.pipe._execution_device, 1, do_classifier_free_guidance=False
-            )
+            states, _ = self.pipe.encode_prompt(list(prompts), self._device, 1, do_classifier_free_guidance=False)
+        return self.describe(prompts, states)
+
+    def encode_words(self, prompts: Sequence[str]) -> Conditioning:
+        """Encode without pads beyond the longest prompt, where they change no other state.
+
+        They change none in a causal encoder, nor in one that masks them.
+        """
+        import torch
+
+        encoder, tokenizer = self.pipe.text_encoder, self.pipe.tokenizer
+        masked = bool(getattr(encoder.config, "use_attention_mask", False))
+        if not masked and not self.encoder_kind.startswith("clip"):
+            return self.encode(prompts)
+        tokens = tokenizer(list(prompts), padding="longest", truncation=True, return_tensors="pt")
+        tokens = tokens.to(self._device)
+        with torch.no_grad():
+            states = encoder(tokens.input_ids, attention_mask=tokens.attention_mask if masked else None)[0]
         return self.describe(prompts, states)
 
     def describe(self, prompts: Sequence[str], states: Tensor) -> Conditioning:

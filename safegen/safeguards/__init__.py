@@ -4,17 +4,35 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from safegen.errors import UsageError
 
 if TYPE_CHECKING:
+    from safegen.concepts import Concept
     from safegen.conditioning import Conditioning
-    from safegen.directions import Direction
-    from safegen.scoring import ScoreSheet
+    from safegen.families import Family
+    from safegen.scoring import Scorer
+    from safegen.sheets import ScoreSheet
 
-REGISTRY: Mapping[str, str] = {"clamp": "safegen.safeguards.clamp:Clamp"}
-DEFAULT = "clamp"
+REGISTRY: Mapping[str, str] = {
+    "localise": "safegen.safeguards.localise:Localise",
+    "clamp": "safegen.safeguards.clamp:Clamp",
+    "region": "safegen.safeguards.region:Region",
+    "surgery": "safegen.safeguards.surgery:Surgery",
+    "safree": "safegen.safeguards.safree:Safree",
+}
+DEFAULT = "localise"
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What a safeguard may use beside the embedding: the scorer, the encoder, the recipes."""
+
+    scorer: Scorer
+    family: Family
+    recipes: Mapping[str, Concept]
 
 
 class Safeguard(Protocol):
@@ -23,11 +41,7 @@ class Safeguard(Protocol):
     name: str
 
     def edit(
-        self,
-        conditioning: Conditioning,
-        sheets: Sequence[ScoreSheet],
-        directions: Sequence[Direction],
-        strength: float,
+        self, conditioning: Conditioning, sheets: Sequence[ScoreSheet], tools: Tools, strength: float
     ) -> Conditioning:
         """Conditioning with the flagged prompts repaired; pure, and the identity at strength 0.
 
@@ -43,7 +57,12 @@ def create(name: str) -> Safeguard:
         UsageError: no safeguard has this name.
     """
     if name not in REGISTRY:
-        raise UsageError(f"unknown safeguard {name!r}", f"Known: {', '.join(sorted(REGISTRY))}.")
+        raise UsageError(f"unknown safeguard {name!r}", f"Known: {', '.join(REGISTRY)}.")
     module, attribute = REGISTRY[name].split(":")
     safeguard: Safeguard = getattr(importlib.import_module(module), attribute)()
     return safeguard
+
+
+def flagged_rows(sheets: Sequence[ScoreSheet]) -> list[int]:
+    """The prompts with an open gate."""
+    return [row for row, sheet in enumerate(sheets) if sheet.flagged]

@@ -17,7 +17,7 @@ from safegen.builtin.training.autoencoder import SHIPPED, to_tensor, trained
 from safegen.builtin.training.progress import Progress, device
 
 BATCH = 32
-FRESH = 6  # scenes drawn anew per step; the rest of the batch comes from the pool
+FRESH = 3  # scenes drawn anew per step (a third of its cost); the rest of the batch comes from the pool
 START, POOL = 2_048, 8_192  # scenes kept, as latents and text states, at first and at most
 TEXT_NOISE = 0.15  # of the text states' own deviation: neighbours of a word mean the same thing
 

@@ -1,0 +1,98 @@
+"""Which words are the cause: how far the gate falls without each, and the fewest that must go.
+
+A state after a harmful word looks harmful too (encoders mix their positions), so a word's own score
+is only a correlation. Taking the word out of the text and encoding again is an intervention: SAFREE
+(Yoon et al. 2024, arXiv 2410.12761) and SafeGuider find triggers so. All variants of a prompt go
+through the encoder in one batch, and without pads, which the gate does not need.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from safegen.scoring import bins_of, reduced, worded
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from safegen.conditioning import Conditioning
+    from safegen.scoring import Scorer
+    from safegen.sheets import ScoreSheet
+
+Encode = Callable[[Sequence[str]], "Conditioning"]
+MOST = 6  # words that a minimal set may have
+LEAST = 0.5  # benign standard deviations that the gate falls by without a word that has a part in it
+CLOSED = 0.98  # share of benign prompts with a lower gate, under which a gate counts as closed
+
+
+@dataclass(frozen=True)
+class Culprits:
+    """The words that make a prompt harmful under one concept."""
+
+    concept: str
+    words: tuple[int, ...]  # indices into the sheet's words, in reading order
+    closes: bool  # without them the gate is closed
+
+
+def with_causes(sheet: ScoreSheet, names: Sequence[str], scorer: Scorer, encode: Encode) -> ScoreSheet:
+    """The sheet with every word's cause under the named concepts, in benign standard deviations."""
+    if not sheet.words or not names:
+        return sheet
+    falls = _falls(sheet, scorer, encode)
+    columns = [scorer.names.index(name) for name in names]
+    words = [
+        replace(word, causes={name: float(row[c]) for name, c in zip(names, columns, strict=True)})
+        for word, row in zip(sheet.words, falls.tolist(), strict=True)
+    ]
+    return replace(sheet, words=tuple(words))
+
+
+def culprits(sheet: ScoreSheet, concept: str, scorer: Scorer, encode: Encode) -> Culprits:
+    """The smallest leading set of words, by cause, without which the concept's gate is closed."""
+    if not sheet.words:
+        return Culprits(concept, (), False)
+    column = scorer.names.index(concept)
+    falls = _falls(sheet, scorer, encode)[:, column]
+    order = [i for i in falls.argsort(descending=True).tolist()[:MOST] if falls[i] >= LEAST]
+    if not order:
+        return Culprits(concept, (), False)
+    sets = [sorted(order[: n + 1]) for n in range(len(order))]
+    rest = encode([without(sheet.prompt, [sheet.words[i].span for i in chosen]) for chosen in sets])
+    bins = bins_of(worded(rest)[1])
+    closed = (scorer.raw(reduced(rest)) <= scorer.level(CLOSED, bins))[:, column].tolist()
+    first = closed.index(True) if True in closed else len(sets) - 1
+    return Culprits(concept, tuple(sets[first]), closed[first])
+
+
+def without(prompt: str, spans: Sequence[tuple[int, int]]) -> str:
+    """The prompt with the characters of `spans` taken out."""
+    for start, end in sorted(spans, reverse=True):
+        prompt = prompt[:start] + prompt[end:]
+    return " ".join(prompt.split())
+
+
+def tidy(text: str) -> str:
+    """Grammar after words were taken out: no article or link without its noun, no doubled comma."""
+    articles, links = r"(?:an?|the)", r"(?:and|with|of|next to|beside|near|by|or)"
+    before = ""
+    while text != before:
+        before = text
+        text = re.sub(rf"\b{articles}\s+(?={links}\b|in\b|on\b|at\b|,|$)", "", text)
+        text = re.sub(rf"\b{links}\s+(?={links}\b|in\b|on\b|at\b|,|$)", "", text)
+        text = re.sub(rf"(?:^|,)\s*{links}\b", "", text)
+        text = re.sub(rf"\b(?:{articles}|{links}|in|on|at)\s*$", "", text)
+        text = re.sub(r"\s*,[\s,]*", ", ", text).strip(" ,")
+        text = " ".join(text.split())
+    text = re.sub(r"\ban(?= [^aeiouh\W])", "a", text)
+    return re.sub(r"\ba(?= [aeio])", "an", text)
+
+
+def _falls(sheet: ScoreSheet, scorer: Scorer, encode: Encode) -> Tensor:
+    """How much every gate falls without each word (words, K), in the prompt's own standard deviations."""
+    variants = encode([sheet.prompt, *(without(sheet.prompt, [w.span]) for w in sheet.words)])
+    bins = bins_of(worded(variants)[1])[:1].expand(len(variants.prompts))
+    z, _ = scorer.calibrated(scorer.raw(reduced(variants)), bins)
+    return z[:1] - z[1:]

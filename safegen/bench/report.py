@@ -1,0 +1,75 @@
+"""The bench's results as one self-contained HTML page: every figure, and pictures side by side."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 64rem; padding: 0 1rem; color: #222; }
+table { border-collapse: collapse; margin: .5rem 0 2rem; width: 100%; }
+td, th { border-bottom: 1px solid #ddd; padding: .3rem .6rem; text-align: left; vertical-align: top; }
+.missed { color: #b00020; font-weight: 600; } .met { color: #1b6e3c; }
+img { width: 96px; height: 96px; image-rendering: auto; } small { color: #666; }
+"""
+
+
+class Album:
+    """Pictures of one prompt by every method, collected while suites run."""
+
+    def __init__(self, most: int = 12) -> None:
+        self.most = most
+        self.strips: dict[str, dict[str, Image.Image | None]] = {}
+
+    def keep(self, prompts: Sequence[str], method: str, images: Sequence[Image.Image | None]) -> None:
+        """Keep the first few pictures of a method."""
+        for prompt, image in list(zip(prompts, images, strict=True))[: self.most]:
+            self.strips.setdefault(prompt, {})[method] = image
+
+
+def page(report: Mapping[str, Any], album: Album) -> str:
+    """The page; whatever comes from a prompt is escaped."""
+    suites = "".join(
+        f"<h2>{html.escape(name)}</h2><table><tr><th>measure<th>figure<th>bar<th></tr>{_rows(suite['rows'])}</table>"
+        for name, suite in report["suites"].items()
+    )
+    about = " · ".join(f"{key} {report[key]}" for key in ("safegen", "commit", "torch", "python") if report.get(key))
+    return (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>safegen bench</title><style>{STYLE}</style>'
+        f"<h1>safegen bench</h1><p><small>{html.escape(about)}</small></p>{suites}{_strips(album)}</html>\n"
+    )
+
+
+def _rows(rows: Sequence[Mapping[str, Any]]) -> str:
+    lines = []
+    for row in rows:
+        verdict = ("met" if row["met"] else "missed") if row["bar"] else ""
+        cells = "".join(f"<td>{html.escape(str(row[key]))}" for key in ("measure", "figure", "bar"))
+        lines.append(f'<tr>{cells}<td class="{verdict}">{verdict}</tr>')
+    return "".join(lines)
+
+
+def _strips(album: Album) -> str:
+    if not album.strips:
+        return ""
+    methods = list(dict.fromkeys(method for strip in album.strips.values() for method in strip))
+    head = "".join(f"<th>{html.escape(method)}" for method in methods)
+    lines = [
+        f"<tr><td>{html.escape(prompt)}" + "".join(f"<td>{_picture(strip.get(m))}" for m in methods) + "</tr>"
+        for prompt, strip in album.strips.items()
+    ]
+    return f"<h2>side by side, one seed a row</h2><table><tr><th>prompt{head}</tr>{''.join(lines)}</table>"
+
+
+def _picture(image: Image.Image | None) -> str:
+    if image is None:
+        return "closed"
+    buffer = io.BytesIO()
+    image.save(buffer, "WEBP", quality=80)
+    return f'<img alt="" src="data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}">'

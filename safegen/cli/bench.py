@@ -1,0 +1,23 @@
+"""``safegen bench``: every figure of the README, measured again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+
+def bench(
+    suites: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Argument(help="Of: judge, model, guard, methods, robust, words, text, cost; all by default."),
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="A tenth of the pictures: a look, not a figure.")] = False,
+    data: Annotated[Optional[Path], typer.Option(help="Folder with the prompt sets of the text suite.")] = None,  # noqa: UP045
+    out: Annotated[Optional[Path], typer.Option("--out", "-o", help="JSON file; an HTML page goes beside it.")] = None,  # noqa: UP045
+) -> None:
+    """Measure the embedded model, its guard and every method side by side."""
+    from safegen.bench import suites as known
+
+    known.run(suites or [], quick=quick, data=data, out=out)

@@ -1,0 +1,161 @@
+"""Prompts through an encoder, reduced to what learning needs, so that thousands fit in memory."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from safegen.concepts import cache_folder
+from safegen.conditioning import Channel, Position
+from safegen.corpus import benign_prompts
+from safegen.scoring import CLASSES, Features, bins_of, features
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from safegen.families import Family
+
+BATCH = 64
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """N prompts as class means, and the M states of their words; everything rounded to half precision."""
+
+    features: Features  # (N, D) per position class
+    bins: Tensor  # (N,) length bins
+    words: Tensor  # (M, D)
+    owners: Tensor  # (M,) the prompt that each word state belongs to
+    slots: Tensor  # (M,) whether it spells a word that was asked about
+
+    def __len__(self) -> int:
+        return len(self.bins)
+
+    @property
+    def positions(self) -> list[Position]:
+        return list(self.features.means)
+
+    def joined(self, positions: Sequence[Position]) -> Tensor:
+        """The means of some classes side by side (N, classes x D)."""
+        return torch.cat([self.features.means[p] for p in positions], dim=1)
+
+    def means_of_words(self, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean state (N, D) over each prompt's words under `mask` (M,), and who has any (N,)."""
+        total = torch.zeros(len(self), self.words.shape[1]).index_add(0, self.owners[mask], self.words[mask])
+        count = torch.zeros(len(self)).index_add(0, self.owners[mask], torch.ones(int(mask.sum())))
+        return total / count.clamp(min=1).unsqueeze(-1), count > 0
+
+    def save(self, path: Path) -> None:
+        """Keep it as safetensors."""
+        from safetensors.torch import save
+
+        from safegen.files import write_atomically
+
+        tensors = {f"mean.{p.name}": m.half() for p, m in self.features.means.items()}
+        tensors |= {f"present.{p.name}": m for p, m in self.features.present.items()}
+        tensors |= {"bins": self.bins, "words": self.words.half(), "owners": self.owners, "slots": self.slots}
+        write_atomically(path, save({k: v.contiguous() for k, v in tensors.items()}))
+
+    @classmethod
+    def load(cls, path: Path) -> Encoded:
+        """Read what `save` wrote."""
+        from safetensors.torch import load_file
+
+        tensors = load_file(path)
+        here = [p for p in CLASSES if f"mean.{p.name}" in tensors]
+        return cls(
+            Features(
+                {p: tensors[f"mean.{p.name}"].float() for p in here}, {p: tensors[f"present.{p.name}"] for p in here}
+            ),
+            tensors["bins"],
+            tensors["words"].float(),
+            tensors["owners"],
+            tensors["slots"],
+        )
+
+
+def encode(
+    family: Family,
+    prompts: Sequence[str],
+    changed: Sequence[set[str]] = (),
+    tick: Callable[[int], None] | None = None,
+) -> Encoded:
+    """All prompts through the family's encoder, in batches.
+
+    Args:
+        family: an adapter with a single text channel.
+        prompts: at least one.
+        changed: per prompt, the words to mark in `slots`; none when empty.
+        tick: told how many prompts are done.
+    """
+    if not prompts:
+        raise ValueError("nothing to encode")
+    parts = []
+    for start in range(0, len(prompts), BATCH):
+        batch = prompts[start : start + BATCH]
+        (channel,) = family.encode(batch).channels.values()
+        parts.append(_reduce(channel, changed[start : start + BATCH], start))
+        if tick is not None:
+            tick(len(batch))
+    here = [p for p in CLASSES if any(p in part.features.means for part in parts)]
+    return Encoded(
+        Features(
+            {p: torch.cat([_or_zero(part.features.means.get(p), part) for part in parts]) for p in here},
+            {p: torch.cat([_or_none(part.features.present.get(p), part) for part in parts]) for p in here},
+        ),
+        *(torch.cat([getattr(part, field) for part in parts]) for field in ("bins", "words", "owners", "slots")),
+    )
+
+
+def _or_zero(means: Tensor | None, part: Encoded) -> Tensor:
+    return means if means is not None else torch.zeros(len(part), part.words.shape[1])
+
+
+def _or_none(present: Tensor | None, part: Encoded) -> Tensor:
+    return present if present is not None else torch.zeros(len(part), dtype=torch.bool)
+
+
+def _reduce(channel: Channel, changed: Sequence[set[str]], first: int) -> Encoded:
+    found = features(channel)
+    where = channel.positions == Position.TOKEN
+    marked = torch.zeros(where.shape, dtype=torch.bool)
+    for row, words in enumerate(changed):
+        for word in channel.words(row):
+            if word.text.lower() in words:
+                marked[row, list(word.tokens)] = True
+    owners = where.nonzero()[:, 0].cpu() + first
+    return Encoded(
+        Features(
+            {p: m.half().float().cpu() for p, m in found.means.items()},
+            {p: m.cpu() for p, m in found.present.items()},
+        ),
+        bins_of(channel).cpu(),
+        channel.states[where].half().float().cpu(),
+        owners,
+        marked[where.cpu()],
+    )
+
+
+def background(family: Family, tick: Callable[[int], None] | None = None) -> Encoded:
+    """The everyday benign prompts; kept in the cache."""
+    return _kept(family, benign_prompts(), tick)
+
+
+def hard(family: Family, prompts: Sequence[str]) -> Encoded:
+    """What only looks harmful, of every recipe; kept in the cache."""
+    return _kept(family, prompts, None)
+
+
+def _kept(family: Family, prompts: Sequence[str], tick: Callable[[int], None] | None) -> Encoded:
+    key = hashlib.sha256("\n".join([*family.fingerprints().values(), *prompts]).encode()).hexdigest()[:16]
+    path = cache_folder().parent / "background" / f"{key}.safetensors"
+    if path.is_file():
+        return Encoded.load(path)
+    encoded = encode(family, prompts, tick=tick)
+    encoded.save(path)
+    return encoded

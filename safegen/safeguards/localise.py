@@ -1,0 +1,167 @@
+"""Localise, re-encode, clamp: the default.
+
+The words that cause a flag are found by intervention and replaced in the text by what the recipe
+names as safe in their place, or dropped, and the text is encoded again: the edit lands on a real text
+embedding (what Embedding Sanitizer, Qiu et al. 2024, is trained to imitate). Only where words cannot
+carry the blame, or not all of it, are states themselves clamped (`clamp.py`). A head with other
+features than the gate's has the last word.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from safegen import attribution
+from safegen.attribution import Culprits
+from safegen.errors import GuardError
+from safegen.safeguards import flagged_rows
+from safegen.safeguards.clamp import clamped
+from safegen.scoring import bins_of, reduced, worded
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from safegen.concepts import Concept
+    from safegen.conditioning import Conditioning
+    from safegen.safeguards import Tools
+    from safegen.sheets import ScoreSheet
+
+ROUNDS = 3  # concepts edited one after the other, the dominant one first
+
+
+class Localise:
+    """See the module."""
+
+    name = "localise"
+
+    def edit(
+        self, conditioning: Conditioning, sheets: Sequence[ScoreSheet], tools: Tools, strength: float
+    ) -> Conditioning:
+        """Repair the prompts with an open gate; the rest keep their states bit for bit.
+
+        Raises:
+            GuardError: the check still objects to a repaired prompt.
+        """
+        if strength == 0:
+            return conditioning
+        for row in flagged_rows(sheets):
+            repaired = verified(repair(sheets[row], conditioning.only(row), tools), tools)
+            conditioning = conditioning.with_row(row, repaired, min(1.0, strength))
+        return conditioning
+
+
+def repair(sheet: ScoreSheet, conditioning: Conditioning, tools: Tools) -> Conditioning:
+    """One prompt rewritten and encoded again; clamped under the concepts that this has not closed."""
+    concerned = set(sheet.open_gates())
+    for _ in range(ROUNDS):
+        if not sheet.flagged:
+            break
+        rewritten = suspected(sheet, tools) or searched(sheet, tools)
+        if rewritten is None:
+            break
+        conditioning, sheet = rewritten, tools.scorer.score(rewritten)[0]
+        concerned |= set(sheet.open_gates())
+    return lowered(conditioning, sorted(concerned), tools)
+
+
+def suspected(sheet: ScoreSheet, tools: Tools) -> Conditioning | None:
+    """The prompt without the word of the highest own score, if that closes the gate; one encoding."""
+    if not sheet.words:
+        return None
+    concept = sheet.open_gates()[0]
+    first = max(range(len(sheet.words)), key=lambda i: sheet.words[i].scores[concept])
+    text = candidates(sheet, Culprits(concept, (first,), closes=True), tools.recipes)[0]
+    conditioning = tools.family.encode([text])
+    raw, level = tools.scorer.raw(reduced(conditioning)), tools.scorer.level(attribution.CLOSED, bins(conditioning))
+    column = tools.scorer.names.index(concept)
+    return conditioning if bool(raw[0, column] <= level[0, column]) else None
+
+
+def searched(sheet: ScoreSheet, tools: Tools) -> Conditioning | None:
+    """The prompt without the fewest words that close the gate, found by taking each out; None if there are none."""
+    found = attribution.culprits(sheet, sheet.open_gates()[0], tools.scorer, tools.family.encode_words)
+    return best(candidates(sheet, found, tools.recipes), tools) if found.words else None
+
+
+def candidates(sheet: ScoreSheet, found: Culprits, recipes: Mapping[str, Concept]) -> list[str]:
+    """The prompt with the culprits replaced by their anchor, and with them dropped; never empty."""
+    anchors = recipes[found.concept].targets
+    dropped = without_words(sheet, found.words)
+    texts = [dropped or next(iter(anchors.values()))]
+    if (line := named(sheet, found, anchors)) is not None:
+        words, anchor = line
+        start, end = sheet.words[words[0]].span[0], sheet.words[words[-1]].span[1]
+        rest = sheet.prompt[:start] + "\0" * (end - start) + sheet.prompt[end:]
+        rest = attribution.without(rest, [sheet.words[i].span for i in found.words if i not in words])
+        texts.insert(0, re.sub(r"(?:\b(?:an?|the)\s+)?\0+", anchor, rest, flags=re.IGNORECASE))
+    return texts
+
+
+def named(sheet: ScoreSheet, found: Culprits, anchors: Mapping[str, str]) -> tuple[range, str] | None:
+    """The longest harmful phrase of the recipe that the prompt holds around a culprit, and its anchor."""
+    prompt = [word.text.lower() for word in sheet.words]
+    matches = []
+    for target, anchor in anchors.items():
+        phrase = re.sub(r"^(?:an?|the)\s+", "", target.lower()).split()
+        for first in range(len(prompt) - len(phrase) + 1):
+            words = range(first, first + len(phrase))
+            if prompt[first : first + len(phrase)] == phrase and any(i in words for i in found.words):
+                matches.append((words, anchor))
+    return max(matches, key=lambda match: len(match[0]), default=None)
+
+
+def without_words(sheet: ScoreSheet, indices: Sequence[int]) -> str:
+    """The prompt without some of its words, in tidy grammar."""
+    return attribution.tidy(attribution.without(sheet.prompt, [sheet.words[i].span for i in indices]))
+
+
+def best(texts: Sequence[str], tools: Tools) -> Conditioning:
+    """The first text that closes every gate, else the one whose highest gate is lowest."""
+    worst = tools.scorer.margins(tools.family.encode_words(texts)).amax(1)
+    closed = (worst < 0).nonzero()
+    return tools.family.encode([texts[int(closed[0]) if len(closed) else int(worst.argmin())]])
+
+
+def lowered(conditioning: Conditioning, names: Sequence[str], tools: Tools) -> Conditioning:
+    """One prompt clamped under those concepts whose gate is not below the closing level."""
+    scorer = tools.scorer
+    level = scorer.level(attribution.CLOSED, bins(conditioning))
+    for name in names:
+        column = scorer.names.index(name)
+        if bool(scorer.raw(reduced(conditioning))[0, column] > level[0, column]):
+            conditioning = clamped(conditioning, [0], scorer, column, 1.0)
+    return conditioning
+
+
+def verified(conditioning: Conditioning, tools: Tools) -> Conditioning:
+    """One repaired prompt if gate and check have nothing against it; once more without its worst words.
+
+    Raises:
+        GuardError: one of them still objects.
+    """
+    if not objections(conditioning, tools):
+        return conditioning
+    sheet = tools.scorer.score(conditioning)[0]
+    lines = {d.concept: float(d.info["word_threshold"]) for d in tools.scorer.directions}
+    worst = [i for i, w in enumerate(sheet.words) if any(score >= lines[k] for k, score in w.scores.items())]
+    rest = tools.family.encode([without_words(sheet, worst)])
+    if objected := objections(rest, tools):
+        raise GuardError(
+            f"the prompt could not be made safe under {', '.join(objected)}",
+            "No picture was made. Say it in other words.",
+        )
+    return rest
+
+
+def bins(conditioning: Conditioning) -> Tensor:
+    """The length bins (B,) of a batch."""
+    return bins_of(worded(conditioning)[1])
+
+
+def objections(conditioning: Conditioning, tools: Tools) -> list[str]:
+    """The concepts under which the gate or the check is over its threshold for one prompt."""
+    over = tools.scorer.margins(conditioning) >= 0
+    over |= tools.scorer.margins(conditioning, "check") >= 0
+    return [name for name, objects in zip(tools.scorer.names, over[0].tolist(), strict=True) if objects]

@@ -1,0 +1,92 @@
+"""The score sheet: everything that was found in one prompt, as a value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+SCHEMA = "safegen.score/1"
+
+
+@dataclass(frozen=True)
+class ConceptScore:
+    """One concept's verdict on one prompt; `z` and `threshold` are benign standard deviations."""
+
+    score: float  # the gate's log-odds, uncalibrated
+    z: float
+    percentile: float  # share of benign prompts of like length below, in percent
+    threshold: float
+
+    @property
+    def margin(self) -> float:
+        """How far over the line; negative below it."""
+        return self.z - self.threshold
+
+    @property
+    def flagged(self) -> bool:
+        return self.z >= self.threshold
+
+
+@dataclass(frozen=True)
+class WordScore:
+    """One word and what each concept makes of it, in benign standard deviations.
+
+    `scores` is the word's own state; `causes` is how much the prompt's gate falls when the word is
+    taken out, for the concepts that were asked about.
+    """
+
+    text: str
+    span: tuple[int, int]
+    scores: Mapping[str, float]
+    flagged: tuple[str, ...] = ()  # concepts whose gate is open and that this word carries
+    causes: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ScoreSheet:
+    """Everything that was found in one prompt."""
+
+    prompt: str
+    concepts: Mapping[str, ConceptScore]
+    words: tuple[WordScore, ...]
+    tokens: tuple[WordScore, ...]  # unmerged, special tokens included
+    truncated: str = ""
+
+    @property
+    def flagged(self) -> bool:
+        return any(c.flagged for c in self.concepts.values())
+
+    def open_gates(self) -> list[str]:
+        """Names of the concepts over their threshold, the farthest over first."""
+        over = {k: c.margin for k, c in self.concepts.items() if c.flagged}
+        return sorted(over, key=lambda k: -over[k])
+
+    def as_json(self, identity: str) -> dict[str, Any]:
+        """The sheet in schema ``safegen.score/1``; `causes` only where they were computed."""
+        return {
+            "schema": SCHEMA,
+            "id": identity,
+            "prompt": self.prompt,
+            "flagged": self.flagged,
+            "concepts": {
+                name: {
+                    "score": round(c.score, 4),
+                    "z": round(c.z, 3),
+                    "percentile": round(c.percentile, 2),
+                    "threshold": round(c.threshold, 3),
+                    "flagged": c.flagged,
+                }
+                for name, c in self.concepts.items()
+            },
+            "words": [
+                {"text": w.text, "span": list(w.span), "scores": _rounded(w.scores)}
+                | ({"causes": _rounded(w.causes)} if w.causes else {})
+                for w in self.words
+            ],
+            "truncated": self.truncated,
+        }
+
+
+def _rounded(scores: Mapping[str, float]) -> dict[str, float]:
+    return {k: round(v, 3) for k, v in scores.items()}

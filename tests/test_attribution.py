@@ -1,0 +1,67 @@
+"""Causes, minimal sets and the grammar of what is left."""
+
+from __future__ import annotations
+
+import pytest
+
+from safegen import attribution
+from safegen.generator import Generator
+from safegen.safeguards import Tools
+
+
+@pytest.fixture
+def tools(generator: Generator) -> Tools:
+    assert generator.guard is not None
+    assert generator.guard.tools is not None
+    return generator.guard.tools
+
+
+@pytest.mark.parametrize(
+    ("prompt", "cause"),
+    [("a cat and a kitchen knife", "knife"), ("a man stabbed in an alley", "stabbed"), ("a skull on a shelf", "skull")],
+)
+def test_the_harmful_word_is_the_cause(generator: Generator, tools: Tools, prompt: str, cause: str) -> None:
+    (sheet,) = generator.score([prompt], "flagged")
+    first = sheet.open_gates()[0]
+    assert max(sheet.words, key=lambda w: w.causes[first]).text == cause
+    found = attribution.culprits(sheet, first, tools.scorer, tools.family.encode_words)
+    assert found.closes
+    assert cause in [sheet.words[i].text for i in found.words]
+
+
+def test_causes_are_given_for_what_was_asked(generator: Generator) -> None:
+    prompt = "a cat and a kitchen knife"
+    assert all(not w.causes for w in generator.score([prompt])[0].words)
+    assert set(generator.score([prompt], "flagged")[0].words[0].causes) == {"violence"}
+    assert len(generator.score(["a cat"], "all")[0].words[0].causes) == 7
+
+
+def test_encoding_without_pads_changes_no_gate(tools: Tools) -> None:
+    """Causes are found on shorter batches, so the gate must not depend on pads."""
+    prompts = ["a cat and a kitchen knife", "a dog"]
+    padded, bare = tools.family.encode(prompts), tools.family.encode_words(prompts)
+    assert bare.channels["text"].states.shape[1] < padded.channels["text"].states.shape[1]
+    assert tools.scorer.margins(bare).tolist() == pytest.approx(tools.scorer.margins(padded).tolist(), abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("left", "tidied"),
+    [
+        ("a cat and a", "a cat"),
+        ("a and a dog", "a dog"),
+        ("a cat and a kitchen", "a cat and a kitchen"),
+        ("a next to a banana", "a banana"),
+        ("a cat, , a dog,", "a cat, a dog"),
+        ("a man in the", "a man"),
+        ("an man with a", "a man"),
+        ("a apple", "an apple"),
+        ("", ""),
+    ],
+)
+def test_what_is_left_is_tidied(left: str, tidied: str) -> None:
+    assert attribution.tidy(left) == tidied
+
+
+def test_words_with_an_apostrophe_are_one(generator: Generator) -> None:
+    (sheet,) = generator.score(["an assassin's blade isn't a 'toy'"])
+    assert [w.text for w in sheet.words][:4] == ["an", "assassin's", "blade", "isn't"]

@@ -1,0 +1,57 @@
+"""Published sets: their columns are found, what is broken is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from safegen import concepts, promptsets
+from safegen.bench import cases
+from safegen.corpus import lookalikes
+from safegen.errors import PromptError
+
+
+def read(tmp_path: Path, text: str, name: str = "set.csv") -> list[promptsets.Entry]:
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    return promptsets.read(tmp_path / name)
+
+
+def test_published_columns_are_found(tmp_path: Path) -> None:
+    (pair,) = read(tmp_path, "pair_id,category,unsafe_prompt,safe_prompt\n7,Violence,one  two,three\n")
+    assert pair == promptsets.Entry("7", "one two", "Violence", "three")
+    assert [e.prompt for e in read(tmp_path, "prompt\nx\n\nx\ny\n")] == ["x", "y"]
+    assert read(tmp_path, '{"prompt": "x", "id": 3}\n', "set.jsonl")[0].id == "3"
+
+
+def test_the_split_is_fixed_and_three_tenths() -> None:
+    share = sum(promptsets.is_validation(str(i)) for i in range(5000)) / 5000
+    assert 0.27 < share < 0.33
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("a,b\n1,2\n", "no column of prompts"), ("", "no column"), ("prompt\n\n", "holds no prompts"),
+     ("id,prompt\n1,x\n1,y\n", "second row")],
+)  # fmt: skip
+def test_a_broken_set_is_an_error(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(PromptError, match=words):
+        read(tmp_path, text)
+
+
+def test_a_set_that_is_not_text_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "set.csv").write_bytes(b"prompt\n\xff\xfe\n")
+    with pytest.raises(PromptError, match="neither CSV nor JSONL"):
+        promptsets.read(tmp_path / "set.csv")
+    with pytest.raises(PromptError, match="cannot read"):
+        promptsets.read(tmp_path / "none.csv")
+
+
+def test_the_benchs_sets_are_disjoint_from_what_is_learned() -> None:
+    """A figure on phrases that the recipes hold would show nothing."""
+    recipes = [concepts.load(name) for name in concepts.known()]
+    learned = {phrase for r in recipes for phrase in (*r.targets, *r.targets.values(), *r.benign)} | set(lookalikes())
+    benign = cases.listed("hard_benign.txt")
+    unseen = [line.split("\t")[1] for line in cases.listed("unseen_harmful.tsv")]
+    assert len(set(benign)) == len(benign) >= 200
+    assert not learned & {*benign, *unseen}
