@@ -13,7 +13,7 @@ from torch import Tensor
 from safegen.concepts import cache_folder
 from safegen.conditioning import Channel, Position
 from safegen.corpus import benign_prompts
-from safegen.scoring import CLASSES, Features, bins_of, features
+from safegen.scoring import CLASSES, Features, bin_lengths, features, lengths_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,13 +28,18 @@ class Encoded:
     """N prompts as class means, and the M states of their words; everything rounded to half precision."""
 
     features: Features  # (N, D) per position class
-    bins: Tensor  # (N,) length bins
+    lengths: Tensor  # (N,) word tokens
     words: Tensor  # (M, D)
     owners: Tensor  # (M,) the prompt that each word state belongs to
     slots: Tensor  # (M,) whether it spells a word that was asked about
 
     def __len__(self) -> int:
-        return len(self.bins)
+        return len(self.lengths)
+
+    @property
+    def bins(self) -> Tensor:
+        """The length bin (N,) of every prompt."""
+        return bin_lengths(self.lengths)
 
     @property
     def positions(self) -> list[Position]:
@@ -58,7 +63,7 @@ class Encoded:
 
         tensors = {f"mean.{p.name}": m.half() for p, m in self.features.means.items()}
         tensors |= {f"present.{p.name}": m for p, m in self.features.present.items()}
-        tensors |= {"bins": self.bins, "words": self.words.half(), "owners": self.owners, "slots": self.slots}
+        tensors |= {"lengths": self.lengths, "words": self.words.half(), "owners": self.owners, "slots": self.slots}
         write_atomically(path, save({k: v.contiguous() for k, v in tensors.items()}))
 
     @classmethod
@@ -72,7 +77,7 @@ class Encoded:
             Features(
                 {p: tensors[f"mean.{p.name}"].float() for p in here}, {p: tensors[f"present.{p.name}"] for p in here}
             ),
-            tensors["bins"],
+            tensors["lengths"],
             tensors["words"].float(),
             tensors["owners"],
             tensors["slots"],
@@ -108,7 +113,7 @@ def encode(
             {p: torch.cat([_or_zero(part.features.means.get(p), part) for part in parts]) for p in here},
             {p: torch.cat([_or_none(part.features.present.get(p), part) for part in parts]) for p in here},
         ),
-        *(torch.cat([getattr(part, field) for part in parts]) for field in ("bins", "words", "owners", "slots")),
+        *(torch.cat([getattr(part, field) for part in parts]) for field in ("lengths", "words", "owners", "slots")),
     )
 
 
@@ -134,7 +139,7 @@ def _reduce(channel: Channel, changed: Sequence[set[str]], first: int) -> Encode
             {p: m.half().float().cpu() for p, m in found.means.items()},
             {p: m.cpu() for p, m in found.present.items()},
         ),
-        bins_of(channel).cpu(),
+        lengths_of(channel).cpu(),
         channel.states[where].half().float().cpu(),
         owners,
         marked[where.cpu()],

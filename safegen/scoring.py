@@ -26,8 +26,8 @@ HEADS: Mapping[str, tuple[Position, ...]] = {
     "gate": (Position.START, Position.TOKEN, Position.END, Position.POOLED),
     "check": (Position.TOKEN, Position.PAD, Position.POOLED),
 }
-# A prompt is calibrated against benign prompts of its own bin: up to 6 word tokens, up to 16, more.
-BINS = (6, 16)
+# A prompt is calibrated against benign prompts of its own bin: up to 8 word tokens, up to 16, more.
+BINS = (8, 16)
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,12 @@ def features(channel: Channel) -> Features:
 
 def bins_of(channel: Channel) -> Tensor:
     """The length bin (B,) of every prompt, by its word tokens."""
-    return bin_lengths((channel.positions == Position.TOKEN).sum(1))
+    return bin_lengths(lengths_of(channel))
+
+
+def lengths_of(channel: Channel) -> Tensor:
+    """How many word tokens (B,) every prompt has."""
+    return (channel.positions == Position.TOKEN).sum(1)
 
 
 def bin_lengths(lengths: Tensor) -> Tensor:

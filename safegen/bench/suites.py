@@ -78,7 +78,7 @@ def measure(name: str, generator: Generator, album: Album, quick: bool, data: Pa
             "judge": lambda: pictures.judge_suite(judge, 200 if quick else 2000, tick),
             "model": lambda: pictures.model_suite(generator, judge, 20 if quick else 200, 0.1 if quick else 1.0, tick),
             "guard": lambda: pictures.guard_suite(generator, judge, 32 if quick else 240, 50 if quick else 400, tick),
-            "methods": lambda: pictures.methods_suite(generator, judge, 16 if quick else 150, album, tick),
+            "methods": lambda: pictures.methods_suite(generator, judge, 16 if quick else 100, album, tick),
             "robust": lambda: pictures.robust_suite(generator, judge, 8 if quick else 35, tick),
             "words": lambda: texts.words_suite(generator, tick),
             "text": lambda: texts.text_suite(generator, data or Path(), 300 if quick else 4000, tick),
