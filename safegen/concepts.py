@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from safegen.directions import SCHEMA
 from safegen.errors import UnknownConcept, UsageError
 
 if sys.version_info >= (3, 11):
@@ -45,9 +46,9 @@ def known(extra: Path | None = None) -> dict[str, Path]:
 
 
 def cache_folder() -> Path:
-    """Where directions learned on first use are kept."""
+    """Where directions learned on first use are kept; another version's files are left alone."""
     base = os.environ.get("SAFEGEN_CACHE") or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "safegen" / "directions"
+    return Path(base) / "safegen" / SCHEMA.replace("safegen.", "").replace("/", "-")
 
 
 def direction_files(name: str, extra: Path | None = None) -> list[Path]:

@@ -38,7 +38,7 @@ RANK = 32
 FLAG_RATE = 1e-3  # of benign prompts, per concept: all seven together stay under one percent
 FITTED = 2700  # benign prompts that the fit sees; the rest calibrate
 WORD_THRESHOLD = 2.5  # standard deviations over the words of everyday captions
-BENIGN = "directions/benign.txt (MS-COCO captions, CC BY 4.0), directions/nouns.txt"
+BENIGN = "directions/benign.txt (MS-COCO captions, CC BY 4.0), directions/nouns.txt, directions/hard.txt"
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,8 @@ def learn(
     ((channel, fingerprint),) = family.fingerprints().items()
     material = Material.of(corpus, channel, family, everyday or background(family))
     held_out = assess(material)
-    tensors = calibrated(material, fit(material, torch.arange(len(material.groups))))
+    tensors = fit(material, torch.arange(len(material.groups)))
+    tensors |= calibrated(material, tensors, list(HEADS))
     tensors = {k: rounded(k, v).float() for k, v in tensors.items()}  # as a reader of the file gets them
     info = {
         "concept": concept.name,
@@ -191,19 +192,20 @@ def learn(
     return Direction(tensors, info)
 
 
-def calibrated(material: Material, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Fitted tensors with their calibration on the everyday prompts that the fit has not seen."""
+def calibrated(material: Material, tensors: dict[str, Tensor], names: Sequence[str]) -> dict[str, Tensor]:
+    """The heads' calibration on the everyday prompts that the fit has not seen."""
     bins = material.everyday.bins[FITTED:]
-    for head in HEADS:
-        values = material.values(material.everyday, tensors, head)[FITTED:]
-        tensors = tensors | calibration(values, bins, head)
-    return tensors
+    parts: dict[str, Tensor] = {}
+    for head in names:
+        parts |= calibration(material.values(material.everyday, tensors, head)[FITTED:], bins, head)
+    return parts
 
 
 def assess(material: Material) -> dict[str, float]:
     """Figures on every fifth recipe line, which a fit without them reaches: AUC, caught, benign flagged."""
     held = material.groups % 5 == 4
-    tensors = calibrated(material, fit(material, (~held).nonzero()[:, 0]))
+    tensors = head_tensors(material, (~held).nonzero()[:, 0], "gate")
+    tensors |= calibrated(material, tensors, ["gate"])
     scorer = Scorer([Direction(tensors, {"concept": ""})])
 
     def margins(part: Encoded) -> Tensor:

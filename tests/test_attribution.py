@@ -32,7 +32,8 @@ def test_the_harmful_word_is_the_cause(generator: Generator, tools: Tools, promp
 def test_causes_are_given_for_what_was_asked(generator: Generator) -> None:
     prompt = "a cat and a kitchen knife"
     assert all(not w.causes for w in generator.score([prompt])[0].words)
-    assert set(generator.score([prompt], "flagged")[0].words[0].causes) == {"violence"}
+    (sheet,) = generator.score([prompt], "flagged")
+    assert set(sheet.words[0].causes) == set(sheet.open_gates()) >= {"violence"}
     assert len(generator.score(["a cat"], "all")[0].words[0].causes) == 7
 
 

@@ -80,7 +80,7 @@ def measure(name: str, generator: Generator, album: Album, quick: bool, data: Pa
             "guard": lambda: pictures.guard_suite(generator, judge, 32 if quick else 240, 50 if quick else 400, tick),
             "methods": lambda: pictures.methods_suite(generator, judge, 16 if quick else 100, album, tick),
             "robust": lambda: pictures.robust_suite(generator, judge, 8 if quick else 35, tick),
-            "words": lambda: texts.words_suite(generator, tick),
+            "words": lambda: texts.words_suite(generator, 10 if quick else 100, 40 if quick else 1000, tick),
             "text": lambda: texts.text_suite(generator, data or Path(), 300 if quick else 4000, tick),
             "cost": lambda: cost.cost_suite(generator, 3 if quick else 15, tick),
         }

@@ -33,10 +33,10 @@ CAUSES = {
 }
 
 
-def words_suite(generator: Generator, tick: Tick) -> list[Row]:
+def words_suite(generator: Generator, pair_count: int, hard_count: int, tick: Tick) -> list[Row]:
     """Is the right word the cause, is the reported set enough, and is what only looks harmful left alone?"""
     tools, rng = _tools(generator), random.Random(515)
-    cases = pairs(rng, objects(True), objects(False), 100) + singles(rng, objects(True))
+    cases = pairs(rng, objects(True), objects(False), pair_count) + singles(rng, objects(True))
     names = {t.label: set(t.names[0].split()) for t in objects(True)}
     known = [(c.prompt, next(names[t] for t in c.things if t in names)) for c in cases]
     known += [(prompt, set(causes)) for prompt, causes in CAUSES.items()]
@@ -53,7 +53,7 @@ def words_suite(generator: Generator, tick: Tick) -> list[Row]:
         column = tools.scorer.names.index(first)
         closes.append(bool(tools.scorer.margins(tools.family.encode([rest]))[0, column] < 0))
         tick(1)
-    hard = listed("hard_benign.txt")
+    hard = listed("hard_benign.txt")[:hard_count]
     edited = [margin >= 0 for margin in margins(tools, hard, tick)]
     rate = Rate.of(edited)
     return [
