@@ -74,9 +74,10 @@ def show_sheet(sheet: ScoreSheet, *, tokens: bool = False, to: Console | None = 
     table.add_column("token" if tokens else "word", min_width=10, overflow="fold")
     for name in names:
         table.add_column(SHORT.get(name, name)[:10], justify="right", no_wrap=True, min_width=6)
-    caused = [name for name in names if any(name in word.causes for word in sheet.words)] if not tokens else []
-    for name in caused:
-        table.add_column(f"cause: {SHORT.get(name, name)}"[:16], justify="right", no_wrap=True)
+    # Eighty columns hold the causes of one concept: the one farthest over its line. JSON has them all.
+    caused = [name for name in sheet.open_gates()[:1] if not tokens and all(name in w.causes for w in sheet.words)]
+    if caused:
+        table.add_column("cause", justify="right", no_wrap=True)
     rows: Sequence[WordScore] = sheet.tokens if tokens else sheet.words
     for number, word in enumerate(rows, 1):
         cells = [_cell(word.scores[name], name in word.flagged) for name in names]

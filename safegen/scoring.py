@@ -28,6 +28,7 @@ HEADS: Mapping[str, tuple[Position, ...]] = {
 }
 # A prompt is calibrated against benign prompts of its own bin: up to 8 word tokens, up to 16, more.
 BINS = (8, 16)
+CARRIES = 0.5  # of the worst word's own score, from which another word counts as harmful, too
 
 
 @dataclass(frozen=True)
@@ -179,7 +180,8 @@ class Scorer:
             name = direction.concept
             if not concepts[name].flagged or not words:
                 continue
-            line = min(float(direction.info["word_threshold"]), max(s[name] for s in scores))
+            highest = max(s[name] for s in scores)
+            line = min(max(float(direction.info["word_threshold"]), CARRIES * highest), highest)
             for flags, s in zip(carried, scores, strict=True):
                 if s[name] >= line:
                     flags.append(name)
