@@ -95,7 +95,8 @@ def candidates(sheet: ScoreSheet, found: Culprits, recipes: Mapping[str, Concept
         start, end = sheet.words[words[0]].span[0], sheet.words[words[-1]].span[1]
         rest = sheet.prompt[:start] + "\0" * (end - start) + sheet.prompt[end:]
         rest = attribution.without(rest, [sheet.words[i].span for i in found.words if i not in words])
-        texts.insert(0, re.sub(r"(?:\b(?:an?|the)\s+)?\0+", anchor, rest, flags=re.IGNORECASE))
+        gap = re.compile(r"(?:\b(?:an?|the)\s+)?\0+", re.IGNORECASE)
+        texts.insert(0, gap.sub(lambda _: anchor, rest))  # a function: an anchor is text, not a template
     return texts
 
 
