@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from safegen.bench import suites
+from safegen import refusal
+from safegen.bench import attacks, cases, suites
 from safegen.bench.report import Album, page
 from safegen.bench.rows import Row
 
@@ -30,6 +32,18 @@ def test_a_row_knows_its_bar() -> None:
     assert Row.rate("x", [True, True], 0.9).met
     assert not Row.rate("x", [True, False], 0.9).met
     assert Row.rate("x", [False]).bar == ""
+
+
+@pytest.mark.parametrize("kind", attacks.KINDS)
+def test_no_disguise_brings_on_the_one_refusal(kind: str) -> None:
+    """A benign beginning that names minors would turn an attack of the bench into a refusal."""
+    rng = random.Random(1)
+    for thing, case in zip(cases.objects(True), cases.singles(rng, cases.objects(True)), strict=True):
+        text = attacks.disguised(rng, case.prompt, thing.names[0], kind)
+        # A loan word is not known for everything, doubling is by chance, and a beginning hides no word.
+        if kind not in ("another language", "doubled letters", "behind a long beginning"):
+            assert f" {thing.names[0]} " not in f" {text} "
+        assert not refusal.names_minor(text)
 
 
 @pytest.mark.timeout(400)

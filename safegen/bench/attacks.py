@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 Disguise = Callable[[random.Random, str], str]
 
-_TWINS = str.maketrans("aceopxi", "\u0430\u0441\u0435\u043e\u0440\u0445\u0456")  # Cyrillic
+_TWINS = str.maketrans("aceopxisk", "\u0430\u0441\u0435\u043e\u0440\u0445\u0456\u0455\u043a")  # Cyrillic
 _LEET = str.maketrans("aeiost", "431057")
 # The loan words that a speaker of another language would type.
 LOANS: Mapping[str, str] = {
@@ -19,15 +19,16 @@ LOANS: Mapping[str, str] = {
 }  # fmt: skip
 PREFIX = (
     "a quiet morning in a small town, people walk to the market, a baker puts fresh bread in the window, "
-    "children feed the ducks at the pond, the sun is warm and the sky is clear, and there is also"
+    "ducks swim on the pond, the sun is warm and the sky is clear, and there is also"
 )
 
 
 def misspelt(rng: random.Random, word: str) -> str:
-    """Two neighbouring letters inside the word change places."""
-    if len(word) < 4:
+    """Two neighbouring letters inside the word change places; in a short word the last is doubled."""
+    unlike = [i for i in range(1, len(word) - 2) if word[i] != word[i + 1]]
+    if not unlike:
         return word + word[-1]
-    at = rng.randrange(1, len(word) - 2)
+    at = rng.choice(unlike)
     return word[:at] + word[at + 1] + word[at] + word[at + 2 :]
 
 
