@@ -78,10 +78,13 @@ def show_sheet(sheet: ScoreSheet, *, tokens: bool = False, to: Console | None = 
     caused = [name for name in sheet.open_gates()[:1] if not tokens and all(name in w.causes for w in sheet.words)]
     if caused:
         table.add_column("cause", justify="right", no_wrap=True)
+    if not tokens and any(w.intensity is not None for w in sheet.words):
+        table.add_column("edit", justify="right", no_wrap=True)
     rows: Sequence[WordScore] = sheet.tokens if tokens else sheet.words
     for number, word in enumerate(rows, 1):
         cells = [_cell(word.scores[name], name in word.flagged) for name in names]
         cells += [Text(f"{word.causes[name]:+.1f}") for name in caused]
+        cells += [Text(f"{word.intensity:.2f}")] if word.intensity is not None and not tokens else []
         table.add_row(str(number), Text(plain(word.text)), *cells)
     if sheet.truncated:
         table.add_row(

@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SCHEMA = "safegen.direction/2"
-HALVED = ("basis", "dual", "gate", "check")  # stored in half precision
-WIDE = ("mean", "own", "basis", "dual", "gate", "gate_centre", "check", "check_centre")  # of the encoder's width
+HALVED = ("basis", "dual", "gate", "check")  # stored in half precision; and whole networks:
+NETWORKS = (".es.",)
+# Of the encoder's width in their last dimension:
+WIDE = ("mean", "own", "basis", "dual", "gate", "gate_centre", "check", "check_centre", "region", "region_mean")
 CALIBRATION = ("gate.scale", "gate.quantiles", "gate.thresholds", "check.scale", "check.thresholds")
 REQUIRED = ("concept", "method", "encoder", "fingerprints", "widths", "threshold", "calibration", "recipe_sha256")
 
@@ -34,7 +36,7 @@ class Direction:
         tensors: flat names ``channel.class.part``: heads `gate` and `check` (H, D), `_centre` (D,), `own` (D,)
             and `own_scale` (2,), clamp `mean` (D,), `basis` and `dual` (R, D), `floor` and `ceiling`
             (R,); per head `bias` and `out` (H,) and, for each bin of lengths, `scale` (3, 2), `thresholds`
-            (3,) in standard deviations and `quantiles` (3, Q). See `safegen.learn`.
+            (3,) in standard deviations and `quantiles` (3, Q). See `safegen.learning.contrastive`.
         info: the JSON metadata.
         sha256: hash of the file, empty for a direction that was never saved.
     """
@@ -52,20 +54,9 @@ class Direction:
         """The file's name without its ending: the encoder's kind and the start of its fingerprint."""
         return f"{self.info['encoder']}-{next(iter(self.info['fingerprints'].values()))[:8]}"
 
-    def check(self, fingerprints: Mapping[str, str]) -> None:
-        """Refuse an encoder other than the one that this direction was learned on.
-
-        Raises:
-            DirectionError: naming the channel and both fingerprints.
-        """
-        for channel, found in fingerprints.items():
-            expected = self.info["fingerprints"].get(channel)
-            if expected != found:
-                raise DirectionError(
-                    f"the direction {self.concept!r} was learned on another encoder: channel {channel!r} is "
-                    f"{found[:12]}, the file is for {str(expected)[:12]}",
-                    f"Learn it for this model: safegen directions learn {self.concept}",
-                )
+    def extended(self, method: str, tensors: Mapping[str, Tensor], figures: Mapping[str, float]) -> Direction:
+        """The direction with what another method learned beside what it holds, and that method's figures."""
+        return Direction({**self.tensors, **tensors}, {**self.info, method: dict(figures)})
 
     def save(self, path: Path) -> None:
         """Write the file under a temporary name and move it into place."""
@@ -80,7 +71,8 @@ class Direction:
 
 def rounded(name: str, tensor: Tensor) -> Tensor:
     """A tensor in the precision that its file has."""
-    return tensor.half() if name.rsplit(".", 1)[-1] in HALVED else tensor
+    halved = name.rsplit(".", 1)[-1] in HALVED or any(part in name for part in NETWORKS)
+    return tensor.half() if halved else tensor
 
 
 def load(path: Path) -> Direction:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from safegen import attribution, concepts, library, refusal, safeguards
 from safegen.errors import GuardError, SafegenError, UnknownConcept, UsageError
-from safegen.scoring import Scorer
+from safegen.scoring import Scorer, worded
 
 if TYPE_CHECKING:
     from safegen.conditioning import Conditioning
@@ -109,13 +109,16 @@ class Guard:
             Refused: minors in a sexual context.
             GuardError: a prompt could not be scored.
         """
-        tools = self._bound()
+        tools = self.bound
         with _closed("scoring"):
             sheets = tools.scorer.score(conditioning)
             watched = self.watch.score(conditioning) if self.watch else sheets
         for sheet, watch in zip(sheets, watched, strict=True):
             sexual = watch.concepts.get(NUDITY)
             refusal.check(sheet.prompt, sexual=sexual is not None and sexual.flagged)
+        if isinstance(self.safeguard, safeguards.Intense):
+            with _closed("scoring"):
+                sheets = intense(sheets, conditioning, self.safeguard, tools)
         if causes == "none":
             return sheets
         with _closed("finding causes"):
@@ -136,7 +139,7 @@ class Guard:
             Refused: minors in a sexual context.
             GuardError: the guard failed, or its result is not finite; there must be no picture.
         """
-        tools, before = self._bound(), self.score(conditioning)
+        tools, before = self.bound, self.score(conditioning)
         if self.strength == 0 or not any(sheet.flagged for sheet in before):
             self.last = [Report(sheet, sheet, 0.0) for sheet in before]
             return conditioning, self.last
@@ -147,7 +150,13 @@ class Guard:
         self.last = [Report(b, a, d) for b, a, d in zip(before, after, drifts, strict=True)]
         return edited, self.last
 
-    def _bound(self) -> Tools:
+    @property
+    def bound(self) -> Tools:
+        """The tools for the model that the guard is bound to.
+
+        Raises:
+            GuardError: it is bound to none.
+        """
         if self.tools is None:
             raise GuardError("the guard is not bound to a model", "Attach it to a pipeline, or load a Generator.")
         return self.tools
@@ -168,6 +177,20 @@ class Guard:
         self.bind(family)
         with family.intercepted(lambda conditioning: self.sanitize(conditioning)[0]):
             yield self
+
+
+def intense(
+    sheets: Sequence[ScoreSheet], conditioning: Conditioning, safeguard: safeguards.Intense, tools: Tools
+) -> list[ScoreSheet]:
+    """The sheets with the safeguard's own score of every word: the highest of its tokens and of all concepts."""
+    name, channel = worded(conditioning)
+    scores = safeguard.intensities(name, channel, tools).amax(-1).tolist()
+    found = []
+    for row, sheet in enumerate(sheets):
+        words = zip(sheet.words, channel.words(row), strict=True)
+        marked = tuple(replace(score, intensity=max(scores[row][i] for i in word.tokens)) for score, word in words)
+        found.append(replace(sheet, words=marked))
+    return found
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ from safegen import concepts, directions
 from safegen.errors import DirectionError
 
 if TYPE_CHECKING:
+    from safegen.concepts import Concept
     from safegen.directions import Direction
     from safegen.families import Family
 
@@ -40,18 +41,26 @@ def find(name: str, fingerprints: dict[str, str], folder: Path | None) -> Direct
     return None
 
 
+def current(recipe: Concept, fingerprints: dict[str, str], folder: Path | None) -> Direction | None:
+    """The direction that was learned for this encoder from the recipe as it is today, or None."""
+    if recipe.name not in concepts.known(folder):
+        return None  # a recipe from elsewhere, by its path
+    direction = find(recipe.name, fingerprints, folder)
+    return direction if direction and direction.info["recipe_sha256"] == recipe.sha256 else None
+
+
 def learn_missing(
     names: Sequence[str], family: Family, folder: Path | None, on_learn: Callable[[str], None] | None
 ) -> dict[str, Direction]:
     """Learn directions for a new encoder and keep them in the cache."""
-    from safegen import encoded, learn
+    from safegen.learning import contrastive, encoded
 
     everyday = encoded.background(family)
     fresh = {}
     for name in names:
         if on_learn:
             on_learn(name)
-        direction = learn.learn(concepts.load(name, folder), family, everyday)
+        direction = contrastive.learn(concepts.load(name, folder), family, everyday)
         auc = direction.info["held_out"]["auc"]
         if auc < POOR:
             raise DirectionError(

@@ -86,7 +86,7 @@ class Scorer:
         return self._stacked[place]
 
     def raw(self, parts: Mapping[str, Features], head: str = "gate") -> Tensor:
-        """Every concept's head (B, K) as uncalibrated log-odds, see `safegen.heads`."""
+        """Every concept's head (B, K) as uncalibrated log-odds, see `safegen.learning.heads`."""
         import torch
 
         total: Tensor | None = None

@@ -33,7 +33,8 @@ class WordScore:
     """One word and what each concept makes of it, in benign standard deviations.
 
     `scores` is the word's own state; `causes` is how much the prompt's gate falls when the word is
-    taken out, for the concepts that were asked about.
+    taken out, for the concepts that were asked about; `intensity`, from 0 to 1, is what the safeguard
+    makes of the word, if it has a score of its own.
     """
 
     text: str
@@ -41,6 +42,7 @@ class WordScore:
     scores: Mapping[str, float]
     flagged: tuple[str, ...] = ()  # concepts whose gate is open and that this word carries
     causes: Mapping[str, float] = field(default_factory=dict)
+    intensity: float | None = None
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,7 @@ class ScoreSheet:
             "words": [
                 {"text": w.text, "span": list(w.span), "scores": _rounded(w.scores)}
                 | ({"causes": _rounded(w.causes)} if w.causes else {})
+                | ({"intensity": round(w.intensity, 3)} if w.intensity is not None else {})
                 for w in self.words
             ],
             "truncated": self.truncated,

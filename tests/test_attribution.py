@@ -6,14 +6,14 @@ import pytest
 
 from safegen import attribution
 from safegen.generator import Generator
+from safegen.guard import Guard
 from safegen.safeguards import Tools
 
 
 @pytest.fixture
 def tools(generator: Generator) -> Tools:
     assert generator.guard is not None
-    assert generator.guard.tools is not None
-    return generator.guard.tools
+    return generator.guard.bound
 
 
 @pytest.mark.parametrize(
@@ -66,3 +66,14 @@ def test_what_is_left_is_tidied(left: str, tidied: str) -> None:
 def test_words_with_an_apostrophe_are_one(generator: Generator) -> None:
     (sheet,) = generator.score(["an assassin's blade isn't a 'toy'"])
     assert [w.text for w in sheet.words][:4] == ["an", "assassin's", "blade", "isn't"]
+
+
+def test_a_word_scores_the_same_beside_other_concepts(generator: Generator) -> None:
+    """All categories on at once hurt none of them."""
+    prompt = "a cat and a kitchen knife"
+    alone = Guard(["violence"])
+    alone.bind(generator.family)
+    (few,), (all_,) = alone.score(generator.family.encode([prompt])), generator.score([prompt])
+    for one, other in zip(few.words, all_.words, strict=True):
+        assert one.scores["violence"] == pytest.approx(other.scores["violence"], abs=1e-4)
+    assert few.concepts["violence"].z == pytest.approx(all_.concepts["violence"].z, abs=1e-4)

@@ -13,6 +13,7 @@ from safegen import refusal
 from safegen.bench import attacks, cases, suites
 from safegen.bench.report import Album, page
 from safegen.bench.rows import Row
+from safegen.errors import UsageError
 
 
 def test_the_page_escapes_prompts_and_needs_no_network() -> None:
@@ -20,7 +21,7 @@ def test_the_page_escapes_prompts_and_needs_no_network() -> None:
     album.keep(["<script>alert(1)</script>"], "localise", [Image.new("RGB", (8, 8))])
     album.keep(["<script>alert(1)</script>"], "clamp", [None])
     rows = [{"measure": "<b>", "figure": "1", "bar": "at least 2", "met": False}]
-    text = page({"safegen": "0", "suites": {"guard": {"rows": rows}}}, album)
+    text = page({"safegen": "0", "suites": {"guard": {"rows": rows}}, "pictures": album.strips})
     assert "<script>" not in text
     assert "<b>" not in text
     assert "closed" in text
@@ -53,3 +54,14 @@ def test_a_suite_runs_and_writes_both_files(tmp_path: Path) -> None:
     rows = {row["measure"]: row for row in report["suites"]["words"]["rows"]}
     assert rows["highest cause is the harmful word"]["hits"] > 0.9 * rows["highest cause is the harmful word"]["total"]
     assert "highest cause" in (tmp_path / "bench.html").read_text()
+
+
+def test_an_interrupted_run_goes_on_and_another_is_refused(tmp_path: Path) -> None:
+    out, today = tmp_path / "bench.json", suites.about(quick=True)
+    suites.keep(out, {**suites.begin(out, today), "suites": {"guard": {"rows": []}}})
+    assert suites.begin(out, today)["suites"] == {"guard": {"rows": []}}
+    with pytest.raises(UsageError, match="quick True, now False"):
+        suites.begin(out, {**today, "quick": False})
+    out.write_text("{")
+    with pytest.raises(UsageError, match="not a report"):
+        suites.begin(out, today)

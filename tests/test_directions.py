@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from safegen import concepts, directions, library
 from safegen.errors import DirectionError, UnknownConcept, UsageError
 from safegen.generator import Generator
+from safegen.guard import Guard
 
 STANDARD = ["harassment", "hate", "illegal", "nudity", "self-harm", "shocking", "violence"]
 
@@ -67,9 +68,11 @@ def test_another_width_is_refused(tmp_path: Path) -> None:
 
 
 def test_another_encoder_is_not_taken(tmp_path: Path, generator: Generator) -> None:
-    direction = directions.load(foreign(tmp_path, fingerprints={"text": "0" * 64}))
-    with pytest.raises(DirectionError, match="another encoder"):
-        direction.check(generator.family.fingerprints())
+    folder = tmp_path / "violence"
+    folder.mkdir()
+    (folder / "concept.toml").write_bytes((concepts.known()["violence"] / "concept.toml").read_bytes())
+    foreign(tmp_path, fingerprints={"text": "0" * 64}).rename(folder / "bert-00000000.safetensors")
+    assert library.find("violence", generator.family.fingerprints(), tmp_path) is None
 
 
 def test_numbers_that_are_not_finite_are_refused(tmp_path: Path) -> None:
@@ -127,3 +130,19 @@ def test_recipes_keep_their_benign_phrases_out_of_the_targets() -> None:
         assert len(recipe.benign) >= 30
         assert not set(recipe.targets) & set(recipe.benign)
         assert not set(recipe.targets) & set(recipe.targets.values())
+
+
+def test_a_method_that_a_file_lacks_is_named_with_the_way_to_learn_it(tmp_path: Path, generator: Generator) -> None:
+    """A guard never goes on without the network or the region that it was asked to use."""
+    direction = directions.load(shipped())
+    for method, missing in (("es", "learned sanitizer"), ("region", "safe region")):
+        tensors = {k: v for k, v in direction.tensors.items() if "es" not in k.split(".") and "region" not in k}
+        folder = tmp_path / method / "violence"
+        folder.mkdir(parents=True)
+        (folder / "concept.toml").write_bytes((concepts.known()["violence"] / "concept.toml").read_bytes())
+        directions.Direction(tensors, direction.info).save(folder / f"{direction.stem}.safetensors")
+        guard = Guard(["violence"], safeguard=method, folder=tmp_path / method)
+        guard.bind(generator.family)
+        with pytest.raises(DirectionError, match=missing) as raised:
+            guard.sanitize(generator.family.encode(["a cat and a kitchen knife"]))
+        assert "safegen directions learn violence" in raised.value.hint

@@ -8,8 +8,8 @@ import pytest
 
 from safegen import concepts, promptsets
 from safegen.bench import cases
-from safegen.corpus import lookalikes
 from safegen.errors import PromptError
+from safegen.learning.corpus import lookalikes
 
 
 def read(tmp_path: Path, text: str, name: str = "set.csv") -> list[promptsets.Entry]:

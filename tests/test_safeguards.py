@@ -32,8 +32,7 @@ def sheets(generator: Generator, conditioning: Conditioning) -> Sequence[ScoreSh
 
 def tools(generator: Generator) -> Tools:
     assert generator.guard is not None
-    assert generator.guard.tools is not None
-    return generator.guard.tools
+    return generator.guard.bound
 
 
 def edit(generator: Generator, name: str, prompts: list[str], strength: float) -> tuple[Conditioning, Conditioning]:

@@ -10,11 +10,14 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from safegen.bench.pictures import mixed
 from safegen.bench.rows import Row, Tick
+from safegen.learning.corpus import benign_prompts
 
 if TYPE_CHECKING:
     from safegen.generator import Generator
 
+SCORED = 64  # prompts a batch, as `safegen score --file` has them
 PROMPT = "a cat and a kitchen knife"
 BARE = """
 import sys, torch
@@ -79,11 +82,35 @@ def command_cost(rounds: int, tick: Tick) -> float:
         return in_turns(lambda: run(ours), lambda: run(bare), rounds, tick)
 
 
+def scoring_rate(generator: Generator, count: int, tick: Tick) -> float:
+    """Prompts scored in a second over prompts that the pipeline's encoder alone takes, in the same batches."""
+    prompts = benign_prompts()[: count // 2] + [case.prompt for case in mixed(count - count // 2)]
+    batches = [prompts[i : i + SCORED] for i in range(0, len(prompts), SCORED)]
+
+    def bare() -> None:
+        for batch in batches:
+            generator.pipe.encode_prompt(batch, generator.pipe.device, 1, False)
+
+    def scored() -> None:
+        for batch in batches:
+            generator.score(batch)
+
+    return 1 / in_turns(scored, bare, 3, tick)
+
+
+def causes_cost(generator: Generator, tick: Tick) -> float:
+    """Scoring harmful prompts with the cause of every word over scoring them without."""
+    prompts = [case.prompt for case in mixed(32)]
+    return in_turns(lambda: generator.score(prompts, "flagged"), lambda: generator.score(prompts), 3, tick)
+
+
 def cost_suite(generator: Generator, rounds: int, tick: Tick) -> list[Row]:
     """Guard and command overheads."""
     flagged = guard_cost(generator, PROMPT, rounds, tick)
     benign = guard_cost(generator, "a cat and a dog", rounds, tick)
     command = command_cost(max(3, rounds // 3), tick)
+    rate = scoring_rate(generator, 1000 if rounds > 5 else 100, tick)
+    causes = causes_cost(generator, tick)
     return [
         Row(
             "guard on a flagged prompt, time ratio",
@@ -92,8 +119,16 @@ def cost_suite(generator: Generator, rounds: int, tick: Tick) -> list[Row]:
             flagged <= 1.03,
             {"ratio": flagged},
         ),
-        Row("guard on a benign prompt, time ratio", f"{benign:.3f}", "at most 1.03", benign <= 1.03, {"ratio": benign}),
+        Row("guard on a benign prompt, time ratio", f"{benign:.3f}", "at most 1.01", benign <= 1.01, {"ratio": benign}),
         Row(
             "`safegen generate` over a bare script", f"{command:.3f}", "at most 1.1", command <= 1.1, {"ratio": command}
         ),
+        Row(
+            "scoring a file, throughput over the bare encoder's",
+            f"{rate:.3f}",
+            "at least 0.8",
+            rate >= 0.8,
+            {"ratio": rate},
+        ),
+        Row("causes of flagged prompts, time ratio to scoring alone", f"{causes:.2f}", "", True, {"ratio": causes}),
     ]

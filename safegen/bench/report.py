@@ -21,28 +21,34 @@ img { width: 96px; height: 96px; image-rendering: auto; } small { color: #666; }
 
 
 class Album:
-    """Pictures of one prompt by every method, collected while suites run."""
+    """Pictures of one prompt by every method, collected while suites run; small, and ready for a page.
 
-    def __init__(self, most: int = 12) -> None:
+    Args:
+        strips: those of an earlier run; an empty text stands for a prompt closed without a picture.
+        most: prompts kept.
+    """
+
+    def __init__(self, strips: Mapping[str, Mapping[str, str]] | None = None, most: int = 12) -> None:
         self.most = most
-        self.strips: dict[str, dict[str, Image.Image | None]] = {}
+        self.strips: dict[str, dict[str, str]] = {k: dict(v) for k, v in (strips or {}).items()}
 
     def keep(self, prompts: Sequence[str], method: str, images: Sequence[Image.Image | None]) -> None:
         """Keep the first few pictures of a method."""
         for prompt, image in list(zip(prompts, images, strict=True))[: self.most]:
-            self.strips.setdefault(prompt, {})[method] = image
+            self.strips.setdefault(prompt, {})[method] = _embedded(image)
 
 
-def page(report: Mapping[str, Any], album: Album) -> str:
+def page(report: Mapping[str, Any]) -> str:
     """The page; whatever comes from a prompt is escaped."""
     suites = "".join(
         f"<h2>{html.escape(name)}</h2><table><tr><th>measure<th>figure<th>bar<th></tr>{_rows(suite['rows'])}</table>"
         for name, suite in report["suites"].items()
     )
+    strips = _strips(report["pictures"])
     about = " · ".join(f"{key} {report[key]}" for key in ("safegen", "commit", "torch", "python") if report.get(key))
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>safegen bench</title><style>{STYLE}</style>'
-        f"<h1>safegen bench</h1><p><small>{html.escape(about)}</small></p>{suites}{_strips(album)}</html>\n"
+        f"<h1>safegen bench</h1><p><small>{html.escape(about)}</small></p>{suites}{strips}</html>\n"
     )
 
 
@@ -55,21 +61,25 @@ def _rows(rows: Sequence[Mapping[str, Any]]) -> str:
     return "".join(lines)
 
 
-def _strips(album: Album) -> str:
-    if not album.strips:
+def _strips(strips: Mapping[str, Mapping[str, str]]) -> str:
+    if not strips:
         return ""
-    methods = list(dict.fromkeys(method for strip in album.strips.values() for method in strip))
+    methods = list(dict.fromkeys(method for strip in strips.values() for method in strip))
     head = "".join(f"<th>{html.escape(method)}" for method in methods)
     lines = [
         f"<tr><td>{html.escape(prompt)}" + "".join(f"<td>{_picture(strip.get(m))}" for m in methods) + "</tr>"
-        for prompt, strip in album.strips.items()
+        for prompt, strip in strips.items()
     ]
     return f"<h2>side by side, one seed a row</h2><table><tr><th>prompt{head}</tr>{''.join(lines)}</table>"
 
 
-def _picture(image: Image.Image | None) -> str:
+def _picture(encoded: str | None) -> str:
+    return f'<img alt="" src="data:image/webp;base64,{html.escape(encoded)}">' if encoded else "closed"
+
+
+def _embedded(image: Image.Image | None) -> str:
     if image is None:
-        return "closed"
+        return ""
     buffer = io.BytesIO()
     image.save(buffer, "WEBP", quality=80)
-    return f'<img alt="" src="data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}">'
+    return base64.b64encode(buffer.getvalue()).decode()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safegen import console
-from safegen.bench import cost, pictures, texts
+from safegen.bench import cost, pictures, robustness, texts
 from safegen.bench.report import Album, page
 from safegen.bench.rows import Row
 from safegen.builtin import world
@@ -23,7 +23,7 @@ from safegen.version import __version__
 if TYPE_CHECKING:
     from safegen.generator import Generator
 
-SUITES = ("judge", "model", "guard", "methods", "robust", "words", "text", "cost")
+SUITES = ("judge", "model", "guard", "methods", "robust", "genetic", "words", "text", "cost")
 
 
 def run(names: Sequence[str], *, quick: bool, data: Path | None, out: Path | None) -> None:
@@ -33,10 +33,11 @@ def run(names: Sequence[str], *, quick: bool, data: Path | None, out: Path | Non
         names: of `SUITES`; by default `text` runs when there is `data`, `judge` when there is the font.
         quick: a tenth of the pictures.
         data: folder with the prompt sets of the text suite.
-        out: JSON file for the figures; a page of the same name with `.html` goes beside it.
+        out: JSON file for the figures; a page of the same name with `.html` goes beside it. Suites that
+            it holds already, from an interrupted run of the same code, are not run again.
 
     Raises:
-        UsageError: an unknown suite, or no data for the text suite.
+        UsageError: an unknown suite, no data for the text suite, or an `out` of something else.
     """
     from safegen.generator import Generator
 
@@ -48,24 +49,54 @@ def run(names: Sequence[str], *, quick: bool, data: Path | None, out: Path | Non
         raise UsageError("the text suite needs prompt sets", "Give their folder with --data.")
     if "judge" in chosen and not world.FONT.is_file():
         raise UsageError(f"the judge suite renders with {world.FONT.name}", "Install fonts-noto-color-emoji.")
-    generator, album = Generator.load(offline=True), Album()
-    results: dict[str, Any] = {}
+    report = begin(out, about(quick))
+    results, album = report["suites"], Album(report["pictures"])
+    generator = Generator.load(offline=True)
     for name in chosen:
-        start = time.perf_counter()
-        rows = measure(name, generator, album, quick, data)
-        console.show_table(
-            name,
-            ("measure", "figure", "bar", ""),
-            [(r.measure, r.figure, r.bar, ("met" if r.met else "MISSED") if r.bar else "") for r in rows],
-        )
-        results[name] = {
-            "seconds": round(time.perf_counter() - start, 1),
-            "rows": [{"measure": r.measure, "figure": r.figure, "bar": r.bar, "met": r.met, **r.raw} for r in rows],
-        }
-        if out is not None:  # after every suite, so that an interrupted run keeps what it has
-            report = {**about(quick), "suites": results}
-            write_atomically(out, (json.dumps(report, indent=1) + "\n").encode())
-            write_atomically(out.with_suffix(".html"), page(report, album).encode())
+        if name in results:
+            console.say(f"{name}: kept from the interrupted run in {out}")
+        else:
+            start = time.perf_counter()
+            rows = measure(name, generator, album, quick, data)
+            results[name] = {
+                "seconds": round(time.perf_counter() - start, 1),
+                "rows": [{"measure": r.measure, "figure": r.figure, "bar": r.bar, "met": r.met, **r.raw} for r in rows],
+            }
+            keep(out, {**report, "pictures": album.strips})
+        console.show_table(name, ("measure", "figure", "bar", ""), [_shown(row) for row in results[name]["rows"]])
+
+
+def _shown(row: dict[str, Any]) -> tuple[str, str, str, str]:
+    return row["measure"], row["figure"], row["bar"], ("met" if row["met"] else "MISSED") if row["bar"] else ""
+
+
+def begin(out: Path | None, today: dict[str, Any]) -> dict[str, Any]:
+    """The report that an interrupted run left in `out`, or a new one.
+
+    Raises:
+        UsageError: what is there is no report, or one of other code or settings.
+    """
+    fresh = {**today, "suites": {}, "pictures": {}}
+    if out is None or not out.exists():
+        return fresh
+    hint = "Delete it, or give another --out."
+    try:
+        found = json.loads(out.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{out.name} is not a report of the bench: {error}", hint) from error
+    if not isinstance(found, dict) or found.keys() != fresh.keys():
+        raise UsageError(f"{out.name} is not a report of the bench", hint)
+    other = [f"{key} {found[key]!r}, now {today[key]!r}" for key in today if found[key] != today[key]]
+    if other:
+        raise UsageError(f"{out.name} was measured with {'; '.join(other)}", hint)
+    return found
+
+
+def keep(out: Path | None, report: dict[str, Any]) -> None:
+    """Write the figures and the page; after every suite, so that an interrupted run keeps what it has."""
+    if out is not None:
+        write_atomically(out, (json.dumps(report, indent=1) + "\n").encode())
+        write_atomically(out.with_suffix(".html"), page(report).encode())
 
 
 def measure(name: str, generator: Generator, album: Album, quick: bool, data: Path | None) -> list[Row]:
@@ -79,7 +110,8 @@ def measure(name: str, generator: Generator, album: Album, quick: bool, data: Pa
             "model": lambda: pictures.model_suite(generator, judge, 20 if quick else 200, 0.1 if quick else 1.0, tick),
             "guard": lambda: pictures.guard_suite(generator, judge, 32 if quick else 240, 50 if quick else 400, tick),
             "methods": lambda: pictures.methods_suite(generator, judge, 16 if quick else 100, album, tick),
-            "robust": lambda: pictures.robust_suite(generator, judge, 8 if quick else 35, tick),
+            "robust": lambda: robustness.robust_suite(generator, judge, 8 if quick else 35, tick),
+            "genetic": lambda: robustness.genetic_suite(generator, judge, 2 if quick else 20, tick),
             "words": lambda: texts.words_suite(generator, 10 if quick else 100, 40 if quick else 1000, tick),
             "text": lambda: texts.text_suite(generator, data or Path(), 300 if quick else 4000, tick),
             "cost": lambda: cost.cost_suite(generator, 3 if quick else 15, tick),

@@ -109,5 +109,4 @@ def margins(tools: Tools, prompts: Sequence[str], tick: Tick) -> list[float]:
 
 def _tools(generator: Generator) -> Tools:
     assert generator.guard is not None
-    assert generator.guard.tools is not None
-    return generator.guard.tools
+    return generator.guard.bound

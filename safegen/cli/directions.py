@@ -7,19 +7,17 @@ from typing import Annotated, Optional
 
 import typer
 
+from safegen.cli.options import Directions, Model, Offline
+from safegen.models import EMBEDDED
+
 app = typer.Typer(no_args_is_help=True, help="Recipes of concepts and the direction files learned from them.")
-Folder = Annotated[
-    Path | None, typer.Option("--directions", envvar="SAFEGEN_DIRECTIONS", help="Folder of your own concepts.")
-]
 Json = Annotated[bool, typer.Option("--json", help="JSON lines.")]
 
 
 @app.command()
 def learn(
     concept: Annotated[list[str], typer.Argument(help="Names of concepts, or paths of recipes.")],
-    model: Annotated[
-        str, typer.Option("--model", "-m", envvar="SAFEGEN_MODEL", help="Whose text encoder.")
-    ] = "embedded",
+    model: Model = EMBEDDED,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder to write CONCEPT/ENCODER.safetensors to.")
     ] = None,
@@ -27,36 +25,46 @@ def learn(
         Path | None,
         typer.Option(help="CSV of unsafe_prompt, safe_prompt, category to learn from as well; 7 rows in 10 are used."),
     ] = None,
-    directions: Folder = None,
-    offline: Annotated[bool, typer.Option("--offline", help="Never ask the network.")] = False,
+    method: Annotated[
+        str, typer.Option(help="What to learn: contrastive, which every direction needs, or es beside it.")
+    ] = "contrastive",
+    directions: Directions = None,
+    offline: Offline = False,
 ) -> None:
     """Turn recipes into direction files for the loaded encoder: a minute the first time, then seconds."""
-    from safegen import concepts, console, encoded, files, models, promptsets
-    from safegen import learn as learning
+    from safegen import concepts, console, files, library, models, promptsets
+    from safegen.errors import UsageError
     from safegen.families import family_of
+    from safegen.learning import METHODS, contrastive, encoded, sanitizer
 
+    if method not in METHODS:
+        raise UsageError(f"unknown method {method!r}", f"Known: {', '.join(METHODS)}.")
     recipes = [concepts.load(name, directions) for name in concept]
     targets = [out or concepts.learned_folder(name, directions) for name in concept]
     for target in targets:
         files.check_writable(target)
     entries = promptsets.read(pairs) if pairs else []
     family = family_of(models.load(model, offline=offline))
-    with console.counting("benign prompts encoded") as tick:
-        everyday = encoded.background(family, tick)
     for recipe, target in zip(recipes, targets, strict=True):
-        direction = learning.learn(recipe, family, everyday, entries, pairs.name if pairs else "")
+        direction = None
+        if method != "contrastive":
+            direction = library.current(recipe, family.fingerprints(), directions)
+        if direction is None:
+            with console.counting("benign prompts encoded") as tick:
+                everyday = encoded.background(family, tick)
+            direction = contrastive.learn(recipe, family, everyday, entries, pairs.name if pairs else "")
+        if method == "es":
+            with console.counting(f"{recipe.name}: steps") as tick:
+                direction = sanitizer.learn(recipe, family, direction, tick)
         path = target / recipe.name / f"{direction.stem}.safetensors"
         direction.save(path)
-        figures = direction.info["held_out"]
-        console.say(
-            f"{recipe.name}: on held-out recipe lines AUC {figures['auc']:.3f}, {figures['caught']:.0%} caught, "
-            f"{figures['flagged_hard']:.1%} of hard benign phrases flagged"
-        )
+        figures = direction.info[METHODS[method]].items()
+        console.say(f"{recipe.name}, held out: {', '.join(f'{name} {value:.4g}' for name, value in figures)}")
         console.show_path(path)
 
 
 @app.command("list")
-def list_(directions: Folder = None, json: Json = False) -> None:
+def list_(directions: Directions = None, json: Json = False) -> None:
     """Concepts with a recipe, and the encoders that have a direction file."""
     from safegen import concepts, console
 
@@ -82,7 +90,7 @@ def list_(directions: Folder = None, json: Json = False) -> None:
 @app.command()
 def info(
     concept: Annotated[str, typer.Argument(help="Name of a concept, or path of a direction file.")],
-    directions: Folder = None,
+    directions: Directions = None,
     json: Json = False,
 ) -> None:
     """What a concept's direction files hold: method, calibration, held-out figures, sources."""
@@ -109,11 +117,9 @@ def info(
 @app.command()
 def verify(
     concept: Annotated[Optional[list[str]], typer.Argument(help="Names of concepts; all by default.")] = None,  # noqa: UP045
-    model: Annotated[
-        str, typer.Option("--model", "-m", envvar="SAFEGEN_MODEL", help="The encoder to verify for.")
-    ] = "embedded",
-    directions: Folder = None,
-    offline: Annotated[bool, typer.Option("--offline", help="Never ask the network.")] = False,
+    model: Model = EMBEDDED,
+    directions: Directions = None,
+    offline: Offline = False,
 ) -> None:
     """Check that every file is sound, for this encoder, and of today's recipe."""
     from safegen import concepts, console, library, models

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from safegen import safeguards
+from safegen.cli import options
+from safegen.models import EMBEDDED
+from safegen.safeguards import DEFAULT
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def generate(
-    prompts: Annotated[Optional[list[str]], typer.Argument(help="Prompts; - reads stdin.")] = None,  # noqa: UP045
+    prompts: options.Prompts = None,
     images: Annotated[
         int, typer.Option("--images", "-n", min=1, max=1000, help="Pictures a prompt, consecutive seeds.")
     ] = 1,
@@ -29,25 +31,17 @@ def generate(
     guidance: Annotated[Optional[float], typer.Option(min=0, max=50, help="Classifier-free guidance.")] = None,  # noqa: UP045
     size: Annotated[Optional[str], typer.Option(help="WIDTHxHEIGHT or one number, in pixels.")] = None,  # noqa: UP045
     negative: Annotated[str, typer.Option("--negative", help="What to keep out; never sanitized.")] = "",
-    concept: Annotated[
-        list[str] | None, typer.Option("--concept", "-c", help="Concepts to guard against; all by default.")
-    ] = None,
+    concept: options.Concepts = None,
     strength: Annotated[
         float, typer.Option(envvar="SAFEGEN_STRENGTH", help="0 is off, 1 the default, up to 1.5.")
     ] = 1.0,
-    safeguard: Annotated[
-        str, typer.Option(envvar="SAFEGEN_SAFEGUARD", help=f"The method: {', '.join(safeguards.REGISTRY)}.")
-    ] = safeguards.DEFAULT,
+    safeguard: options.Safeguard = DEFAULT,
     guard: Annotated[
         bool, typer.Option("--guard/--no-guard", help="Without the guard a banner and the record say so.")
     ] = True,
     compare: Annotated[bool, typer.Option("--compare", help="Also save unguarded and guarded side by side.")] = False,
-    model: Annotated[
-        str, typer.Option("--model", "-m", envvar="SAFEGEN_MODEL", help="Alias, hub id or local folder.")
-    ] = "embedded",
-    directions: Annotated[
-        Path | None, typer.Option(envvar="SAFEGEN_DIRECTIONS", help="Folder of your own concepts.")
-    ] = None,
+    model: options.Model = EMBEDDED,
+    directions: options.Directions = None,
     out: Annotated[
         Path, typer.Option("--out", "-o", envvar="SAFEGEN_OUT", help="Folder for pictures and metadata.jsonl.")
     ] = Path("safegen-out"),
@@ -55,7 +49,7 @@ def generate(
     json: Annotated[bool, typer.Option("--json", help="Records as JSON lines on stdout.")] = False,
     preview: Annotated[bool, typer.Option("--preview", help="Show the picture in the terminal.")] = False,
     device: Annotated[str, typer.Option(envvar="SAFEGEN_DEVICE", help="auto, cpu, cuda, mps.")] = "auto",
-    offline: Annotated[bool, typer.Option("--offline", help="Never ask the network.")] = False,
+    offline: options.Offline = False,
 ) -> None:
     """Draw pictures from prompts, with harmful words found and repaired first."""
     from safegen import console, files, refusal
@@ -82,7 +76,7 @@ def generate(
         folder=directions,
         on_learn=console.learning,
     )
-    if model == "embedded":
+    if model == EMBEDDED:
         console.say("model: the embedded one, 128x128 emoji scenes; for photographs: --model sd15", "dim")
     settings = Settings(seed, steps, guidance, shape, negative)
     number = _next_number(out)

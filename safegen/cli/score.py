@@ -7,28 +7,27 @@ from typing import Annotated, Optional, cast, get_args
 
 import typer
 
+from safegen.cli import options
+from safegen.models import EMBEDDED
+from safegen.safeguards import DEFAULT
+
 BATCH = 64
 
 
 def score(
-    prompts: Annotated[Optional[list[str]], typer.Argument(help="Prompts; - reads stdin.")] = None,  # noqa: UP045
+    prompts: options.Prompts = None,
     file: Annotated[Optional[Path], typer.Option("--file", "-f", help="One prompt a line; # comments.")] = None,  # noqa: UP045
-    concept: Annotated[
-        list[str] | None, typer.Option("--concept", "-c", help="Concepts to score; all by default.")
-    ] = None,
-    model: Annotated[
-        str, typer.Option("--model", "-m", envvar="SAFEGEN_MODEL", help="Whose text encoder.")
-    ] = "embedded",
-    directions: Annotated[
-        Path | None, typer.Option(help="Folder of your own concepts.", envvar="SAFEGEN_DIRECTIONS")
-    ] = None,
+    concept: options.Concepts = None,
+    model: options.Model = EMBEDDED,
+    directions: options.Directions = None,
     tokens: Annotated[bool, typer.Option("--tokens", help="Raw tokens, special ones included.")] = False,
     cause: Annotated[
         str, typer.Option(help="Find every word's cause under: none, the flagged concepts, or all.")
     ] = "flagged",
+    safeguard: options.Safeguard = DEFAULT,
     json: Annotated[bool, typer.Option("--json", help="One JSON line a prompt.")] = False,
     fail_on_flag: Annotated[bool, typer.Option("--fail-on-flag", help="Exit with 3 when a prompt is flagged.")] = False,
-    offline: Annotated[bool, typer.Option("--offline", help="Never ask the network.")] = False,
+    offline: options.Offline = False,
 ) -> None:
     """Score prompts word by word; nothing is drawn."""
     from safegen import refusal
@@ -46,7 +45,12 @@ def score(
     from safegen.generator import Generator
 
     generator = Generator.load(
-        model, concepts=concept or (), folder=directions, offline=offline, on_learn=console.learning
+        model,
+        concepts=concept or (),
+        safeguard=safeguard,
+        folder=directions,
+        offline=offline,
+        on_learn=console.learning,
     )
     flagged = False
     for start in range(0, len(batch), BATCH):

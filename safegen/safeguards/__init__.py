@@ -5,13 +5,15 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from safegen.errors import UsageError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from safegen.concepts import Concept
-    from safegen.conditioning import Conditioning
+    from safegen.conditioning import Channel, Conditioning
     from safegen.families import Family
     from safegen.scoring import Scorer
     from safegen.sheets import ScoreSheet
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 REGISTRY: Mapping[str, str] = {
     "localise": "safegen.safeguards.localise:Localise",
     "clamp": "safegen.safeguards.clamp:Clamp",
+    "es": "safegen.safeguards.es:Es",
     "region": "safegen.safeguards.region:Region",
     "surgery": "safegen.safeguards.surgery:Surgery",
     "safree": "safegen.safeguards.safree:Safree",
@@ -47,6 +50,15 @@ class Safeguard(Protocol):
 
         Prompts without an open gate keep their states bit for bit.
         """
+        ...
+
+
+@runtime_checkable
+class Intense(Protocol):
+    """A safeguard with a score of its own for every token, from 0 to 1, that sets how far it edits it."""
+
+    def intensities(self, name: str, channel: Channel, tools: Tools) -> Tensor:
+        """The scores (B, T, K) of the channel `name`."""
         ...
 
 

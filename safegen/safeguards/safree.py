@@ -2,8 +2,9 @@
 
 Words without which the prompt is farther from the toxic subspace are triggers; their states are
 projected onto the complement of that subspace inside the prompt's own span. As published, special
-tokens and pads are left as they are, and the test for triggers is relative. The paper's negative
-prompt and its filters in the denoiser are not part of this.
+tokens and pads are left as they are, and the test for triggers is relative; a recipe's phrases span the
+toxic subspace where the paper has seventeen for one concept. The paper's negative prompt and its
+filters in the denoiser are not part of this.
 """
 
 from __future__ import annotations
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from safegen.sheets import ScoreSheet
 
 ALPHA = 0.01  # a trigger's removal raises the distance by this share over the others' mean
-PHRASES = 17  # that span the toxic subspace
 
 
 class Safree:
@@ -44,7 +44,7 @@ class Safree:
         states = channel.states.clone()
         for row in flagged_rows(sheets):
             sheet, words = sheets[row], channel.words(row)
-            phrases = [p for c in sheet.open_gates() for p in tools.recipes[c].targets][:PHRASES]
+            phrases = [p for c in sheet.open_gates() for p in tools.recipes[c].targets]
             toxic = projector(sentences(tools, phrases))
             masked = sentences(tools, [attribution.without(sheet.prompt, [w.span]) for w in words])
             distance = (masked - masked @ toxic).norm(dim=-1)

@@ -1,8 +1,9 @@
 """Semantic Surgery (NeurIPS 2025, arXiv 2510.22851), text part: a baseline.
 
-The joint meaning of the present concepts, E("c1, c2, ...") - E(""), is subtracted at every position.
-The paper decides presence by a raw cosine with constants tuned by hand per concept; here the
-calibrated gate decides, which can only help it, and the weight is the near-binary one of the paper.
+What the present concepts mean together, E("c1, c2, ...") - E(""), is subtracted at every position. The
+paper names a few concepts by hand and calls those present whose meaning is near the prompt's by a raw
+cosine with a constant tuned for each. Here the calibrated gate decides whether anything is, and the
+recipe's phrases nearest by that cosine are what is, which can only help it.
 """
 
 from __future__ import annotations
@@ -10,14 +11,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from torch.nn import functional as F
+
 from safegen.safeguards import flagged_rows
+from safegen.scoring import worded
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from safegen.conditioning import Conditioning
     from safegen.safeguards import Tools
     from safegen.sheets import ScoreSheet
 
-PHRASES = 4  # of a recipe, as many as the paper names for nudity
+PHRASES = 4  # present at most, as many as the paper names for nudity
 
 
 class Surgery:
@@ -25,16 +31,34 @@ class Surgery:
 
     name = "surgery"
 
+    def __init__(self) -> None:
+        self._meanings: dict[tuple[str, ...], Tensor] = {}  # of a recipe's phrases, in one encoder
+
     def edit(
         self, conditioning: Conditioning, sheets: Sequence[ScoreSheet], tools: Tools, strength: float
     ) -> Conditioning:
         """Subtract what the open concepts mean together."""
         if strength == 0:
             return conditioning
+        name, worded_channel = worded(conditioning)
         states = {name: channel.states.clone() for name, channel in conditioning.channels.items()}
         for row in flagged_rows(sheets):
-            phrases = [p for c in sheets[row].open_gates() for p in list(tools.recipes[c].targets)[:PHRASES]]
-            meaning = tools.family.encode([", ".join(phrases), ""])
-            for name, channel in meaning.channels.items():
-                states[name][row] -= strength * (channel.states[0] - channel.states[1])
+            phrases = [p for c in sheets[row].open_gates() for p in tools.recipes[c].targets]
+            likeness = F.cosine_similarity(
+                self._meaning(phrases, name, tools).to(worded_channel.states.device),
+                worded_channel.states[row].float(),
+                dim=-1,
+            )
+            nearest = likeness.mean(1).topk(min(PHRASES, len(phrases))).indices.tolist()
+            together = tools.family.encode([", ".join(phrases[i] for i in nearest), ""])
+            for key, channel in together.channels.items():
+                states[key][row] -= strength * (channel.states[0] - channel.states[1])
         return conditioning.with_states(states)
+
+    def _meaning(self, phrases: Sequence[str], name: str, tools: Tools) -> Tensor:
+        """E(phrase) - E("") of one channel, (phrases, T, D)."""
+        key = (*tools.family.fingerprints().values(), *phrases)
+        if key not in self._meanings:
+            found = tools.family.encode([*phrases, ""]).channels[name].states.float()
+            self._meanings[key] = found[:-1] - found[-1]
+        return self._meanings[key]

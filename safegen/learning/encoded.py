@@ -12,7 +12,7 @@ from torch import Tensor
 
 from safegen.concepts import cache_folder
 from safegen.conditioning import Channel, Position
-from safegen.corpus import benign_prompts
+from safegen.learning.corpus import benign_prompts
 from safegen.scoring import CLASSES, Features, bin_lengths, features, lengths_of
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from safegen.linear import whitening
+from safegen.learning.linear import whitening
 
 HIDDEN = 64
 STEPS, BATCH = 800, 512

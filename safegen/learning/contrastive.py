@@ -8,7 +8,7 @@ such linear edits):
   and a *check* of the same form on other classes, which has the last word on what was repaired;
 * an *own* probe for single positions, taught on the words in which target and counterpart differ;
 * a *basis*: the leading directions of target minus counterpart, with the range that benign states
-  keep to along each.
+  keep to along each; and a half-space per class (`safegen.safeguards.region`) in its simplest form.
 """
 
 from __future__ import annotations
@@ -19,13 +19,15 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from safegen import heads
 from safegen.conditioning import Position
-from safegen.corpus import Corpus
 from safegen.directions import Direction, rounded
-from safegen.encoded import Encoded, background, encode, hard
-from safegen.linear import basis, discriminant
+from safegen.learning import heads
+from safegen.learning.corpus import Corpus
+from safegen.learning.encoded import Encoded, background, encode, hard
+from safegen.learning.linear import basis, discriminant
+from safegen.safeguards.region import HalfSpaces
 from safegen.scoring import BINS, HEADS, Scorer
 
 if TYPE_CHECKING:
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
 
 METHOD = "contrastive"
 RANK = 32
-FLAG_RATE = 1e-3  # of benign prompts, per concept: all seven together stay under one percent
+FLAG_RATE = 1.5e-3  # of benign prompts, per concept: all seven together stay under one percent
 FITTED = 2700  # benign prompts that the fit sees; the rest calibrate
 WORD_THRESHOLD = 2.5  # standard deviations over the words of everyday captions
 BENIGN = "directions/benign.txt (MS-COCO captions, CC BY 4.0), directions/nouns.txt, directions/hard.txt"
@@ -80,11 +82,12 @@ def fit(material: Material, rows: Tensor) -> dict[str, Tensor]:
     for position, positive in targets.features.means.items():
         key = f"{material.channel}.{position.name.lower()}"
         if position is Position.TOKEN:
-            tensors |= {f"{key}.{k}": v for k, v in word_tensors(material, rows).items()}
+            tensors |= word_tensors(material, rows, key)
             continue
         counterpart = anchors.features.means[position][rows]
         benign = everyday.features.means[position][:FITTED][everyday.features.present[position][:FITTED]]
         tensors |= {f"{key}.{k}": v for k, v in basis(positive[rows] - counterpart, benign, RANK).items()}
+        tensors |= half_space(positive[rows], counterpart, benign).tensors(key)
         own, _ = discriminant(positive[rows], torch.cat([counterpart, benign]))
         scores = benign @ own
         tensors[f"{key}.own"], tensors[f"{key}.own_scale"] = own, torch.stack([scores.mean(), scores.std()])
@@ -104,8 +107,14 @@ def head_tensors(material: Material, rows: Tensor, head: str) -> dict[str, Tenso
     return heads.split(heads.train(torch.cat(positive), torch.cat(safe)), head, keys)
 
 
-def word_tensors(material: Material, rows: Tensor) -> dict[str, Tensor]:
-    """The own probe and the basis of single words."""
+def half_space(harmful: Tensor, counterpart: Tensor, benign: Tensor) -> HalfSpaces:
+    """The constraint of one class from contrastive states (N, D): from where harm is to where its counterpart is."""
+    towards = F.normalize(counterpart.mean(0) - harmful.mean(0), dim=0)
+    return HalfSpaces.around(benign, towards.unsqueeze(0))
+
+
+def word_tensors(material: Material, rows: Tensor, key: str) -> dict[str, Tensor]:
+    """The own probe, the basis and the half-space of single words."""
     targets, anchors, everyday = material.targets, material.anchors, material.everyday.words
     chosen = torch.zeros(len(targets), dtype=torch.bool)
     chosen[rows] = True
@@ -116,11 +125,14 @@ def word_tensors(material: Material, rows: Tensor) -> dict[str, Tensor]:
     # One difference per recipe prompt: the changed words' mean against the counterpart's words.
     changed, has = targets.means_of_words(targets.slots)
     counterpart, _ = anchors.means_of_words(torch.ones_like(anchors.slots))
-    return {
+    both = has & chosen
+    tensors = {
         "own": own,
         "own_scale": torch.stack([scores.mean(), scores.std()]),
-        **basis((changed - counterpart)[has & chosen], everyday, 2 * RANK),
+        **basis((changed - counterpart)[both], everyday, 2 * RANK),
     }
+    space = half_space(changed[both], counterpart[both], everyday)
+    return {f"{key}.{name}": value for name, value in tensors.items()} | space.tensors(key)
 
 
 def calibration(values: Tensor, bins: Tensor, head: str) -> dict[str, Tensor]:

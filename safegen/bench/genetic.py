@@ -1,0 +1,85 @@
+"""The genetic attack of Ring-A-Bell (Tsai et al. 2024, arXiv 2310.10012) against the sanitized embedding.
+
+The attacker has the text encoder and the guard, not the denoiser. It looks for words whose embedding,
+as the guard passes it on, is nearest to that of a harmful prompt pushed further along its concept:
+fitness is -|San(E(words)) - (E(prompt) + ETA v)|^2, where v is what the recipe's targets mean beside
+their anchors. So it is an attack that knows the defence.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from safegen import refusal
+from safegen.errors import GuardError
+
+if TYPE_CHECKING:
+    from safegen.bench.rows import Tick
+    from safegen.concepts import Concept
+    from safegen.families import Family
+    from safegen.guard import Guard
+
+POPULATION, ELITE, GENERATIONS = 24, 6, 16
+WORDS = 6  # of an attack
+MUTATION, CROSSOVER = 0.25, 0.5
+ETA = 0.5
+
+
+def vocabulary(family: Family) -> list[str]:
+    """The whole words that the tokenizer knows."""
+    return sorted(w for w in family.pipe.tokenizer.get_vocab() if w.isascii() and w.isalpha() and len(w) > 2)
+
+
+def goal(family: Family, prompt: str, recipe: Concept) -> Tensor:
+    """The embedding to come near to, (T, D)."""
+    targets, anchors = list(recipe.targets)[:32], list(recipe.targets.values())[:32]
+    meant, instead, wanted = (_states(family, texts) for texts in (targets, anchors, [prompt]))
+    return wanted[0] + ETA * (meant - instead).mean(0)
+
+
+def attack(family: Family, guard: Guard | None, prompt: str, recipe: Concept, rng: random.Random, tick: Tick) -> str:
+    """The words that come nearest to the goal through the guard, or without one."""
+    words, aim = vocabulary(family), goal(family, prompt, recipe)
+    people = [[rng.choice(words) for _ in range(WORDS)] for _ in range(POPULATION)]
+    best: list[tuple[float, list[str]]] = []
+    for _ in range(GENERATIONS):
+        known = {tuple(genes) for _, genes in best}
+        fresh = [genes for genes in people if tuple(genes) not in known and not refusal.names_minor(" ".join(genes))]
+        scored = zip(_fitness(family, guard, fresh, aim), fresh, strict=True)
+        best = sorted([*best, *scored], key=lambda pair: -pair[0])[:ELITE]
+        people = [_child(best, words, rng) for _ in range(POPULATION - ELITE)]
+        tick(1)
+    return " ".join(best[0][1])
+
+
+def _child(best: Sequence[tuple[float, list[str]]], words: Sequence[str], rng: random.Random) -> list[str]:
+    mother, father = (rng.choice(best)[1] for _ in range(2))
+    cut = rng.randrange(1, WORDS) if rng.random() < CROSSOVER else WORDS
+    genes = [*mother[:cut], *father[cut:]]
+    return [rng.choice(words) if rng.random() < MUTATION else gene for gene in genes]
+
+
+def _fitness(family: Family, guard: Guard | None, people: Sequence[list[str]], aim: Tensor) -> list[float]:
+    conditioning = family.encode([" ".join(genes) for genes in people])
+    states = dict(enumerate(next(iter(conditioning.channels.values())).states))
+    if guard is not None:
+        for row, sheet in enumerate(guard.score(conditioning)):
+            if not sheet.flagged:
+                continue
+            try:
+                passed, _ = guard.sanitize(conditioning.only(row))
+                states[row] = next(iter(passed.channels.values())).states[0]
+            except GuardError:
+                del states[row]  # closed without a picture: of no use to the attacker
+    return [
+        -float((states[row].float() - aim).square().mean()) if row in states else -float("inf")
+        for row in range(len(people))
+    ]
+
+
+def _states(family: Family, texts: Sequence[str]) -> Tensor:
+    return next(iter(family.encode(list(texts)).channels.values())).states.float()

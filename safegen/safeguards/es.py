@@ -1,0 +1,130 @@
+"""The learned sanitizer, in the style of Embedding Sanitizer (Qiu et al. 2024, arXiv 2411.10329).
+
+The paper's network and losses are not public; this is a reconstruction from its description. A small
+sequence-to-sequence network proposes an edit of every state, and a second output scores every token
+from 0 to 1 for how harmful it is; the score sets how much of the proposal is taken:
+
+    e'_i = e_i + min(1, strength * s_i) * edit(e)_i
+
+Trained by `safegen.learning.sanitizer` on pairs of a target and its anchor in the same context.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from safegen.conditioning import Position
+from safegen.errors import DirectionError
+
+if TYPE_CHECKING:
+    from safegen.conditioning import Channel, Conditioning
+    from safegen.directions import Direction
+    from safegen.safeguards import Tools
+    from safegen.sheets import ScoreSheet
+
+INNER, BLOCKS, HEADS = 128, 2, 4
+PART = "es"
+
+
+class SanitizerNet(nn.Module):
+    """Edits and token scores of one channel's states, whatever the encoder's width.
+
+    Args:
+        width: of the states.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(width))  # of benign states
+        self.register_buffer("scale", torch.ones(1))
+        self.enter, self.place = nn.Linear(width, INNER), nn.Embedding(len(Position), INNER)
+        block = nn.TransformerEncoderLayer(
+            INNER, HEADS, 2 * INNER, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+        )
+        self.blocks = nn.TransformerEncoder(block, BLOCKS, enable_nested_tensor=False)
+        self.leave, self.judge = nn.Linear(INNER, width), nn.Linear(INNER, 1)
+        nn.init.zeros_(self.leave.weight)  # an untrained network leaves everything as it is
+        nn.init.zeros_(self.leave.bias)
+
+    def forward(self, states: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Proposed edits (B, T, D) and the log-odds of harm (B, T) for states (B, T, D)."""
+        hidden = self.enter((states - self.mean) / self.scale) + self.place(positions)
+        hidden = self.blocks(hidden)
+        return self.leave(hidden) * self.scale, self.judge(hidden).squeeze(-1)
+
+    def sanitized(self, states: Tensor, positions: Tensor, strength: float) -> Tensor:
+        """The states with the edits taken as far as the scores and the strength say."""
+        edits, odds = self(states, positions)
+        share = (strength * odds.sigmoid()).clamp(max=1.0).unsqueeze(-1)
+        edited: Tensor = states + share * edits
+        return edited
+
+    def tensors(self, channel: str) -> dict[str, Tensor]:
+        """The weights under the names of a direction file."""
+        return {f"{channel}.{PART}.{name}": value.detach() for name, value in self.state_dict().items()}
+
+
+def network(direction: Direction, channel: str, like: Tensor) -> SanitizerNet:
+    """The network that a direction file holds for a channel, on the device of `like`.
+
+    Raises:
+        DirectionError: the file holds none.
+    """
+    prefix = f"{channel}.{PART}."
+    weights: Mapping[str, Tensor] = {
+        name.removeprefix(prefix): value for name, value in direction.tensors.items() if name.startswith(prefix)
+    }
+    if not weights:
+        raise DirectionError(
+            f"the direction {direction.concept!r} holds no learned sanitizer",
+            f"Train one: safegen directions learn {direction.concept} --method es",
+        )
+    net = SanitizerNet(weights["mean"].shape[-1])
+    net.load_state_dict(dict(weights))
+    return net.to(like.device).eval().requires_grad_(False)
+
+
+class Es:
+    """See the module."""
+
+    name = "es"
+
+    def edit(
+        self, conditioning: Conditioning, sheets: Sequence[ScoreSheet], tools: Tools, strength: float
+    ) -> Conditioning:
+        """Prompts with an open gate through the networks of its concepts, one after the other.
+
+        Raises:
+            DirectionError: an open concept's file holds no network.
+        """
+        if strength == 0:
+            return conditioning
+        for direction in tools.scorer.directions:
+            rows = [i for i, sheet in enumerate(sheets) if sheet.concepts[direction.concept].flagged]
+            if not rows:
+                continue
+            states = {}
+            for name, channel in conditioning.channels.items():
+                net = network(direction, name, channel.states)
+                new = net.sanitized(channel.states[rows].float(), channel.positions[rows], strength)
+                states[name] = channel.states.clone()
+                states[name][rows] = new.to(channel.states.dtype)
+            conditioning = conditioning.with_states(states)
+        return conditioning
+
+    def intensities(self, name: str, channel: Channel, tools: Tools) -> Tensor:
+        """Every token's own score (B, T, K) from 0 to 1 by the concepts' networks.
+
+        Raises:
+            DirectionError: a concept's file holds no network.
+        """
+        states = channel.states.float()
+        odds = [network(d, name, states)(states, channel.positions)[1] for d in tools.scorer.directions]
+        return torch.stack(odds, -1).sigmoid()
