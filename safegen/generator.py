@@ -35,6 +35,16 @@ class Settings:
     negative: str = ""
 
 
+def check_size(width: int, height: int) -> None:
+    """Whether pictures of that many pixels can be drawn.
+
+    Raises:
+        UsageError: they cannot.
+    """
+    if width % 64 or height % 64 or not (64 <= width <= 4096 and 64 <= height <= 4096):
+        raise UsageError(f"size {width}x{height} cannot be drawn", "Width and height are multiples of 64, up to 4096.")
+
+
 @dataclass(frozen=True)
 class Picture:
     """One image with what is known of it."""
@@ -169,8 +179,7 @@ class Generator:
         guidance = settings.guidance if settings.guidance is not None else (3.0 if embedded else 7.5)
         native = self.pipe.unet.config.sample_size * self.pipe.vae_scale_factor
         width, height = settings.size or (native, native)
-        if width % 64 or height % 64 or not (64 <= width <= 4096 and 64 <= height <= 4096):
-            raise UsageError(f"size {width}x{height} cannot be drawn", "Width and height are multiples of 64.")
+        check_size(width, height)
         return steps, guidance, (width, height)
 
     def generate(

@@ -8,6 +8,7 @@ from typing import Any, Literal, cast, get_args
 
 from safegen import safeguards
 from safegen.errors import OutputError, UsageError
+from safegen.generator import check_size
 
 OnFlag = Literal["sanitize", "skip", "warn"]
 AUTO = 0  # the batch size that says: find it
@@ -44,6 +45,8 @@ class Options:
     def __post_init__(self) -> None:
         if self.on_flag not in get_args(OnFlag):
             raise UsageError(f"--on-flag {self.on_flag!r} is not known", f"One of: {', '.join(get_args(OnFlag))}.")
+        if self.size is not None:
+            check_size(*self.size)
 
     def as_json(self) -> dict[str, Any]:
         """The options for the side file; under `redact` without any text that is drawn from."""

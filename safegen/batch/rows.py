@@ -12,8 +12,8 @@ from pathlib import Path
 from safegen import concepts
 from safegen.batch.options import Options
 from safegen.batch.sources import Line, Source
-from safegen.errors import PromptError, UnknownConcept
-from safegen.generator import Settings
+from safegen.errors import PromptError, UnknownConcept, UsageError
+from safegen.generator import Settings, check_size
 from safegen.guard import MAX_STRENGTH
 from safegen.prompts import Prompt, clean
 
@@ -83,10 +83,9 @@ class Reader:
                 if line.problem:
                     raise PromptError(line.problem)
                 row = self.row(line, number + 1)
-            except PromptError as error:
-                yield line, None, str(error)
-            except UnknownConcept as error:
-                yield line, None, f"{error}. {error.hint}"
+            except UsageError as error:
+                hint = "" if isinstance(error, PromptError) else f": {error.hint}"
+                yield line, None, f"{error}{hint}"
             else:
                 number += 1
                 yield line, row, ""
@@ -95,7 +94,7 @@ class Reader:
         """One row.
 
         Raises:
-            PromptError, UnknownConcept: a field is unknown, missing or out of range.
+            UsageError: a field is unknown, missing or out of range.
         """
         fields, o = _named(line.fields), self.options
         prompt = fields.get("prompt")
@@ -165,13 +164,12 @@ def _real(fields: Mapping[str, object], name: str, high: float, default: float |
 
 
 def _size(fields: Mapping[str, object], default: tuple[int, int] | None) -> tuple[int, int] | None:
-    width, height = (_whole(fields, name, 64, 4096, None) for name in ("width", "height"))
+    width, height = (_whole(fields, name, 1, 4096, None) for name in ("width", "height"))
     if width is None and height is None:
         return default
     if width is None or height is None:
         raise PromptError("width and height go together")
-    if width % 64 or height % 64:
-        raise PromptError(f"size {width}x{height} cannot be drawn: width and height are multiples of 64")
+    check_size(width, height)
     return width, height
 
 
