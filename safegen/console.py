@@ -259,20 +259,20 @@ def _batch_lines(total: int, done: int) -> tuple[Callable[[int], None], Callable
     start = shown = 0.0
     drawn = 0
 
-    def begin() -> None:
+    def report() -> None:
         nonlocal start, shown
-        start = start or time.monotonic()  # the first step: loading a model is no part of the rate
-        shown = shown or start
-
-    def landed(count: int) -> None:
-        nonlocal drawn, shown
-        begin()
-        drawn += count
         now = time.monotonic()
+        start = start or now  # the first news: loading a model is no part of the rate
+        shown = shown or now
         if now - shown >= 5:
             shown = now
             speed = drawn / (now - start)
-            left = (total - done - drawn) / speed / 60
-            say(f"pictures: {done + drawn} of {total}, {speed:.2f}/s, {left:.0f} min left")
+            left = f", {(total - done - drawn) / speed / 60:.0f} min left" if drawn else ""
+            say(f"pictures: {done + drawn} of {total}, {speed:.2f}/s{left}")
 
-    return landed, lambda _step, _steps: begin()
+    def landed(count: int) -> None:
+        nonlocal drawn
+        drawn += count
+        report()
+
+    return landed, lambda _step, _steps: report()
