@@ -21,6 +21,7 @@ from safegen import Generator
 from safegen.batch import job
 from safegen.batch.folder import opened, read_records
 from safegen.batch.job import Summary
+from safegen.batch.local import LocalEngine
 from safegen.batch.options import Options, hashed
 from safegen.batch.sources import Source
 from safegen.batch.watch import Watch
@@ -46,7 +47,7 @@ def draw(
     chosen = options(**changes)
     source = Source("-", "txt", "\n".join(prompts).encode())
     with job.prepared(source, chosen, out, retry=retry) as ready:
-        return ready.run(lambda: Worker(generator, chosen), watch or Watch())
+        return ready.run(LocalEngine(lambda: Worker(generator, chosen)), watch or Watch())
 
 
 def records(out: Path, name: str = "metadata.jsonl") -> list[dict[str, Any]]:
@@ -108,7 +109,7 @@ def test_the_same_command_again_draws_nothing_and_loads_nothing(whole: Path) -> 
     before = pictures(whole), (whole / "metadata.jsonl").read_bytes()
     source = Source("-", "txt", "\n".join(PROMPTS).encode())
     with job.prepared(source, options(), whole) as ready:
-        summary = ready.run(lambda: pytest.fail("loaded a model"), Watch())
+        summary = ready.run(LocalEngine(lambda: pytest.fail("loaded a model")), Watch())
     assert (summary.left, summary.drawn, summary.exit_code) == (0, 0, 0)
     assert before == (pictures(whole), (whole / "metadata.jsonl").read_bytes())
 
@@ -188,7 +189,7 @@ def test_rows_with_concepts_and_strength_of_their_own(generator: Generator, tmp_
              {"prompt": KNIFE, "id": "on", "images": 2}]  # fmt: skip
     source = Source("-", "jsonl", "\n".join(map(json.dumps, lines)).encode())
     with job.prepared(source, options(), tmp_path) as ready:
-        ready.run(lambda: Worker(generator, options()), Watch())
+        ready.run(LocalEngine(lambda: Worker(generator, options())), Watch())
     check(tmp_path)
     found = {r["id"]: (r["status"], list(r["guard"]["directions"])) for r in records(tmp_path)}
     assert found["off"][0] == found["other"][0] == "ok"

@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from safegen.batch import plan
 from safegen.batch.folder import Folder, opened
-from safegen.batch.options import AUTO, Options
+from safegen.batch.options import Options
 from safegen.batch.sources import Source
 from safegen.batch.survey import Survey, survey
 from safegen.batch.watch import Watch
 from safegen.version import __version__
 
-if TYPE_CHECKING:
-    from safegen.batch.worker import Worker
+
+class Engine(Protocol):
+    """What draws a plan: one process (`local`) or many (`ray_engine`)."""
+
+    def started(self) -> contextlib.AbstractContextManager[None]: ...
+
+    def facts(self) -> dict[str, Any]: ...
+
+    def run(self, batches: Iterable[plan.Batch], folder: Folder, watch: Watch) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -71,52 +78,41 @@ class Job:
         """Pictures that have no record yet."""
         return self.survey.images - sum(self.folder.counts.values())
 
-    def settle(self, worker: Worker) -> int:
-        """Fix what only a loaded model can tell, in the side file; the size of batches.
+    def run(self, engine: Engine, watch: Watch) -> Summary:
+        """Make what is missing; the engine is started only if anything is.
 
         Raises:
             UsageError: the run was begun with other directions.
+            KeyboardInterrupt: after Ctrl-C, with everything that was drawn on disk.
+            OutputError: a picture or a record cannot be written.
         """
-        guard = worker.generator.guard
-        directions = {d.concept: d.sha256 for d in guard.directions} if guard else {}
+        start = time.monotonic()
+        if self.left:
+            with engine.started():
+                size = self._settle(engine.facts())
+                start = time.monotonic()  # loading a model is no part of the rate
+                batches = plan.batches(plan.rows(self.source, self.options, self.survey), size)
+                with watch.interruptible():
+                    engine.run(batches, self.folder, watch)
+        drawn = sum(watch.counts[status] for status in ("ok", "sanitized", "flagged"))
+        return Summary(self.folder.path, dict(self.folder.counts), drawn, self.left, time.monotonic() - start)
+
+    def _settle(self, facts: Mapping[str, Any]) -> int:
+        """Fix in the side file what only a loaded model can tell; the size of batches."""
         if self.folder.header is not None:
-            self.folder.agrees("directions", directions)
+            self.folder.agrees("directions", facts["directions"])
             return int(self.folder.header["layout"]["batch_size"])
-        size = self.options.batch_size if self.options.batch_size != AUTO else worker.batch_size()
         self.folder.begin(
             {
                 "settings": self.options.as_json(),
                 "prompts": _prompts(self.survey),
                 "source": {"name": _absolute(self.source), "format": self.source.kind},
-                "directions": directions,
-                "layout": {"batch_size": size},
+                "directions": facts["directions"],
+                "layout": {"batch_size": facts["batch_size"]},
                 "safegen": __version__,
             }
         )
-        return size
-
-    def batches(self, size: int) -> Iterator[plan.Batch]:
-        """The whole plan, done or not."""
-        return plan.batches(plan.rows(self.source, self.options, self.survey), size)
-
-    def run(self, load: Callable[[], Worker], watch: Watch) -> Summary:
-        """Make what is missing, on this machine; the model is loaded only if anything is.
-
-        Raises:
-            KeyboardInterrupt: after Ctrl-C, with everything that was drawn on disk.
-            OutputError: a picture or a record cannot be written.
-        """
-        from safegen.batch import local
-
-        start = time.monotonic()
-        if self.left:
-            worker = load()
-            size = self.settle(worker)
-            start = time.monotonic()  # loading a model is no part of the rate
-            with watch.interruptible():
-                local.run(worker, self.batches(size), self.folder, watch)
-        drawn = sum(watch.counts[status] for status in ("ok", "sanitized", "flagged"))
-        return Summary(self.folder.path, dict(self.folder.counts), drawn, self.left, time.monotonic() - start)
+        return int(facts["batch_size"])
 
 
 @contextlib.contextmanager

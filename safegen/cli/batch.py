@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional, cast
@@ -11,14 +12,17 @@ import typer
 from safegen import safeguards
 
 if TYPE_CHECKING:
-    from safegen.batch.job import Job, Summary
+    from safegen.batch.job import Engine, Job, Summary
     from safegen.batch.options import OnFlag, Options
     from safegen.batch.sources import Source
     from safegen.batch.survey import Survey
     from safegen.batch.worker import Worker
 
 # What may be said beside --resume: where to find things, not what to draw.
-_FREE = {"prompts", "resume", "retry", "max_errors", "device", "offline", "json", "dry_run", "kind"}
+_FREE = {
+    *("prompts", "kind", "resume", "retry", "max_errors", "device", "offline", "json", "dry_run"),
+    *("engine", "ray_address", "workers", "worker_cpus"),
+}
 
 
 def batch(
@@ -71,6 +75,14 @@ def batch(
     ] = None,
     device: Annotated[str, typer.Option(envvar="SAFEGEN_DEVICE", help="auto, cpu, cuda, mps.")] = "auto",
     offline: Annotated[bool, typer.Option("--offline", help="Never ask the network.")] = False,
+    engine: Annotated[str, typer.Option("--engine", help="local, or ray (pip install safegen[ray]).")] = "local",
+    ray_address: Annotated[
+        str, typer.Option("--ray-address", help="A running cluster; by default this machine's GPUs or cores.")
+    ] = "",
+    workers: Annotated[
+        int, typer.Option("--workers", min=0, help="Ray actors; 0 is one per GPU or --worker-cpus.")
+    ] = 0,
+    worker_cpus: Annotated[float, typer.Option("--worker-cpus", min=0.01, help="CPUs of an actor without GPU.")] = 1,
     json: Annotated[bool, typer.Option("--json", help="The summary, or the scores of --dry-run, as JSON.")] = False,
 ) -> None:
     """Draw the pictures of a whole file of prompts; the same command again finishes what is missing."""
@@ -105,16 +117,14 @@ def batch(
         )
         source = _source(prompts, kind)
 
-    def load() -> Worker:
-        return Worker.load(options, device=device, offline=offline, on_learn=console.learning)
-
+    load = functools.partial(Worker.load, options, device=device, offline=offline, on_learn=console.learning)
     if not options.guarded:
         console.show_report(None)
     if dry_run:
         _dry_run(source, options, load, json)
         return
     with job.prepared(source, options, out, retry=retry) as ready:
-        summary = _run(ready, load, max_errors)
+        summary = _run(ready, _engine(engine, load, options, ray_address, workers, worker_cpus), max_errors)
     if json:
         console.show_json(summary.as_json())
     else:
@@ -123,7 +133,21 @@ def batch(
         raise typer.Exit(summary.exit_code)
 
 
-def _run(ready: Job, load: Callable[[], Worker], max_errors: int | None) -> Summary:
+def _engine(name: str, load: Callable[[], Worker], options: Options, address: str, workers: int, cpus: float) -> Engine:
+    from safegen.errors import UsageError
+
+    if name == "ray":
+        from safegen.batch.ray_engine import RayEngine
+
+        return RayEngine(load, options.metadata, address, workers, cpus)
+    if name != "local":
+        raise UsageError(f"--engine {name!r} is not known", "One of: local, ray.")
+    from safegen.batch.local import LocalEngine
+
+    return LocalEngine(load)
+
+
+def _run(ready: Job, engine: Engine, max_errors: int | None) -> Summary:
     from safegen import console
     from safegen.batch.watch import Watch
 
@@ -136,7 +160,7 @@ def _run(ready: Job, load: Callable[[], Worker], max_errors: int | None) -> Summ
             landed, step, lambda: console.say("finishing the pictures in flight; Ctrl-C again stops now"), max_errors
         )
         try:
-            summary = ready.run(load, watch)
+            summary = ready.run(engine, watch)
         except KeyboardInterrupt:
             console.say(f"{ready.left} of {total} are left; the same command again draws them")
             raise
@@ -158,7 +182,7 @@ def _dry_run(source: Source, options: Options, load: Callable[[], Worker], json:
     found = survey(source, options)
     _show_repeats(found)
     worker = load()
-    size = options.batch_size or worker.batch_size()
+    size = worker.facts()["batch_size"]
     flags: Counter[str] = Counter()
     batches = 0
     with console.batching(found.images, 0) as (landed, _):
