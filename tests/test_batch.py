@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -309,6 +310,41 @@ def test_auto_finds_what_fits(generator: Generator) -> None:
     assert Worker(generator, Options(size=(512, 512))).batch_size() == 1
 
 
+def test_auto_tries_out_what_fits_on_a_device() -> None:
+    tried: list[int] = []
+
+    class Device:
+        """A device with room for ten small pictures, without a model."""
+
+        pipe = SimpleNamespace(device="cuda")
+        family = SimpleNamespace(encode=lambda prompts: prompts)
+
+        def resolve(self, _: Any) -> Any:
+            return 1, 3.0, (128, 128)
+
+        def draw_all(self, prompts: list[str], _: Any, seeds: range) -> None:
+            tried.append(len(prompts))
+            if len(seeds) > 10:
+                raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    assert Worker(Device(), Options()).batch_size() == 8  # type: ignore[arg-type]
+    assert tried == [64, 32, 16, 8]
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"schema": "safegen.batch/9"}', '{"schema": "safegen.batch/1"}'])
+def test_a_side_file_that_cannot_be_used(tmp_path: Path, content: str) -> None:
+    (tmp_path / "batch.json").write_text(content)
+    with pytest.raises(OutputError, match=r"batch\.json"), opened(tmp_path):
+        pass
+
+
+def test_settings_of_another_version_are_refused(whole: Path) -> None:
+    values = json.loads((whole / "batch.json").read_text())["settings"]
+    assert Options.from_json(values) == options()
+    with pytest.raises(OutputError, match="another version"):
+        Options.from_json(values | {"new": 1})
+
+
 def test_memory_is_flat_in_the_number_of_prompts(generator: Generator, tmp_path: Path) -> None:
     """The bookkeeping alone: a stub denoiser, as the issue allows; and no guard, which costs 20 ms a row."""
     import tracemalloc
@@ -412,6 +448,7 @@ def test_the_command(run: Any, tmp_path: Path) -> None:
         (("bad.jsonl",), 2, "line 1: unknown field 'pronpt'"),
         (("p.txt", "--on-flag", "hope"), 2, "--on-flag"),
         (("p.txt", "--batch-size", "some"), 2, "--batch-size"),
+        (("p.txt", "--engine", "steam"), 2, "--engine"),
         (("p.txt", "--size", "100"), 2, "multiples of 64"),
         (("p.txt", "-c", "violense"), 2, "Did you mean"),
         (("--resume", "nowhere"), 2, "no run in nowhere"),

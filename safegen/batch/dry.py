@@ -9,7 +9,7 @@ from safegen.batch import plan
 from safegen.batch.rows import Row
 from safegen.batch.sources import Source
 from safegen.batch.survey import Survey
-from safegen.batch.worker import Worker
+from safegen.batch.worker import Prepared, Worker
 from safegen.errors import SafegenError
 from safegen.sheets import ScoreSheet
 
@@ -25,8 +25,7 @@ def verdicts(worker: Worker, source: Source, survey: Survey, size: int) -> Itera
         yield batch, [_verdict(row, found[row.number]) for row in rows]
 
 
-def _verdict(row: Row, found: object) -> Verdict:
+def _verdict(row: Row, found: Prepared | SafegenError) -> Verdict:
     if isinstance(found, SafegenError):
         return row, None, found.code
-    report = getattr(found, "report", None)
-    return row, report.before if report else None, ""
+    return row, found.report.before if found.report else None, ""

@@ -22,6 +22,7 @@ from safegen.errors import OutputError, UsageError
 from safegen.files import check_writable, write_atomically
 
 SCHEMA = "safegen.batch/1"
+PARTS = {"settings", "prompts", "source", "directions", "layout"}  # of the side file
 HEADER, PICTURES, MISSING = "batch.json", "metadata.jsonl", "missing.jsonl"
 
 
@@ -178,7 +179,7 @@ def read_header(path: Path) -> dict[str, Any] | None:
         return None
     except (OSError, ValueError) as error:
         raise OutputError(f"cannot read {path / HEADER}: {error}", "Choose another --out.") from error
-    if not isinstance(header, dict) or header.get("schema") != SCHEMA:
+    if not isinstance(header, dict) or header.get("schema") != SCHEMA or not set(header) >= PARTS:
         raise OutputError(f"{path / HEADER} is not in the form {SCHEMA}", "Resume it with the version that wrote it.")
     return header
 

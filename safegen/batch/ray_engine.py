@@ -125,6 +125,7 @@ class RayEngine:
             record = json.loads(row["record"])
             if not folder.has(record["id"]):
                 folder.add(record)
+                folder.sync()
                 watch.landed(record)
             if watch.stopping:
                 return
