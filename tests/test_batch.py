@@ -106,6 +106,16 @@ def test_a_picture_of_a_batch_is_that_of_generate_but_for_rounding(generator: Ge
         assert int(apart.abs().max()) <= 1  # of 255: kernels round differently at another batch size
 
 
+def test_a_benign_picture_is_that_of_a_loop_by_hand_bit_for_bit(generator: Generator, whole: Path) -> None:
+    found = records(whole)[:3]  # one batch
+    texts = [r["text"] for r in found]
+    seeds = [torch.Generator().manual_seed(r["seed"]) for r in found]
+    drawn = generator.pipe(texts, generator=seeds, num_inference_steps=2, guidance_scale=3.0).images
+    for record, image in zip(found, drawn, strict=True):
+        with Image.open(whole / record["file_name"]) as picture:
+            assert (picture.tobytes() == image.tobytes()) == (record["status"] == "ok")
+
+
 def test_the_same_command_again_draws_nothing_and_loads_nothing(whole: Path) -> None:
     before = pictures(whole), (whole / "metadata.jsonl").read_bytes()
     source = Source("-", "txt", "\n".join(PROMPTS).encode())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import re
@@ -48,7 +49,7 @@ class Row:
     def id(self) -> str:
         return self.given or self.content
 
-    @property
+    @functools.cached_property
     def content(self) -> str:
         """Hash of everything but the id and the place in the file."""
         s = self.settings
