@@ -45,8 +45,9 @@ def test_a_killed_worker_loses_no_row_and_duplicates_none(tmp_path: Path, monkey
     workers = workers_of(process.pid)
     assert len(workers) == 2
     os.kill(workers[0], signal.SIGKILL)
-    _, err = process.communicate(timeout=240)
+    out, err = process.communicate(timeout=240)
     assert process.returncode == 0, err
+    assert out.strip() == str(ray)
     check(ray)
     assert len(records(ray)) == COUNT
     other = start(local, "--steps", "20", count=COUNT)

@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import pickle
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,7 +75,8 @@ class RayEngine:
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         DataContext.get_current().enable_progress_bars = False
         try:
-            yield
+            with contextlib.redirect_stdout(sys.stderr):  # Ray's own news; stdout is for results
+                yield
         finally:
             ray.shutdown()
 
