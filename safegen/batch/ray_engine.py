@@ -68,17 +68,18 @@ class RayEngine:
             raise UsageError("the ray engine needs Ray", "pip install 'safegen[ray]'") from error
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its own news; errors arrive as exceptions
         options = {"address": self.address} if self.address else {"include_dashboard": False}
-        try:
-            ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            raise UsageError(f"cannot reach Ray at {self.address or 'this machine'}: {error}", "ray status") from error
-        logging.getLogger("ray.data").setLevel(logging.ERROR)
-        DataContext.get_current().enable_progress_bars = False
-        try:
-            with contextlib.redirect_stdout(sys.stderr):  # Ray's own news; stdout is for results
+        with contextlib.redirect_stdout(sys.stderr):  # what news there is: stdout is for results
+            try:
+                ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
+            except (ConnectionError, ValueError, RuntimeError) as error:
+                place = self.address or "this machine"
+                raise UsageError(f"cannot reach Ray at {place}: {error}", "Check it with: ray status") from error
+            logging.getLogger("ray.data").setLevel(logging.ERROR)
+            DataContext.get_current().enable_progress_bars = False
+            try:
                 yield
-        finally:
-            ray.shutdown()
+            finally:
+                ray.shutdown()
 
     def facts(self) -> dict[str, Any]:
         """See `Worker.facts`; asked of a worker of the cluster, because the driver need not have a GPU."""
