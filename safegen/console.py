@@ -54,8 +54,10 @@ def learning(concept: str) -> None:
 
 
 def show_error(error: SafegenError) -> None:
-    """The error as one line, its hint as another."""
+    """The error as one line, its details and its hint as others."""
     err.print(Text.assemble(("error: ", "bold red"), plain(str(error)), f" [{error.code}]"), soft_wrap=True)
+    for line in error.details:
+        say(f"  {line}")
     if error.hint:
         err.print(Text.assemble(("hint: ", "cyan"), plain(error.hint)), soft_wrap=True)
 
@@ -217,3 +219,63 @@ def counting(label: str) -> Iterator[Callable[[int], None]]:
             say(f"{label}: {done} in {now - start:.0f} s")
 
     yield tick
+
+
+def show_summary(counts: Mapping[str, int], drawn: int, seconds: float) -> None:
+    """What a batch came to, in two lines."""
+    made = sum(counts.get(status, 0) for status in ("ok", "sanitized", "flagged"))
+    parts = [f"{made} pictures ({counts.get('sanitized', 0)} sanitized, {counts.get('flagged', 0)} drawn as flagged)"]
+    parts += [f"{counts.get('skipped', 0)} skipped", f"{counts.get('error', 0)} failed"]
+    say("; ".join(parts), "green" if not counts.get("error") else "yellow")
+    if drawn:
+        say(f"{drawn} drawn in {seconds:.0f} s, {drawn / max(seconds, 1e-9):.2f} images per second")
+
+
+@contextlib.contextmanager
+def batching(total: int, done: int) -> Iterator[tuple[Callable[[int], None], Callable[[int, int], None]]]:
+    """Two bars, pictures and steps, on stderr: yields what to tell of pictures done and of steps.
+
+    Where there is no terminal, a whole line every few seconds.
+    """
+    if not err.is_terminal:
+        yield _batch_lines(total, done)
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    rate = TextColumn("{task.fields[rate]}")
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn())
+    with Progress(*columns, console=err, transient=True, speed_estimate_period=600) as bar:
+        pictures = bar.add_task("pictures", total=total, completed=done, rate="")
+        steps = bar.add_task("steps", total=None, rate="")
+
+        def landed(count: int) -> None:
+            bar.advance(pictures, count)
+            speed = bar.tasks[0].speed
+            bar.update(pictures, rate=f"{speed:.2f}/s" if speed else "")
+
+        yield landed, lambda step, of: bar.update(steps, completed=step, total=of)
+
+
+def _batch_lines(total: int, done: int) -> tuple[Callable[[int], None], Callable[[int, int], None]]:
+    import time
+
+    start = shown = 0.0
+    drawn = 0
+
+    def report() -> None:
+        nonlocal start, shown
+        now = time.monotonic()
+        start = start or now  # the first news: loading a model is no part of the rate
+        shown = shown or now
+        if now - shown >= 5:
+            shown = now
+            speed = drawn / (now - start)
+            left = f", {(total - done - drawn) / speed / 60:.0f} min left" if drawn else ""
+            say(f"pictures: {done + drawn} of {total}, {speed:.2f}/s{left}")
+
+    def landed(count: int) -> None:
+        nonlocal drawn
+        drawn += count
+        report()
+
+    return landed, lambda _step, _steps: report()

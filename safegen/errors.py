@@ -5,8 +5,10 @@
     |  |- UnknownConcept
     |  `- PromptError                a prompt or a prompt file cannot be used
     |- ModelError                1   a model is missing, foreign or incomplete
+    |  `- OutOfMemory
     |- DirectionError            1   a direction file is missing, corrupt or for another encoder
     |- GuardError                1   the guard could not do its work: no image (fail closed)
+    |  |- NotFinite                  NaN or infinite latents or pixels: no image
     |  `- Refused                    the one refusal: minors in a sexual context
     `- OutputError               1   a picture or a record could not be written
 
@@ -16,18 +18,21 @@ Every error says what was wrong, with the value, and carries a hint on what to d
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class SafegenError(Exception):
-    """Base of the tree; `code` names the error for programs, `exit_code` ends the command."""
+    """Base of the tree; `code` names the error for programs, `exit_code` ends the command.
+
+    `details` are further lines for people: every bad line of a file, every setting that differs.
+    """
 
     code = "failed"
     exit_code = 1
 
-    def __init__(self, message: str, hint: str = "") -> None:
+    def __init__(self, message: str, hint: str = "", details: Sequence[str] = ()) -> None:
         super().__init__(message)
-        self.hint = hint
+        self.hint, self.details = hint, tuple(details)
 
 
 class UsageError(SafegenError):
@@ -61,6 +66,12 @@ class ModelError(SafegenError):
     code = "model"
 
 
+class OutOfMemory(ModelError):
+    """A picture that does not fit into the device's memory, even alone."""
+
+    code = "out_of_memory"
+
+
 class DirectionError(SafegenError):
     """A direction file that cannot be trusted."""
 
@@ -71,6 +82,12 @@ class GuardError(SafegenError):
     """The guard could not finish its work, so there is no picture."""
 
     code = "guard"
+
+
+class NotFinite(GuardError):
+    """Latents or pixels that are not finite; never saved as a black image."""
+
+    code = "not_finite"
 
 
 class Refused(GuardError):

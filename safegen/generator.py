@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safegen import models, safeguards
-from safegen.errors import GuardError, UsageError
+from safegen.errors import GuardError, NotFinite, UsageError
 from safegen.families import family_of
 from safegen.guard import Causes, Guard, Report
 from safegen.prompts import Prompt, clean
@@ -33,6 +33,16 @@ class Settings:
     guidance: float | None = None
     size: tuple[int, int] | None = None
     negative: str = ""
+
+
+def check_size(width: int, height: int) -> None:
+    """Whether pictures of that many pixels can be drawn.
+
+    Raises:
+        UsageError: they cannot.
+    """
+    if width % 64 or height % 64 or not (64 <= width <= 4096 and 64 <= height <= 4096):
+        raise UsageError(f"size {width}x{height} cannot be drawn", "Width and height are multiples of 64, up to 4096.")
 
 
 @dataclass(frozen=True)
@@ -115,7 +125,24 @@ class Generator:
         """One picture from prepared conditioning; the same seed gives the same picture anywhere.
 
         Raises:
-            GuardError: the decoded picture is not finite.
+            NotFinite: latents or picture are not finite.
+        """
+        (image,) = self.draw_all(conditioning, settings, [seed], on_step)
+        if image is None:
+            raise NotFinite("the picture is not finite (NaN or infinite values)", "Try another dtype or model.")
+        return image
+
+    def draw_all(
+        self,
+        conditioning: Conditioning,
+        settings: Settings,
+        seeds: Sequence[int],
+        on_step: Callable[[int, int], None] | None = None,
+    ) -> list[Image.Image | None]:
+        """One picture per row of prepared conditioning, each from its own seed on the CPU.
+
+        None stands for a picture that is not finite. A picture depends on how many are drawn together,
+        by the rounding of kernels (about 1e-6 of the pixel range), and on nothing else of its batch.
         """
         import torch
 
@@ -128,7 +155,7 @@ class Generator:
 
         result = self.pipe(
             **self.family.arguments(conditioning, settings.negative, guidance),
-            generator=torch.Generator("cpu").manual_seed(seed),
+            generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
             num_inference_steps=steps,
             guidance_scale=guidance,
             width=width,
@@ -136,11 +163,10 @@ class Generator:
             output_type="pt",
             callback_on_step_end=after_step,
         )
-        if not bool(torch.isfinite(result.images).all()):
-            raise GuardError("the picture is not finite (the decoder overflowed)", "Try another dtype or model.")
+        finite = torch.isfinite(result.images).flatten(1).all(1).tolist()
         processor = self.pipe.image_processor  # the conversion that diffusers itself ends with
-        image: Image.Image = processor.numpy_to_pil(processor.pt_to_numpy(result.images))[0]
-        return image
+        whole = iter(processor.numpy_to_pil(processor.pt_to_numpy(result.images[finite])) if any(finite) else ())
+        return [next(whole) if good else None for good in finite]
 
     def resolve(self, settings: Settings) -> tuple[int, float, tuple[int, int]]:
         """Steps, guidance and (width, height) in pixels after defaults.
@@ -153,8 +179,7 @@ class Generator:
         guidance = settings.guidance if settings.guidance is not None else (3.0 if embedded else 7.5)
         native = self.pipe.unet.config.sample_size * self.pipe.vae_scale_factor
         width, height = settings.size or (native, native)
-        if width % 64 or height % 64 or not (64 <= width <= 4096 and 64 <= height <= 4096):
-            raise UsageError(f"size {width}x{height} cannot be drawn", "Width and height are multiples of 64.")
+        check_size(width, height)
         return steps, guidance, (width, height)
 
     def generate(
@@ -207,7 +232,11 @@ class Generator:
                 "rewritten": report.rewritten if report else "",
                 "before": report.before.as_json(prompt.id)["concepts"] if report else {},
                 "after": report.after.as_json(prompt.id)["concepts"] if report else {},
-                "words": [{"text": w.text, "concepts": list(w.flagged)} for w in report.before.words if w.flagged]
+                "words": [
+                    {"text": w.text, "span": list(w.span), "concepts": list(w.flagged)}
+                    for w in report.before.words
+                    if w.flagged
+                ]
                 if report
                 else [],
             },

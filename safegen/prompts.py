@@ -44,14 +44,19 @@ def clean(typed: str) -> Prompt:
         typed.encode("utf-8")
     except UnicodeEncodeError as error:
         raise PromptError("the prompt is not valid UTF-8", "Check the terminal's or the file's encoding.") from error
-    spaced = re.sub(r"[\s\x00-\x1f\x7f\x85\u2028\u2029]+", " ", typed)
-    visible = "".join(c for c in spaced if unicodedata.category(c) not in ("Cc", "Cf", "Co", "Cn"))
-    text = " ".join(_fold(word) for word in visible.split())
+    text = " ".join(typed.split()) if typed.isascii() and typed.isprintable() else _seen(typed)
     if not text:
         raise PromptError("the prompt is empty", 'Say what to draw, as in: safegen generate "a cat".')
     if len(text) > MAX_CHARACTERS:
         raise PromptError(f"the prompt has {len(text)} characters, the limit is {MAX_CHARACTERS}", "Shorten it.")
     return Prompt(text, typed if typed != text else "")
+
+
+def _seen(typed: str) -> str:
+    """What a reader sees of a text; plain ASCII, of which files have millions of lines, needs none of it."""
+    spaced = re.sub(r"[\s\x00-\x1f\x7f\x85\u2028\u2029]+", " ", typed)
+    visible = "".join(c for c in spaced if unicodedata.category(c) not in ("Cc", "Cf", "Co", "Cn"))
+    return " ".join(_fold(word) for word in visible.split())
 
 
 def _fold(word: str) -> str:

@@ -61,7 +61,7 @@ def generate(
         refusal.check(prompt.text)
     if compare and not guard:
         raise UsageError("--compare needs the guard", "Leave out --no-guard.")
-    shape = _size(size)
+    shape = parse_size(size)
     files.check_writable(out)
     from safegen.generator import Generator, Settings
 
@@ -125,7 +125,12 @@ def _save_pair(generator: Generator, prompt: Prompt, settings: Settings, picture
     console.say(f"compare (unguarded | guarded): {target}")
 
 
-def _size(text: str | None) -> tuple[int, int] | None:
+def parse_size(text: str | None) -> tuple[int, int] | None:
+    """Width and height in pixels from WIDTHxHEIGHT or one number.
+
+    Raises:
+        UsageError: it is neither.
+    """
     from safegen.errors import UsageError
 
     if text is None:

@@ -1,0 +1,239 @@
+"""The folder of a run: its lock, its side file, its records, and what is done already.
+
+batch.json      settings, prompts and directions that fix the run; written once
+metadata.jsonl  one line per picture, loadable as an image-folder data set
+missing.jsonl   one line per picture that there is not: skipped, or failed with its error
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from filelock import FileLock, Timeout
+
+from safegen.errors import OutputError, UsageError
+from safegen.files import check_writable, write_atomically
+
+SCHEMA = "safegen.batch/1"
+PARTS = {"settings", "prompts", "source", "directions", "layout"}  # of the side file
+HEADER, PICTURES, MISSING = "batch.json", "metadata.jsonl", "missing.jsonl"
+
+
+class Folder:
+    """A run's folder, held by one process at a time; made by `opened`.
+
+    Attributes:
+        counts: how many pictures have which status.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.header = read_header(path)
+        self.counts: Counter[str] = Counter()
+        self._done: set[int] = set()
+        self._files: dict[str, IO[bytes]] = {}
+
+    def take_stock(self, *, retry: bool) -> None:
+        """Repair what a crash left, then count what is done.
+
+        A torn last line, a temporary file and a record whose picture is gone are removed; with `retry`
+        so are the failures. What has no record will be made.
+
+        Raises:
+            OutputError: a record other than the last is unreadable, or a file cannot be written.
+        """
+        for leftover in self.path.glob(".*.partial"):
+            leftover.unlink(missing_ok=True)
+        self._keep(PICTURES, lambda record: (self.path / str(record.get("file_name"))).is_file())
+        self._keep(MISSING, lambda record: not (retry and record.get("status") == "error"))
+        for name in (PICTURES, MISSING):
+            for record in read_records(self.path / name):
+                self._note(record)
+
+    def _keep(self, name: str, wanted: Callable[[Mapping[str, Any]], bool]) -> None:
+        """Rewrite a file of records without a torn end and without what is not wanted, if it has any."""
+        path = self.path / name
+        if not path.is_file() or (_is_whole(path) and all(map(wanted, read_records(path)))):
+            return
+        fresh = path.with_name(f".{name}.partial")
+        try:
+            with fresh.open("wb") as file:
+                for record in read_records(path):
+                    if wanted(record):
+                        file.write(_line(record))
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(fresh, path)
+        except OSError as error:
+            raise _unwritable(path, error) from error
+
+    def begin(self, header: Mapping[str, Any]) -> None:
+        """Write the side file of a new run.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        self.header = {"schema": SCHEMA, **header}
+        write_atomically(self.path / HEADER, json.dumps(self.header, indent=1).encode() + b"\n")
+
+    def agrees(self, part: str, values: Mapping[str, Any]) -> None:
+        """Whether one part of the side file is what this run would write.
+
+        Raises:
+            UsageError: it is not; `details` show every difference.
+        """
+        old = (self.header or {}).get(part, {})
+        keys = sorted({*old, *values})
+        changes = [f"{k}: {_shown(old, k)} -> {_shown(values, k)}" for k in keys if old.get(k) != values.get(k)]
+        if changes:
+            raise UsageError(
+                f"the run in {self.path} has other {part}",
+                "Resume with --resume alone, or choose another --out.",
+                changes,
+            )
+
+    def has(self, identity: str) -> bool:
+        """Whether a picture is done, or recorded as missing."""
+        return _key(identity) in self._done
+
+    def add(self, record: Mapping[str, Any]) -> None:
+        """Append one record and flush it; a picture is in place before its record is.
+
+        Raises:
+            OutputError: it cannot be written; nothing of it stays.
+        """
+        name = PICTURES if "file_name" in record else MISSING
+        path = self.path / name
+        try:
+            if name not in self._files:
+                self._files[name] = path.open("ab", buffering=0)
+            file = self._files[name]
+            end = file.seek(0, os.SEEK_END)
+            line = _line(record)
+            try:
+                if file.write(line) != len(line):
+                    raise OSError(None, "the disk is full")
+            except OSError:
+                file.truncate(end)
+                raise
+        except OSError as error:
+            raise _unwritable(path, error) from error
+        self._note(record)
+
+    def sync(self) -> None:
+        """Make what was added outlive a power cut."""
+        for file in self._files.values():
+            os.fsync(file.fileno())
+
+    def _note(self, record: Mapping[str, Any]) -> None:
+        self._done.add(_key(str(record["id"])))
+        self.counts[str(record["status"])] += 1
+
+    def _close(self) -> None:
+        for file in self._files.values():
+            file.close()
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[Folder]:
+    """The folder of a run, made if need be and locked while the context lasts.
+
+    Raises:
+        OutputError: it cannot be written, or another run is writing to it.
+        UsageError: it holds records of something else.
+    """
+    check_writable(path)
+    lock = FileLock(path / ".batch.lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise OutputError(f"another run is writing to {path}", "Wait for it, or choose another --out.") from error
+    try:
+        folder = Folder(path)
+        if folder.header is None and (path / PICTURES).exists():
+            raise UsageError(f"{path} holds pictures that no batch made", "Choose another --out.")
+        try:
+            yield folder
+        finally:
+            folder._close()
+    finally:
+        lock.release()
+
+
+def read_header(path: Path) -> dict[str, Any] | None:
+    """The side file of the run in a folder; None where there is none.
+
+    Raises:
+        OutputError: there is one that cannot be used.
+    """
+    try:
+        header = json.loads((path / HEADER).read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise OutputError(f"cannot read {path / HEADER}: {error}", "Choose another --out.") from error
+    if not isinstance(header, dict) or header.get("schema") != SCHEMA or not set(header) >= PARTS:
+        raise OutputError(f"{path / HEADER} is not in the form {SCHEMA}", "Resume it with the version that wrote it.")
+    return header
+
+
+def read_records(path: Path) -> Iterator[dict[str, Any]]:
+    """The records of a file, one at a time; none if there is no file. A torn last line is left out.
+
+    Raises:
+        OutputError: another line is unreadable.
+    """
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                record = _parsed(line)
+                if record is not None:
+                    yield record
+                elif file.read(1):
+                    raise OutputError(f"{path}, line {number} is not a record", "Remove the line; its row is redone.")
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise OutputError(f"cannot read {path}: {error.strerror}", "Check the folder.") from error
+
+
+def _is_whole(path: Path) -> bool:
+    last = b"\n"
+    with path.open("rb") as file:
+        for line in file:
+            last = line
+    return last == b"\n" or _parsed(last) is not None
+
+
+def _parsed(line: bytes) -> dict[str, Any] | None:
+    """A record; None for what a crash may leave, which lacks its end."""
+    try:
+        record = json.loads(line) if line.endswith(b"\n") else None
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) and "id" in record and "status" in record else None
+
+
+def _line(record: Mapping[str, Any]) -> bytes:
+    return json.dumps(record, sort_keys=True, ensure_ascii=False).encode() + b"\n"
+
+
+def _key(identity: str) -> int:
+    return int.from_bytes(hashlib.sha256(identity.encode()).digest()[:8], "big")
+
+
+def _shown(values: Mapping[str, Any], key: str) -> str:
+    return json.dumps(values[key], ensure_ascii=True)[:80] if key in values else "nothing"
+
+
+def _unwritable(path: Path, error: OSError) -> OutputError:
+    return OutputError(
+        f"cannot write {path}: {error.strerror or error}", "Make room, then run the same command again: it goes on."
+    )

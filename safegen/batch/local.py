@@ -1,0 +1,82 @@
+"""The local engine: one process, one device; pictures are written while the next ones are denoised."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from safegen.batch.folder import Folder
+from safegen.batch.plan import Batch
+from safegen.batch.watch import Watch
+from safegen.batch.worker import Outcome, Worker
+from safegen.records import save_picture
+
+
+class LocalEngine:
+    """Draws in this process.
+
+    Args:
+        load: makes the worker; called once, when it is needed.
+    """
+
+    def __init__(self, load: Callable[[], Worker]) -> None:
+        self.load = load
+
+    @contextlib.contextmanager
+    def started(self) -> Iterator[None]:
+        """While this lasts, the model is loaded."""
+        self.worker = self.load()
+        yield
+
+    def facts(self) -> dict[str, Any]:
+        """See `Worker.facts`."""
+        return self.worker.facts()
+
+    def run(self, batches: Iterable[Batch], folder: Folder, watch: Watch) -> None:
+        """Draw what the folder does not have yet, until the plan is done or the watch says stop.
+
+        Args:
+            batches: the whole plan; a batch with anything missing is drawn whole, as it was planned.
+            folder: where pictures and records go.
+            watch: told of every step, and of every record once it is on disk.
+
+        Raises:
+            OutputError: a picture or a record cannot be written.
+        """
+
+        def land(outcome: Outcome) -> None:
+            save(outcome, folder.path, metadata=self.worker.options.metadata)
+            folder.add(outcome.record)
+            watch.landed(outcome.record)
+
+        written: deque[Future[None]] = deque()
+        with ThreadPoolExecutor(1, thread_name_prefix="safegen-writer") as writer:
+            for batch in batches:
+                if watch.stopping:
+                    break
+                missing = {shot.id for shot in batch.shots if not folder.has(shot.id)}
+                if not missing:
+                    continue
+                outcomes = [o for o in self.worker.draw(batch, watch.step) if o.record["id"] in missing]
+                while written:  # of the batch before this one: long done, or its error is due
+                    written.popleft().result()
+                written.extend(writer.submit(land, outcome) for outcome in outcomes)
+                written.append(writer.submit(folder.sync))
+            while written:
+                written.popleft().result()
+
+
+def save(outcome: Outcome, folder: Path, *, metadata: bool) -> None:
+    """Write the picture of an outcome, if it has one, under its final name.
+
+    The record inside leaves out how long it took, so that the same picture is the same file.
+    """
+    if outcome.image is None:
+        return
+    record = {k: v for k, v in outcome.record.items() if k not in ("seconds", "file_name", "text")}
+    record["prompt"] = outcome.record["text"]
+    save_picture(outcome.image, folder / outcome.record["file_name"], record, metadata=metadata)

@@ -1,0 +1,85 @@
+"""The plan: which pictures are drawn together. A pure function of the file, the options and the size.
+
+Rows are read as they come and never held all at once: at most `OPEN` unfinished batches wait for
+company of their own settings, then the one that waits longest goes as it is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from safegen.batch.options import Options
+from safegen.batch.rows import Reader, Row
+from safegen.batch.sources import Source
+from safegen.batch.survey import Survey
+from safegen.errors import PromptError
+
+OPEN = 64
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One picture to make: the k-th of its row."""
+
+    row: Row
+    k: int
+
+    @property
+    def id(self) -> str:
+        return self.row.id if self.row.images == 1 else f"{self.row.id}#{self.k + 1}"
+
+    @property
+    def seed(self) -> int:
+        return self.row.seed + self.k
+
+    @property
+    def file_name(self) -> str:
+        """Row number, eight letters of the id, seed: no two alike, and nothing of the prompt."""
+        short = re.sub(r"[^A-Za-z0-9]", "", self.row.id)[:8] or "row"
+        return f"{self.row.number:05d}-{short}-{self.seed}.png"
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Pictures of compatible settings, denoised together."""
+
+    number: int
+    shots: tuple[Shot, ...]
+
+
+def rows(source: Source, options: Options, survey: Survey) -> Iterator[Row]:
+    """The rows that are drawn.
+
+    Raises:
+        PromptError: the file has changed since the survey.
+    """
+    for line, row, problem in Reader(options).read(source):
+        if row is None:
+            raise PromptError(f"{source.label}, line {line.number}: {problem}", "The file has changed; start again.")
+        if row.number not in survey.repeats:
+            yield row
+
+
+def batches(rows: Iterable[Row], size: int) -> Iterator[Batch]:
+    """Batches of up to `size` pictures with the same steps, guidance, size and negative prompt."""
+    waiting: dict[object, list[Shot]] = {}
+    number = 0
+
+    def closed(key: object) -> Batch:
+        nonlocal number
+        number += 1
+        return Batch(number, tuple(waiting.pop(key)))
+
+    for row in rows:
+        s = row.settings
+        key: object = (s.steps, s.guidance, s.size, s.negative)
+        for k in range(row.images):
+            waiting.setdefault(key, []).append(Shot(row, k))
+            if len(waiting[key]) == size:
+                yield closed(key)
+        if len(waiting) > OPEN:
+            yield closed(next(iter(waiting)))
+    for key in list(waiting):
+        yield closed(key)

@@ -1,0 +1,160 @@
+"""The Ray engine: the same plan on every GPU of this machine, or of a cluster, by Ray Data.
+
+Actors load the model once, draw one planned batch after the other and write its pictures; the driver
+alone writes records. When an actor dies, Ray draws its batch again elsewhere: the same pictures
+under the same names, and one record each.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import pickle
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from safegen.batch.folder import Folder
+from safegen.batch.local import save
+from safegen.batch.plan import Batch
+from safegen.batch.watch import Watch
+from safegen.errors import OutputError, SafegenError, UsageError
+
+if TYPE_CHECKING:
+    from safegen.batch.worker import Outcome
+
+
+class Draws(Protocol):
+    """What an actor needs of a worker."""
+
+    def facts(self) -> dict[str, Any]: ...
+
+    def draw(self, batch: Batch) -> list[Outcome]: ...
+
+
+@dataclass(frozen=True)
+class RayEngine:
+    """Draws with stateful actors.
+
+    Args:
+        load: makes the worker of an actor; it is sent there.
+        metadata: whether pictures carry their record.
+        address: of a running cluster; empty starts Ray on this machine.
+        workers: how many actors; 0 is one per GPU, or one per `cpus` CPUs where there is no GPU.
+        cpus: what an actor without a GPU takes.
+    """
+
+    load: Callable[[], Draws]
+    metadata: bool = True
+    address: str = ""
+    workers: int = 0
+    cpus: float = 1
+
+    @contextlib.contextmanager
+    def started(self) -> Iterator[None]:
+        """While this lasts, Ray runs.
+
+        Raises:
+            UsageError: Ray is not installed, or there is no cluster at the address.
+        """
+        try:
+            import ray
+            from ray.data import DataContext
+        except ImportError as error:
+            raise UsageError("the ray engine needs Ray", "pip install 'safegen[ray]'") from error
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its own news; errors arrive as exceptions
+        options = {"address": self.address} if self.address else {"include_dashboard": False}
+        with contextlib.redirect_stdout(sys.stderr):  # what news there is: stdout is for results
+            try:
+                ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
+            except (ConnectionError, ValueError, RuntimeError) as error:
+                place = self.address or "this machine"
+                raise UsageError(f"cannot reach Ray at {place}: {error}", "Check it with: ray status") from error
+            logging.getLogger("ray.data").setLevel(logging.ERROR)
+            DataContext.get_current().enable_progress_bars = False
+            try:
+                yield
+            finally:
+                ray.shutdown()
+
+    def facts(self) -> dict[str, Any]:
+        """See `Worker.facts`; asked of a worker of the cluster, because the driver need not have a GPU."""
+        import ray
+
+        load = self.load
+
+        def ask() -> dict[str, Any]:
+            try:
+                return load().facts()
+            except SafegenError as error:
+                return {"failure": [str(error), error.hint]}
+
+        facts: dict[str, Any] = ray.get(ray.remote(**self._resources()[1])(ask).remote())
+        if "failure" in facts:
+            raise OutputError(*facts["failure"])
+        return facts
+
+    def run(self, batches: Iterable[Batch], folder: Folder, watch: Watch) -> None:
+        """Draw what the folder does not have yet, see `local.run`. The folder is on storage that all share.
+
+        Raises:
+            OutputError: a worker cannot write a picture.
+        """
+        import ray
+
+        tasks = []
+        for batch in batches:
+            missing = {shot.id for shot in batch.shots if not folder.has(shot.id)}
+            if missing:
+                tasks.append({"task": pickle.dumps((batch, missing))})
+        if not tasks:
+            return
+        count, resources = self._resources()
+        # One batch a block: a result arrives when its batch is done, and no more than that is done twice.
+        data = ray.data.from_items(tasks, override_num_blocks=len(tasks)).map_batches(
+            _Actor,
+            fn_constructor_args=(self.load, str(folder.path.absolute()), self.metadata),
+            compute=ray.data.ActorPoolStrategy(size=min(count, len(tasks))),
+            batch_size=1,
+            **resources,
+        )
+        for row in data.iter_rows():
+            if row["failure"]:
+                raise OutputError(*json.loads(row["failure"]))
+            record = json.loads(row["record"])
+            if not folder.has(record["id"]):
+                folder.add(record)
+                folder.sync()
+                watch.landed(record)
+            if watch.stopping:
+                return
+
+    def _resources(self) -> tuple[int, dict[str, float]]:
+        """How many actors, and what each takes."""
+        import ray
+
+        found = ray.cluster_resources()
+        if gpus := int(found.get("GPU", 0)):
+            return self.workers or gpus, {"num_gpus": 1}
+        return self.workers or max(1, int(found.get("CPU", 1) / self.cpus)), {"num_cpus": self.cpus}
+
+
+class _Actor:
+    """A worker in a process of its own."""
+
+    def __init__(self, load: Callable[[], Draws], folder: str, metadata: bool) -> None:
+        self.worker, self.folder, self.metadata = load(), Path(folder), metadata
+
+    def __call__(self, rows: dict[str, Any]) -> dict[str, list[str]]:
+        batch, missing = pickle.loads(rows["task"][0])  # noqa: S301  our own, from the driver
+        outcomes = [o for o in self.worker.draw(batch) if o.record["id"] in missing]
+        try:
+            for outcome in outcomes:
+                save(outcome, self.folder, metadata=self.metadata)
+        except OutputError as error:
+            return {"record": [""], "failure": [json.dumps([str(error), error.hint])]}
+        return {"record": [json.dumps(o.record) for o in outcomes], "failure": [""] * len(outcomes)}

@@ -1,0 +1,198 @@
+"""Rows: lines of a prompt file checked and completed with the run's own settings."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from safegen import concepts
+from safegen.batch.options import Options
+from safegen.batch.sources import Line, Source
+from safegen.errors import PromptError, UnknownConcept, UsageError
+from safegen.generator import Settings, check_size
+from safegen.guard import MAX_STRENGTH
+from safegen.prompts import Prompt, clean
+
+FIELDS = ("prompt", "id", "negative", "seed", "images", "steps", "guidance", "width", "height", "concepts", "strength")
+# The columns of I2P as published: some are ours under another name, the rest describe other pictures.
+ALIASES = {"sd_seed": "seed", "sd_guidance_scale": "guidance", "sd_image_width": "width", "sd_image_height": "height"}
+IGNORED = {
+    *("categories", "hard", "inappropriate_percentage", "nudity_percentage", "q16_percentage"),
+    *("sd_safety_percentage", "prompt_toxicity", "lexica_url", "sd_model"),
+}
+MAX_SEED = 2**63 - 1
+
+
+@dataclass(frozen=True)
+class Row:
+    """One prompt with everything that its pictures depend on.
+
+    `number` counts rows from 1, `line` is where it stands in the file. Without an id in the file, the
+    id is the first 16 hex digits of the content's SHA-256, so that the same row is the same anywhere.
+    """
+
+    number: int
+    line: int
+    prompt: Prompt
+    settings: Settings
+    images: int
+    concepts: tuple[str, ...]
+    strength: float
+    given: str = ""
+
+    @property
+    def id(self) -> str:
+        return self.given or self.content
+
+    @functools.cached_property
+    def content(self) -> str:
+        """Hash of everything but the id and the place in the file."""
+        s = self.settings
+        parts = (self.prompt.text, s.negative, s.seed, s.steps, s.guidance, s.size, self.images, self.concepts)
+        return hashlib.sha256(json.dumps([*parts, self.strength]).encode()).hexdigest()[:16]
+
+    @property
+    def seed(self) -> int:
+        """The first seed; a row that is given none gets one of its own, the same in every run."""
+        if self.settings.seed is not None:
+            return self.settings.seed
+        return int(hashlib.sha256(self.id.encode()).hexdigest()[:8], 16) % 2**31
+
+
+class Reader:
+    """Turns lines into rows under a run's options."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.known = concepts.known(Path(options.directions) if options.directions else None)
+        self._check_concepts(options.concepts)
+
+    def read(self, source: Source) -> Iterator[tuple[Line, Row | None, str]]:
+        """Every line with its row, or with what is wrong with it. Rows are numbered from 1.
+
+        Raises:
+            PromptError: the file cannot be read.
+        """
+        number = 0
+        for line in source.lines():
+            try:
+                if line.problem:
+                    raise PromptError(line.problem)
+                row = self.row(line, number + 1)
+            except UsageError as error:
+                hint = "" if isinstance(error, PromptError) else f": {error.hint}"
+                yield line, None, f"{error}{hint}"
+            else:
+                number += 1
+                yield line, row, ""
+
+    def row(self, line: Line, number: int) -> Row:
+        """One row.
+
+        Raises:
+            UsageError: a field is unknown, missing or out of range.
+        """
+        fields, o = _named(line.fields), self.options
+        prompt = fields.get("prompt")
+        if not isinstance(prompt, str):
+            raise PromptError("there is no prompt" if prompt is None else f"the prompt is a {type(prompt).__name__}")
+        chosen = _listed(fields["concepts"]) if "concepts" in fields else o.concepts
+        self._check_concepts(chosen)
+        return Row(
+            number=number,
+            line=line.number,
+            prompt=clean(prompt),
+            settings=Settings(
+                seed=_whole(fields, "seed", 0, MAX_SEED, o.seed),
+                steps=_whole(fields, "steps", 1, 1000, o.steps),
+                guidance=_real(fields, "guidance", 50, o.guidance),
+                size=_size(fields, o.size),
+                negative=_text(fields, "negative", o.negative),
+            ),
+            images=_whole(fields, "images", 1, 1000, o.images) or 1,
+            concepts=chosen,
+            strength=_real(fields, "strength", MAX_STRENGTH, o.strength) or 0.0,
+            given=_identity(fields.get("id")),
+        )
+
+    def _check_concepts(self, names: tuple[str, ...]) -> None:
+        for name in names:
+            if name not in self.known:
+                raise UnknownConcept(name, self.known)
+
+
+def _named(found: Mapping[str, object]) -> dict[str, object]:
+    """The fields that are set, under our names."""
+    fields: dict[str, object] = {}
+    for key, value in found.items():
+        name = ALIASES.get(key, key)
+        if name in fields:
+            raise PromptError(f"{key!r} and another column both say {name}")
+        if name in FIELDS:
+            fields[name] = value
+        elif key not in IGNORED:
+            raise PromptError(f"unknown field {key[:40]!r} (known: {', '.join(FIELDS)})")
+    return {name: value for name, value in fields.items() if value not in (None, "")}
+
+
+def _whole(fields: Mapping[str, object], name: str, low: int, high: int, default: int | None) -> int | None:
+    if name not in fields:
+        return default
+    value = fields[name]
+    # Spreadsheets write whole numbers as 7.0.
+    match = re.fullmatch(r"(\d{1,19})(\.0+)?", str(value)) if isinstance(value, (str, int, float)) else None
+    if match is None or not low <= int(match[1]) <= high:
+        raise PromptError(f"{name} {str(value)[:40]!r} is not a whole number from {low} to {high}")
+    return int(match[1])
+
+
+def _real(fields: Mapping[str, object], name: str, high: float, default: float | None) -> float | None:
+    if name not in fields:
+        return default
+    value = fields[name]
+    try:
+        number = float(value) if isinstance(value, (str, int, float)) and not isinstance(value, bool) else -1.0
+    except (ValueError, OverflowError):
+        number = -1.0
+    if not 0 <= number <= high:
+        raise PromptError(f"{name} {str(value)[:40]!r} is not a number from 0 to {high:g}")
+    return number
+
+
+def _size(fields: Mapping[str, object], default: tuple[int, int] | None) -> tuple[int, int] | None:
+    width, height = (_whole(fields, name, 1, 4096, None) for name in ("width", "height"))
+    if width is None and height is None:
+        return default
+    if width is None or height is None:
+        raise PromptError("width and height go together")
+    check_size(width, height)
+    return width, height
+
+
+def _text(fields: Mapping[str, object], name: str, default: str) -> str:
+    value = fields.get(name, default)
+    if not isinstance(value, str):
+        raise PromptError(f"{name} is a {type(value).__name__}, not text")
+    return clean(value).text if value.strip() else ""
+
+
+def _listed(value: object) -> tuple[str, ...]:
+    """Concepts as a list, or as text with commas between them."""
+    names = value.split(",") if isinstance(value, str) else value
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise PromptError("concepts are a list of names, or names with commas between them")
+    return tuple(sorted({name.strip() for name in names if name.strip()}))
+
+
+def _identity(value: object) -> str:
+    if value is None:
+        return ""
+    text = str(value)
+    if isinstance(value, (bool, float, list, dict)) or not re.fullmatch(r"[\w.:/@+-]{1,100}", text):
+        raise PromptError(f"id {text[:40]!r} is not 1 to 100 letters, digits or any of . : / @ + - _")
+    return text

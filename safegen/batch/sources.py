@@ -1,0 +1,163 @@
+"""Prompt files as lines: txt, JSONL and CSV, read one line at a time and any number of times."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+from safegen.errors import PromptError
+
+KINDS = ("txt", "jsonl", "csv")
+MAX_LINE = 1_000_000  # bytes; what is longer is no prompt, and must not fill the memory
+STDIN = "-"
+
+
+@dataclass(frozen=True)
+class Line:
+    """One row of a file as it was found: its fields, or what is wrong with it."""
+
+    number: int
+    fields: Mapping[str, object] = field(default_factory=dict)
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where prompts come from. Standard input is held in memory, because it is read twice."""
+
+    name: str  # a path, or `-`
+    kind: str
+    content: bytes | None = None
+
+    @classmethod
+    def of(cls, name: str, kind: str = "") -> Source:
+        """A file by its path, or standard input as ``-``; the suffix says the kind unless it is given.
+
+        Raises:
+            PromptError: an unknown kind, or nothing on standard input.
+        """
+        if name == STDIN:
+            content = b"" if sys.stdin.isatty() else sys.stdin.buffer.read()
+            if not content:
+                raise PromptError("no prompts on standard input", "As in: safegen batch - < prompts.txt")
+            return cls(name, kind or "txt", content)
+        kind = kind or Path(name).suffix.lower().removeprefix(".")
+        if kind not in KINDS:
+            raise PromptError(
+                f"{Path(name).name} is none of {', '.join(KINDS)}", "Rename it, or say what it holds with --format."
+            )
+        return cls(name, kind)
+
+    @property
+    def label(self) -> str:
+        """What people call it."""
+        return "stdin" if self.name == STDIN else Path(self.name).name
+
+    def lines(self) -> Iterator[Line]:
+        """Every row, good or bad, comments and blank lines left out.
+
+        Raises:
+            PromptError: the file cannot be opened or read.
+        """
+        try:
+            with io.BytesIO(self.content) if self.content is not None else open(self.name, "rb") as file:
+                yield from _READERS[self.kind](file)
+        except OSError as error:
+            raise PromptError(f"cannot read {self.label}: {error.strerror}", "Check the path.") from error
+
+
+def _texts(file: BinaryIO) -> Iterator[tuple[int, str | None]]:
+    """Numbered lines as text, without a byte order mark; None for one beyond `MAX_LINE`.
+
+    Bytes that are not UTF-8 become lone surrogates, which `_problem` finds in whatever they end up in.
+    """
+    number = 0
+    while raw := file.readline(MAX_LINE):
+        number += 1
+        if len(raw) == MAX_LINE and not raw.endswith(b"\n"):
+            while raw and not raw.endswith(b"\n"):
+                raw = file.readline(MAX_LINE)
+            yield number, None
+            continue
+        yield number, (raw.removeprefix(b"\xef\xbb\xbf") if number == 1 else raw).decode(errors="surrogateescape")
+
+
+def _problem(text: str | None) -> str:
+    if text is None:
+        return f"longer than {MAX_LINE:,} bytes"
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return "not valid UTF-8"
+    return ""
+
+
+def _txt(file: BinaryIO) -> Iterator[Line]:
+    for number, text in _texts(file):
+        if problem := _problem(text):
+            yield Line(number, problem=problem)
+        elif text and (prompt := text.strip()) and not prompt.startswith("#"):
+            yield Line(number, {"prompt": prompt})
+
+
+def _jsonl(file: BinaryIO) -> Iterator[Line]:
+    for number, text in _texts(file):
+        if problem := _problem(text):
+            yield Line(number, problem=problem)
+        elif text and text.strip():
+            try:
+                value = json.loads(text, object_pairs_hook=_unique)
+            except (ValueError, RecursionError) as error:
+                yield Line(number, problem=f"not JSON: {error}")
+                continue
+            good = isinstance(value, dict)
+            yield Line(number, value) if good else Line(number, problem=f"a {type(value).__name__}, not an object")
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        raise ValueError("a key is there twice")
+    return fields
+
+
+def _csv(file: BinaryIO) -> Iterator[Line]:
+    def texts() -> Iterator[str]:
+        for _, text in _texts(file):
+            if text is None:
+                raise csv.Error(_problem(text))
+            yield text
+
+    reader = csv.reader(texts(), strict=True)
+    header: list[str] | None = None
+    start = 1  # a row may span lines; it is known by its first
+    try:
+        for cells in reader:
+            if header is None:
+                header = [cell.strip() for cell in cells]
+                if len(set(header)) < len(header):
+                    yield Line(start, problem="two columns have the same name")
+                    return
+            elif cells:
+                yield _cells(start, header, cells)
+            start = reader.line_num + 1
+    except csv.Error as error:
+        # After broken quoting no one knows where the next row begins.
+        yield Line(start, problem=f"broken CSV: {error}; nothing was read from here on")
+
+
+def _cells(number: int, header: list[str], cells: list[str]) -> Line:
+    if len(cells) != len(header):
+        return Line(number, problem=f"{len(cells)} cells under {len(header)} columns")
+    if problem := _problem("".join(cells)):
+        return Line(number, problem=problem)
+    return Line(number, {name: cell.strip() for name, cell in zip(header, cells, strict=True) if cell.strip()})
+
+
+_READERS: Mapping[str, Callable[[BinaryIO], Iterator[Line]]] = {"txt": _txt, "jsonl": _jsonl, "csv": _csv}

@@ -1,0 +1,95 @@
+"""The survey: a whole prompt file checked before a model loads, in little memory."""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from safegen.batch.options import Options
+from safegen.batch.rows import Reader, Row
+from safegen.batch.sources import Source
+from safegen.errors import PromptError
+
+SHOWN = 20  # bad lines that are listed
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a sound prompt file holds.
+
+    Attributes:
+        images: pictures to make of all rows that are drawn.
+        digest: SHA-256 of all rows in their order; comments and blank lines do not count.
+        repeats: rows that say again what an earlier one said, by number, with their line and the earlier
+            one's; they are drawn once.
+    """
+
+    rows: int
+    images: int
+    digest: str
+    repeats: dict[int, tuple[int, int]]
+
+
+class _Ids:
+    """Ids seen so far as eight bytes each: millions of rows fit."""
+
+    def __init__(self) -> None:
+        self.ids, self.contents, self.lines = array("Q"), array("Q"), array("Q")
+
+    def add(self, row: Row) -> None:
+        self.ids.append(int.from_bytes(hashlib.sha256(row.id.encode()).digest()[:8], "big"))
+        self.contents.append(int(row.content, 16))
+        self.lines.append(row.line)
+
+    def twice(self) -> Iterator[tuple[int, int]]:
+        """Pairs of indices: a row whose id an earlier row has, and the first such row."""
+        import numpy as np
+
+        ids = np.frombuffer(self.ids, dtype=np.uint64)
+        order = np.argsort(ids, kind="stable")
+        first = 0
+        for place in (np.flatnonzero(ids[order][1:] == ids[order][:-1]) + 1).tolist():
+            if ids[order[place]] != ids[order[first]]:
+                first = place - 1
+            yield int(order[place]), int(order[first])
+
+
+def survey(source: Source, options: Options) -> Survey:
+    """Check every line.
+
+    Raises:
+        PromptError: with one of `details` for each bad line, up to twenty; or the file is empty or unreadable.
+    """
+    seen, images, digest = _Ids(), 0, hashlib.sha256()
+    problems: list[str] = []
+    bad = 0
+    counts = array("L")
+    for line, row, problem in Reader(options).read(source):
+        if row is None:
+            bad += 1
+            if len(problems) < SHOWN:
+                problems.append(f"line {line.number}: {problem}")
+            continue
+        seen.add(row)
+        counts.append(row.images)
+        digest.update(f"{row.id} {row.content}\n".encode())
+        images += row.images
+    repeats: dict[int, tuple[int, int]] = {}
+    for later, earlier in seen.twice() if counts else ():
+        lines = int(seen.lines[later]), int(seen.lines[earlier])
+        if seen.contents[later] == seen.contents[earlier]:
+            repeats[later + 1] = lines
+            images -= counts[later]
+        else:
+            bad += 1
+            if len(problems) < SHOWN:
+                problems.append(f"line {lines[0]}: its id is that of line {lines[1]}, which says something else")
+    if bad:
+        listed = (*problems, f"and {bad - len(problems)} more") if bad > len(problems) else tuple(problems)
+        plural = "line" if bad == 1 else "lines"
+        raise PromptError(f"{source.label} has {bad} bad {plural}", "Correct them; nothing was drawn.", listed)
+    if not counts:
+        raise PromptError(f"{source.label} holds no prompts", "One prompt a line, or JSONL or CSV with `prompt`.")
+    return Survey(len(counts), images, digest.hexdigest(), repeats)

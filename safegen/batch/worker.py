@@ -1,0 +1,256 @@
+"""The worker: a loaded model that turns planned batches into pictures with their records."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safegen import refusal
+from safegen.batch.options import Options, hashed
+from safegen.batch.plan import Batch, Shot
+from safegen.batch.rows import Row
+from safegen.errors import GuardError, NotFinite, OutOfMemory, SafegenError
+from safegen.generator import Generator, Settings
+from safegen.guard import Guard, Report
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from safegen.conditioning import Conditioning
+
+OnStep = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one shot: a record, and its picture where there is one."""
+
+    record: dict[str, Any]
+    image: Image.Image | None = None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A row behind the guard: what to draw from (nothing when it is skipped), and the guard's report."""
+
+    report: Report | None
+    conditioning: Conditioning | None
+
+
+class Worker:
+    """Draws batches on one device.
+
+    Args:
+        generator: the loaded model, behind the guard of the run's own concepts and strength.
+        options: the settings of the run.
+    """
+
+    def __init__(self, generator: Generator, options: Options) -> None:
+        self.generator, self.options = generator, options
+        self.fits: dict[object, int] = {}  # how many pictures of a size fit into memory, once it is known
+        # Rows may have concepts of their own; they share the model.
+        self.guarded = functools.lru_cache(maxsize=32)(self._guarded)
+
+    @classmethod
+    def load(
+        cls,
+        options: Options,
+        *,
+        device: str = "auto",
+        offline: bool = False,
+        on_learn: Callable[[str], None] | None = None,
+    ) -> Worker:
+        """Load the model and the directions of the run's concepts."""
+        generator = Generator.load(
+            options.model,
+            concepts=options.concepts,
+            strength=options.strength,
+            safeguard=options.safeguard,
+            guarded=options.guarded,
+            device=device,
+            offline=offline,
+            folder=Path(options.directions) if options.directions else None,
+            on_learn=on_learn,
+        )
+        return cls(generator, options)
+
+    def facts(self) -> dict[str, Any]:
+        """What only a loaded model can tell: hashes of the directions, and the batch size."""
+        guard = self.generator.guard
+        directions = {d.concept: d.sha256 for d in guard.directions} if guard else {}
+        return {"directions": directions, "batch_size": self.options.batch_size or self.batch_size()}
+
+    def batch_size(self) -> int:
+        """How many pictures to draw together when no one says: what fits into memory, tried out.
+
+        On the CPU, where too much is not refused but swapped, the pixels of 16 small pictures.
+        """
+        settings = Settings(None, 1, self.options.guidance, self.options.size)
+        _, _, (width, height) = self.generator.resolve(settings)
+        if str(self.generator.pipe.device) == "cpu":
+            return max(1, min(16, 16 * 128 * 128 // (width * height)))
+        size = 64
+        while size > 1:
+            try:
+                some = self.generator.family.encode(["a"] * size)
+                self.generator.draw_all(some, settings, range(size))
+                break
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                _free()
+                size //= 2
+        return size
+
+    def draw(self, batch: Batch, on_step: OnStep | None = None) -> list[Outcome]:
+        """Outcomes of all shots of a batch; whatever fails, fails for its own row."""
+        start = time.perf_counter()
+        prepared = self.prepare(list(dict.fromkeys(shot.row for shot in batch.shots)))
+        outcomes, ready = [], []
+        for shot in batch.shots:
+            found = prepared[shot.row.number]
+            if isinstance(found, SafegenError):
+                outcomes.append(self._failed(shot, found))
+            elif found.conditioning is None:
+                outcomes.append(Outcome(self._record(shot, found.report, "skipped", 0.0, 0)))
+            else:
+                ready.append((shot, found))
+        if ready:
+            conditionings = [found.conditioning for _, found in ready if found.conditioning is not None]
+            settings = batch.shots[0].row.settings
+            drawn = self._denoise(conditionings, settings, [shot.seed for shot, _ in ready], on_step)
+            seconds = (time.perf_counter() - start) / len(ready)
+            for (shot, found), (image, together) in zip(ready, drawn, strict=True):
+                if isinstance(image, SafegenError):
+                    outcomes.append(self._failed(shot, image))
+                else:
+                    outcomes.append(Outcome(self._record(shot, found.report, "", seconds, together), image))
+        return outcomes
+
+    def prepare(self, rows: Sequence[Row]) -> dict[int, Prepared | SafegenError]:
+        """Encode, score and sanitize rows together; by row number, what came of each."""
+        prepared: dict[int, Prepared | SafegenError] = {}
+        groups: dict[tuple[tuple[str, ...], float], list[Row]] = {}
+        for row in rows:
+            try:
+                refusal.check(row.prompt.text)
+            except SafegenError as error:
+                prepared[row.number] = error
+            else:
+                groups.setdefault((row.concepts, row.strength), []).append(row)
+        for key, group in groups.items():
+            generator = self.guarded(*key)
+            plain = generator.family.encode([row.prompt.text for row in group])
+            prepared |= zip([row.number for row in group], self._sanitized(generator, plain), strict=True)
+        return prepared
+
+    def _sanitized(self, generator: Generator, plain: Conditioning) -> list[Prepared | SafegenError]:
+        try:
+            return list(self._behind(generator.guard, plain))
+        except SafegenError as error:
+            if len(plain.prompts) == 1:
+                return [error]
+        # One of them closed the guard; alone, each closes it for itself.
+        return [self._sanitized(generator, plain.only(i))[0] for i in range(len(plain.prompts))]
+
+    def _behind(self, guard: Guard | None, plain: Conditioning) -> list[Prepared]:
+        """Conditioning as it may be drawn, by what a flagged prompt is to do."""
+        singles = [plain.only(i) for i in range(len(plain.prompts))]
+        if guard is None:
+            return [Prepared(None, single) for single in singles]
+        if self.options.on_flag == "sanitize":
+            repaired, reports = guard.sanitize(plain)
+            return [Prepared(report, repaired.only(i)) for i, report in enumerate(reports)]
+        skips = self.options.on_flag == "skip"
+        return [
+            Prepared(Report(sheet, sheet, 0.0), None if skips and sheet.flagged else single)
+            for sheet, single in zip(guard.score(plain), singles, strict=True)
+        ]
+
+    def _denoise(
+        self, conditionings: Sequence[Conditioning], settings: Settings, seeds: Sequence[int], on_step: OnStep | None
+    ) -> list[tuple[Image.Image | SafegenError, int]]:
+        """Pictures or errors, each with how many were drawn together; halves what does not fit into memory."""
+        done: list[tuple[Image.Image | SafegenError, int]] = []
+        while len(done) < len(seeds):
+            first = len(done)
+            count = min(self.fits.get(settings.size, len(seeds)), len(seeds) - first)
+            joined = conditionings[first].joined(conditionings[first + 1 : first + count])
+            try:
+                images = self.generator.draw_all(joined, settings, seeds[first : first + count], on_step)
+            except Exception as error:
+                if is_out_of_memory(error):
+                    _free()
+                    if count > 1:
+                        self.fits[settings.size] = count // 2
+                        continue
+                done += [(_explained(error), count)] * count
+            else:
+                broken = NotFinite("the latents or the picture are not finite (NaN)", "Try another dtype or model.")
+                done += [(image if image is not None else broken, count) for image in images]
+        return done
+
+    def _guarded(self, names: tuple[str, ...], strength: float) -> Generator:
+        o = self.options
+        if not o.guarded or (names, strength) == (o.concepts, o.strength):
+            return self.generator
+        folder = Path(o.directions) if o.directions else None
+        guard = Guard.load(*names, strength=strength, safeguard=o.safeguard, folder=folder)
+        return Generator(self.generator.pipe, guard, self.generator.model)
+
+    def _failed(self, shot: Shot, error: SafegenError) -> Outcome:
+        """The record of a failure; a refused prompt is kept as its hash alone."""
+        hidden = self.options.redact or error.code == "refused"
+        text = shot.row.prompt.text
+        return Outcome(
+            {
+                "id": shot.id,
+                "row": shot.row.number,
+                "seed": shot.seed,
+                "status": "error",
+                "text": hashed(text) if hidden else text,
+                # A message of a library may quote what it was given.
+                "error": {"code": error.code, "message": error.code if hidden else str(error)},
+            }
+        )
+
+    def _record(self, shot: Shot, report: Report | None, status: str, seconds: float, together: int) -> dict[str, Any]:
+        row = shot.row
+        generator = self.guarded(row.concepts, row.strength)
+        record = generator.record(row.prompt, row.settings, shot.seed, report, seconds)
+        if self.options.on_flag == "warn" and report is not None and report.before.flagged:
+            status = "flagged"
+        record |= {"id": shot.id, "row": row.number, "batch": together}
+        record["status"] = status or record["status"]
+        if status != "skipped":
+            record["file_name"] = shot.file_name
+        if self.options.redact:
+            record |= {"prompt": hashed(row.prompt.text), "negative": hashed(row.settings.negative)}
+            record["guard"] |= {"rewritten": hashed(record["guard"]["rewritten"]), "words": []}
+        return {"text": record.pop("prompt"), **record}
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether a device, or the allocator of the CPU, had no more memory to give."""
+    import torch
+
+    return isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
+
+
+def _free() -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _explained(error: Exception) -> SafegenError:
+    if isinstance(error, SafegenError):
+        return error
+    if is_out_of_memory(error):
+        return OutOfMemory("the picture does not fit into memory, even alone", "Draw it smaller.")
+    return GuardError(f"denoising failed: {type(error).__name__}: {error}", "No picture was made.")

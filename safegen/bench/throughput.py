@@ -1,0 +1,157 @@
+"""Throughput of batches, as ratios measured in one run, in turns: against loops by hand, and on Ray."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safegen.batch import job
+from safegen.batch.local import LocalEngine
+from safegen.batch.options import Options
+from safegen.batch.plan import Batch
+from safegen.batch.ray_engine import RayEngine
+from safegen.batch.sources import Source
+from safegen.batch.watch import Watch
+from safegen.batch.worker import Outcome, Worker
+from safegen.bench.cost import in_turns, seconds
+from safegen.bench.rows import Row, Tick
+from safegen.builtin import world
+from safegen.builtin.world import with_article
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from safegen.generator import Generator
+
+SIZES = (4, 8, 16, 32)
+WORKERS, SLEEP = 32, 5.0  # of the simulated scale-out; seconds a batch
+
+
+def prompts(count: int) -> list[str]:
+    """Benign prompts, all different."""
+    things = [with_article(t.names[0]) for t in world.things().values() if not t.category]
+    every = [f"{thing} on a {ground} background" for ground in world.grounds() for thing in things]
+    return every[:count]
+
+
+class Clock(Watch):
+    """Hears when records land, so that a start can be told from a rate."""
+
+    def __init__(self, tick: Tick) -> None:
+        super().__init__(on_landed=tick)
+        self.times: list[tuple[float, Any]] = []
+
+    def landed(self, record: Mapping[str, Any]) -> None:
+        super().landed(record)
+        self.times.append((time.monotonic(), record.get("worker")))
+
+    def rate(self) -> float:
+        """Pictures per second from the end of the first batch on."""
+        first, last = self.times[0][0], self.times[-1][0]
+        late = [moment for moment, _ in self.times if moment > first + 0.5]
+        return len(late) / (last - first)
+
+
+def batch(engine: job.Engine, texts: Sequence[str], options: Options, watch: Watch, out: Path) -> None:
+    """One whole batch into a fresh folder."""
+    source = Source("-", "txt", "\n".join(texts).encode())
+    with job.prepared(source, options, out) as ready:
+        summary = ready.run(engine, watch)
+    assert summary.left == 0
+
+
+def by_hand(pipe: Any, texts: Sequence[str], size: int, steps: int) -> list[Image.Image]:
+    """What anybody would write with diffusers: batches, no guard, no records, pictures kept in memory."""
+    import torch  # not above: thirty-two simulated workers import this module
+
+    images: list[Image.Image] = []
+    for start in range(0, len(texts), size):
+        part = list(texts[start : start + size])
+        seeds = [torch.Generator().manual_seed(start + i) for i in range(len(part))]
+        images += pipe(part, generator=seeds, num_inference_steps=steps, guidance_scale=3.0).images
+    return images
+
+
+def loops(generator: Generator, count: int, rounds: int, steps: int, tick: Tick) -> list[Row]:
+    """The local engine, guard and records on, against the best and the naive loop by hand."""
+    texts, pipe = prompts(count), generator.pipe
+    by_hand(pipe, texts[:1], 1, steps)
+    times = {n: seconds(lambda n=n: by_hand(pipe, texts[:n], n, steps)) / n for n in SIZES if n <= count}  # type: ignore[misc]
+    best = min(times, key=lambda n: times[n])
+    options = Options(steps=steps, batch_size=best)
+    worker = Worker(generator, options)
+    with tempfile.TemporaryDirectory() as folder:
+        runs = iter(range(1000))
+
+        def ours() -> None:
+            batch(LocalEngine(lambda: worker), texts, options, Watch(), Path(folder) / str(next(runs)))
+
+        fast = 1 / in_turns(ours, lambda: by_hand(pipe, texts, best, steps), rounds, tick)
+        naive = 1 / in_turns(ours, lambda: by_hand(pipe, texts, 1, steps), rounds, tick)
+    raw = {"best_batch": best, "prompts": count, "steps": steps}
+    return [
+        Row("batch over the best loop by hand, throughput", f"{fast:.3f}", "at least 0.95", fast >= 0.95, raw),
+        Row("batch over a call per prompt, throughput", f"{naive:.3f}", "at least 1.5", naive >= 1.5, raw),
+    ]
+
+
+class Sleeper:
+    """A worker whose denoising is a fixed sleep: what is left is the engine's own cost."""
+
+    def facts(self) -> dict[str, Any]:
+        return {"directions": {}, "batch_size": 1}
+
+    def draw(self, planned: Batch) -> list[Outcome]:
+        time.sleep(SLEEP)
+        return [
+            Outcome({"id": s.id, "status": "ok", "file_name": s.file_name, "worker": os.getpid()}, None)
+            for s in planned.shots
+        ]
+
+
+def on_ray(generator: Generator, count: int, steps: int, tick: Tick) -> list[Row]:
+    """Two workers on one core each against the local engine on both; starts left out."""
+    texts, options = prompts(count), Options(steps=steps, batch_size=8)
+    local, ray = Clock(tick), Clock(tick)
+    worker = Worker(generator, options)
+    load = partial(Worker.load, options, offline=True)
+    with tempfile.TemporaryDirectory() as folder:
+        batch(LocalEngine(lambda: worker), texts, options, local, Path(folder) / "local")
+        batch(RayEngine(load, workers=2), texts, options, ray, Path(folder) / "ray")
+    share = ray.rate() / local.rate()
+    raw = {"local": local.rate(), "ray": ray.rate()}
+    return [Row("ray, two workers, over local, throughput", f"{share:.3f}", "at least 0.9", share >= 0.9, raw)]
+
+
+def scale_out(count: int, tick: Tick) -> list[Row]:
+    """Thirty-two workers that sleep, their starts left out."""
+    clock = Clock(tick)
+    options = Options(batch_size=1)
+    with tempfile.TemporaryDirectory() as folder:
+        engine = RayEngine(Sleeper, workers=WORKERS, cpus=0.01)
+        batch(engine, [f"a cat {i}" for i in range(count)], options, clock, Path(folder) / "out")
+    landed: dict[Any, list[float]] = {}
+    for moment, worker in clock.times:
+        landed.setdefault(worker, []).append(moment)
+    # From its first result on, until nothing is left to hand out, a worker should never wait.
+    last = clock.times[-1][0] - SLEEP
+    spans = sum(max(times[-1], last) - times[0] for times in landed.values())
+    efficiency = sum(len(times) - 1 for times in landed.values()) * SLEEP / spans
+    met = efficiency >= 0.9 and len(landed) == WORKERS
+    raw = {"workers": len(landed), "batches": count, "sleep": SLEEP, "efficiency": efficiency}
+    return [Row(f"ray, {WORKERS} simulated workers, efficiency", f"{efficiency:.1%}", "at least 90%", met, raw)]
+
+
+def throughput_suite(generator: Generator, count: int, rounds: int, tick: Tick) -> list[Row]:
+    """All of it; the rows on Ray only where Ray is installed."""
+    rows = loops(generator, count, rounds, 20, tick)
+    if importlib.util.find_spec("ray") is not None:
+        rows += on_ray(generator, max(count, 64), 20, tick)
+        rows += scale_out(WORKERS * 12, tick)
+    return rows

@@ -1,0 +1,254 @@
+"""``safegen batch``: a file of prompts to a folder of pictures, resumable."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional, cast
+
+import typer
+
+from safegen import safeguards
+
+if TYPE_CHECKING:
+    from safegen.batch.job import Engine, Job, Summary
+    from safegen.batch.options import OnFlag, Options
+    from safegen.batch.sources import Source
+    from safegen.batch.survey import Survey
+    from safegen.batch.worker import Worker
+
+# What may be said beside --resume: where to find things, not what to draw.
+_FREE = {
+    *("prompts", "kind", "resume", "retry", "max_errors", "device", "offline", "json", "dry_run"),
+    *("engine", "ray_address", "workers", "worker_cpus"),
+}
+
+
+def batch(
+    context: typer.Context,
+    prompts: Annotated[Optional[str], typer.Argument(help="A txt, JSONL or CSV file; - reads stdin.")] = None,  # noqa: UP045
+    kind: Annotated[str, typer.Option("--format", help="txt, jsonl or csv; by default what the suffix says.")] = "",
+    out: Annotated[
+        Path, typer.Option("--out", "-o", envvar="SAFEGEN_OUT", help="Folder for pictures and records.")
+    ] = Path("safegen-batch"),
+    resume: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--resume", help="Finish the run in this folder, with its own settings."),
+    ] = None,
+    retry: Annotated[bool, typer.Option("--retry", help="Draw failed rows again.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check, score and plan; draw nothing.")] = False,
+    batch_size: Annotated[str, typer.Option("--batch-size", help="Pictures denoised together, or auto.")] = "auto",
+    images: Annotated[int, typer.Option("--images", "-n", min=1, max=1000, help="Pictures a prompt.")] = 1,
+    seed: Annotated[
+        int | None, typer.Option(min=0, max=2**63 - 1, help="First seed of every row; its own, from its id, if unset.")
+    ] = None,
+    steps: Annotated[Optional[int], typer.Option(min=1, max=1000, help="Denoising steps.")] = None,  # noqa: UP045
+    guidance: Annotated[Optional[float], typer.Option(min=0, max=50, help="Classifier-free guidance.")] = None,  # noqa: UP045
+    size: Annotated[Optional[str], typer.Option(help="WIDTHxHEIGHT or one number, in pixels.")] = None,  # noqa: UP045
+    negative: Annotated[str, typer.Option("--negative", help="What to keep out; never sanitized.")] = "",
+    concept: Annotated[
+        list[str] | None, typer.Option("--concept", "-c", help="Concepts to guard against; all by default.")
+    ] = None,
+    strength: Annotated[
+        float, typer.Option(min=0, max=1.5, envvar="SAFEGEN_STRENGTH", help="0 is off, 1 the default, up to 1.5.")
+    ] = 1.0,
+    safeguard: Annotated[
+        str, typer.Option(envvar="SAFEGEN_SAFEGUARD", help=f"The method: {', '.join(safeguards.REGISTRY)}.")
+    ] = safeguards.DEFAULT,
+    guard: Annotated[
+        bool, typer.Option("--guard/--no-guard", help="Without the guard a banner and the records say so.")
+    ] = True,
+    on_flag: Annotated[
+        str, typer.Option("--on-flag", help="What to do with a flagged prompt: sanitize, skip or warn.")
+    ] = "sanitize",
+    max_errors: Annotated[
+        int | None, typer.Option("--max-errors", min=0, help="Stop when more rows than this have failed.")
+    ] = None,
+    redact: Annotated[bool, typer.Option("--redact", help="Keep hashes instead of prompts.")] = False,
+    metadata: Annotated[bool, typer.Option("--metadata/--no-metadata", help="The record inside the PNG.")] = True,
+    model: Annotated[
+        str, typer.Option("--model", "-m", envvar="SAFEGEN_MODEL", help="Alias, hub id or local folder.")
+    ] = "embedded",
+    directions: Annotated[
+        Path | None, typer.Option(envvar="SAFEGEN_DIRECTIONS", help="Folder of your own concepts.")
+    ] = None,
+    device: Annotated[str, typer.Option(envvar="SAFEGEN_DEVICE", help="auto, cpu, cuda, mps.")] = "auto",
+    offline: Annotated[bool, typer.Option("--offline", help="Never ask the network.")] = False,
+    engine: Annotated[str, typer.Option("--engine", help="local, or ray (pip install safegen[ray]).")] = "local",
+    ray_address: Annotated[
+        str, typer.Option("--ray-address", help="A running cluster; by default this machine's GPUs or cores.")
+    ] = "",
+    workers: Annotated[
+        int, typer.Option("--workers", min=0, help="Ray actors; 0 is one per GPU or --worker-cpus.")
+    ] = 0,
+    worker_cpus: Annotated[float, typer.Option("--worker-cpus", min=0.01, help="CPUs of an actor without GPU.")] = 1,
+    json: Annotated[bool, typer.Option("--json", help="The summary, or the scores of --dry-run, as JSON.")] = False,
+) -> None:
+    """Draw the pictures of a whole file of prompts; the same command again finishes what is missing."""
+    from safegen import console
+    from safegen.batch import job
+    from safegen.batch.options import Options
+    from safegen.batch.worker import Worker
+    from safegen.cli.generate import parse_size
+
+    if resume is not None:
+        given = [n for n in context.params if n not in _FREE and _was_typed(context, n)]
+        source, options = _resumed(resume, prompts, kind, given)
+        out = resume
+    else:
+        options = Options(
+            model=model,
+            concepts=tuple(sorted(set(concept or ()))),
+            strength=strength,
+            safeguard=safeguard,
+            guarded=guard,
+            on_flag=cast("OnFlag", on_flag),
+            images=images,
+            seed=seed,
+            steps=steps,
+            guidance=guidance,
+            size=parse_size(size),
+            negative=negative,
+            batch_size=_batch_size(batch_size),
+            directions=str(directions.absolute()) if directions else "",
+            redact=redact,
+            metadata=metadata,
+        )
+        source = _source(prompts, kind)
+
+    load = functools.partial(Worker.load, options, device=device, offline=offline, on_learn=console.learning)
+    if not options.guarded:
+        console.show_report(None)
+    if dry_run:
+        _dry_run(source, options, load, json)
+        return
+    with job.prepared(source, options, out, retry=retry) as ready:
+        summary = _run(ready, _engine(engine, load, options, ray_address, workers, worker_cpus), max_errors)
+    if json:
+        console.show_json(summary.as_json())
+    else:
+        console.show_path(out)
+    if summary.exit_code:
+        raise typer.Exit(summary.exit_code)
+
+
+def _engine(name: str, load: Callable[[], Worker], options: Options, address: str, workers: int, cpus: float) -> Engine:
+    from safegen.errors import UsageError
+
+    if name == "ray":
+        from safegen.batch.ray_engine import RayEngine
+
+        return RayEngine(load, options.metadata, address, workers, cpus)
+    if name != "local":
+        raise UsageError(f"--engine {name!r} is not known", "One of: local, ray.")
+    from safegen.batch.local import LocalEngine
+
+    return LocalEngine(load)
+
+
+def _run(ready: Job, engine: Engine, max_errors: int | None) -> Summary:
+    from safegen import console
+    from safegen.batch.watch import Watch
+
+    _show_repeats(ready.survey)
+    total, left = ready.survey.images, ready.left
+    if left < total:
+        console.say(f"resuming: {total - left} of {total} are done", "dim")
+    with console.batching(total, total - left) as (landed, step):
+        watch = Watch(
+            landed, step, lambda: console.say("finishing the pictures in flight; Ctrl-C again stops now"), max_errors
+        )
+        try:
+            summary = ready.run(engine, watch)
+        except KeyboardInterrupt:
+            console.say(f"{ready.left} of {total} are left; the same command again draws them")
+            raise
+    console.show_summary(summary.counts, summary.drawn, summary.seconds)
+    if watch.gave_up:
+        console.say(f"stopped after {watch.counts['error']} errors (--max-errors); {summary.left} are left", "yellow")
+    if summary.counts.get("error"):
+        console.say("failed rows are in missing.jsonl; --retry draws them again", "yellow")
+    return summary
+
+
+def _dry_run(source: Source, options: Options, load: Callable[[], Worker], json: bool) -> None:
+    from collections import Counter
+
+    from safegen import console
+    from safegen.batch import dry
+    from safegen.batch.survey import survey
+
+    found = survey(source, options)
+    _show_repeats(found)
+    worker = load()
+    size = worker.facts()["batch_size"]
+    flags: Counter[str] = Counter()
+    batches = 0
+    with console.batching(found.images, 0) as (landed, _):
+        for batch, verdicts in dry.verdicts(worker, source, found, size):
+            batches += 1
+            landed(len(batch.shots))
+            for row, sheet, error in verdicts:
+                flags.update(["", *(sheet.open_gates() if sheet else [error])])
+                flags["any"] += sheet is not None and sheet.flagged
+                if json:
+                    line = sheet.as_json(row.id) if sheet else {"id": row.id, "error": error}
+                    console.show_json({**line, "row": row.number, "model": options.model})
+    drawn = flags.pop("")
+    console.say(f"{drawn} prompts, {found.images} pictures in {batches} batches of up to {size}")
+    console.say(f"{flags.pop('any')} prompts are flagged" + "".join(f"; {n}: {c}" for n, c in flags.most_common()))
+
+
+def _show_repeats(found: Survey) -> None:
+    from safegen import console
+
+    if found.repeats:
+        some = [f"line {line} repeats line {first}" for line, first in list(found.repeats.values())[:5]]
+        more = f" and {len(found.repeats) - 5} more" if len(found.repeats) > 5 else ""
+        console.say(f"drawn once: {', '.join(some)}{more}", "yellow")
+
+
+def _source(prompts: str | None, kind: str) -> Source:
+    from safegen.batch.sources import Source
+    from safegen.errors import PromptError
+
+    if prompts is None:
+        raise PromptError("no prompt file given", "As in: safegen batch prompts.txt; - reads stdin.")
+    return Source.of(prompts, kind)
+
+
+def _resumed(folder: Path, prompts: str | None, kind: str, given: list[str]) -> tuple[Source, Options]:
+    """Prompts and settings of the run in a folder."""
+    from safegen.batch.folder import read_header
+    from safegen.batch.options import Options
+    from safegen.errors import UsageError
+
+    if given:
+        raise UsageError(
+            "--resume takes the settings of the run itself",
+            f"Leave out: {', '.join(n.replace('_', '-') for n in given)}.",
+        )
+    header = read_header(folder)
+    if header is None:
+        raise UsageError(f"there is no run in {folder}", "Give the folder that safegen batch wrote to.")
+    if header["settings"]["redact"] and header["settings"]["negative"]:
+        raise UsageError("a redacted run keeps no negative prompt", "Give the whole command again instead of --resume.")
+    source = _source(prompts or header["source"]["name"], kind or header["source"]["format"])
+    return source, Options.from_json(header["settings"])
+
+
+def _was_typed(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _batch_size(text: str) -> int:
+    from safegen.batch.options import AUTO
+    from safegen.errors import UsageError
+
+    if text == "auto":
+        return AUTO
+    if not (text.isdecimal() and 1 <= int(text) <= 1024):
+        raise UsageError(f"--batch-size {text!r} is not 1 to 1024, or auto", "As in --batch-size 16.")
+    return int(text)

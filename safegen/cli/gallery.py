@@ -1,0 +1,18 @@
+"""``safegen gallery``: a folder of pictures as one page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def gallery(
+    folder: Annotated[Path, typer.Argument(help="A folder that safegen batch or generate wrote to.")],
+) -> None:
+    """Write gallery.html: the pictures, their prompts with harmful words marked, and filters."""
+    from safegen import console
+    from safegen import gallery as page
+
+    console.show_path(page.write(folder))

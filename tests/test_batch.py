@@ -1,0 +1,475 @@
+"""A batch on the real embedded model: records, resume, flags, faults, and every kind of death."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from safegen import Generator
+from safegen.batch import job
+from safegen.batch.folder import opened, read_records
+from safegen.batch.job import Summary
+from safegen.batch.local import LocalEngine
+from safegen.batch.options import Options, hashed
+from safegen.batch.sources import Source
+from safegen.batch.watch import Watch
+from safegen.batch.worker import Worker
+from safegen.errors import OutputError, UsageError
+from tests.conftest import ENTRY
+
+KNIFE = "a cat and a kitchen knife"
+MINOR = "a child, nude"
+PROMPTS = ("a cat", KNIFE, "a dog and a red apple", "an owl", "a bee")
+# A shell's background job is started with the signal ignored; a terminal's is not.
+HANDLED = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+
+
+def options(**changes: Any) -> Options:
+    return Options(**{"steps": 2, "batch_size": 3, **changes})
+
+
+def draw(
+    generator: Generator, out: Path, prompts: Sequence[str], *, retry: bool = False, watch: Watch | None = None,
+    **changes: Any,
+) -> Summary:  # fmt: skip
+    chosen = options(**changes)
+    source = Source("-", "txt", "\n".join(prompts).encode())
+    with job.prepared(source, chosen, out, retry=retry) as ready:
+        return ready.run(LocalEngine(lambda: Worker(generator, chosen)), watch or Watch())
+
+
+def records(out: Path, name: str = "metadata.jsonl") -> list[dict[str, Any]]:
+    return sorted(read_records(out / name), key=lambda r: r["row"])
+
+
+def pictures(out: Path) -> dict[str, bytes]:
+    return {p.name: p.read_bytes() for p in sorted(out.glob("*.png"))}
+
+
+def check(out: Path) -> None:
+    """Every id once; records and pictures in agreement; every picture readable."""
+    found = records(out)
+    assert len({r["id"] for r in found}) == len(found)
+    assert {r["file_name"] for r in found} == set(pictures(out))
+    for record in found:
+        with Image.open(out / record["file_name"]) as picture:
+            picture.load()
+            inside = json.loads(picture.text["safegen"])
+        assert {k: inside[k] for k in ("id", "seed", "status")} == {k: record[k] for k in ("id", "seed", "status")}
+
+
+@pytest.fixture(scope="module")
+def whole(generator: Generator, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An uninterrupted run; tests must not change it."""
+    out = tmp_path_factory.mktemp("whole")
+    draw(generator, out, PROMPTS)
+    return out
+
+
+def test_every_row_has_its_picture_and_its_record(whole: Path) -> None:
+    check(whole)
+    found = records(whole)
+    assert [(r["text"], r["status"]) for r in found] == [
+        (p, "sanitized" if p == KNIFE else "ok") for p in PROMPTS
+    ]  # fmt: skip
+    knife = found[1]
+    assert knife["guard"]["words"][0]["text"] == "knife"
+    assert KNIFE[slice(*knife["guard"]["words"][0]["span"])] == "knife"
+    assert knife["guard"]["before"]["violence"]["flagged"] is True
+    assert knife["guard"]["after"]["violence"]["flagged"] is False
+    assert len(knife["guard"]["directions"]["violence"]) == 64
+    assert knife["batch"] == 3
+    assert knife["seconds"] > 0
+    assert {"safegen", "torch"} <= set(knife["versions"])
+
+
+def test_a_picture_of_a_batch_is_that_of_generate_but_for_rounding(generator: Generator, whole: Path) -> None:
+    from safegen.generator import Settings
+
+    for record in records(whole)[:2]:
+        (alone,), _ = generator.generate(record["text"], Settings(seed=record["seed"], steps=2))
+        with Image.open(whole / record["file_name"]) as picture:
+            apart = torch.tensor(list(picture.tobytes())).int() - torch.tensor(list(alone.image.tobytes())).int()
+        assert int(apart.abs().max()) <= 1  # of 255: kernels round differently at another batch size
+
+
+def test_a_benign_picture_is_that_of_a_loop_by_hand_bit_for_bit(generator: Generator, whole: Path) -> None:
+    found = records(whole)[:3]  # one batch
+    texts = [r["text"] for r in found]
+    seeds = [torch.Generator().manual_seed(r["seed"]) for r in found]
+    drawn = generator.pipe(texts, generator=seeds, num_inference_steps=2, guidance_scale=3.0).images
+    for record, image in zip(found, drawn, strict=True):
+        with Image.open(whole / record["file_name"]) as picture:
+            assert (picture.tobytes() == image.tobytes()) == (record["status"] == "ok")
+
+
+def test_the_same_command_again_draws_nothing_and_loads_nothing(whole: Path) -> None:
+    before = pictures(whole), (whole / "metadata.jsonl").read_bytes()
+    source = Source("-", "txt", "\n".join(PROMPTS).encode())
+    with job.prepared(source, options(), whole) as ready:
+        summary = ready.run(LocalEngine(lambda: pytest.fail("loaded a model")), Watch())
+    assert (summary.left, summary.drawn, summary.exit_code) == (0, 0, 0)
+    assert before == (pictures(whole), (whole / "metadata.jsonl").read_bytes())
+
+
+def interrupted() -> Watch:
+    """A watch that hears Ctrl-C in the middle of the first batch."""
+    watch = Watch(on_step=lambda *_: setattr(watch, "interrupted", True))
+    return watch
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one(generator: Generator, whole: Path, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        draw(generator, tmp_path, PROMPTS, watch=interrupted())
+    assert len(pictures(tmp_path)) == 3
+    # Of what is there, lose a record, a picture and the end of a line.
+    manifest = tmp_path / "metadata.jsonl"
+    first, second, *_ = manifest.read_bytes().splitlines(keepends=True)
+    (tmp_path / json.loads(second)["file_name"]).unlink()
+    manifest.write_bytes(first + second + b'{"id": "torn')
+    (tmp_path / ".leftover.partial").touch()
+    summary = draw(generator, tmp_path, PROMPTS)
+    assert (summary.drawn, summary.left) == (4, 0)
+    check(tmp_path)
+    assert pictures(tmp_path) == pictures(whole)
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_a_record_broken_in_the_middle_is_not_passed_over(whole: Path, tmp_path: Path) -> None:
+    lines = (whole / "metadata.jsonl").read_bytes().splitlines(keepends=True)
+    (tmp_path / "metadata.jsonl").write_bytes(lines[0] + b"garbage\n" + lines[1])
+    (tmp_path / "batch.json").write_bytes((whole / "batch.json").read_bytes())
+    with opened(tmp_path) as folder, pytest.raises(OutputError, match="line 2"):
+        folder.take_stock(retry=False)
+
+
+def test_changed_settings_are_refused_with_the_difference(generator: Generator, whole: Path) -> None:
+    with pytest.raises(UsageError, match="other settings") as raised:
+        draw(generator, whole, PROMPTS, steps=3, strength=0.5)
+    assert raised.value.details == ("steps: 2 -> 3", "strength: 1.0 -> 0.5")
+    with pytest.raises(UsageError, match="other prompts") as raised:
+        draw(generator, whole, [*PROMPTS, "a pizza"])
+    assert "images: 5 -> 6" in raised.value.details
+
+
+@pytest.mark.parametrize(("on_flag", "status"), [("skip", "skipped"), ("warn", "flagged")])
+def test_what_to_do_with_a_flagged_prompt(generator: Generator, tmp_path: Path, on_flag: str, status: str) -> None:
+    summary = draw(generator, tmp_path, PROMPTS[:3], on_flag=on_flag)
+    assert (summary.counts, summary.exit_code) == ({"ok": 2, status: 1}, 0)
+    check(tmp_path)
+    found = records(tmp_path, "missing.jsonl" if on_flag == "skip" else "metadata.jsonl")
+    assert [r["status"] for r in found if r["text"] == KNIFE] == [status]
+    assert draw(generator, tmp_path, PROMPTS[:3], on_flag=on_flag).drawn == 0
+
+
+def test_redact_keeps_hashes_alone(generator: Generator, tmp_path: Path) -> None:
+    draw(generator, tmp_path, PROMPTS[:2], redact=True, negative="a purple hat")
+    check(tmp_path)
+    assert {r["text"] for r in records(tmp_path)} == {hashed(p) for p in PROMPTS[:2]}
+    kept = " ".join(p.read_text() for p in tmp_path.glob("*.json*"))
+    for file in tmp_path.glob("*.png"):
+        with Image.open(file) as picture:
+            kept += json.dumps(picture.text)
+    assert not [word for word in ("cat", "knife", "purple") if word in kept.lower()]
+
+
+def test_the_one_refusal_fails_its_row_and_leaves_its_hash(generator: Generator, tmp_path: Path) -> None:
+    summary = draw(generator, tmp_path, ["a cat", MINOR])
+    assert (summary.counts, summary.exit_code) == ({"ok": 1, "error": 1}, 4)
+    (record,) = records(tmp_path, "missing.jsonl")
+    assert record["error"]["code"] == "refused"
+    assert record["text"] == hashed(MINOR)
+    assert not [p for p in tmp_path.iterdir() if MINOR.encode() in p.read_bytes()]
+
+
+def test_rows_with_concepts_and_strength_of_their_own(generator: Generator, tmp_path: Path) -> None:
+    lines = [{"prompt": KNIFE, "id": "off", "strength": 0}, {"prompt": KNIFE, "id": "other", "concepts": "nudity"},
+             {"prompt": KNIFE, "id": "on", "images": 2}]  # fmt: skip
+    source = Source("-", "jsonl", "\n".join(map(json.dumps, lines)).encode())
+    with job.prepared(source, options(), tmp_path) as ready:
+        ready.run(LocalEngine(lambda: Worker(generator, options())), Watch())
+    check(tmp_path)
+    found = {r["id"]: (r["status"], list(r["guard"]["directions"])) for r in records(tmp_path)}
+    assert found["off"][0] == found["other"][0] == "ok"
+    assert found["other"][1] == ["nudity"]
+    assert found["on#1"][0] == found["on#2"][0] == "sanitized"
+
+
+class Faulty(Generator):
+    """The real model with a fault laid into its denoising."""
+
+    def __init__(self, generator: Generator, fault: Any) -> None:
+        self.__dict__.update(generator.__dict__)
+        self.fault, self.sizes = fault, []
+
+    def draw_all(self, conditioning: Any, settings: Any, seeds: Any, on_step: Any = None) -> Any:
+        self.sizes.append(len(seeds))
+        self.fault(conditioning, seeds)
+        return super().draw_all(conditioning, settings, seeds, on_step)
+
+
+def test_out_of_memory_halves_the_batch_and_remembers(generator: Generator, tmp_path: Path) -> None:
+    def fault(_: Any, seeds: Sequence[int]) -> None:
+        if len(seeds) > 2:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    faulty = Faulty(generator, fault)
+    assert draw(faulty, tmp_path, PROMPTS, batch_size=4).counts == {"ok": 4, "sanitized": 1}
+    assert faulty.sizes == [4, 2, 2, 1]
+    assert [r["batch"] for r in records(tmp_path)] == [2, 2, 2, 2, 1]
+    check(tmp_path)
+
+
+def test_out_of_memory_on_one_prompt_fails_that_one_and_a_retry_draws_it(
+    generator: Generator, tmp_path: Path, whole: Path
+) -> None:
+    def fault(conditioning: Any, _: Any) -> None:
+        if "a bee" in conditioning.prompts:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    summary = draw(Faulty(generator, fault), tmp_path, PROMPTS)
+    assert (summary.counts, summary.exit_code) == ({"ok": 3, "sanitized": 1, "error": 1}, 4)
+    assert [(r["text"], r["error"]["code"]) for r in records(tmp_path, "missing.jsonl")] == [("a bee", "out_of_memory")]
+    assert draw(generator, tmp_path, PROMPTS).exit_code == 4  # not without being asked
+    summary = draw(generator, tmp_path, PROMPTS, retry=True)
+    assert (summary.counts, summary.exit_code, summary.drawn) == ({"ok": 4, "sanitized": 1}, 0, 1)
+    assert records(tmp_path, "missing.jsonl") == []
+    check(tmp_path)
+    bee = records(whole)[-1]["file_name"]
+    assert pictures(tmp_path)[bee] == pictures(whole)[bee]
+
+
+def test_nan_latents_are_reported_as_such(generator: Generator, tmp_path: Path, monkeypatch: Any) -> None:
+    forward = generator.pipe.unet.forward
+
+    def spoiled(sample: torch.Tensor, *rest: Any, **named: Any) -> Any:
+        (noise,) = forward(sample, *rest, **named)
+        noise[1::3] = float("nan")  # the second of three, in both halves of the guidance
+        return (noise,)
+
+    monkeypatch.setattr(generator.pipe.unet, "forward", spoiled)
+    summary = draw(generator, tmp_path, PROMPTS[:3])
+    assert summary.counts == {"ok": 2, "error": 1}
+    (record,) = records(tmp_path, "missing.jsonl")
+    assert record["error"]["code"] == "not_finite"
+    assert "NaN" in record["error"]["message"]
+    check(tmp_path)
+
+
+def test_max_errors_stops_the_run(generator: Generator, tmp_path: Path) -> None:
+    def fault(*_: Any) -> None:
+        raise RuntimeError("broken")
+
+    summary = draw(Faulty(generator, fault), tmp_path, PROMPTS, batch_size=1, watch=Watch(max_errors=1))
+    assert summary.exit_code == 4
+    assert 2 <= summary.counts["error"] < len(PROMPTS)
+    assert draw(generator, tmp_path, PROMPTS, batch_size=1, retry=True).counts == {"ok": 4, "sanitized": 1}
+
+
+def test_a_folder_is_locked_while_a_run_writes_to_it(generator: Generator, tmp_path: Path) -> None:
+    with opened(tmp_path), pytest.raises(OutputError, match="another run is writing"):
+        draw(generator, tmp_path, PROMPTS)
+
+
+def test_a_folder_of_other_pictures_is_left_alone(generator: Generator, tmp_path: Path) -> None:
+    (tmp_path / "metadata.jsonl").write_text("{}\n")
+    with pytest.raises(UsageError, match="no batch made"):
+        draw(generator, tmp_path, PROMPTS)
+
+
+def limited(bytes_: int) -> tuple[int, int]:
+    """Files may grow to this size; what was allowed before."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_, before[1]))
+    return before
+
+
+@pytest.mark.parametrize("size", [2_000, 40_000])  # no picture fits; pictures fit, but not the fifteenth record
+def test_a_disk_that_fills_loses_nothing(generator: Generator, tmp_path: Path, size: int, whole: Path) -> None:
+    prompts = [f"a cat number {i}" for i in range(21)]
+    changes = {"redact": True, "batch_size": 7, "steps": 1}
+    before = limited(size)
+    try:
+        with pytest.raises(OutputError, match="cannot write"):
+            draw(generator, tmp_path, prompts, **changes)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    manifest = tmp_path / "metadata.jsonl"
+    assert not manifest.exists() or manifest.read_bytes()[-1:] == b"\n"
+    assert not list(tmp_path.glob("*.partial"))
+    draw(generator, tmp_path, prompts, **changes)
+    check(tmp_path)
+    assert len(records(tmp_path)) == 21
+
+
+def test_auto_finds_what_fits(generator: Generator) -> None:
+    assert Worker(generator, Options()).batch_size() == 16
+    assert Worker(generator, Options(size=(512, 512))).batch_size() == 1
+
+
+def test_auto_tries_out_what_fits_on_a_device() -> None:
+    tried: list[int] = []
+
+    class Device:
+        """A device with room for ten small pictures, without a model."""
+
+        pipe = SimpleNamespace(device="cuda")
+        family = SimpleNamespace(encode=lambda prompts: prompts)
+
+        def resolve(self, _: Any) -> Any:
+            return 1, 3.0, (128, 128)
+
+        def draw_all(self, prompts: list[str], _: Any, seeds: range) -> None:
+            tried.append(len(prompts))
+            if len(seeds) > 10:
+                raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    assert Worker(Device(), Options()).batch_size() == 8  # type: ignore[arg-type]
+    assert tried == [64, 32, 16, 8]
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"schema": "safegen.batch/9"}', '{"schema": "safegen.batch/1"}'])
+def test_a_side_file_that_cannot_be_used(tmp_path: Path, content: str) -> None:
+    (tmp_path / "batch.json").write_text(content)
+    with pytest.raises(OutputError, match=r"batch\.json"), opened(tmp_path):
+        pass
+
+
+def test_settings_of_another_version_are_refused(whole: Path) -> None:
+    values = json.loads((whole / "batch.json").read_text())["settings"]
+    assert Options.from_json(values) == options()
+    with pytest.raises(OutputError, match="another version"):
+        Options.from_json(values | {"new": 1})
+
+
+def test_memory_is_flat_in_the_number_of_prompts(generator: Generator, tmp_path: Path) -> None:
+    """The bookkeeping alone: a stub denoiser, as the issue allows; and no guard, which costs 20 ms a row."""
+    import tracemalloc
+
+    class Stub(Generator):
+        def __init__(self) -> None:
+            super().__init__(generator.pipe, None, "embedded")
+
+        def draw_all(self, conditioning: Any, settings: Any, seeds: Any, on_step: Any = None) -> Any:
+            return [Image.new("RGB", (8, 8))] * len(seeds)
+
+    def peak(count: int) -> int:
+        tracemalloc.start()
+        try:
+            draw(Stub(), tmp_path / str(count), [f"a cat {i}" for i in range(count)], guarded=False, batch_size=16)
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    peak(32)  # imports
+    assert peak(320) - peak(32) < 1_000_000  # the records alone would take more
+
+
+def start(out: Path, *arguments: str, count: int = 12) -> subprocess.Popen[str]:
+    """The command as a process of its own, drawing a file of prompts."""
+    file = out.parent / "prompts.txt"
+    file.write_text("".join(f"a cat number {i}\n" for i in range(count)))
+    command = ["batch", str(file), "--out", str(out), "--steps", "2", "--batch-size", "3", *arguments]
+    return subprocess.Popen(
+        [sys.executable, "-c", f"{HANDLED}; {ENTRY}", *command],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "HF_HUB_OFFLINE": "1"},
+    )  # fmt: skip
+
+
+def wait_for(out: Path, count: int, process: subprocess.Popen[str]) -> None:
+    while len(list(out.glob("*.png"))) < count and process.poll() is None:
+        time.sleep(0.02)
+
+
+@pytest.mark.slow
+def test_killed_again_and_again_it_ends_as_if_nothing_had_been(generator: Generator, tmp_path: Path) -> None:
+    out, other = tmp_path / "killed", tmp_path / "whole"
+    for goal in (1, 4, 9):
+        process = start(out)
+        wait_for(out, goal, process)
+        process.kill()
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL
+    process = start(out)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    draw(generator, other, [f"a cat number {i}" for i in range(12)])
+    check(out)
+    assert pictures(out) == pictures(other)
+    assert [r["id"] for r in records(out)] == [r["id"] for r in records(other)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("times", [1, 2])
+def test_ctrl_c_once_finishes_what_is_in_flight_and_twice_stops(tmp_path: Path, times: int) -> None:
+    out = tmp_path / "o"
+    process = start(out, "--steps", "200")
+    while not (out / "batch.json").exists():
+        assert process.poll() is None
+        time.sleep(0.02)
+    for _ in range(times):
+        time.sleep(1)
+        process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    assert len(pictures(out)) == (3 if times == 1 else 0)
+    check(out)
+
+
+def test_the_command(run: Any, tmp_path: Path) -> None:
+    (tmp_path / "p.txt").write_text("a cat\na cat and a kitchen knife\na cat\n")
+    dry = run("batch", "p.txt", "--dry-run")
+    assert "2 prompts, 2 pictures in 1 batches" in dry.stderr
+    assert "1 prompts are flagged; violence: 1" in dry.stderr
+    assert not (tmp_path / "safegen-batch").exists()
+    done = run("batch", "-", "--steps", "2", "--json", stdin=(tmp_path / "p.txt").read_bytes())
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["counts"] == {"ok": 1, "sanitized": 1}
+    assert "line 3 repeats line 1" in done.stderr
+    assert "images per second" in done.stderr
+    assert run("batch", "--resume", "safegen-batch", "p.txt").returncode == 0
+    again = run("batch", "--resume", "safegen-batch", "p.txt", "--steps", "3")
+    assert (again.returncode, "Leave out: steps" in again.stderr) == (2, True)
+    other = run("batch", "p.txt", "--steps", "3")
+    assert (other.returncode, "steps: 2 -> 3" in other.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        ((), 2, "no prompt file"),
+        (("none.txt",), 2, "cannot read none.txt"),
+        (("-",), 2, "standard input"),
+        (("p.xlsx",), 2, "--format"),
+        (("bad.jsonl",), 2, "line 1: unknown field 'pronpt'"),
+        (("p.txt", "--on-flag", "hope"), 2, "--on-flag"),
+        (("p.txt", "--batch-size", "some"), 2, "--batch-size"),
+        (("p.txt", "--engine", "steam"), 2, "--engine"),
+        (("p.txt", "--size", "100"), 2, "multiples of 64"),
+        (("p.txt", "-c", "violense"), 2, "Did you mean"),
+        (("--resume", "nowhere"), 2, "no run in nowhere"),
+        (("p.txt", "--out", "p.txt"), 1, "cannot write"),
+    ],
+)
+def test_bad_input(run: Any, tmp_path: Path, arguments: tuple[str, ...], code: int, words: str) -> None:
+    (tmp_path / "p.txt").write_text("a cat\n")
+    (tmp_path / "bad.jsonl").write_text('{"pronpt": "a cat"}\n')
+    done = run("batch", *arguments)
+    assert done.returncode == code, done.stderr
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
