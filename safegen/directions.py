@@ -23,7 +23,8 @@ SCHEMA = "safegen.direction/2"
 HALVED = ("basis", "dual", "gate", "check")  # stored in half precision; and whole networks:
 NETWORKS = (".es.",)
 # Of the encoder's width in their last dimension:
-WIDE = ("mean", "own", "basis", "dual", "gate", "gate_centre", "check", "check_centre", "region", "region_mean")
+WIDE = ("mean", "own", "basis", "dual", "gate", "gate_centre", "check", "check_centre")
+WIDE += ("region_mean", "region_move")
 CALIBRATION = ("gate.scale", "gate.quantiles", "gate.thresholds", "check.scale", "check.thresholds")
 REQUIRED = ("concept", "method", "encoder", "fingerprints", "widths", "threshold", "calibration", "recipe_sha256")
 

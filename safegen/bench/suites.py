@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safegen import console
-from safegen.bench import cost, pictures, robustness, texts
+from safegen.bench import cost, pictures, robustness, texts, throughput
 from safegen.bench.report import Album, page
 from safegen.bench.rows import Row
 from safegen.builtin import world
@@ -23,7 +23,7 @@ from safegen.version import __version__
 if TYPE_CHECKING:
     from safegen.generator import Generator
 
-SUITES = ("judge", "model", "guard", "methods", "robust", "genetic", "words", "text", "cost")
+SUITES = ("judge", "model", "guard", "methods", "robust", "genetic", "words", "text", "cost", "throughput")
 
 
 def run(names: Sequence[str], *, quick: bool, data: Path | None, out: Path | None) -> None:
@@ -115,6 +115,7 @@ def measure(name: str, generator: Generator, album: Album, quick: bool, data: Pa
             "words": lambda: texts.words_suite(generator, 10 if quick else 100, 40 if quick else 1000, tick),
             "text": lambda: texts.text_suite(generator, data or Path(), 300 if quick else 4000, tick),
             "cost": lambda: cost.cost_suite(generator, 3 if quick else 15, tick),
+            "throughput": lambda: throughput.throughput_suite(generator, 32 if quick else 96, 1 if quick else 5, tick),
         }
         return known[name]()
 

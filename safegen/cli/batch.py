@@ -9,7 +9,24 @@ from typing import TYPE_CHECKING, Annotated, Optional, cast
 
 import typer
 
-from safegen import safeguards
+from safegen.cli.options import (
+    Concepts,
+    Device,
+    Directions,
+    Guarded,
+    Guidance,
+    Images,
+    Metadata,
+    Model,
+    Negative,
+    Offline,
+    Safeguard,
+    Size,
+    Steps,
+    Strength,
+)
+from safegen.models import EMBEDDED
+from safegen.safeguards import DEFAULT
 
 if TYPE_CHECKING:
     from safegen.batch.job import Engine, Job, Summary
@@ -39,26 +56,18 @@ def batch(
     retry: Annotated[bool, typer.Option("--retry", help="Draw failed rows again.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check, score and plan; draw nothing.")] = False,
     batch_size: Annotated[str, typer.Option("--batch-size", help="Pictures denoised together, or auto.")] = "auto",
-    images: Annotated[int, typer.Option("--images", "-n", min=1, max=1000, help="Pictures a prompt.")] = 1,
+    images: Images = 1,
     seed: Annotated[
         int | None, typer.Option(min=0, max=2**63 - 1, help="First seed of every row; its own, from its id, if unset.")
     ] = None,
-    steps: Annotated[Optional[int], typer.Option(min=1, max=1000, help="Denoising steps.")] = None,  # noqa: UP045
-    guidance: Annotated[Optional[float], typer.Option(min=0, max=50, help="Classifier-free guidance.")] = None,  # noqa: UP045
-    size: Annotated[Optional[str], typer.Option(help="WIDTHxHEIGHT or one number, in pixels.")] = None,  # noqa: UP045
-    negative: Annotated[str, typer.Option("--negative", help="What to keep out; never sanitized.")] = "",
-    concept: Annotated[
-        list[str] | None, typer.Option("--concept", "-c", help="Concepts to guard against; all by default.")
-    ] = None,
-    strength: Annotated[
-        float, typer.Option(min=0, max=1.5, envvar="SAFEGEN_STRENGTH", help="0 is off, 1 the default, up to 1.5.")
-    ] = 1.0,
-    safeguard: Annotated[
-        str, typer.Option(envvar="SAFEGEN_SAFEGUARD", help=f"The method: {', '.join(safeguards.REGISTRY)}.")
-    ] = safeguards.DEFAULT,
-    guard: Annotated[
-        bool, typer.Option("--guard/--no-guard", help="Without the guard a banner and the records say so.")
-    ] = True,
+    steps: Steps = None,
+    guidance: Guidance = None,
+    size: Size = None,
+    negative: Negative = "",
+    concept: Concepts = None,
+    strength: Strength = 1.0,
+    safeguard: Safeguard = DEFAULT,
+    guard: Guarded = True,
     on_flag: Annotated[
         str, typer.Option("--on-flag", help="What to do with a flagged prompt: sanitize, skip or warn.")
     ] = "sanitize",
@@ -66,15 +75,11 @@ def batch(
         int | None, typer.Option("--max-errors", min=0, help="Stop when more rows than this have failed.")
     ] = None,
     redact: Annotated[bool, typer.Option("--redact", help="Keep hashes instead of prompts.")] = False,
-    metadata: Annotated[bool, typer.Option("--metadata/--no-metadata", help="The record inside the PNG.")] = True,
-    model: Annotated[
-        str, typer.Option("--model", "-m", envvar="SAFEGEN_MODEL", help="Alias, hub id or local folder.")
-    ] = "embedded",
-    directions: Annotated[
-        Path | None, typer.Option(envvar="SAFEGEN_DIRECTIONS", help="Folder of your own concepts.")
-    ] = None,
-    device: Annotated[str, typer.Option(envvar="SAFEGEN_DEVICE", help="auto, cpu, cuda, mps.")] = "auto",
-    offline: Annotated[bool, typer.Option("--offline", help="Never ask the network.")] = False,
+    metadata: Metadata = True,
+    model: Model = EMBEDDED,
+    directions: Directions = None,
+    device: Device = "auto",
+    offline: Offline = False,
     engine: Annotated[str, typer.Option("--engine", help="local, or ray (pip install safegen[ray]).")] = "local",
     ray_address: Annotated[
         str, typer.Option("--ray-address", help="A running cluster; by default this machine's GPUs or cores.")

@@ -11,7 +11,9 @@ import typer
 def bench(
     suites: Annotated[
         Optional[list[str]],  # noqa: UP045
-        typer.Argument(help="Of: judge, model, guard, methods, robust, words, text, cost; all by default."),
+        typer.Argument(
+            help="Of: judge, model, guard, methods, robust, genetic, words, text, cost, throughput; all by default."
+        ),
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="A tenth of the pictures: a look, not a figure.")] = False,
     data: Annotated[Optional[Path], typer.Option(help="Folder with the prompt sets of the text suite.")] = None,  # noqa: UP045

@@ -4,11 +4,27 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from safegen.cli import options
+from safegen.cli.options import (
+    Concepts,
+    Device,
+    Directions,
+    Guarded,
+    Guidance,
+    Images,
+    Metadata,
+    Model,
+    Negative,
+    Offline,
+    Prompts,
+    Safeguard,
+    Size,
+    Steps,
+    Strength,
+)
 from safegen.models import EMBEDDED
 from safegen.safeguards import DEFAULT
 
@@ -20,36 +36,30 @@ if TYPE_CHECKING:
 
 
 def generate(
-    prompts: options.Prompts = None,
-    images: Annotated[
-        int, typer.Option("--images", "-n", min=1, max=1000, help="Pictures a prompt, consecutive seeds.")
-    ] = 1,
+    prompts: Prompts = None,
+    images: Images = 1,
     seed: Annotated[
         int | None, typer.Option(min=0, max=2**63 - 1, help="First seed; random and recorded if unset.")
     ] = None,
-    steps: Annotated[Optional[int], typer.Option(min=1, max=1000, help="Denoising steps.")] = None,  # noqa: UP045
-    guidance: Annotated[Optional[float], typer.Option(min=0, max=50, help="Classifier-free guidance.")] = None,  # noqa: UP045
-    size: Annotated[Optional[str], typer.Option(help="WIDTHxHEIGHT or one number, in pixels.")] = None,  # noqa: UP045
-    negative: Annotated[str, typer.Option("--negative", help="What to keep out; never sanitized.")] = "",
-    concept: options.Concepts = None,
-    strength: Annotated[
-        float, typer.Option(envvar="SAFEGEN_STRENGTH", help="0 is off, 1 the default, up to 1.5.")
-    ] = 1.0,
-    safeguard: options.Safeguard = DEFAULT,
-    guard: Annotated[
-        bool, typer.Option("--guard/--no-guard", help="Without the guard a banner and the record say so.")
-    ] = True,
+    steps: Steps = None,
+    guidance: Guidance = None,
+    size: Size = None,
+    negative: Negative = "",
+    concept: Concepts = None,
+    strength: Strength = 1.0,
+    safeguard: Safeguard = DEFAULT,
+    guard: Guarded = True,
     compare: Annotated[bool, typer.Option("--compare", help="Also save unguarded and guarded side by side.")] = False,
-    model: options.Model = EMBEDDED,
-    directions: options.Directions = None,
+    model: Model = EMBEDDED,
+    directions: Directions = None,
     out: Annotated[
         Path, typer.Option("--out", "-o", envvar="SAFEGEN_OUT", help="Folder for pictures and metadata.jsonl.")
     ] = Path("safegen-out"),
-    metadata: Annotated[bool, typer.Option("--metadata/--no-metadata", help="The record inside the PNG.")] = True,
+    metadata: Metadata = True,
     json: Annotated[bool, typer.Option("--json", help="Records as JSON lines on stdout.")] = False,
     preview: Annotated[bool, typer.Option("--preview", help="Show the picture in the terminal.")] = False,
-    device: Annotated[str, typer.Option(envvar="SAFEGEN_DEVICE", help="auto, cpu, cuda, mps.")] = "auto",
-    offline: options.Offline = False,
+    device: Device = "auto",
+    offline: Offline = False,
 ) -> None:
     """Draw pictures from prompts, with harmful words found and repaired first."""
     from safegen import console, files, refusal

@@ -8,7 +8,7 @@ such linear edits):
   and a *check* of the same form on other classes, which has the last word on what was repaired;
 * an *own* probe for single positions, taught on the words in which target and counterpart differ;
 * a *basis*: the leading directions of target minus counterpart, with the range that benign states
-  keep to along each; and a half-space per class (`safegen.safeguards.region`) in its simplest form.
+  keep to along each; and a half-space per class (`safegen.safeguards.region`) across its own probe.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from safegen.conditioning import Position
 from safegen.directions import Direction, rounded
@@ -27,7 +26,7 @@ from safegen.learning import heads
 from safegen.learning.corpus import Corpus
 from safegen.learning.encoded import Encoded, background, encode, hard
 from safegen.learning.linear import basis, discriminant
-from safegen.safeguards.region import HalfSpaces
+from safegen.safeguards.region import HalfSpace
 from safegen.scoring import BINS, HEADS, Scorer
 
 if TYPE_CHECKING:
@@ -87,10 +86,10 @@ def fit(material: Material, rows: Tensor) -> dict[str, Tensor]:
         counterpart = anchors.features.means[position][rows]
         benign = everyday.features.means[position][:FITTED][everyday.features.present[position][:FITTED]]
         tensors |= {f"{key}.{k}": v for k, v in basis(positive[rows] - counterpart, benign, RANK).items()}
-        tensors |= half_space(positive[rows], counterpart, benign).tensors(key)
         own, _ = discriminant(positive[rows], torch.cat([counterpart, benign]))
         scores = benign @ own
         tensors[f"{key}.own"], tensors[f"{key}.own_scale"] = own, torch.stack([scores.mean(), scores.std()])
+        tensors |= HalfSpace.around(benign, own).tensors(key)
     return tensors
 
 
@@ -107,12 +106,6 @@ def head_tensors(material: Material, rows: Tensor, head: str) -> dict[str, Tenso
     return heads.split(heads.train(torch.cat(positive), torch.cat(safe)), head, keys)
 
 
-def half_space(harmful: Tensor, counterpart: Tensor, benign: Tensor) -> HalfSpaces:
-    """The constraint of one class from contrastive states (N, D): from where harm is to where its counterpart is."""
-    towards = F.normalize(counterpart.mean(0) - harmful.mean(0), dim=0)
-    return HalfSpaces.around(benign, towards.unsqueeze(0))
-
-
 def word_tensors(material: Material, rows: Tensor, key: str) -> dict[str, Tensor]:
     """The own probe, the basis and the half-space of single words."""
     targets, anchors, everyday = material.targets, material.anchors, material.everyday.words
@@ -125,14 +118,12 @@ def word_tensors(material: Material, rows: Tensor, key: str) -> dict[str, Tensor
     # One difference per recipe prompt: the changed words' mean against the counterpart's words.
     changed, has = targets.means_of_words(targets.slots)
     counterpart, _ = anchors.means_of_words(torch.ones_like(anchors.slots))
-    both = has & chosen
     tensors = {
         "own": own,
         "own_scale": torch.stack([scores.mean(), scores.std()]),
-        **basis((changed - counterpart)[both], everyday, 2 * RANK),
+        **basis((changed - counterpart)[has & chosen], everyday, 2 * RANK),
     }
-    space = half_space(changed[both], counterpart[both], everyday)
-    return {f"{key}.{name}": value for name, value in tensors.items()} | space.tensors(key)
+    return {f"{key}.{name}": value for name, value in tensors.items()} | HalfSpace.around(everyday, own).tensors(key)
 
 
 def calibration(values: Tensor, bins: Tensor, head: str) -> dict[str, Tensor]:

@@ -2,9 +2,10 @@
 
 After "Responsible Diffusion Models via Constraining Text Embeddings within Safe Regions" (Li et al.
 2025, arXiv 2505.15427), in the form that needs the text encoder alone. A state e of a class with benign
-mean m is safe where <e - m, a> >= b; where it falls short, it is moved along a by what it lacks. Per
-position class a is the mean way from contrastive phrases to their counterparts, and b where benign
-text has its 5th percentile. The paper discovers its direction through the denoiser; this form cannot.
+mean m is safe where <e - m, w> <= b: w is the probe that tells harmful states of the class from benign
+ones, and b is where benign text has its 95th percentile. What is beyond is moved onto the border, not
+along w, which benign text hardly varies along, but by the move that is shortest as benign text varies:
+along C w, with C its covariance. The paper discovers its direction through the denoiser; this form cannot.
 """
 
 from __future__ import annotations
@@ -29,38 +30,45 @@ BORDER = 0.05  # share of benign states beyond a border
 
 
 @dataclass(frozen=True)
-class HalfSpaces:
-    """The constraints of one position class."""
+class HalfSpace:
+    """The constraint of one position class."""
 
     mean: Tensor  # (D,)
-    rows: Tensor  # (R, D) orthonormal, from harmful to safe
-    border: Tensor  # (R,)
+    normal: Tensor  # (D,) from safe to harmful
+    move: Tensor  # (D,) that changes the value along the normal by one
+    border: Tensor  # (1,)
 
     @classmethod
-    def around(cls, benign: Tensor, rows: Tensor) -> HalfSpaces:
-        """Borders where all but a few of the benign states (N, D) are inside."""
+    def around(cls, benign: Tensor, normal: Tensor) -> HalfSpace:
+        """The half-space across `normal` that all but a few of the benign states (N, D) are inside of."""
         mean = benign.mean(0)
-        return cls(mean, rows, ((benign - mean) @ rows.T).quantile(BORDER, dim=0))
+        values = (benign - mean) @ normal
+        along = (benign - mean).T @ values
+        return cls(mean, normal, along / values.square().sum(), values.quantile(1 - BORDER).reshape(1))
 
-    def lack(self, states: Tensor) -> Tensor:
-        """How far states (..., D) are outside, (..., R); zero inside."""
-        return torch.relu(self.border - (states - self.mean) @ self.rows.T)
+    def excess(self, states: Tensor) -> Tensor:
+        """How far states (..., D) are beyond the border, (..., 1); zero inside."""
+        return torch.relu((states - self.mean) @ self.normal.unsqueeze(-1) - self.border)
 
     def tensors(self, key: str) -> dict[str, Tensor]:
-        """The parts under the names of a direction file."""
-        return {f"{key}.region": self.rows, f"{key}.region_mean": self.mean, f"{key}.region_border": self.border}
+        """The parts under the names of a direction file, which has the normal as its probe `own`."""
+        return {
+            f"{key}.region_mean": self.mean,
+            f"{key}.region_move": self.move,
+            f"{key}.region_border": self.border,
+        }
 
 
-def constrained(states: Tensor, positions: Tensor, spaces: Mapping[Position, HalfSpaces], strength: float) -> Tensor:
+def constrained(states: Tensor, positions: Tensor, spaces: Mapping[Position, HalfSpace], strength: float) -> Tensor:
     """States (B, T, D) brought inside; those that are inside keep every bit."""
     for position, space in spaces.items():
-        lack = space.lack(states)
-        outside = (positions == position).unsqueeze(-1) & (lack > 0).any(-1, keepdim=True)
-        states = torch.where(outside, states + strength * lack @ space.rows, states)
+        excess = space.excess(states)
+        beyond = (positions == position).unsqueeze(-1) & (excess > 0)
+        states = torch.where(beyond, states - strength * excess * space.move, states)
     return states
 
 
-def half_spaces(direction: Direction, channel: str, like: Tensor) -> dict[Position, HalfSpaces]:
+def half_spaces(direction: Direction, channel: str, like: Tensor) -> dict[Position, HalfSpace]:
     """A direction's constraints for one channel, on the device of `like`.
 
     Raises:
@@ -69,9 +77,9 @@ def half_spaces(direction: Direction, channel: str, like: Tensor) -> dict[Positi
     spaces = {}
     for position in Position:
         key = f"{channel}.{position.name.lower()}"
-        if f"{key}.region" in direction.tensors:
-            parts = (direction.tensors[f"{key}.{part}"] for part in ("region_mean", "region", "region_border"))
-            spaces[position] = HalfSpaces(*(part.to(like.device) for part in parts))
+        if f"{key}.region_move" in direction.tensors:
+            names = ("region_mean", "own", "region_move", "region_border")
+            spaces[position] = HalfSpace(*(direction.tensors[f"{key}.{name}"].to(like.device) for name in names))
     if not spaces:
         raise DirectionError(
             f"the direction {direction.concept!r} holds no safe region",
