@@ -23,8 +23,8 @@ SCHEMA = "safegen.direction/2"
 HALVED = ("basis", "dual", "gate", "check")  # stored in half precision; and whole networks:
 NETWORKS = (".es.",)
 # Of the encoder's width in their last dimension:
-WIDE = ("mean", "own", "basis", "dual", "gate", "gate_centre", "check", "check_centre")
-WIDE += ("region_mean", "region_move")
+HEADS = ("gate", "gate_centre", "check", "check_centre")
+WIDE = ("mean", "own", "basis", "dual", *HEADS, "region_mean", "region_move")
 CALIBRATION = ("gate.scale", "gate.quantiles", "gate.thresholds", "check.scale", "check.thresholds")
 REQUIRED = ("concept", "method", "encoder", "fingerprints", "widths", "threshold", "calibration", "recipe_sha256")
 
@@ -36,7 +36,7 @@ class Direction:
     Attributes:
         tensors: flat names ``channel.class.part``: heads `gate` and `check` (H, D), `_centre` (D,), `own` (D,)
             and `own_scale` (2,), clamp `mean` (D,), `basis` and `dual` (R, D), `floor` and `ceiling`
-            (R,); per head `bias` and `out` (H,) and, for each bin of lengths, `scale` (3, 2), `thresholds`
+            (R,), half-space `region_mean` and `region_move` (D,) and `region_border` (1,), network `es.*`; per head `bias` and `out` (H,) and, for each bin of lengths, `scale` (3, 2), `thresholds`
             (3,) in standard deviations and `quantiles` (3, Q). See `safegen.learning.contrastive`.
         info: the JSON metadata.
         sha256: hash of the file, empty for a direction that was never saved.

@@ -84,12 +84,15 @@ def command_cost(rounds: int, tick: Tick) -> float:
 
 def scoring_rate(generator: Generator, count: int, tick: Tick) -> float:
     """Prompts scored in a second over prompts that the pipeline's encoder alone takes, in the same batches."""
+    import torch
+
     prompts = benign_prompts()[: count // 2] + [case.prompt for case in mixed(count - count // 2)]
     batches = [prompts[i : i + SCORED] for i in range(0, len(prompts), SCORED)]
 
     def bare() -> None:
-        for batch in batches:
-            generator.pipe.encode_prompt(batch, generator.pipe.device, 1, False)
+        with torch.no_grad():  # as in any generation
+            for batch in batches:
+                generator.pipe.encode_prompt(batch, generator.pipe.device, 1, False)
 
     def scored() -> None:
         for batch in batches:
