@@ -37,7 +37,8 @@ class Direction:
         tensors: flat names ``channel.class.part``: heads `gate` and `check` (H, D), `_centre` (D,), `own` (D,)
             and `own_scale` (2,), clamp `mean` (D,), `basis` and `dual` (R, D), `floor` and `ceiling`
             (R,); half-space `region_mean` and `region_move` (D,) and `region_border` (1,); network `es.*`; per
-            head `bias` and `out` (H,) and, for each bin of lengths, `scale` (3, 2), `thresholds` (3,) in standard deviations and `quantiles` (3, Q). See `safegen.learning.contrastive`.
+            head `bias` and `out` (H,) and, for each bin of lengths, `scale` (3, 2), `thresholds` (3,) in
+            standard deviations and `quantiles` (3, Q). See `safegen.learning.contrastive`.
         info: the JSON metadata.
         sha256: hash of the file, empty for a direction that was never saved.
     """
