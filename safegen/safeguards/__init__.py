@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -14,10 +14,13 @@ if TYPE_CHECKING:
 
     from safegen.concepts import Concept
     from safegen.conditioning import Channel, Conditioning
+    from safegen.directions import Direction
     from safegen.families import Family
     from safegen.scoring import Scorer
     from safegen.sheets import ScoreSheet
 
+# (direction, channel name, states (B, T, D), positions (B, T)) -> states (B, T, D)
+Change = Callable[["Direction", str, "Tensor", "Tensor"], "Tensor"]
 REGISTRY: Mapping[str, str] = {
     "localise": "safegen.safeguards.localise:Localise",
     "clamp": "safegen.safeguards.clamp:Clamp",
@@ -78,3 +81,20 @@ def create(name: str) -> Safeguard:
 def flagged_rows(sheets: Sequence[ScoreSheet]) -> list[int]:
     """The prompts with an open gate."""
     return [row for row, sheet in enumerate(sheets) if sheet.flagged]
+
+
+def by_concept(
+    conditioning: Conditioning, sheets: Sequence[ScoreSheet], directions: Sequence[Direction], change: Change
+) -> Conditioning:
+    """Concept after concept, the states of the prompts whose gate is open changed; the rest keep every bit."""
+    for direction in directions:
+        rows = [i for i, sheet in enumerate(sheets) if sheet.concepts[direction.concept].flagged]
+        if not rows:
+            continue
+        states = {}
+        for name, channel in conditioning.channels.items():
+            states[name] = channel.states.clone()
+            new = change(direction, name, channel.states[rows].float(), channel.positions[rows])
+            states[name][rows] = new.to(channel.states.dtype)
+        conditioning = conditioning.with_states(states)
+    return conditioning

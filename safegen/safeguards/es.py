@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from safegen.conditioning import Position
 from safegen.errors import DirectionError
+from safegen.safeguards import by_concept
 
 if TYPE_CHECKING:
     from safegen.conditioning import Channel, Conditioning
@@ -106,18 +107,11 @@ class Es:
         """
         if strength == 0:
             return conditioning
-        for direction in tools.scorer.directions:
-            rows = [i for i, sheet in enumerate(sheets) if sheet.concepts[direction.concept].flagged]
-            if not rows:
-                continue
-            states = {}
-            for name, channel in conditioning.channels.items():
-                net = network(direction, name, channel.states)
-                new = net.sanitized(channel.states[rows].float(), channel.positions[rows], strength)
-                states[name] = channel.states.clone()
-                states[name][rows] = new.to(channel.states.dtype)
-            conditioning = conditioning.with_states(states)
-        return conditioning
+
+        def change(direction: Direction, name: str, states: Tensor, positions: Tensor) -> Tensor:
+            return network(direction, name, states).sanitized(states, positions, strength)
+
+        return by_concept(conditioning, sheets, tools.scorer.directions, change)
 
     def intensities(self, name: str, channel: Channel, tools: Tools) -> Tensor:
         """Every token's own score (B, T, K) from 0 to 1 by the concepts' networks.

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from safegen.conditioning import Position
 from safegen.errors import DirectionError
+from safegen.safeguards import by_concept
 
 if TYPE_CHECKING:
     from safegen.conditioning import Conditioning
@@ -103,15 +104,8 @@ class Region:
         """
         if strength == 0:
             return conditioning
-        for direction in tools.scorer.directions:
-            rows = [i for i, sheet in enumerate(sheets) if sheet.concepts[direction.concept].flagged]
-            if not rows:
-                continue
-            states = {}
-            for name, channel in conditioning.channels.items():
-                spaces = half_spaces(direction, name, channel.states)
-                new = constrained(channel.states[rows].float(), channel.positions[rows], spaces, strength)
-                states[name] = channel.states.clone()
-                states[name][rows] = new.to(channel.states.dtype)
-            conditioning = conditioning.with_states(states)
-        return conditioning
+
+        def change(direction: Direction, name: str, states: Tensor, positions: Tensor) -> Tensor:
+            return constrained(states, positions, half_spaces(direction, name, states), strength)
+
+        return by_concept(conditioning, sheets, tools.scorer.directions, change)
