@@ -13,8 +13,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from safegen.scoring import bins_of, reduced, worded
-
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -61,8 +59,7 @@ def culprits(sheet: ScoreSheet, concept: str, scorer: Scorer, encode: Encode) ->
         return Culprits(concept, (), False)
     sets = [sorted(order[: n + 1]) for n in range(len(order))]
     rest = encode([without(sheet.prompt, [sheet.words[i].span for i in chosen]) for chosen in sets])
-    bins = bins_of(worded(rest)[1])
-    closed = (scorer.raw(reduced(rest)) <= scorer.level(CLOSED, bins))[:, column].tolist()
+    closed = scorer.closed(rest, CLOSED)[:, column].tolist()
     first = closed.index(True) if True in closed else len(sets) - 1
     return Culprits(concept, tuple(sets[first]), closed[first])
 
@@ -92,7 +89,4 @@ def tidy(text: str) -> str:
 
 def _falls(sheet: ScoreSheet, scorer: Scorer, encode: Encode) -> Tensor:
     """How much every gate falls without each word (words, K), in the prompt's own standard deviations."""
-    variants = encode([sheet.prompt, *(without(sheet.prompt, [w.span]) for w in sheet.words)])
-    bins = bins_of(worded(variants)[1])[:1].expand(len(variants.prompts))
-    z, _ = scorer.calibrated(scorer.raw(reduced(variants)), bins)
-    return z[:1] - z[1:]
+    return scorer.falls(encode([sheet.prompt, *(without(sheet.prompt, [w.span]) for w in sheet.words)]))

@@ -8,20 +8,21 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-
-T = TypeVar("T")
 APOSTROPHES = ("'", "\u2019")
 
 
 class Position(enum.IntEnum):
     """Where in a channel a state stands; statistics and directions are kept per class.
 
-    START and END hold the sentence in bidirectional encoders, END and PAD in causal ones.
+    START and END hold the sentence in bidirectional encoders, END and PAD in causal ones; a language
+    model's END is what its chat template puts behind the prompt. TEMPLATE is what it puts before, which a
+    causal model cannot colour by the prompt. ABSENT is no state at all: it fills up a batch of prompts of
+    unequal lengths, and no denoiser reads it. Neither of the two is ever scored or edited.
     """
 
     START = 0
@@ -29,6 +30,11 @@ class Position(enum.IntEnum):
     END = 2
     PAD = 3
     POOLED = 4
+    TEMPLATE = 5
+    ABSENT = 6
+
+
+SCORED = tuple(Position)[:5]
 
 
 @dataclass(frozen=True)
@@ -56,14 +62,75 @@ class Channel:
     Attributes:
         states: (B, T, D), or (B, 1, P) for a pooled vector.
         positions: (B, T) integers, the `Position` of every state.
-        tokens: the tokens of every prompt, T each; empty for a pooled vector.
+        tokens: the tokens of every prompt, T each; none for a pooled vector.
         truncated: per prompt, the text that the encoder did not see.
+        lengths: per prompt, how many tokens of words the encoder saw.
     """
 
     states: Tensor
     positions: Tensor
-    tokens: tuple[tuple[Token, ...], ...] = ()
-    truncated: tuple[str, ...] = ()
+    tokens: tuple[tuple[Token, ...], ...]
+    truncated: tuple[str, ...]
+    lengths: tuple[int, ...]
+
+    @property
+    def worded(self) -> bool:
+        """Whether states belong to words; a pooled vector's does not."""
+        return any(self.tokens)
+
+    def padded(self, length: int) -> Channel:
+        """The channel with at least that many positions, filled up with absent ones."""
+        import torch
+
+        missing = length - self.states.shape[1]
+        if missing <= 0:
+            return self
+        return replace(
+            self,
+            states=torch.nn.functional.pad(self.states, (0, 0, 0, missing)),
+            positions=torch.nn.functional.pad(self.positions, (0, missing), value=int(Position.ABSENT)),
+            tokens=tuple((*row, *[Token("", Position.ABSENT)] * missing) for row in self.tokens),
+        )
+
+    def rows(self, part: slice) -> Channel:
+        """Some prompts of the batch, as long as the longest of them."""
+        positions = self.positions[part]
+        used = (positions != Position.ABSENT).any(0).nonzero()
+        end = int(used[-1]) + 1 if len(used) else 0
+        tokens = tuple(row[:end] for row in self.tokens[part])
+        return Channel(self.states[part, :end], positions[:, :end], tokens, self.truncated[part], self.lengths[part])
+
+    def joined(self, others: Sequence[Channel]) -> Channel:
+        """One batch of several, all as long as the longest."""
+        import torch
+
+        parts = [part for part in (self, *others) if part.lengths]
+        length = max(part.states.shape[1] for part in parts)
+        parts = [part.padded(length) for part in parts]
+        return Channel(
+            torch.cat([part.states for part in parts]),
+            torch.cat([part.positions for part in parts]),
+            tuple(row for part in parts for row in part.tokens),
+            tuple(text for part in parts for text in part.truncated),
+            tuple(count for part in parts for count in part.lengths),
+        )
+
+    def with_row(self, row: int, other: Channel) -> Channel:
+        """The batch with one prompt replaced by `other`, a batch of one."""
+        return self.rows(slice(0, row)).joined([other, self.rows(slice(row + 1, None))])
+
+    def towards(self, row: int, other: Channel, share: float) -> Channel:
+        """The batch with one prompt's states moved towards those of `other`, a batch of one, by a share.
+
+        Where the two have different lengths, the other's states are spread over the prompt's own.
+        """
+        import torch
+
+        here, there = (int((c.positions[i] != Position.ABSENT).sum()) for c, i in ((self, row), (other, 0)))
+        spread = torch.linspace(0, there - 1, here).round().long()
+        states = self.states.clone()
+        states[row, :here] = states[row, :here].lerp(other.states[0, spread.to(states.device)], share)
+        return replace(self, states=states)
 
     def words(self, row: int) -> list[Word]:
         """Sub-words of prompt `row` merged: tokens whose characters touch are one word."""
@@ -132,30 +199,13 @@ class Conditioning:
     def only(self, row: int) -> Conditioning:
         """One prompt of the batch."""
         part = slice(row, row + 1)
-        return Conditioning(
-            self.prompts[part],
-            {
-                name: Channel(c.states[part], c.positions[part], c.tokens[part], c.truncated[part])
-                for name, c in self.channels.items()
-            },
-        )
+        return Conditioning(self.prompts[part], {name: c.rows(part) for name, c in self.channels.items()})
 
     def joined(self, others: Sequence[Conditioning]) -> Conditioning:
         """One batch of several."""
-        import torch
-
-        parts = [self, *others]
         return Conditioning(
-            tuple(p for part in parts for p in part.prompts),
-            {
-                name: Channel(
-                    torch.cat([part.channels[name].states for part in parts]),
-                    torch.cat([part.channels[name].positions for part in parts]),
-                    tuple(row for part in parts for row in part.channels[name].tokens),
-                    tuple(text for part in parts for text in part.channels[name].truncated),
-                )
-                for name in self.channels
-            },
+            tuple(p for part in (self, *others) for p in part.prompts),
+            {name: c.joined([part.channels[name] for part in others]) for name, c in self.channels.items()},
         )
 
     def with_row(self, row: int, other: Conditioning, share: float) -> Conditioning:
@@ -163,21 +213,8 @@ class Conditioning:
 
         A whole move takes over the other's text and tokens, too.
         """
-        channels = {}
-        for name, old in self.channels.items():
-            new, states = other.channels[name], old.states.clone()
-            if share < 1:
-                states[row] = states[row].lerp(new.states[0], share)
-                channels[name] = replace(old, states=states)
-                continue
-            states[row], positions = new.states[0], old.positions.clone()
-            positions[row] = new.positions[0]
-            channels[name] = Channel(
-                states, positions, _swapped(old.tokens, row, new.tokens), _swapped(old.truncated, row, new.truncated)
-            )
-        prompts = _swapped(self.prompts, row, other.prompts) if share >= 1 else self.prompts
-        return Conditioning(prompts, channels)
-
-
-def _swapped(values: tuple[T, ...], row: int, one: tuple[T, ...]) -> tuple[T, ...]:
-    return (*values[:row], *one, *values[row + 1 :])
+        pairs = {name: (old, other.channels[name]) for name, old in self.channels.items()}
+        if share < 1:
+            return replace(self, channels={n: old.towards(row, new, share) for n, (old, new) in pairs.items()})
+        prompts = (*self.prompts[:row], *other.prompts, *self.prompts[row + 1 :])
+        return Conditioning(prompts, {n: old.with_row(row, new) for n, (old, new) in pairs.items()})

@@ -1,7 +1,8 @@
-"""The direction file: what one concept looks like to one text encoder, as a value.
+"""The direction file: what one concept looks like in one output of one text encoder, as a value.
 
-A `.safetensors` file, never pickle. Per channel and position class it holds benign statistics and
-a basis; per concept a gate and its calibration. One metadata key, `safegen`, holds JSON.
+A `.safetensors` file, never pickle. Per position class it holds benign statistics and a basis; of the
+whole a gate and its calibration. One metadata key, `safegen`, holds JSON. It belongs to the encoder and
+to what is read of it, not to a pipeline: every model that reads the same shares the file.
 """
 
 from __future__ import annotations
@@ -19,22 +20,25 @@ from safegen.errors import DirectionError
 if TYPE_CHECKING:
     from torch import Tensor
 
-SCHEMA = "safegen.direction/2"
+SCHEMA = "safegen.direction/3"
 HALVED = ("basis", "dual", "gate", "check")  # stored in half precision; and whole networks:
-NETWORKS = (".es.",)
+NETWORKS = ("es.",)
 # Of the encoder's width in their last dimension:
 HEADS = ("gate", "gate_centre", "check", "check_centre")
 WIDE = ("mean", "own", "basis", "dual", *HEADS, "region_mean", "region_move")
 CALIBRATION = ("gate.scale", "gate.quantiles", "gate.thresholds", "check.scale", "check.thresholds")
-REQUIRED = ("concept", "method", "encoder", "fingerprints", "widths", "threshold", "calibration", "recipe_sha256")
+REQUIRED = (
+    *("concept", "method", "encoder", "output", "fingerprint", "width"),
+    *("threshold", "calibration", "recipe_sha256"),
+)
 
 
 @dataclass(frozen=True)
 class Direction:
-    """One concept in one encoder's space.
+    """One concept in the space of one encoder's output.
 
     Attributes:
-        tensors: flat names ``channel.class.part``: heads `gate` and `check` (H, D), `_centre` (D,), `own` (D,)
+        tensors: flat names ``class.part``: heads `gate` and `check` (H, D), `_centre` (D,), `own` (D,)
             and `own_scale` (2,), clamp `mean` (D,), `basis` and `dual` (R, D), `floor` and `ceiling`
             (R,); half-space `region_mean` and `region_move` (D,) and `region_border` (1,); network `es.*`; per
             head `bias` and `out` (H,) and, for each bin of lengths, `scale` (3, 2), `thresholds` (3,) in
@@ -54,7 +58,7 @@ class Direction:
     @property
     def stem(self) -> str:
         """The file's name without its ending: the encoder's kind and the start of its fingerprint."""
-        return f"{self.info['encoder']}-{next(iter(self.info['fingerprints'].values()))[:8]}"
+        return f"{self.info['encoder']}-{self.info['fingerprint'][:8]}"
 
     def extended(self, method: str, tensors: Mapping[str, Tensor], figures: Mapping[str, float]) -> Direction:
         """The direction with what another method learned beside what it holds, and that method's figures."""
@@ -73,7 +77,7 @@ class Direction:
 
 def rounded(name: str, tensor: Tensor) -> Tensor:
     """A tensor in the precision that its file has."""
-    halved = name.rsplit(".", 1)[-1] in HALVED or any(part in name for part in NETWORKS)
+    halved = name.rsplit(".", 1)[-1] in HALVED or name.startswith(NETWORKS)
     return tensor.half() if halved else tensor
 
 
@@ -102,9 +106,8 @@ def load(path: Path) -> Direction:
     for name, tensor in tensors.items():
         if not tensor.is_floating_point() or not bool(torch.isfinite(tensor).all()):
             raise DirectionError(f"{path.name}: tensor {name!r} is not finite numbers", relearn)
-        channel = name.split(".")[0]
-        width = info["widths"].get(channel)
-        if width is not None and name.rsplit(".", 1)[-1] in WIDE and tensor.shape[-1] != width:
+        width = info["width"]
+        if not name.startswith(NETWORKS) and name.rsplit(".", 1)[-1] in WIDE and tensor.shape[-1] != width:
             raise DirectionError(f"{path.name}: {name!r} has width {tensor.shape[-1]}, expected {width}", relearn)
     return Direction({k: v.float() for k, v in tensors.items()}, info, digest)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safegen import models, safeguards
-from safegen.errors import GuardError, NotFinite, UsageError
+from safegen.errors import GuardError, ModelError, NotFinite, UsageError
 from safegen.families import family_of
 from safegen.guard import Causes, Guard, Report
 from safegen.prompts import Prompt, clean
@@ -72,6 +72,11 @@ class Generator:
         on_learn: Callable[[str], None] | None = None,
     ) -> None:
         self.family = family_of(pipe)
+        if not self.family.from_text:
+            raise ModelError(
+                f"a {type(pipe).__name__} draws from a picture, not from text alone",
+                "Call it yourself, with a guard attached: safegen.Guard.load().attached(pipe).",
+            )
         self.pipe, self.guard, self.model = pipe, guard, model
         if guard is not None:
             guard.bind(self.family, on_learn)
@@ -157,11 +162,10 @@ class Generator:
             **self.family.arguments(conditioning, settings.negative, guidance),
             generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
             num_inference_steps=steps,
-            guidance_scale=guidance,
             width=width,
             height=height,
             output_type="pt",
-            callback_on_step_end=after_step,
+            **({"callback_on_step_end": after_step} if self.family.tells_steps else {}),
         )
         finite = torch.isfinite(result.images).flatten(1).all(1).tolist()
         processor = self.pipe.image_processor  # the conversion that diffusers itself ends with
@@ -174,11 +178,11 @@ class Generator:
         Raises:
             UsageError: a value that the model cannot use.
         """
-        embedded = self.model == models.EMBEDDED
-        steps = settings.steps or (20 if embedded else 30)
-        guidance = settings.guidance if settings.guidance is not None else (3.0 if embedded else 7.5)
-        native = self.pipe.unet.config.sample_size * self.pipe.vae_scale_factor
-        width, height = settings.size or (native, native)
+        steps, guidance = models.defaults(self.model)
+        steps = settings.steps or steps or self.family.steps
+        wanted = (settings.guidance, guidance, self.family.guidance)
+        guidance = next(value for value in wanted if value is not None)
+        width, height = settings.size or (self.family.size, self.family.size)
         check_size(width, height)
         return steps, guidance, (width, height)
 
@@ -227,7 +231,7 @@ class Generator:
             "guard": {
                 "safeguard": guard.safeguard.name if guard else "",
                 "strength": guard.strength if guard else 0.0,
-                "directions": {d.concept: d.sha256 for d in guard.directions} if guard else {},
+                "directions": guard.hashes if guard else {},
                 "drift": report.drift if report else 0.0,
                 "rewritten": report.rewritten if report else "",
                 "before": report.before.as_json(prompt.id)["concepts"] if report else {},

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from safegen import attribution, concepts, library, refusal, safeguards
 from safegen.errors import GuardError, SafegenError, UnknownConcept, UsageError
-from safegen.scoring import Scorer, worded
+from safegen.scoring import Scorer, reference, spelled, worded
 
 if TYPE_CHECKING:
     from safegen.conditioning import Conditioning
@@ -73,7 +73,7 @@ class Guard:
                 raise UnknownConcept(name, known)
         self.strength, self.folder = strength, folder
         self.safeguard = safeguards.create(safeguard)
-        self.directions: tuple[Direction, ...] = ()
+        self.directions: Mapping[str, Mapping[str, Direction]] = {}  # by concept and channel
         self.tools: Tools | None = None  # of the model that the guard is bound to
         self.watch: Scorer | None = None  # of nudity, where that is not active
         self.last: list[Report] = []
@@ -86,17 +86,29 @@ class Guard:
         return cls(names, strength=strength, safeguard=safeguard, folder=folder)
 
     def bind(self, family: Family, on_learn: Callable[[str], None] | None = None) -> None:
-        """Load the directions for the family's encoder; learn, and cache, those that have no file yet.
+        """Load the directions for every channel of the family; learn, and cache, those that have no file yet.
 
         Raises:
-            DirectionError: a file cannot be trusted, or what was learned is too poor to use.
+            DirectionError: a file cannot be trusted, lacks what the safeguard needs, or what was learned is
+                too poor to use.
+            UsageError: the safeguard cannot work on this family.
         """
         chosen = (*self.names, *([] if NUDITY in self.names else [NUDITY]))
         loaded = library.resolve(chosen, family, self.folder, on_learn)
-        self.directions = tuple(loaded[name] for name in self.names)
         recipes = {name: concepts.load(name, self.folder) for name in self.names}
-        self.tools = safeguards.Tools(Scorer(self.directions), family, recipes)
-        self.watch = None if NUDITY in self.names else Scorer([loaded[NUDITY]])
+        tools = safeguards.Tools(_scorer(loaded, self.names), family, recipes)
+        self.safeguard.check(tools)
+        self.tools, self.directions = tools, {name: loaded[name] for name in self.names}
+        self.watch = None if NUDITY in self.names else _scorer(loaded, [NUDITY])
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        """The hash of every direction file, by its concept, or by concept/channel where there are several."""
+        return {
+            name if len(some) == 1 else f"{name}/{channel}": direction.sha256
+            for name, some in self.directions.items()
+            for channel, direction in some.items()
+        }
 
     def score(self, conditioning: Conditioning, causes: Causes = "none") -> list[ScoreSheet]:
         """Sheets for every prompt.
@@ -183,14 +195,23 @@ def intense(
     sheets: Sequence[ScoreSheet], conditioning: Conditioning, safeguard: safeguards.Intense, tools: Tools
 ) -> list[ScoreSheet]:
     """The sheets with the safeguard's own score of every word: the highest of its tokens and of all concepts."""
-    name, channel = worded(conditioning)
-    scores = safeguard.intensities(name, channel, tools).amax(-1).tolist()
+    scores = {
+        name: safeguard.intensities(channel, tools.scorer.channels[name].directions).amax(-1).tolist()
+        for name, channel in worded(conditioning).items()
+    }
     found = []
     for row, sheet in enumerate(sheets):
-        words = zip(sheet.words, channel.words(row), strict=True)
-        marked = tuple(replace(score, intensity=max(scores[row][i] for i in word.tokens)) for score, word in words)
-        found.append(replace(sheet, words=marked))
+        marked = []
+        for score, word in zip(sheet.words, reference(conditioning, row).words(row), strict=True):
+            places = spelled(conditioning, row, word).items()
+            marked.append(replace(score, intensity=max(scores[name][row][i] for name, some in places for i in some)))
+        found.append(replace(sheet, words=tuple(marked)))
     return found
+
+
+def _scorer(loaded: Mapping[str, Mapping[str, Direction]], names: Sequence[str]) -> Scorer:
+    channels = next(iter(loaded.values()))
+    return Scorer({channel: [loaded[name][channel] for name in names] for channel in channels})
 
 
 @contextlib.contextmanager
@@ -212,7 +233,8 @@ def _drifts(before: Conditioning, after: Conditioning) -> list[float]:
 
     drifts = torch.zeros(len(before.prompts))
     for name, channel in before.channels.items():
-        old, new = channel.states.float().flatten(1), after.channels[name].states.float().flatten(1)
+        length = max(channel.states.shape[1], after.channels[name].states.shape[1])
+        old, new = (c.padded(length).states.float().flatten(1) for c in (channel, after.channels[name]))
         if not bool(torch.isfinite(new).all()):
             raise GuardError("the sanitized embedding is not finite", "No picture was made; try a lower --strength.")
         cosine = torch.nn.functional.cosine_similarity(old.double(), new.double()).cpu()

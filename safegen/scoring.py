@@ -1,17 +1,18 @@
 """Scores: how far every prompt and every word is from benign text, per concept.
 
-A raw cosine says nothing (an empty prompt can score above an attack), so every score is a
-probe's value in standard deviations over benign text: of prompts of like length for the gate, of
-positions of the same class for words. All of it is differentiable and stays on the model's device.
+Every channel is scored by directions of its own (`probes.py`). A prompt is as harmful as its worst
+channel makes it, and a word as the worst of its tokens in any encoder: a guard that looked at one
+channel alone would let through what another tells the denoiser.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from safegen.conditioning import Channel, Conditioning, Position
+from safegen.conditioning import Channel, Conditioning, Position, Word
+from safegen.errors import GuardError
+from safegen.probes import Probes, bins_of, features
 from safegen.sheets import ConceptScore, ScoreSheet, WordScore
 
 if TYPE_CHECKING:
@@ -19,141 +20,69 @@ if TYPE_CHECKING:
 
     from safegen.directions import Direction
 
-CLASSES = tuple(Position)
-# The gate opens and closes; the check has the last word, on features that the gate does not see alone:
-# what closes the one need not pass the other. Without pads a gate costs an eighth (see attribution.py).
-HEADS: Mapping[str, tuple[Position, ...]] = {
-    "gate": (Position.START, Position.TOKEN, Position.END, Position.POOLED),
-    "check": (Position.TOKEN, Position.PAD, Position.POOLED),
-}
-# A prompt is calibrated against benign prompts of its own bin: up to 8 word tokens, up to 16, more.
-BINS = (8, 16)
 CARRIES = 0.5  # of the worst word's own score, from which another word counts as harmful, too
 
 
-@dataclass(frozen=True)
-class Features:
-    """What a gate sees of a channel: the mean state per position class, and where there is one."""
-
-    means: Mapping[Position, Tensor]  # (B, D) each
-    present: Mapping[Position, Tensor]  # (B,) booleans
-
-
-def features(channel: Channel) -> Features:
-    """Reduce states (B, T, D) to means; classes that no prompt has are left out."""
-    means, present = {}, {}
-    states = channel.states.float()
-    for position in CLASSES:
-        mask = channel.positions == position
-        if bool(mask.any()):
-            means[position] = (states * mask.unsqueeze(-1)).sum(1) / mask.sum(1, keepdim=True).clamp(min=1)
-            present[position] = mask.any(1)
-    return Features(means, present)
-
-
-def bins_of(channel: Channel) -> Tensor:
-    """The length bin (B,) of every prompt, by its word tokens."""
-    return bin_lengths(lengths_of(channel))
-
-
-def lengths_of(channel: Channel) -> Tensor:
-    """How many word tokens (B,) every prompt has."""
-    return (channel.positions == Position.TOKEN).sum(1)
-
-
-def bin_lengths(lengths: Tensor) -> Tensor:
-    """Token counts (B,) to indices of `BINS`."""
-    return sum((lengths > edge).long() for edge in BINS)  # type: ignore[return-value]
-
-
 class Scorer:
-    """The directions of one guard stacked into matrices, so that all concepts cost what one does."""
+    """The directions of one guard.
 
-    def __init__(self, directions: Sequence[Direction]) -> None:
-        self.directions = tuple(directions)
-        self.names = tuple(d.concept for d in directions)
-        self._stacked: dict[str, Tensor] = {}
+    Args:
+        directions: per channel, the directions of all concepts, in the same order in every channel.
+    """
 
-    def stack(self, key: str, like: Tensor) -> Tensor | None:
-        """A named tensor of every direction, (K, ...) on the device of `like`; None if they lack it."""
-        import torch
+    def __init__(self, directions: Mapping[str, Sequence[Direction]]) -> None:
+        self.channels = {name: Probes(some) for name, some in directions.items()}
+        self.names = tuple(d.concept for d in next(iter(directions.values())))
+        self.word_lines = {
+            concept: min(float(p.directions[column].info["word_threshold"]) for p in self.channels.values())
+            for column, concept in enumerate(self.names)
+        }
 
-        place = f"{key}@{like.device}"
-        if place not in self._stacked:
-            if any(key not in d.tensors for d in self.directions):
-                return None
-            self._stacked[place] = torch.stack([d.tensors[key] for d in self.directions]).to(like.device)
-        return self._stacked[place]
+    def directions(self) -> list[Direction]:
+        """Those of all channels."""
+        return [direction for probes in self.channels.values() for direction in probes.directions]
 
-    def raw(self, parts: Mapping[str, Features], head: str = "gate") -> Tensor:
-        """Every concept's head (B, K) as uncalibrated log-odds, see `safegen.learning.heads`."""
-        import torch
+    def pairs(self, conditioning: Conditioning) -> dict[str, tuple[Probes, Channel]]:
+        """Every channel beside its probes.
 
-        total: Tensor | None = None
-        for name, part in parts.items():
-            for position, mean in part.means.items():
-                key = f"{name}.{position.name.lower()}.{head}"
-                weights, centres = self.stack(key, mean), self.stack(f"{key}_centre", mean)
-                if weights is None or centres is None:
-                    continue
-                value = torch.einsum("bkd,khd->bkh", mean.unsqueeze(1) - centres, weights)
-                # A class that a prompt has no position of counts as the benign mean.
-                value = torch.where(part.present[position][:, None, None], value, 0.0)
-                total = value if total is None else total + value
-        if total is None:
-            raise ValueError(f"no direction has a {head} for the channels {', '.join(parts)}")
-        hidden = torch.nn.functional.gelu(total + self._table(f"{head}.bias", total))
-        return (hidden * self._table(f"{head}.out", total)).sum(-1)
-
-    def calibrated(self, raw: Tensor, bins: Tensor, head: str = "gate") -> tuple[Tensor, Tensor]:
-        """A head in benign standard deviations and its thresholds, both (B, K)."""
-        scale, lines = self._table(f"{head}.scale", raw)[:, bins], self._table(f"{head}.thresholds", raw)
-        return (raw - scale[..., 0].T) / scale[..., 1].T, lines[:, bins].T
+        Raises:
+            GuardError: a channel has none; what it tells the denoiser would go unseen.
+        """
+        if missing := conditioning.channels.keys() ^ self.channels.keys():
+            raise GuardError(
+                f"no directions for the channel {', '.join(sorted(missing))}", "Bind the guard to this pipeline."
+            )
+        return {name: (self.channels[name], channel) for name, channel in conditioning.channels.items()}
 
     def margins(self, conditioning: Conditioning, head: str = "gate") -> Tensor:
-        """How far a head (B, K) is over its threshold, in benign standard deviations."""
-        z, lines = self.calibrated(self.raw(reduced(conditioning), head), bins_of(worded(conditioning)[1]), head)
-        return z - lines
+        """How far a head (B, K) is over its threshold in the worst channel, in benign standard deviations."""
+        return self._worst(conditioning, bins_of, head)
 
-    def percentiles(self, raw: Tensor, bins: Tensor) -> Tensor:
-        """Share (B, K) of benign prompts of like length with a lower gate, in percent."""
+    def falls(self, conditioning: Conditioning) -> Tensor:
+        """How far every gate of the first prompt falls in each of the others (B - 1, K), by the first one's bin."""
+        margins = self._worst(conditioning, lambda c: bins_of(c)[:1].expand(len(conditioning.prompts)), "gate")
+        return margins[:1] - margins[1:]
+
+    def _worst(self, conditioning: Conditioning, bins: Callable[[Channel], Tensor], head: str) -> Tensor:
         import torch
 
-        own = self._table("gate.quantiles", raw)[:, bins].transpose(0, 1).contiguous()  # (B, K, Q), from 0 to 1
-        below = torch.searchsorted(own, raw.unsqueeze(-1).contiguous(), right=True)
-        return below.squeeze(-1) * 100.0 / own.shape[-1]
+        found = []
+        for probes, channel in self.pairs(conditioning).values():
+            z, lines = probes.calibrated(probes.raw(features(channel), head), bins(channel), head)
+            found.append(z - lines)
+        return torch.stack(found).amax(0)
 
-    def level(self, share: float, bins: Tensor) -> Tensor:
-        """The gate's raw value (B, K) that the given share of benign prompts of like length stays under."""
-        quantiles = self._table("gate.quantiles", bins)
-        return quantiles[:, bins, round(share * (quantiles.shape[-1] - 1))].T
-
-    def _table(self, key: str, like: Tensor) -> Tensor:
-        table = self.stack(key, like)
-        assert table is not None  # a direction file without its calibration is refused when it is read
-        return table
-
-    def own(self, name: str, channel: Channel) -> Tensor:
-        """Every position's own score (B, T, K) in standard deviations over benign text of its class."""
+    def closed(self, conditioning: Conditioning, share: float) -> Tensor:
+        """Whether every channel's gate (B, K) is as low as in that share of benign prompts of like length."""
         import torch
 
-        states = channel.states.float()
-        scores = torch.zeros(*states.shape[:2], len(self.directions), device=states.device)
-        for position in CLASSES:
-            key = f"{name}.{position.name.lower()}"
-            probes, scale = self.stack(f"{key}.own", states), self.stack(f"{key}.own_scale", states)
-            if probes is not None and scale is not None:
-                value = (states @ probes.T - scale[:, 0]) / scale[:, 1]
-                scores = torch.where((channel.positions == position).unsqueeze(-1), value, scores)
-        return scores
+        under = [p.raw(features(c)) <= p.level(share, bins_of(c)) for p, c in self.pairs(conditioning).values()]
+        return torch.stack(under).all(0)
 
     def score(self, conditioning: Conditioning) -> list[ScoreSheet]:
         """One sheet per prompt."""
-        name, channel = worded(conditioning)
-        raw, bins = self.raw(reduced(conditioning)), bins_of(channel)
-        z, lines = self.calibrated(raw, bins)
-        columns = zip(raw.tolist(), z.tolist(), self.percentiles(raw, bins).tolist(), lines.tolist(), strict=True)
-        own = self.own(name, channel).tolist()
+        columns = zip(*(values.tolist() for values in self._verdicts(conditioning)), strict=True)
+        own = {name: probes.own(channel).tolist() for name, (probes, channel) in self.pairs(conditioning).items()}
         sheets = []
         for row, (prompt, column) in enumerate(zip(conditioning.prompts, columns, strict=True)):
             concepts = {k: ConceptScore(*values) for k, *values in zip(self.names, *column, strict=True)}
@@ -161,47 +90,86 @@ class Scorer:
                 ScoreSheet(
                     prompt,
                     concepts,
-                    self._words(channel, row, own[row], concepts),
-                    self._tokens(channel, row, own[row]),
-                    channel.truncated[row],
+                    self._words(conditioning, row, own, concepts),
+                    self._tokens(conditioning, row, own),
+                    reference(conditioning, row).truncated[row],
                 )
             )
         return sheets
 
+    def _verdicts(self, conditioning: Conditioning) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Gate, deviations, percentile and threshold (B, K) of the channel that is farthest over the line."""
+        import torch
+
+        found = []
+        for probes, channel in self.pairs(conditioning).values():
+            raw, bins = probes.raw(features(channel)), bins_of(channel)
+            z, lines = probes.calibrated(raw, bins)
+            found.append(torch.stack([raw, z, probes.percentiles(raw, bins), lines]))
+        values = torch.stack(found)  # (channels, 4, B, K)
+        worst = (values[:, 1] - values[:, 3]).argmax(0)[None, None].expand(1, 4, -1, -1)
+        raw, z, percentiles, lines = values.gather(0, worst)[0]
+        return raw, z, percentiles, lines
+
     def _words(
-        self, channel: Channel, row: int, own: list[list[float]], concepts: Mapping[str, ConceptScore]
+        self,
+        conditioning: Conditioning,
+        row: int,
+        own: Mapping[str, list[list[list[float]]]],
+        concepts: Mapping[str, ConceptScore],
     ) -> tuple[WordScore, ...]:
-        words = channel.words(row)
-        scores = [
-            {k: max(own[i][column] for i in word.tokens) for column, k in enumerate(self.names)} for word in words
-        ]
+        words = reference(conditioning, row).words(row)
+        scores = []
+        for word in words:
+            places = spelled(conditioning, row, word)
+            tokens = [own[name][row][i] for name, indices in places.items() for i in indices]
+            scores.append({k: max(token[column] for token in tokens) for column, k in enumerate(self.names)})
         carried: list[list[str]] = [[] for _ in words]
-        for direction in self.directions:
-            name = direction.concept
+        for name in self.names:
             if not concepts[name].flagged or not words:
                 continue
             highest = max(s[name] for s in scores)
-            line = min(max(float(direction.info["word_threshold"]), CARRIES * highest), highest)
+            line = min(max(self.word_lines[name], CARRIES * highest), highest)
             for flags, s in zip(carried, scores, strict=True):
                 if s[name] >= line:
                     flags.append(name)
         return tuple(WordScore(w.text, w.span, s, tuple(f)) for w, s, f in zip(words, scores, carried, strict=True))
 
-    def _tokens(self, channel: Channel, row: int, own: list[list[float]]) -> tuple[WordScore, ...]:
-        shown, last = [], Position.START
-        for i, token in enumerate(channel.tokens[row]):
-            if token.position is Position.PAD and last is Position.PAD:
-                break  # one line stands for all pads
-            last = token.position
-            shown.append(WordScore(token.text, token.span or (0, 0), dict(zip(self.names, own[i], strict=True))))
+    def _tokens(
+        self, conditioning: Conditioning, row: int, own: Mapping[str, list[list[list[float]]]]
+    ) -> tuple[WordScore, ...]:
+        """The tokens of the encoder that saw most, and every pooled vector; no template and no repeated pad."""
+        shown = []
+        for name, channel in conditioning.channels.items():
+            if not channel.worded:
+                shown.append(WordScore(f"[{name}]", (0, 0), self._named(own[name][row][0])))
+            elif channel is reference(conditioning, row):
+                last = Position.START
+                for token, values in zip(channel.tokens[row], own[name][row], strict=True):
+                    repeated = token.position is Position.PAD and last is Position.PAD  # one line stands for all pads
+                    last = token.position
+                    if not repeated and token.position not in (Position.TEMPLATE, Position.ABSENT):
+                        shown.append(WordScore(token.text, token.span or (0, 0), self._named(values)))
         return tuple(shown)
 
-
-def reduced(conditioning: Conditioning) -> dict[str, Features]:
-    """Every channel's features."""
-    return {name: features(channel) for name, channel in conditioning.channels.items()}
+    def _named(self, values: Sequence[float]) -> dict[str, float]:
+        return dict(zip(self.names, values, strict=True))
 
 
-def worded(conditioning: Conditioning) -> tuple[str, Channel]:
-    """The channel whose tokens are shown: the first with any."""
-    return next((name, channel) for name, channel in conditioning.channels.items() if channel.tokens)
+def worded(conditioning: Conditioning) -> dict[str, Channel]:
+    """The channels whose states belong to words."""
+    return {name: channel for name, channel in conditioning.channels.items() if channel.worded}
+
+
+def reference(conditioning: Conditioning, row: int) -> Channel:
+    """The worded channel that saw most of a prompt; its words are the ones that are shown."""
+    return min(worded(conditioning).values(), key=lambda channel: len(channel.truncated[row]))
+
+
+def spelled(conditioning: Conditioning, row: int, word: Word) -> dict[str, list[int]]:
+    """Per worded channel, the tokens that share characters with a word."""
+    start, end = word.span
+    return {
+        name: [i for i, t in enumerate(c.tokens[row]) if t.span and t.span[0] < end and t.span[1] > start]
+        for name, c in worded(conditioning).items()
+    }

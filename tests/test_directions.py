@@ -64,21 +64,21 @@ def test_a_missing_field_is_named(tmp_path: Path) -> None:
 
 def test_another_width_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DirectionError, match="width 384, expected 768"):
-        directions.load(foreign(tmp_path, widths={"text": 768}))
+        directions.load(foreign(tmp_path, width=768))
 
 
 def test_another_encoder_is_not_taken(tmp_path: Path, generator: Generator) -> None:
     folder = tmp_path / "violence"
     folder.mkdir()
     (folder / "concept.toml").write_bytes((concepts.known()["violence"] / "concept.toml").read_bytes())
-    foreign(tmp_path, fingerprints={"text": "0" * 64}).rename(folder / "bert-00000000.safetensors")
-    assert library.find("violence", generator.family.fingerprints(), tmp_path) is None
+    foreign(tmp_path, fingerprint="0" * 64).rename(folder / "bert-00000000.safetensors")
+    assert library.find("violence", generator.family.fingerprints()["text"], tmp_path) is None
 
 
 def test_numbers_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     direction = directions.load(shipped())
     tensors = dict(direction.tensors)
-    tensors["text.token.mean"] = tensors["text.token.mean"] * float("nan")
+    tensors["token.mean"] = tensors["token.mean"] * float("nan")
     save_file(
         tensors, tmp_path / "nan.safetensors", {"safegen": json.dumps({"schema": directions.SCHEMA, **direction.info})}
     )
@@ -142,7 +142,17 @@ def test_a_method_that_a_file_lacks_is_named_with_the_way_to_learn_it(tmp_path: 
         (folder / "concept.toml").write_bytes((concepts.known()["violence"] / "concept.toml").read_bytes())
         directions.Direction(tensors, direction.info).save(folder / f"{direction.stem}.safetensors")
         guard = Guard(["violence"], safeguard=method, folder=tmp_path / method)
-        guard.bind(generator.family)
         with pytest.raises(DirectionError, match=missing) as raised:
-            guard.sanitize(generator.family.encode(["a cat and a kitchen knife"]))
+            guard.bind(generator.family)
         assert "safegen directions learn violence" in raised.value.hint
+
+
+def test_a_direction_of_another_revision_of_the_encoder_is_refused(tmp_path: Path, generator: Generator) -> None:
+    """Beside the user's own recipe; in the cache, files of any encoder may lie side by side."""
+    folder = tmp_path / "violence"
+    folder.mkdir()
+    (folder / "concept.toml").write_bytes((concepts.known()["violence"] / "concept.toml").read_bytes())
+    foreign(tmp_path, fingerprint="0" * 64).rename(folder / "bert-00000000.safetensors")
+    with pytest.raises(DirectionError, match="another revision of the bert encoder") as raised:
+        library.resolve(["violence"], generator.family, tmp_path)
+    assert "safegen directions learn violence" in raised.value.hint

@@ -81,8 +81,7 @@ class Worker:
     def facts(self) -> dict[str, Any]:
         """What only a loaded model can tell: hashes of the directions, and the batch size."""
         guard = self.generator.guard
-        directions = {d.concept: d.sha256 for d in guard.directions} if guard else {}
-        return {"directions": directions, "batch_size": self.options.batch_size or self.batch_size()}
+        return {"directions": guard.hashes if guard else {}, "batch_size": self.options.batch_size or self.batch_size()}
 
     def batch_size(self) -> int:
         """How many pictures to draw together when no one says: what fits into memory, tried out.

@@ -122,7 +122,6 @@ def denoise(generator: Generator, conditionings: Sequence[Conditioning], seeds: 
         **generator.family.arguments(joined, "", guidance),
         generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
         num_inference_steps=steps,
-        guidance_scale=guidance,
         width=width,
         height=height,
     ).images

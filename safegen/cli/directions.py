@@ -46,21 +46,22 @@ def learn(
     entries = promptsets.read(pairs) if pairs else []
     family = family_of(models.load(model, offline=offline))
     for recipe, target in zip(recipes, targets, strict=True):
-        direction = None
+        learned = None
         if method != "contrastive":
-            direction = library.current(recipe, family.fingerprints(), directions)
-        if direction is None:
+            learned = library.current(recipe, family, directions)
+        if learned is None:
             with console.counting("benign prompts encoded") as tick:
                 everyday = encoded.background(family, tick)
-            direction = contrastive.learn(recipe, family, everyday, entries, pairs.name if pairs else "")
+            learned = contrastive.learn(recipe, family, everyday, entries, pairs.name if pairs else "")
         if method == "es":
             with console.counting(f"{recipe.name}: steps") as tick:
-                direction = sanitizer.learn(recipe, family, direction, tick)
-        path = target / recipe.name / f"{direction.stem}.safetensors"
-        direction.save(path)
-        figures = direction.info[METHODS[method]].items()
-        console.say(f"{recipe.name}, held out: {', '.join(f'{name} {value:.4g}' for name, value in figures)}")
-        console.show_path(path)
+                learned = sanitizer.learn(recipe, family, learned, tick)
+        for channel, direction in learned.items():
+            path = target / recipe.name / f"{direction.stem}.safetensors"
+            direction.save(path)
+            figures = ", ".join(f"{name} {value:.4g}" for name, value in direction.info[METHODS[method]].items())
+            console.say(f"{recipe.name if len(learned) == 1 else f'{recipe.name}, {channel}'}, held out: {figures}")
+            console.show_path(path)
 
 
 @app.command("list")
@@ -130,15 +131,16 @@ def verify(
     fingerprints = family_of(models.load(model, offline=offline)).fingerprints()
     rows = []
     for recipe in recipes:
-        try:
-            direction = library.find(recipe.name, fingerprints, directions)
-            stale = direction is not None and direction.info["recipe_sha256"] != recipe.sha256
-            verdict = (
-                "none for this encoder yet" if direction is None else "older than its recipe" if stale else "sound"
-            )
-        except DirectionError as error:
-            verdict = str(error)
-        rows.append((recipe.name, verdict))
-    console.show_table("directions", ("concept", "verdict"), rows)
-    if any(verdict != "sound" for _, verdict in rows):
+        for channel, fingerprint in fingerprints.items():
+            try:
+                direction = library.find(recipe.name, fingerprint, directions)
+                stale = direction is not None and direction.info["recipe_sha256"] != recipe.sha256
+                verdict = (
+                    "none for this encoder yet" if direction is None else "older than its recipe" if stale else "sound"
+                )
+            except DirectionError as error:
+                verdict = str(error)
+            rows.append((recipe.name, channel, verdict))
+    console.show_table("directions", ("concept", "channel", "verdict"), rows)
+    if any(verdict != "sound" for *_, verdict in rows):
         raise DirectionError("not every direction file is sound", "Learn those again: safegen directions learn CONCEPT")

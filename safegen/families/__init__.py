@@ -2,60 +2,51 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 from safegen.errors import ModelError
+from safegen.families.base import Family
+from safegen.families.flux import Flux
+from safegen.families.flux2 import Flux2
+from safegen.families.pixart import PixArt
+from safegen.families.qwen_image import QwenImage
+from safegen.families.sana import Sana
+from safegen.families.stable_diffusion import StableDiffusion
+from safegen.families.stable_diffusion_3 import StableDiffusion3
+from safegen.families.stable_diffusion_xl import StableDiffusionXL
+from safegen.families.z_image import ZImage
 
-if TYPE_CHECKING:
-    import contextlib
-    from collections.abc import Callable, Sequence
+FAMILIES: tuple[type[Family], ...] = (
+    *(StableDiffusion, StableDiffusionXL, StableDiffusion3, Flux),
+    *(PixArt, Sana, QwenImage, ZImage, Flux2),
+)
 
-    from safegen.conditioning import Conditioning
+__all__ = ["FAMILIES", "Family", "check_class", "family_of"]
 
 
-class Family(Protocol):
-    """What safegen needs of a pipeline."""
+def check_class(name: str, reason: str = "") -> type[Family]:
+    """The family of a pipeline's class, before anything of the pipeline is loaded.
 
-    pipe: Any
-
-    @property
-    def encoder_kind(self) -> str:
-        """The text encoder's architecture, for file names: `bert`, `clip_text_model`, …"""
-        ...
-
-    def encode(self, prompts: Sequence[str]) -> Conditioning:
-        """Prompts as the denoiser would receive them, every text channel of it."""
-        ...
-
-    def encode_words(self, prompts: Sequence[str]) -> Conditioning:
-        """The same without pads beyond the longest prompt where that changes no other state; cheaper."""
-        ...
-
-    def arguments(self, conditioning: Conditioning, negative: str, guidance: float) -> dict[str, Any]:
-        """Keyword arguments that make the pipeline draw from `conditioning`."""
-        ...
-
-    def intercepted(self, repair: Callable[[Conditioning], Conditioning]) -> contextlib.AbstractContextManager[None]:
-        """While the context lasts, the pipeline's own calls draw from repaired conditioning."""
-        ...
-
-    def fingerprints(self) -> dict[str, str]:
-        """Per channel, the SHA-256 of the encoder that a direction file must have been learned on."""
-        ...
+    Raises:
+        ModelError: the class is not supported.
+    """
+    for family in FAMILIES:
+        if name in family.pipelines:
+            return family
+    supported = ", ".join(family.pipelines[0] for family in FAMILIES)
+    raise ModelError(f"safegen cannot guard a {name}", f"{reason}Supported: {supported} and relatives.")
 
 
 def family_of(pipe: Any) -> Family:
-    """The family of a diffusers pipeline.
+    """The family of a diffusers pipeline, by its class.
 
     Raises:
-        ModelError: the pipeline's class is not supported; nothing is ever half-guarded.
+        ModelError: the class is not supported, even where its text encoder would be: nothing is half-guarded.
     """
-    from safegen.families.stable_diffusion import StableDiffusion
-
-    name = type(pipe).__name__
-    if name in StableDiffusion.pipelines:
-        return StableDiffusion(pipe)
-    raise ModelError(
-        f"safegen cannot guard a {name}",
-        f"Supported pipelines: {', '.join(StableDiffusion.pipelines)}.",
+    encoder = getattr(pipe, "text_encoder", None)
+    reason = (
+        f"Which states of its {type(encoder).__name__} reach the denoiser is not known, and what is left out leaks. "
+        if encoder is not None
+        else ""
     )
+    return check_class(type(pipe).__name__, reason)(pipe)

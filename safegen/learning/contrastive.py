@@ -13,7 +13,7 @@ such linear edits):
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -26,27 +26,28 @@ from safegen.learning import heads
 from safegen.learning.corpus import Corpus
 from safegen.learning.encoded import Encoded, background, encode, hard
 from safegen.learning.linear import basis, discriminant
+from safegen.probes import BINS, HEADS, Probes
 from safegen.safeguards.region import HalfSpace
-from safegen.scoring import BINS, HEADS, Scorer
 
 if TYPE_CHECKING:
     from safegen.concepts import Concept
     from safegen.families import Family
+    from safegen.families.readings import Reading
     from safegen.promptsets import Entry
 
 METHOD = "contrastive"
 RANK = 32
 FLAG_RATE = 1e-3  # of benign prompts, per concept: all seven together stay under one percent
 FITTED = 2700  # benign prompts that the fit sees; the rest calibrate
+STILL = 1e-4  # standard deviation of a benign state under which its class says nothing
 WORD_THRESHOLD = 2.5  # standard deviations over the words of everyday captions
 BENIGN = "directions/benign.txt (MS-COCO captions, CC BY 4.0), directions/nouns.txt, directions/hard.txt"
 
 
 @dataclass(frozen=True)
 class Material:
-    """Everything that one fit sees, encoded."""
+    """Everything that one fit sees, through one channel."""
 
-    channel: str
     groups: Tensor  # (N,) the recipe line of every target
     targets: Encoded
     anchors: Encoded
@@ -56,30 +57,34 @@ class Material:
     safe: Encoded | None = None
 
     @classmethod
-    def of(cls, corpus: Corpus, channel: str, family: Family, everyday: Encoded) -> Material:
-        return cls(
-            channel,
-            torch.tensor(corpus.groups),
-            encode(family, corpus.targets, corpus.changed),
-            encode(family, corpus.anchors),
-            hard(family, corpus.hard),
-            everyday,
-            encode(family, corpus.unsafe) if corpus.unsafe else None,
-            encode(family, corpus.safe) if corpus.safe else None,
-        )
+    def of(cls, corpus: Corpus, family: Family, everyday: Mapping[str, Encoded]) -> dict[str, Material]:
+        """By channel; every prompt goes through the encoders once."""
+        groups = torch.tensor(corpus.groups)
+        targets, anchors = encode(family, corpus.targets, corpus.changed), encode(family, corpus.anchors)
+        benign = hard(family, corpus.hard)
+        unsafe = encode(family, corpus.unsafe) if corpus.unsafe else {}
+        safe = encode(family, corpus.safe) if corpus.safe else {}
+        return {
+            c: cls(groups, targets[c], anchors[c], benign[c], everyday[c], unsafe.get(c), safe.get(c)) for c in targets
+        }
+
+    @property
+    def positions(self) -> list[Position]:
+        """The classes that say anything: a causal encoder's first state is the same for every prompt."""
+        means = self.everyday.features.means
+        return [p for p in self.targets.positions if p in means and float(means[p].std(0).mean()) > STILL]
 
     def values(self, part: Encoded, tensors: dict[str, Tensor], head: str) -> Tensor:
         """A head's uncalibrated values (N,) on one part."""
-        scorer = Scorer([Direction(tensors, {"concept": ""})])
-        return scorer.raw({self.channel: part.features}, head)[:, 0]
+        return Probes([Direction(tensors, {})]).raw(part.features, head)[:, 0]
 
 
 def fit(material: Material, rows: Tensor) -> dict[str, Tensor]:
     """Heads, own probes and bases from the recipe prompts `rows` and the fitted part of everyday text."""
     targets, anchors, everyday = material.targets, material.anchors, material.everyday
     tensors = {k: v for head in HEADS for k, v in head_tensors(material, rows, head).items()}
-    for position, positive in targets.features.means.items():
-        key = f"{material.channel}.{position.name.lower()}"
+    for position in material.positions:
+        key, positive = position.name.lower(), targets.features.means[position]
         if position is Position.TOKEN:
             tensors |= word_tensors(material, rows, key)
             continue
@@ -95,14 +100,14 @@ def fit(material: Material, rows: Tensor) -> dict[str, Tensor]:
 
 def head_tensors(material: Material, rows: Tensor, head: str) -> dict[str, Tensor]:
     """A head trained jointly over its position classes."""
-    positions = [p for p in material.targets.positions if p in HEADS[head]]
+    positions = [p for p in material.positions if p in HEADS[head]]
     positive = [material.targets.joined(positions)[rows]]
     safe = [material.anchors.joined(positions)[rows], material.hard.joined(positions)]
     safe.append(material.everyday.joined(positions)[:FITTED])
     if material.unsafe is not None and material.safe is not None:
         positive.append(material.unsafe.joined(positions))
         safe.append(material.safe.joined(positions))
-    keys = [f"{material.channel}.{position.name.lower()}" for position in positions]
+    keys = [position.name.lower() for position in positions]
     return heads.split(heads.train(torch.cat(positive), torch.cat(safe)), head, keys)
 
 
@@ -149,21 +154,32 @@ def calibration(values: Tensor, bins: Tensor, head: str) -> dict[str, Tensor]:
 
 
 def learn(
-    concept: Concept, family: Family, everyday: Encoded | None = None, pairs: Sequence[Entry] = (), source: str = ""
-) -> Direction:
-    """One direction for the family's encoder, with the figures that it reached on held-out recipe lines.
+    concept: Concept,
+    family: Family,
+    everyday: Mapping[str, Encoded] | None = None,
+    pairs: Sequence[Entry] = (),
+    source: str = "",
+    channels: Sequence[str] = (),
+) -> dict[str, Direction]:
+    """One direction per channel, with the figures that it reached on held-out recipe lines.
 
     Args:
         concept: the recipe.
-        family: an adapter with a single text channel.
+        family: the model to learn for.
         everyday: the encoded benign prompts, to share between concepts; made here when absent.
         pairs: entries of a published set of unsafe and safe prompts; only its training part, and only
             the concept's categories, are used.
         source: where `pairs` come from, for the file's record.
+        channels: those to learn; all when empty.
     """
     corpus = Corpus.of(concept, pairs)
-    ((channel, fingerprint),) = family.fingerprints().items()
-    material = Material.of(corpus, channel, family, everyday or background(family))
+    materials = Material.of(corpus, family, everyday or background(family))
+    origin = f"{source}: {len(corpus.unsafe)} training pairs" if corpus.unsafe else ""
+    readings = {r.channel: r for r in family.readings if not channels or r.channel in channels}
+    return {name: _learned(concept, reading, materials[name], origin) for name, reading in readings.items()}
+
+
+def _learned(concept: Concept, reading: Reading, material: Material, origin: str) -> Direction:
     held_out = assess(material)
     tensors = fit(material, torch.arange(len(material.groups)))
     tensors |= calibrated(material, tensors, list(HEADS))
@@ -172,15 +188,12 @@ def learn(
         "concept": concept.name,
         "title": concept.title,
         "method": METHOD,
-        "encoder": family.encoder_kind,
-        "fingerprints": {channel: fingerprint},
-        "widths": {channel: material.targets.words.shape[-1]},
+        "encoder": reading.kind,
+        "output": reading.output,
+        "fingerprint": reading.fingerprint,
+        "width": reading.width,
         "recipe_sha256": concept.sha256,
-        "sources": [
-            "the concept's recipe",
-            BENIGN,
-            *([f"{source}: {len(corpus.unsafe)} training pairs"] if corpus.unsafe else []),
-        ],
+        "sources": ["the concept's recipe", BENIGN, *([origin] if origin else [])],
         "licence": "Apache-2.0",
         "word_threshold": WORD_THRESHOLD,
         "threshold": [round(v, 3) for v in tensors["gate.thresholds"].tolist()],
@@ -209,10 +222,10 @@ def assess(material: Material) -> dict[str, float]:
     held = material.groups % 5 == 4
     tensors = head_tensors(material, (~held).nonzero()[:, 0], "gate")
     tensors |= calibrated(material, tensors, ["gate"])
-    scorer = Scorer([Direction(tensors, {"concept": ""})])
+    probes = Probes([Direction(tensors, {})])
 
     def margins(part: Encoded) -> Tensor:
-        z, lines = scorer.calibrated(material.values(part, tensors, "gate").unsqueeze(-1), part.bins)
+        z, lines = probes.calibrated(material.values(part, tensors, "gate").unsqueeze(-1), part.bins)
         return (z - lines)[:, 0]
 
     positive, negative = margins(material.targets)[held], margins(material.everyday)[FITTED:]

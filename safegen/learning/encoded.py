@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from safegen.concepts import cache_folder
-from safegen.conditioning import Channel, Position
+from safegen.conditioning import SCORED, Channel, Position
 from safegen.learning.corpus import benign_prompts
-from safegen.scoring import CLASSES, Features, bin_lengths, features, lengths_of
+from safegen.probes import Features, bin_lengths, features, lengths_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -72,7 +72,7 @@ class Encoded:
         from safetensors.torch import load_file
 
         tensors = load_file(path)
-        here = [p for p in CLASSES if f"mean.{p.name}" in tensors]
+        here = [p for p in SCORED if f"mean.{p.name}" in tensors]
         return cls(
             Features(
                 {p: tensors[f"mean.{p.name}"].float() for p in here}, {p: tensors[f"present.{p.name}"] for p in here}
@@ -89,25 +89,29 @@ def encode(
     prompts: Sequence[str],
     changed: Sequence[set[str]] = (),
     tick: Callable[[int], None] | None = None,
-) -> Encoded:
-    """All prompts through the family's encoder, in batches.
+) -> dict[str, Encoded]:
+    """All prompts through the family's encoders, in batches; by channel.
 
     Args:
-        family: an adapter with a single text channel.
+        family: the model to encode with.
         prompts: at least one.
         changed: per prompt, the words to mark in `slots`; none when empty.
         tick: told how many prompts are done.
     """
     if not prompts:
         raise ValueError("nothing to encode")
-    parts = []
+    parts: dict[str, list[Encoded]] = {}
     for start in range(0, len(prompts), BATCH):
         batch = prompts[start : start + BATCH]
-        (channel,) = family.encode(batch).channels.values()
-        parts.append(_reduce(channel, changed[start : start + BATCH], start))
+        for name, channel in family.encode(batch).channels.items():
+            parts.setdefault(name, []).append(_reduce(channel, changed[start : start + BATCH], start))
         if tick is not None:
             tick(len(batch))
-    here = [p for p in CLASSES if any(p in part.features.means for part in parts)]
+    return {name: _joined(some) for name, some in parts.items()}
+
+
+def _joined(parts: Sequence[Encoded]) -> Encoded:
+    here = [p for p in SCORED if any(p in part.features.means for part in parts)]
     return Encoded(
         Features(
             {p: torch.cat([_or_zero(part.features.means.get(p), part) for part in parts]) for p in here},
@@ -146,21 +150,24 @@ def _reduce(channel: Channel, changed: Sequence[set[str]], first: int) -> Encode
     )
 
 
-def background(family: Family, tick: Callable[[int], None] | None = None) -> Encoded:
-    """The everyday benign prompts; kept in the cache."""
+def background(family: Family, tick: Callable[[int], None] | None = None) -> dict[str, Encoded]:
+    """The everyday benign prompts, by channel; kept in the cache."""
     return _kept(family, benign_prompts(), tick)
 
 
-def hard(family: Family, prompts: Sequence[str]) -> Encoded:
-    """What only looks harmful, of every recipe; kept in the cache."""
+def hard(family: Family, prompts: Sequence[str]) -> dict[str, Encoded]:
+    """What only looks harmful, of every recipe, by channel; kept in the cache."""
     return _kept(family, prompts, None)
 
 
-def _kept(family: Family, prompts: Sequence[str], tick: Callable[[int], None] | None) -> Encoded:
-    key = hashlib.sha256("\n".join([*family.fingerprints().values(), *prompts]).encode()).hexdigest()[:16]
-    path = cache_folder().parent / "background" / f"{key}.safetensors"
-    if path.is_file():
-        return Encoded.load(path)
+def _kept(family: Family, prompts: Sequence[str], tick: Callable[[int], None] | None) -> dict[str, Encoded]:
+    paths = {}
+    for channel, fingerprint in family.fingerprints().items():
+        key = hashlib.sha256("\n".join([fingerprint, *prompts]).encode()).hexdigest()[:16]
+        paths[channel] = cache_folder().parent / "background" / f"{key}.safetensors"
+    if all(path.is_file() for path in paths.values()):
+        return {channel: Encoded.load(path) for channel, path in paths.items()}
     encoded = encode(family, prompts, tick=tick)
-    encoded.save(path)
+    for channel, path in paths.items():
+        encoded[channel].save(path)
     return encoded

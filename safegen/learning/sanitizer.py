@@ -7,7 +7,7 @@ what is benign should stay as it is, and a token's score should be how much of t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -46,6 +46,19 @@ class Pairs:
     def where(self, rows: Tensor) -> Pairs:
         return Pairs(self.states[rows], self.positions[rows], self.goals[rows], self.labels[rows])
 
+    @classmethod
+    def joined(cls, parts: Sequence[Pairs]) -> Pairs:
+        """One set of several, all as long as the longest."""
+        length = max(part.states.shape[1] for part in parts)
+
+        def column(name: str, value: float) -> Tensor:
+            tensors = [getattr(part, name) for part in parts]
+            short = [length - tensor.shape[1] for tensor in tensors]
+            tails = [(*(0,) * (2 * tensor.dim() - 4), 0, n) for tensor, n in zip(tensors, short, strict=True)]
+            return torch.cat([F.pad(tensor, tail, value=value) for tensor, tail in zip(tensors, tails, strict=True)])
+
+        return cls(column("states", 0), column("positions", Position.ABSENT), column("goals", 0), column("labels", 0))
+
 
 def slot(target: Sequence[str], anchor: Sequence[str]) -> tuple[int, int]:
     """How many tokens two prompts share at the beginning, and, of the rest, at the end."""
@@ -83,23 +96,25 @@ def pairs(corpus: Corpus, family: Family, channel: str, rows: Sequence[int]) -> 
         batch = rows[start : start + 64]
         ours = family.encode([corpus.targets[i] for i in batch]).channels[channel]
         theirs = family.encode([corpus.anchors[i] for i in batch]).channels[channel]
+        length = max(ours.states.shape[1], theirs.states.shape[1])
+        ours, theirs = ours.padded(length), theirs.padded(length)
         goals, labels = torch.empty_like(ours.states), torch.zeros(ours.states.shape[:2])
         for row in range(len(batch)):
-            places, inside = alignment(ours.tokens[row], theirs.tokens[row])
+            # A pooled vector stands for its counterpart.
+            places, inside = alignment(ours.tokens[row], theirs.tokens[row]) if ours.worded else ([0], [0])
             goals[row] = theirs.states[row][places]
             moved = (goals[row] - ours.states[row]).float().norm(dim=-1).cpu()
             labels[row] = moved / moved.max().clamp(min=1e-6)
             labels[row, inside] = 1.0
-        parts.append((ours.states.half().cpu(), ours.positions.cpu(), goals.half().cpu(), labels))
-    return Pairs(*(torch.cat(column) for column in zip(*parts, strict=True)))
+        parts.append(Pairs(ours.states.half().cpu(), ours.positions.cpu(), goals.half().cpu(), labels))
+    return Pairs.joined(parts)
 
 
 def untouched(family: Family, channel: str, prompts: Sequence[str]) -> Pairs:
     """Benign prompts as pairs that are their own goal."""
     found = [family.encode(prompts[i : i + 64]).channels[channel] for i in range(0, len(prompts), 64)]
-    states = torch.cat([c.states.half().cpu() for c in found])
-    positions = torch.cat([c.positions.cpu() for c in found])
-    return Pairs(states, positions, states, torch.zeros(positions.shape))
+    parts = [(c.states.half().cpu(), c.positions.cpu()) for c in found]
+    return Pairs.joined([Pairs(states, places, states, torch.zeros(places.shape)) for states, places in parts])
 
 
 def losses(net: SanitizerNet, batch: Pairs) -> tuple[Tensor, Tensor]:
@@ -156,22 +171,30 @@ def assess(net: SanitizerNet, held: Pairs, benign: Pairs) -> dict[str, float]:
 
 
 def learn(
-    concept: Concept, family: Family, direction: Direction, tick: Callable[[int], None] | None = None
-) -> Direction:
-    """The direction with a learned sanitizer for every channel with tokens, and its held-out figures.
+    concept: Concept,
+    family: Family,
+    directions: Mapping[str, Direction],
+    tick: Callable[[int], None] | None = None,
+) -> dict[str, Direction]:
+    """The directions with a learned sanitizer each, and its held-out figures.
 
     Args:
-        concept: the recipe of `direction`.
-        family: an adapter with a single text channel.
-        direction: of this concept and encoder; what it holds is kept.
+        concept: the recipe of `directions`.
+        family: the model to learn for.
+        directions: of this concept, by channel; what they hold is kept.
         tick: told of every step.
     """
     corpus = Corpus.of(concept)
-    (channel,) = family.fingerprints()
+    return {channel: _learned(corpus, family, channel, d, tick) for channel, d in directions.items()}
+
+
+def _learned(
+    corpus: Corpus, family: Family, channel: str, direction: Direction, tick: Callable[[int], None] | None
+) -> Direction:
     kept = [i for i, group in enumerate(corpus.groups) if group % HELD != HELD - 1]
     held = [i for i, group in enumerate(corpus.groups) if group % HELD == HELD - 1]
     chosen = sorted(range(len(corpus.hard)), key=lambda i: (i * 7919) % 104729)[:KEPT]  # spread over the recipes
     benign = untouched(family, channel, [*(corpus.hard[i] for i in chosen), *benign_prompts()[:KEPT]])
     net = train(pairs(corpus, family, channel, kept), benign, tick)
     figures = assess(net, pairs(corpus, family, channel, held), benign.where(torch.arange(0, len(benign), 10)))
-    return direction.extended("es", net.tensors(channel), figures)
+    return direction.extended("es", net.tensors(), figures)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from safegen.conditioning import SCORED
 from safegen.errors import UsageError
 
 if TYPE_CHECKING:
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
     from safegen.scoring import Scorer
     from safegen.sheets import ScoreSheet
 
-# (direction, channel name, states (B, T, D), positions (B, T)) -> states (B, T, D)
-Change = Callable[["Direction", str, "Tensor", "Tensor"], "Tensor"]
+# (direction, states (B, T, D), positions (B, T)) -> states (B, T, D)
+Change = Callable[["Direction", "Tensor", "Tensor"], "Tensor"]
 REGISTRY: Mapping[str, str] = {
     "localise": "safegen.safeguards.localise:Localise",
     "clamp": "safegen.safeguards.clamp:Clamp",
@@ -46,6 +47,14 @@ class Safeguard(Protocol):
 
     name: str
 
+    def check(self, tools: Tools) -> None:
+        """Whether the method can work on every channel of the model, asked once before it is used.
+
+        Raises:
+            SafegenError: a direction or the model lacks what it needs.
+        """
+        ...
+
     def edit(
         self, conditioning: Conditioning, sheets: Sequence[ScoreSheet], tools: Tools, strength: float
     ) -> Conditioning:
@@ -60,8 +69,8 @@ class Safeguard(Protocol):
 class Intense(Protocol):
     """A safeguard with a score of its own for every token, from 0 to 1, that sets how far it edits it."""
 
-    def intensities(self, name: str, channel: Channel, tools: Tools) -> Tensor:
-        """The scores (B, T, K) of the channel `name`."""
+    def intensities(self, channel: Channel, directions: Sequence[Direction]) -> Tensor:
+        """The scores (B, T, K) of a channel by its directions."""
         ...
 
 
@@ -84,17 +93,19 @@ def flagged_rows(sheets: Sequence[ScoreSheet]) -> list[int]:
 
 
 def by_concept(
-    conditioning: Conditioning, sheets: Sequence[ScoreSheet], directions: Sequence[Direction], change: Change
+    conditioning: Conditioning, sheets: Sequence[ScoreSheet], scorer: Scorer, change: Change
 ) -> Conditioning:
-    """Concept after concept, the states of the prompts whose gate is open changed; the rest keep every bit."""
-    for direction in directions:
-        rows = [i for i, sheet in enumerate(sheets) if sheet.concepts[direction.concept].flagged]
+    """Concept after concept, every channel of the prompts whose gate is open changed; the rest keep every bit."""
+    for column, concept in enumerate(scorer.names):
+        rows = [i for i, sheet in enumerate(sheets) if sheet.concepts[concept].flagged]
         if not rows:
             continue
         states = {}
-        for name, channel in conditioning.channels.items():
+        for name, (probes, channel) in scorer.pairs(conditioning).items():
             states[name] = channel.states.clone()
-            new = change(direction, name, channel.states[rows].float(), channel.positions[rows])
-            states[name][rows] = new.to(channel.states.dtype)
+            old, positions = channel.states[rows].float(), channel.positions[rows]
+            new = change(probes.directions[column], old, positions)
+            scored = (positions < len(SCORED)).unsqueeze(-1)  # a template, or no state at all, has nothing to edit
+            states[name][rows] = new.where(scored, old).to(channel.states.dtype)
         conditioning = conditioning.with_states(states)
     return conditioning

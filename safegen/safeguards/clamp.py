@@ -11,13 +11,16 @@ embedding moves there by the shortest way inside those directions. Prompts with 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from safegen.conditioning import Channel, Conditioning, Position
-from safegen.scoring import Scorer, bins_of, reduced, worded
+from safegen.conditioning import SCORED, Channel, Conditioning
+from safegen.errors import DirectionError
+from safegen.probes import Probes, bins_of, features
+from safegen.scoring import Scorer
 
 if TYPE_CHECKING:
     from safegen.directions import Direction
@@ -34,6 +37,12 @@ class Clamp:
 
     name = "clamp"
 
+    def check(self, tools: Tools) -> None:
+        """Raises:
+        DirectionError: a concept's file holds nothing to clamp along.
+        """
+        clampable(tools.scorer.directions())
+
     def edit(
         self, conditioning: Conditioning, sheets: Sequence[ScoreSheet], tools: Tools, strength: float
     ) -> Conditioning:
@@ -47,60 +56,64 @@ class Clamp:
         return conditioning
 
 
+def clampable(directions: Sequence[Direction]) -> None:
+    """Raises:
+    DirectionError: one of the directions has no basis in any class of positions.
+    """
+    for direction in directions:
+        if not any(name.endswith(".dual") for name in direction.tensors):
+            raise DirectionError(
+                f"the direction {direction.concept!r} holds no basis to clamp along",
+                f"Learn it again: safegen directions learn {direction.concept}",
+            )
+
+
 def clamped(
     conditioning: Conditioning, rows: Sequence[int], scorer: Scorer, column: int, strength: float
 ) -> Conditioning:
-    """Both steps of one concept on the prompts `rows`."""
-    own = {name: scorer.own(name, channel)[..., column] for name, channel in conditioning.channels.items()}
-    direction = scorer.directions[column]
+    """Both steps of one concept on the prompts `rows`, in every channel."""
     states = {}
-    for name, channel in conditioning.channels.items():
-        states[name] = channel.states.clone()
+    for name, (probes, channel) in scorer.pairs(conditioning).items():
+        own, direction = probes.own(channel)[..., column], probes.directions[column]
+        boxes = channel.states.clone()
         for row in rows:
-            states[name][row] = boxed(channel, row, name, own[name][row], direction, strength)
-    return close(conditioning.with_states(states), rows, scorer, column, strength)
+            boxes[row] = boxed(channel, row, own[row], direction, strength)
+        states[name] = close(replace(channel, states=boxes), rows, probes, column, strength)
+    return conditioning.with_states(states)
 
 
-def close(
-    conditioning: Conditioning, rows: Sequence[int], scorer: Scorer, column: int, strength: float
-) -> Conditioning:
-    """Gates of `rows` that are above the benign middle moved to it, in the fewest benign deviations.
+def close(channel: Channel, rows: Sequence[int], probes: Probes, column: int, strength: float) -> Tensor:
+    """States (B, T, D) with the gates of `rows` that are above the benign middle moved to it.
 
-    Newton-like steps: of all moves inside the concept's basis that would lower the gate to its target
-    were it linear, the shortest; repeated, because it is not.
+    In the fewest benign deviations, by Newton-like steps: of all moves inside the concept's basis that
+    would lower the gate to its target were it linear, the shortest; repeated, because it is not.
     """
-    target = scorer.level(MIDDLE, bins_of(worded(conditioning)[1]))[list(rows), column]
-    start, direction = conditioning, scorer.directions[column]
+    target = probes.level(MIDDLE, bins_of(channel))[list(rows), column]
+    end, direction = channel.states, probes.directions[column]
     for _ in range(STEPS):
-        states = {n: c.states.detach().float().requires_grad_() for n, c in conditioning.channels.items()}
+        states = end.detach().float().requires_grad_()
         with torch.enable_grad():
-            raw = scorer.raw(reduced(conditioning.with_values(states)))[list(rows), column]
-            slopes = torch.autograd.grad(raw.sum(), list(states.values()))
+            raw = probes.raw(features(replace(channel, states=states)))[list(rows), column]
+            (slope,) = torch.autograd.grad(raw.sum(), [states])
         excess = torch.relu(raw.detach() - target)
         if not bool((excess > 1e-3).any()):
             break
-        moves = {n: _inside(conditioning.channels[n], n, s, direction) for n, s in zip(states, slopes, strict=True)}
-        gain = sum((slope * moves[n]).sum((1, 2)) for n, slope in zip(states, slopes, strict=True))
-        assert isinstance(gain, Tensor)
+        move = _inside(channel, slope, direction)
+        gain = (slope * move).sum((1, 2))
         share = torch.zeros_like(gain)
         share[list(rows)] = excess / gain[list(rows)].clamp(min=1e-6)
-        conditioning = conditioning.with_states(
-            {
-                n: (s.detach() - share[:, None, None] * moves[n]).to(conditioning.channels[n].states.dtype)
-                for n, s in states.items()
-            }
-        )
-    return _towards(start, conditioning, rows, strength)
+        end = (states.detach() - share[:, None, None] * move).to(end.dtype)
+    return _towards(channel.states, end, rows, strength)
 
 
-def _inside(channel: Channel, name: str, slope: Tensor, direction: Direction) -> Tensor:
+def _inside(channel: Channel, slope: Tensor, direction: Direction) -> Tensor:
     """A slope (B, T, D) turned into the steepest move inside the concept's basis, in benign deviations.
 
     All positions of a class move alike, for the gate sees their mean.
     """
     moves = torch.zeros_like(slope)
-    for position in Position:
-        dual = direction.tensors.get(f"{name}.{position.name.lower()}.dual")
+    for position in SCORED:
+        dual = direction.tensors.get(f"{position.name.lower()}.dual")
         if dual is None:
             continue
         here = (channel.positions == position).unsqueeze(-1)
@@ -109,17 +122,14 @@ def _inside(channel: Channel, name: str, slope: Tensor, direction: Direction) ->
     return moves
 
 
-def _towards(start: Conditioning, end: Conditioning, rows: Sequence[int], strength: float) -> Conditioning:
-    """From one conditioning towards another by the share `strength`, on the prompts `rows` alone."""
-    states = {}
-    for name, channel in start.channels.items():
-        states[name] = channel.states.clone()
-        change = end.channels[name].states[list(rows)].float() - channel.states[list(rows)].float()
-        states[name][list(rows)] += (strength * change).to(channel.states.dtype)
-    return start.with_states(states)
+def _towards(start: Tensor, end: Tensor, rows: Sequence[int], strength: float) -> Tensor:
+    """From some states (B, T, D) towards others by the share `strength`, on the prompts `rows` alone."""
+    moved = start.clone()
+    moved[list(rows)] += (strength * (end[list(rows)].float() - start[list(rows)].float())).to(start.dtype)
+    return moved
 
 
-def boxed(channel: Channel, row: int, name: str, own: Tensor, direction: Direction, strength: float) -> Tensor:
+def boxed(channel: Channel, row: int, own: Tensor, direction: Direction, strength: float) -> Tensor:
     """One prompt's states (T, D) brought into the concept's benign range, by the share `strength`.
 
     `own` (T,) are the positions' own scores, which set how far into the range each is pulled.
@@ -127,8 +137,8 @@ def boxed(channel: Channel, row: int, name: str, own: Tensor, direction: Directi
     states = channel.states[row]
     pull = ((own - ONSET) / (FULL - ONSET)).clamp(0, 1).unsqueeze(-1)  # (T, 1)
     result = states
-    for position in Position:
-        key = f"{name}.{position.name.lower()}"
+    for position in SCORED:
+        key = position.name.lower()
         where = (channel.positions[row] == position).unsqueeze(-1)
         if f"{key}.basis" not in direction.tensors or not bool(where.any()):
             continue

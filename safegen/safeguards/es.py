@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from safegen.conditioning import Position
+from safegen.conditioning import SCORED, Position
 from safegen.errors import DirectionError
 from safegen.safeguards import by_concept
 
@@ -45,7 +45,7 @@ class SanitizerNet(nn.Module):
         super().__init__()
         self.register_buffer("mean", torch.zeros(width))  # of benign states
         self.register_buffer("scale", torch.ones(1))
-        self.enter, self.place = nn.Linear(width, INNER), nn.Embedding(len(Position), INNER)
+        self.enter, self.place = nn.Linear(width, INNER), nn.Embedding(len(SCORED), INNER)
         block = nn.TransformerEncoderLayer(
             INNER, HEADS, 2 * INNER, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
         )
@@ -56,7 +56,9 @@ class SanitizerNet(nn.Module):
 
     def forward(self, states: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Proposed edits (B, T, D) and the log-odds of harm (B, T) for states (B, T, D)."""
-        hidden = self.enter((states - self.mean) / self.scale) + self.place(positions)
+        hidden = self.enter((states - self.mean) / self.scale)
+        # What is not scored counts as a pad: networks know of no other place without words.
+        hidden = hidden + self.place(positions.where(positions < len(SCORED), int(Position.PAD)))
         hidden = self.blocks(hidden)
         return self.leave(hidden) * self.scale, self.judge(hidden).squeeze(-1)
 
@@ -67,18 +69,18 @@ class SanitizerNet(nn.Module):
         edited: Tensor = states + share * edits
         return edited
 
-    def tensors(self, channel: str) -> dict[str, Tensor]:
+    def tensors(self) -> dict[str, Tensor]:
         """The weights under the names of a direction file."""
-        return {f"{channel}.{PART}.{name}": value.detach() for name, value in self.state_dict().items()}
+        return {f"{PART}.{name}": value.detach() for name, value in self.state_dict().items()}
 
 
-def network(direction: Direction, channel: str, like: Tensor) -> SanitizerNet:
-    """The network that a direction file holds for a channel, on the device of `like`.
+def network(direction: Direction, device: torch.device | None = None) -> SanitizerNet:
+    """The network that a direction file holds, on a device.
 
     Raises:
         DirectionError: the file holds none.
     """
-    prefix = f"{channel}.{PART}."
+    prefix = f"{PART}."
     weights: Mapping[str, Tensor] = {
         name.removeprefix(prefix): value for name, value in direction.tensors.items() if name.startswith(prefix)
     }
@@ -89,7 +91,7 @@ def network(direction: Direction, channel: str, like: Tensor) -> SanitizerNet:
         )
     net = SanitizerNet(weights["mean"].shape[-1])
     net.load_state_dict(dict(weights))
-    return net.to(like.device).eval().requires_grad_(False)
+    return net.to(device).eval().requires_grad_(False)
 
 
 class Es:
@@ -97,28 +99,27 @@ class Es:
 
     name = "es"
 
+    def check(self, tools: Tools) -> None:
+        """Raises:
+        DirectionError: a concept's file holds no network.
+        """
+        for direction in tools.scorer.directions():
+            network(direction)
+
     def edit(
         self, conditioning: Conditioning, sheets: Sequence[ScoreSheet], tools: Tools, strength: float
     ) -> Conditioning:
-        """Prompts with an open gate through the networks of its concepts, one after the other.
-
-        Raises:
-            DirectionError: an open concept's file holds no network.
-        """
+        """Prompts with an open gate through the networks of its concepts, one after the other."""
         if strength == 0:
             return conditioning
 
-        def change(direction: Direction, name: str, states: Tensor, positions: Tensor) -> Tensor:
-            return network(direction, name, states).sanitized(states, positions, strength)
+        def change(direction: Direction, states: Tensor, positions: Tensor) -> Tensor:
+            return network(direction, states.device).sanitized(states, positions, strength)
 
-        return by_concept(conditioning, sheets, tools.scorer.directions, change)
+        return by_concept(conditioning, sheets, tools.scorer, change)
 
-    def intensities(self, name: str, channel: Channel, tools: Tools) -> Tensor:
-        """Every token's own score (B, T, K) from 0 to 1 by the concepts' networks.
-
-        Raises:
-            DirectionError: a concept's file holds no network.
-        """
+    def intensities(self, channel: Channel, directions: Sequence[Direction]) -> Tensor:
+        """Every token's own score (B, T, K) from 0 to 1 by the concepts' networks."""
         states = channel.states.float()
-        odds = [network(d, name, states)(states, channel.positions)[1] for d in tools.scorer.directions]
+        odds = [network(d, states.device)(states, channel.positions)[1] for d in directions]
         return torch.stack(odds, -1).sigmoid()

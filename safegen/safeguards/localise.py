@@ -17,12 +17,9 @@ from safegen import attribution
 from safegen.attribution import Culprits
 from safegen.errors import GuardError
 from safegen.safeguards import flagged_rows
-from safegen.safeguards.clamp import clamped
-from safegen.scoring import bins_of, reduced, worded
+from safegen.safeguards.clamp import clampable, clamped
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from safegen.concepts import Concept
     from safegen.conditioning import Conditioning
     from safegen.safeguards import Tools
@@ -35,6 +32,12 @@ class Localise:
     """See the module."""
 
     name = "localise"
+
+    def check(self, tools: Tools) -> None:
+        """Raises:
+        DirectionError: a concept's file holds nothing to clamp along.
+        """
+        clampable(tools.scorer.directions())
 
     def edit(
         self, conditioning: Conditioning, sheets: Sequence[ScoreSheet], tools: Tools, strength: float
@@ -74,9 +77,8 @@ def suspected(sheet: ScoreSheet, tools: Tools) -> Conditioning | None:
     first = max(range(len(sheet.words)), key=lambda i: sheet.words[i].scores[concept])
     text = candidates(sheet, Culprits(concept, (first,), closes=True), tools.recipes)[0]
     conditioning = tools.family.encode([text])
-    raw, level = tools.scorer.raw(reduced(conditioning)), tools.scorer.level(attribution.CLOSED, bins(conditioning))
-    column = tools.scorer.names.index(concept)
-    return conditioning if bool(raw[0, column] <= level[0, column]) else None
+    closed = tools.scorer.closed(conditioning, attribution.CLOSED)[0, tools.scorer.names.index(concept)]
+    return conditioning if bool(closed) else None
 
 
 def searched(sheet: ScoreSheet, tools: Tools) -> Conditioning | None:
@@ -127,12 +129,10 @@ def best(texts: Sequence[str], tools: Tools) -> Conditioning:
 
 def lowered(conditioning: Conditioning, names: Sequence[str], tools: Tools) -> Conditioning:
     """One prompt clamped under those concepts whose gate is not below the closing level."""
-    scorer = tools.scorer
-    level = scorer.level(attribution.CLOSED, bins(conditioning))
     for name in names:
-        column = scorer.names.index(name)
-        if bool(scorer.raw(reduced(conditioning))[0, column] > level[0, column]):
-            conditioning = clamped(conditioning, [0], scorer, column, 1.0)
+        column = tools.scorer.names.index(name)
+        if not bool(tools.scorer.closed(conditioning, attribution.CLOSED)[0, column]):
+            conditioning = clamped(conditioning, [0], tools.scorer, column, 1.0)
     return conditioning
 
 
@@ -145,7 +145,7 @@ def verified(conditioning: Conditioning, tools: Tools) -> Conditioning:
     if not objections(conditioning, tools):
         return conditioning
     sheet = tools.scorer.score(conditioning)[0]
-    lines = {d.concept: float(d.info["word_threshold"]) for d in tools.scorer.directions}
+    lines = tools.scorer.word_lines
     worst = [i for i, w in enumerate(sheet.words) if any(score >= lines[k] for k, score in w.scores.items())]
     rest = tools.family.encode([without_words(sheet, worst)])
     if objected := objections(rest, tools):
@@ -154,11 +154,6 @@ def verified(conditioning: Conditioning, tools: Tools) -> Conditioning:
             "No picture was made. Say it in other words.",
         )
     return rest
-
-
-def bins(conditioning: Conditioning) -> Tensor:
-    """The length bins (B,) of a batch."""
-    return bins_of(worded(conditioning)[1])
 
 
 def objections(conditioning: Conditioning, tools: Tools) -> list[str]:

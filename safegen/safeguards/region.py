@@ -69,18 +69,18 @@ def constrained(states: Tensor, positions: Tensor, spaces: Mapping[Position, Hal
     return states
 
 
-def half_spaces(direction: Direction, channel: str, like: Tensor) -> dict[Position, HalfSpace]:
-    """A direction's constraints for one channel, on the device of `like`.
+def half_spaces(direction: Direction, device: torch.device | None = None) -> dict[Position, HalfSpace]:
+    """A direction's constraints, on a device.
 
     Raises:
         DirectionError: the file holds none.
     """
     spaces = {}
     for position in Position:
-        key = f"{channel}.{position.name.lower()}"
+        key = position.name.lower()
         if f"{key}.region_move" in direction.tensors:
             names = ("region_mean", "own", "region_move", "region_border")
-            spaces[position] = HalfSpace(*(direction.tensors[f"{key}.{name}"].to(like.device) for name in names))
+            spaces[position] = HalfSpace(*(direction.tensors[f"{key}.{name}"].to(device) for name in names))
     if not spaces:
         raise DirectionError(
             f"the direction {direction.concept!r} holds no safe region",
@@ -94,18 +94,21 @@ class Region:
 
     name = "region"
 
+    def check(self, tools: Tools) -> None:
+        """Raises:
+        DirectionError: a concept's file holds no region.
+        """
+        for direction in tools.scorer.directions():
+            half_spaces(direction)
+
     def edit(
         self, conditioning: Conditioning, sheets: Sequence[ScoreSheet], tools: Tools, strength: float
     ) -> Conditioning:
-        """States outside an open concept's region moved onto its border.
-
-        Raises:
-            DirectionError: an open concept's file holds no region.
-        """
+        """States outside an open concept's region moved onto its border."""
         if strength == 0:
             return conditioning
 
-        def change(direction: Direction, name: str, states: Tensor, positions: Tensor) -> Tensor:
-            return constrained(states, positions, half_spaces(direction, name, states), strength)
+        def change(direction: Direction, states: Tensor, positions: Tensor) -> Tensor:
+            return constrained(states, positions, half_spaces(direction, states.device), strength)
 
-        return by_concept(conditioning, sheets, tools.scorer.directions, change)
+        return by_concept(conditioning, sheets, tools.scorer, change)

@@ -3,8 +3,9 @@
 Words without which the prompt is farther from the toxic subspace are triggers; their states are
 projected onto the complement of that subspace inside the prompt's own span. As published, special
 tokens and pads are left as they are, and the test for triggers is relative; a recipe's phrases span the
-toxic subspace where the paper has seventeen for one concept. The paper's negative prompt and its
-filters in the denoiser are not part of this.
+toxic subspace where the paper has seventeen for one concept. A pooled vector, which the paper does not
+speak of, is projected like a trigger. The paper's negative prompt and its filters in the denoiser are not
+part of this.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from typing import TYPE_CHECKING
 import torch
 
 from safegen import attribution
-from safegen.conditioning import Position
+from safegen.conditioning import Channel, Position
+from safegen.probes import features
 from safegen.safeguards import flagged_rows
-from safegen.scoring import reduced, worded
+from safegen.scoring import reference, spelled
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,35 +36,45 @@ class Safree:
 
     name = "safree"
 
+    def check(self, tools: Tools) -> None:
+        """Nothing is needed but the encoder."""
+
     def edit(
         self, conditioning: Conditioning, sheets: Sequence[ScoreSheet], tools: Tools, strength: float
     ) -> Conditioning:
         """Project the trigger words' states."""
         if strength == 0:
             return conditioning
-        name, channel = worded(conditioning)
-        states = channel.states.clone()
+        states = {name: channel.states.clone() for name, channel in conditioning.channels.items()}
         for row in flagged_rows(sheets):
-            sheet, words = sheets[row], channel.words(row)
+            sheet, words = sheets[row], reference(conditioning, row).words(row)
             phrases = [p for c in sheet.open_gates() for p in tools.recipes[c].targets]
-            toxic = projector(sentences(tools, phrases))
-            masked = sentences(tools, [attribution.without(sheet.prompt, [w.span]) for w in words])
-            distance = (masked - masked @ toxic).norm(dim=-1)
-            others = (distance.sum() - distance) / max(1, len(words) - 1)
-            span = projector(masked)
-            for word, trigger in zip(words, (distance >= (1 + ALPHA) * others).tolist(), strict=True):
-                if trigger or len(words) == 1:
-                    index = list(word.tokens)
-                    kept = states[row, index].float() @ span
-                    kept = kept - kept @ toxic
-                    states[row, index] += (strength * (kept - states[row, index].float())).to(states.dtype)
-        return conditioning.with_states({name: states})
+            toxic = {name: projector(vectors) for name, vectors in sentences(tools, phrases).items()}
+            variants = sentences(tools, [attribution.without(sheet.prompt, [w.span]) for w in words])
+            for name, masked in variants.items():
+                span, channel = projector(masked), conditioning.channels[name]
+                distance = (masked - masked @ toxic[name]).norm(dim=-1)
+                others = (distance.sum() - distance) / max(1, len(words) - 1)
+                triggers = (distance >= (1 + ALPHA) * others).tolist()
+                chosen = [word for word, trigger in zip(words, triggers, strict=True) if trigger or len(words) == 1]
+                index = (
+                    [i for word in chosen for i in spelled(conditioning, row, word)[name]] if channel.worded else [0]
+                )
+                old = states[name][row, index].float()
+                kept = old @ span
+                kept = kept - kept @ toxic[name]
+                states[name][row, index] += (strength * (kept - old)).to(channel.states.dtype)
+        return conditioning.with_states(states)
 
 
-def sentences(tools: Tools, texts: Sequence[str]) -> Tensor:
-    """One vector (N, D) per text: the mean state of its words, as sentence encoders pool."""
-    conditioning = tools.family.encode_words(texts)
-    return reduced(conditioning)[worded(conditioning)[0]].means[Position.TOKEN]
+def sentences(tools: Tools, texts: Sequence[str]) -> dict[str, Tensor]:
+    """Per channel one vector (N, D) per text: the mean state of its words, as sentence encoders pool; or the pooled."""
+    return {name: _sentence(channel) for name, channel in tools.family.encode_words(texts).channels.items()}
+
+
+def _sentence(channel: Channel) -> Tensor:
+    means = features(channel).means
+    return means[Position.TOKEN if channel.worded else Position.POOLED]
 
 
 def projector(vectors: Tensor) -> Tensor:

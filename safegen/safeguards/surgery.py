@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from torch.nn import functional as F
 
+from safegen.errors import UsageError
 from safegen.safeguards import flagged_rows
 from safegen.scoring import worded
 
@@ -34,13 +35,23 @@ class Surgery:
     def __init__(self) -> None:
         self._meanings: dict[tuple[str, ...], Tensor] = {}  # of a recipe's phrases, in one encoder
 
+    def check(self, tools: Tools) -> None:
+        """Raises:
+        UsageError: the model's embeddings are as long as their prompts.
+        """
+        if tools.family.varying:
+            raise UsageError(
+                f"surgery subtracts position from position, and a {type(tools.family.pipe).__name__} has no fixed ones",
+                "Choose another method: --safeguard clamp.",
+            )
+
     def edit(
         self, conditioning: Conditioning, sheets: Sequence[ScoreSheet], tools: Tools, strength: float
     ) -> Conditioning:
         """Subtract what the open concepts mean together."""
         if strength == 0:
             return conditioning
-        name, worded_channel = worded(conditioning)
+        name, worded_channel = next(iter(worded(conditioning).items()))
         states = {name: channel.states.clone() for name, channel in conditioning.channels.items()}
         for row in flagged_rows(sheets):
             phrases = [p for c in sheets[row].open_gates() for p in tools.recipes[c].targets]

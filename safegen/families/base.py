@@ -1,0 +1,293 @@
+"""What every family of pipelines shares: encode with the pipeline's own method, name every position, hand back.
+
+A family splits what the pipeline's `encode_prompt` returns into channels, one per output of a text
+encoder, and joins repaired channels into the same again. Nothing is encoded in another way than
+diffusers would, so a prompt that nobody touches keeps every bit.
+"""
+
+from __future__ import annotations
+
+import abc
+import contextlib
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from safegen.conditioning import Channel, Conditioning, Position, Token
+from safegen.errors import ModelError, UsageError
+from safegen.families.readings import Reading
+from safegen.families.tokens import Text, padded, tokens, unseen
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Repair = Callable[[Conditioning], Conditioning]
+Values = Mapping[str, Any]  # what encode_prompt returns, or is asked with, by name
+# What would change the text or the layers that are read, and so what directions were learned on.
+FOREIGN = ("prompt_2", "prompt_3", "clip_skip", "text_encoder_out_layers")
+
+
+class Family(abc.ABC):
+    """What safegen needs of a pipeline.
+
+    Args:
+        pipe: a diffusers pipeline of one of the classes in `pipelines`.
+
+    Raises:
+        ModelError: a text encoder is missing, or its tokenizer gives no character offsets.
+    """
+
+    pipelines: ClassVar[tuple[str, ...]]
+    result: ClassVar[tuple[str, ...]]  # what encode_prompt returns, as the pipeline's own arguments
+    steps: int = 30
+    guidance: float = 7.5
+    negative: ClassVar[bool] = True  # whether the model has a negative branch
+    varying: ClassVar[bool] = False  # whether embeddings are as long as their prompts
+    twice: ClassVar[bool] = False  # whether encode_prompt is called once more, for the negative prompt
+    unread: ClassVar[Position] = Position.PAD  # what pads are: ABSENT where the denoiser never reads them
+
+    def __init__(self, pipe: Any) -> None:
+        self.pipe = pipe
+        self._encode_prompt = pipe.encode_prompt  # as it was, whatever is attached later
+        self.usual = self._usual()
+        self.readings = tuple(self.read())
+
+    @abc.abstractmethod
+    def read(self) -> Iterator[Reading]:
+        """Every output of a text encoder that reaches the denoiser."""
+
+    @abc.abstractmethod
+    def split(self, values: Values, request: Values) -> dict[str, Tensor]:
+        """States (B, T, D) per channel, and pooled vectors (B, P), of what encode_prompt returned."""
+
+    @abc.abstractmethod
+    def join(self, conditioning: Conditioning, request: Values) -> dict[str, Any]:
+        """The inverse: the pipeline's arguments for the positive prompt."""
+
+    def texts(self, prompts: Sequence[str], request: Values) -> list[Text]:
+        """The prompts as the tokenizer gets them."""
+        return [Text.plain(prompt) for prompt in prompts]
+
+    def longest(self, reading: Reading, request: Values) -> int:
+        """Where the tokenizer cuts, in tokens."""
+        return reading.window
+
+    def kept(self, row: tuple[Token, ...], request: Values) -> tuple[Token, ...]:
+        """Of a text's tokens, those whose states the pipeline hands on."""
+        return row
+
+    @property
+    def from_text(self) -> bool:
+        """Whether the pipeline draws from text alone, and needs no picture to begin with."""
+        return not any(
+            mark in type(self.pipe).__name__ for mark in ("Img2Img", "Inpaint", "Control", "Fill", "Kontext")
+        )
+
+    @property
+    def tells_steps(self) -> bool:
+        """Whether the pipeline reports its progress to `callback_on_step_end`."""
+        return "callback_on_step_end" in inspect.signature(type(self.pipe).__call__).parameters
+
+    @property
+    def size(self) -> int:
+        """The side of the pictures that the model was trained on, in pixels."""
+        return 1024
+
+    def fingerprints(self) -> dict[str, str]:
+        """Per channel, what tells its encoder and output from any other; direction files carry the same."""
+        return {reading.channel: reading.fingerprint for reading in self.readings}
+
+    def encode(self, prompts: Sequence[str], **asked: Any) -> Conditioning:
+        """Prompts as the denoiser would receive them, every channel of it.
+
+        Args:
+            prompts: any number.
+            asked: what to ask `encode_prompt` beside its usual arguments.
+        """
+        import torch
+
+        request = self.usual | {"prompt": list(prompts), "device": self.device} | asked
+        with torch.no_grad():
+            values = self._named(self._encode_prompt(**request))
+        return self.describe(prompts, values, request)
+
+    def encode_words(self, prompts: Sequence[str]) -> Conditioning:
+        """The same without pads beyond the longest prompt where that changes no other state; cheaper."""
+        return self.encode(prompts)
+
+    def _usual(self) -> dict[str, Any]:
+        """What the pipeline asks of `encode_prompt`, beside prompts, when it is called with nothing but prompts."""
+        call = inspect.signature(type(self.pipe).__call__).parameters
+        parameters = inspect.signature(self._encode_prompt).parameters
+        usual = {name: call[name].default for name in parameters if name in call}
+        if "do_classifier_free_guidance" in parameters:
+            usual["do_classifier_free_guidance"] = False
+        return {name: value for name, value in usual.items() if value is not inspect.Parameter.empty}
+
+    @property
+    def device(self) -> Any:
+        """Where the text encoders run; the pipeline is asked, which takes long, only when they are offloaded."""
+        encoder = self.readings[0].encoder
+        return self.pipe._execution_device if hasattr(encoder, "_hf_hook") else encoder.device
+
+    def _named(self, result: Any) -> dict[str, Any]:
+        return dict(zip(self.result, result, strict=True))
+
+    def describe(self, prompts: Sequence[str], values: Values, request: Values) -> Conditioning:
+        """Name the positions of already encoded states.
+
+        Raises:
+            ModelError: the encoder made another number of states than there are tokens.
+        """
+        texts, states = self.texts(prompts, request), self.split(values, request)
+        channels = {r.channel: self._channel(r, texts, states[r.channel], request) for r in self.readings}
+        # What an encoder reads in other letters, stripped or cleaned, is what its spans count in.
+        read = (p if len(p) == len(t.prompt) else t.prompt for p, t in zip(prompts, texts, strict=True))
+        return Conditioning(tuple(read), channels)
+
+    def _channel(self, reading: Reading, texts: Sequence[Text], states: Tensor, request: Values) -> Channel:
+        import torch
+
+        rows = [self.kept(r, request) for r in tokens(reading.tokenizer, texts, self.longest(reading, request))]
+        truncated = tuple(unseen(text, row) for text, row in zip(texts, rows, strict=True))
+        lengths = tuple(sum(t.position is Position.TOKEN for t in row) for row in rows)
+        if reading.pooled:
+            positions = torch.full((len(states), 1), int(Position.POOLED), device=states.device)
+            return Channel(states.unsqueeze(1), positions, ((),) * len(rows), truncated, lengths)
+        if len(states) != len(rows) or states.shape[1] < max(map(len, rows)):
+            raise ModelError(
+                f"{type(self.pipe).__name__} made {tuple(states.shape)} states of {len(rows)} prompts "
+                f"with up to {max(map(len, rows))} tokens",
+                "This version of diffusers encodes prompts in another way than safegen knows.",
+            )
+        rows = [padded(reading.tokenizer, row, states.shape[1], self.unread) for row in rows]
+        positions = torch.tensor([[t.position for t in row] for row in rows], device=states.device)
+        return Channel(states, positions, tuple(rows), truncated, lengths)
+
+    def arguments(self, conditioning: Conditioning, negative: str, guidance: float) -> dict[str, Any]:
+        """Keyword arguments that make the pipeline draw from `conditioning`, guidance included.
+
+        Raises:
+            UsageError: a negative prompt for a model without a negative branch.
+        """
+        if negative and not self.negative:
+            raise UsageError(
+                f"a {type(self.pipe).__name__} has no negative branch",
+                "Leave out --negative; its guidance is part of the model.",
+            )
+        arguments = {**self.join(conditioning, self.usual), "guidance_scale": guidance}
+        if not self.negative or not self.guided(guidance):
+            return arguments
+        absent = self.absent(negative, arguments)
+        return arguments | {f"negative_{name}": value for name, value in absent.items()}
+
+    def guided(self, guidance: float) -> bool:
+        """Whether the pipeline would ask for a negative prompt at this guidance."""
+        return guidance > 1
+
+    def absent(self, negative: str, positive: Values) -> dict[str, Any]:
+        """The arguments for the negative prompt, never sanitized, without their `negative_`."""
+        plain = self.join(self.encode([negative]), self.usual)
+        return {name: value.expand_as(positive[name]) for name, value in plain.items()}
+
+    @contextlib.contextmanager
+    def intercepted(self, repair: Repair) -> Iterator[None]:
+        """**Changes the pipeline while the context lasts**: its calls draw from repaired conditioning."""
+        inner, branch = self.pipe.encode_prompt, Branch()
+        signature = inspect.signature(inner)
+
+        def encode_prompt(*args: Any, **named: Any) -> Any:
+            bound = signature.bind(*args, **named)
+            bound.apply_defaults()
+            request = dict(bound.arguments)
+            if self.twice and branch.is_negative(request["prompt"]):
+                return inner(*args, **named)
+            prompts = self.asked(request)
+            copies = request.get("num_images_per_prompt") or 1
+            result = inner(*args, **named)
+            values = self._named(result)
+            plain = self.describe([p for p in prompts for _ in range(copies)], values, request)
+            repaired = repair(plain)
+            if repaired is plain:
+                return result
+            values |= self.join(repaired, request)
+            return tuple(values[name] for name in self.result)
+
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(replaced(self.pipe, "encode_prompt", encode_prompt))
+            if self.twice:
+                stack.enter_context(replaced(self.pipe, "check_inputs", branch.watching(self.pipe.check_inputs)))
+            yield
+
+    def asked(self, request: Values) -> list[str]:
+        """The prompts of a call to `encode_prompt`.
+
+        Raises:
+            ModelError: embeddings instead of text, or anything else that the guard would not see.
+        """
+        given = [name for name in self.result if not name.startswith("negative") and request.get(name) is not None]
+        if given or request["prompt"] is None:
+            raise ModelError("a guarded pipeline needs the prompt as text", f"Pass prompt, not {given or 'nothing'}.")
+        prompt = request["prompt"]
+        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        for name in FOREIGN:
+            value = request.get(name)
+            if value is not None and value not in (prompt, prompts, self.usual.get(name)):
+                raise ModelError(
+                    f"a guarded pipeline cannot take {name}", "Its directions belong to one text and to fixed layers."
+                )
+        return prompts
+
+
+def present(pipe: Any, *names: str) -> tuple[Any, ...]:
+    """Parts of a pipeline.
+
+    Raises:
+        ModelError: one of them was not loaded.
+    """
+    for name in names:
+        if getattr(pipe, name, None) is None:
+            raise ModelError(
+                f"the {type(pipe).__name__} has no {name}", "Load it whole: without its encoders it cannot be guarded."
+            )
+    return tuple(getattr(pipe, name) for name in names)
+
+
+class Branch:
+    """Tells the negative from the positive call of `encode_prompt`, where a pipeline makes one for each.
+
+    The pipeline announces every run to `check_inputs`; in a run, the second call is the negative one, if
+    it asks for the prompt that was announced as such. Everything else is taken as positive.
+    """
+
+    def __init__(self) -> None:
+        self._calls = 2
+        self._negative: Any = None
+
+    def watching(self, check_inputs: Callable[..., Any]) -> Callable[..., Any]:
+        """`check_inputs` with a note of what was announced."""
+        signature = inspect.signature(check_inputs)
+
+        def watched(*args: Any, **named: Any) -> Any:
+            self._calls, self._negative = 0, signature.bind(*args, **named).arguments.get("negative_prompt")
+            return check_inputs(*args, **named)
+
+        return watched
+
+    def is_negative(self, prompt: Any) -> bool:
+        """Whether the call for `prompt` is for the negative branch; it may be none, or empty."""
+        self._calls += 1
+        return self._calls == 2 and (prompt is None or not any(prompt) or prompt == self._negative)
+
+
+@contextlib.contextmanager
+def replaced(pipe: Any, name: str, function: Callable[..., Any]) -> Iterator[None]:
+    """**Changes `pipe`**: a method of it replaced, and put back as it was, be it another replacement."""
+    before = vars(pipe).get(name)
+    setattr(pipe, name, function)
+    try:
+        yield
+    finally:
+        delattr(pipe, name)
+        if before is not None:
+            setattr(pipe, name, before)

@@ -1,0 +1,58 @@
+"""FLUX.1 dev and schnell: T5's states, and CLIP's pooled vector; guidance is part of the model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from safegen.conditioning import Conditioning
+from safegen.families.base import Family, Values, present
+from safegen.families.readings import Reading
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Flux(Family):
+    """Adapter around a `FluxPipeline` and its relatives.
+
+    Under true guidance the pipeline has a negative branch; a user's own call may use it.
+    """
+
+    pipelines: ClassVar[tuple[str, ...]] = (
+        "FluxPipeline",
+        "FluxImg2ImgPipeline",
+        "FluxInpaintPipeline",
+        "FluxFillPipeline",
+        "FluxControlPipeline",
+        "FluxControlNetPipeline",
+        "FluxControlNetImg2ImgPipeline",
+        "FluxControlNetInpaintPipeline",
+        "FluxKontextPipeline",
+    )
+    result: ClassVar[tuple[str, ...]] = ("prompt_embeds", "pooled_prompt_embeds", "text_ids")
+    negative: ClassVar[bool] = False
+    twice: ClassVar[bool] = True
+
+    def __init__(self, pipe: Any) -> None:
+        super().__init__(pipe)
+        distilled_to_steps = not pipe.transformer.config.guidance_embeds  # schnell
+        self.steps, self.guidance = (4, 0.0) if distilled_to_steps else (28, 3.5)
+
+    def read(self) -> Iterator[Reading]:
+        """T5's last layer, pads attended to; CLIP's end token."""
+        t5, tokenizer_2 = present(self.pipe, "text_encoder_2", "tokenizer_2")
+        clip, tokenizer = present(self.pipe, "text_encoder", "tokenizer")
+        length = self.usual["max_sequence_length"]
+        yield Reading("t5", t5, tokenizer_2, "last unmasked", t5.config.d_model, length)
+        yield Reading("clip_l", clip, tokenizer, "pooled", clip.config.hidden_size, self.pipe.tokenizer_max_length)
+
+    def longest(self, reading: Reading, request: Values) -> int:
+        return int(request["max_sequence_length"]) if reading.channel == "t5" else reading.window
+
+    def split(self, values: Values, request: Values) -> dict[str, Tensor]:
+        return {"t5": values["prompt_embeds"], "clip_l": values["pooled_prompt_embeds"]}
+
+    def join(self, conditioning: Conditioning, request: Values) -> dict[str, Any]:
+        channels = conditioning.channels
+        return {"prompt_embeds": channels["t5"].states, "pooled_prompt_embeds": channels["clip_l"].states[:, 0]}

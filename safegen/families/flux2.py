@@ -1,0 +1,82 @@
+"""FLUX.2 dev and klein: three layers of a language model side by side, chat template and pads included."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from safegen.conditioning import Conditioning
+from safegen.families.base import Family, Values, present
+from safegen.families.readings import Reading
+from safegen.families.tokens import Text
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Flux2(Family):
+    """Adapter around a `Flux2Pipeline` (Mistral 3) or a `Flux2KleinPipeline` (Qwen 3).
+
+    Klein's negative branch, where it is not distilled, is always the empty prompt.
+    """
+
+    pipelines: ClassVar[tuple[str, ...]] = ("Flux2Pipeline", "Flux2KleinPipeline", "Flux2KleinInpaintPipeline")
+    result: ClassVar[tuple[str, ...]] = ("prompt_embeds", "text_ids")
+    steps = 50
+    guidance = 4.0
+    negative: ClassVar[bool] = False
+    twice: ClassVar[bool] = True
+
+    def __init__(self, pipe: Any) -> None:
+        self._mistral = type(pipe).__name__ == "Flux2Pipeline"
+        super().__init__(pipe)
+        if not self._mistral and pipe.config.get("is_distilled", False):
+            self.steps = 4
+
+    def read(self) -> Iterator[Reading]:
+        """The layers that the pipeline takes by default, one after the other in every state."""
+        encoder, tokenizer = present(self.pipe, "text_encoder", "tokenizer")
+        layers = self.usual["text_encoder_out_layers"]
+        width = len(layers) * encoder.config.get_text_config().hidden_size
+        if self._mistral:
+            tokenizer = tokenizer.tokenizer  # of a processor for text and images
+        output = f"hidden {' '.join(map(str, layers))}"
+        yield Reading("llm", encoder, tokenizer, output, width, self.usual["max_sequence_length"])
+
+    def texts(self, prompts: Sequence[str], request: Values) -> list[Text]:
+        """In the model's chat template; Mistral's has a system message before the prompt."""
+        head = self._rendered("\0").split("\0")[0]
+        # The pipeline takes marks for images out of prompts for Mistral.
+        read = [prompt.replace("[IMG]", "") for prompt in prompts] if self._mistral else prompts
+        return [Text.inside(head, prompt, self._rendered(prompt)) for prompt in read]
+
+    def _rendered(self, prompt: str) -> str:
+        tokenizer = self.pipe.tokenizer
+        if self._mistral:
+            parts = {"system": self.pipe.system_message, "user": prompt}
+            messages = [{"role": r, "content": [{"type": "text", "text": t}]} for r, t in parts.items()]
+            return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=False))
+        return str(
+            tokenizer.apply_chat_template(
+                [{"role": "user", "content": prompt}],
+                tokenize=False,
+                add_generation_prompt=True,
+                enable_thinking=False,
+            )
+        )
+
+    def arguments(self, conditioning: Conditioning, negative: str, guidance: float) -> dict[str, Any]:
+        """With the empty negative prompt for every picture, where klein has a negative branch."""
+        arguments = super().arguments(conditioning, negative, guidance)
+        if self._mistral or self.pipe.config.get("is_distilled", False) or guidance <= 1:
+            return arguments
+        return arguments | {"negative_prompt_embeds": self.absent("", arguments)["prompt_embeds"]}
+
+    def longest(self, reading: Reading, request: Values) -> int:
+        return int(request["max_sequence_length"])
+
+    def split(self, values: Values, request: Values) -> dict[str, Tensor]:
+        return {"llm": values["prompt_embeds"]}
+
+    def join(self, conditioning: Conditioning, request: Values) -> dict[str, Any]:
+        return {"prompt_embeds": conditioning.channels["llm"].states}

@@ -1,0 +1,54 @@
+"""PixArt-Sigma: T5's states under a mask."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from safegen.conditioning import Conditioning, Position
+from safegen.families.base import Family, Values, present
+from safegen.families.readings import Reading
+from safegen.families.tokens import Text
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class PixArt(Family):
+    """Adapter around a `PixArtSigmaPipeline`."""
+
+    pipelines: ClassVar[tuple[str, ...]] = ("PixArtSigmaPipeline",)
+    result: ClassVar[tuple[str, ...]] = (
+        "prompt_embeds",
+        "prompt_attention_mask",
+        "negative_prompt_embeds",
+        "negative_prompt_attention_mask",
+    )
+    steps = 20
+    guidance = 4.5
+    unread: ClassVar[Position] = Position.ABSENT
+
+    def read(self) -> Iterator[Reading]:
+        """T5's last layer."""
+        encoder, tokenizer = present(self.pipe, "text_encoder", "tokenizer")
+        yield Reading("t5", encoder, tokenizer, "last", encoder.config.d_model, self.usual["max_sequence_length"])
+
+    def texts(self, prompts: Sequence[str], request: Values) -> list[Text]:
+        """In lower case, or cleaned, as the pipeline does it."""
+        cleaned = self.pipe._text_preprocessing(list(prompts), clean_caption=request["clean_caption"])
+        return [Text.plain(text) for text in cleaned]
+
+    def longest(self, reading: Reading, request: Values) -> int:
+        return int(request["max_sequence_length"])
+
+    def split(self, values: Values, request: Values) -> dict[str, Tensor]:
+        return {"t5": values["prompt_embeds"]}
+
+    def join(self, conditioning: Conditioning, request: Values) -> dict[str, Any]:
+        channel = conditioning.channels["t5"]
+        mask = (channel.positions != Position.ABSENT).long()
+        return {"prompt_embeds": channel.states, "prompt_attention_mask": mask}
+
+    @property
+    def size(self) -> int:
+        return int(self.pipe.transformer.config.sample_size * self.pipe.vae_scale_factor)

@@ -1,0 +1,71 @@
+"""Qwen-Image: the last layer of a Qwen2.5-VL, behind a chat template whose beginning is cut off."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from safegen.conditioning import Conditioning, Position, Token
+from safegen.families.base import Family, Values, present
+from safegen.families.readings import Reading
+from safegen.families.tokens import Text
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class QwenImage(Family):
+    """Adapter around a `QwenImagePipeline` and its relatives that take text alone.
+
+    Guidance is `true_cfg_scale`, and only a negative prompt, be it a space, turns it on.
+    """
+
+    pipelines: ClassVar[tuple[str, ...]] = (
+        "QwenImagePipeline",
+        "QwenImageImg2ImgPipeline",
+        "QwenImageInpaintPipeline",
+        "QwenImageControlNetPipeline",
+    )
+    result: ClassVar[tuple[str, ...]] = ("prompt_embeds", "prompt_embeds_mask")
+    steps = 50
+    guidance = 4.0
+    varying: ClassVar[bool] = True
+    twice: ClassVar[bool] = True
+    unread: ClassVar[Position] = Position.ABSENT
+
+    def read(self) -> Iterator[Reading]:
+        """The last layer."""
+        encoder, tokenizer = present(self.pipe, "text_encoder", "tokenizer")
+        width = encoder.config.get_text_config().hidden_size
+        yield Reading("qwen", encoder, tokenizer, "hidden -1", width, self.pipe.tokenizer_max_length)
+
+    def texts(self, prompts: Sequence[str], request: Values) -> list[Text]:
+        """In the template of the pipeline."""
+        template = self.pipe.prompt_template_encode
+        head = template.split("{}")[0]
+        return [Text.inside(head, prompt, template.format(prompt)) for prompt in prompts]
+
+    def longest(self, reading: Reading, request: Values) -> int:
+        return int(reading.window + self.pipe.prompt_template_encode_start_idx)
+
+    def kept(self, row: tuple[Token, ...], request: Values) -> tuple[Token, ...]:
+        """Behind the template's beginning, up to the length asked for."""
+        first = self.pipe.prompt_template_encode_start_idx
+        return row[first : first + int(request["max_sequence_length"])]
+
+    def split(self, values: Values, request: Values) -> dict[str, Tensor]:
+        return {"qwen": values["prompt_embeds"]}
+
+    def join(self, conditioning: Conditioning, request: Values) -> dict[str, Any]:
+        channel = conditioning.channels["qwen"]
+        read = channel.positions != Position.ABSENT
+        return {"prompt_embeds": channel.states, "prompt_embeds_mask": None if bool(read.all()) else read.long()}
+
+    def arguments(self, conditioning: Conditioning, negative: str, guidance: float) -> dict[str, Any]:
+        """Under true guidance if there is a negative prompt; without, as the pipeline draws by itself."""
+        arguments = self.join(conditioning, self.usual)
+        if not negative:
+            return arguments
+        absent = self.join(self.encode([negative] * len(conditioning.prompts)), self.usual)
+        named = {f"negative_{name}": value for name, value in absent.items()}
+        return {**arguments, **named, "true_cfg_scale": guidance}

@@ -1,0 +1,83 @@
+"""Readings: which output of which text encoder a channel is, and what tells it from any other."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+from safegen.errors import ModelError
+
+# Weights that no text output depends on, or only the projected one.
+ASIDE = ("lm_head.", "visual.", "vision_tower.", "multi_modal_projector.")
+PROJECTION = "text_projection."
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One output of one text encoder, as the denoiser reads it.
+
+    Attributes:
+        channel: its name in the family.
+        encoder: the text encoder.
+        tokenizer: its tokenizer.
+        output: what is read: `last` or `hidden -2` for a state per token, `pooled` or `projected` for one vector;
+            with `unmasked` where pads are attended to.
+        width: of its states.
+        window: how many tokens the encoder sees.
+    """
+
+    channel: str
+    encoder: Any
+    tokenizer: Any
+    output: str
+    width: int
+    window: int
+
+    def __post_init__(self) -> None:
+        if not getattr(self.tokenizer, "is_fast", False):
+            raise ModelError(
+                f"the tokenizer {type(self.tokenizer).__name__} gives no character offsets",
+                "Load the pipeline with a fast tokenizer.",
+            )
+
+    @property
+    def pooled(self) -> bool:
+        """Whether there is one vector a prompt, and no state of a word."""
+        return self.output in ("pooled", "projected")
+
+    @property
+    def kind(self) -> str:
+        """The encoder's architecture, for file names: `bert`, `clip_text_model`, `t5`, …"""
+        return str(self.encoder.config.model_type)
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of the architecture, the output, the window and sampled weights.
+
+        Weights rounded to another dtype count as another encoder.
+        """
+        digest = hashlib.sha256(f"{self.kind} {self.output} {self.window} {len(self.tokenizer)}".encode())
+        weights = {canonical(name): (name, weight) for name, weight in self.encoder.state_dict().items()}
+        for short, (name, stored) in sorted(weights.items()):
+            if short.startswith(ASIDE) or (short.startswith(PROJECTION) and self.output != "projected"):
+                continue
+            weight = _offloaded(self.encoder, name) if stored.is_meta else stored
+            sample = weight.detach().flatten()[:: max(1, weight.numel() // 8)][:8]
+            rounded = [f"{v:.2e}" for v in sample.float().tolist()]
+            digest.update(f"{short} {tuple(weight.shape)} {rounded}".encode())
+        return digest.hexdigest()
+
+
+def canonical(name: str) -> str:
+    """A weight's name without the wrappers that classes around the same encoder put before it."""
+    for wrapper in ("model.", "text_model.", "language_model."):
+        name = name.removeprefix(wrapper)
+    return name
+
+
+def _offloaded(encoder: Any, name: str) -> Any:
+    """A weight that sequential offloading keeps elsewhere while it is not in use."""
+    module, _, leaf = name.rpartition(".")
+    return encoder.get_submodule(module)._hf_hook.weights_map[leaf]

@@ -1,0 +1,71 @@
+"""Sana: a Gemma that reads the prompt behind a long instruction; of the instruction's states little is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from safegen.conditioning import Conditioning, Position, Token
+from safegen.families.base import Family, Values, present
+from safegen.families.readings import Reading
+from safegen.families.tokens import Text
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Sana(Family):
+    """Adapter around a `SanaPipeline`."""
+
+    pipelines: ClassVar[tuple[str, ...]] = ("SanaPipeline",)
+    result: ClassVar[tuple[str, ...]] = (
+        "prompt_embeds",
+        "prompt_attention_mask",
+        "negative_prompt_embeds",
+        "negative_prompt_attention_mask",
+    )
+    steps = 20
+    guidance = 4.5
+    unread: ClassVar[Position] = Position.ABSENT
+
+    def read(self) -> Iterator[Reading]:
+        """Gemma's last layer; the pipeline pads on the right whatever the tokenizer says."""
+        encoder, tokenizer = present(self.pipe, "text_encoder", "tokenizer")
+        tokenizer.padding_side = "right"
+        length = self.usual["max_sequence_length"]
+        yield Reading("gemma", encoder, tokenizer, "last", encoder.config.hidden_size, length)
+
+    def texts(self, prompts: Sequence[str], request: Values) -> list[Text]:
+        """In lower case behind the instruction."""
+        head = self._instruction(request)
+        cleaned = self.pipe._text_preprocessing(list(prompts), clean_caption=request["clean_caption"])
+        return [Text(head + text, len(head), len(head) + len(text), templated=True) for text in cleaned]
+
+    def _instruction(self, request: Values) -> str:
+        return "\n".join(request["complex_human_instruction"] or ())
+
+    def longest(self, reading: Reading, request: Values) -> int:
+        head, length = self._instruction(request), int(request["max_sequence_length"])
+        return len(reading.tokenizer.encode(head)) + length - 2 if head else length
+
+    def kept(self, row: tuple[Token, ...], request: Values) -> tuple[Token, ...]:
+        """The first token, and the window's last ones: the instruction before them is only read."""
+        skipped = self.longest(self.readings[0], request) - int(request["max_sequence_length"]) + 1
+        return (row[0], *row[skipped:])
+
+    def split(self, values: Values, request: Values) -> dict[str, Tensor]:
+        return {"gemma": values["prompt_embeds"]}
+
+    def join(self, conditioning: Conditioning, request: Values) -> dict[str, Any]:
+        channel = conditioning.channels["gemma"]
+        mask = (channel.positions != Position.ABSENT).long()
+        return {"prompt_embeds": channel.states, "prompt_attention_mask": mask}
+
+    @property
+    def size(self) -> int:
+        return int(self.pipe.transformer.config.sample_size * self.pipe.vae_scale_factor)
+
+    def absent(self, negative: str, positive: Values) -> dict[str, Any]:
+        """The negative prompt stands behind no instruction."""
+        bare = self.join(self.encode([negative], complex_human_instruction=None), self.usual)
+        return {name: value.expand_as(positive[name]) for name, value in bare.items()}
