@@ -19,8 +19,10 @@ from safegen.version import __version__
 
 if TYPE_CHECKING:
     from PIL import Image
+    from typing_extensions import Unpack
 
     from safegen.conditioning import Conditioning
+    from safegen.models import Loading
     from safegen.sheets import ScoreSheet
 
 
@@ -90,14 +92,16 @@ class Generator:
         strength: float = 1.0,
         safeguard: str = safeguards.DEFAULT,
         guarded: bool = True,
-        device: str = "auto",
-        offline: bool = False,
         folder: Path | None = None,
         on_learn: Callable[[str], None] | None = None,
+        **how: Unpack[Loading],
     ) -> Generator:
-        """Load a model and the directions of the active concepts (all, when none is named)."""
+        """Load a model and the directions of the active concepts (all, when none is named).
+
+        For `how`, from the device to quantised weights, see `safegen.models.Loading`.
+        """
         guard = Guard.load(*concepts, strength=strength, safeguard=safeguard, folder=folder) if guarded else None
-        return cls(models.load(model, device=device, offline=offline), guard, model, on_learn)
+        return cls(models.load(model, **how), guard, model, on_learn)
 
     def score(self, prompts: Sequence[str], causes: Causes = "none") -> list[ScoreSheet]:
         """Sheets for the prompts, cleaned first; nothing is drawn. For `causes` see `Guard.score`.

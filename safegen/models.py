@@ -192,7 +192,8 @@ def _pipeline_class(name: str, source: str, how: Loading) -> str:
         raise _explained(name, source, error, how.get("offline", False)) from error
     kind = config["_class_name"]
     parts = [value for key, value in config.items() if not key.startswith("_") and isinstance(value, (list, tuple))]
-    own = [str(part[0]) for part in parts if part and part[0] and not _is_library(str(part[0]))]
+    modules = [part[0] for part in parts if len(part) == 2 and isinstance(part[0], str)]
+    own = [module for module in modules if not _is_library(module)]
     if not isinstance(kind, str) or own:
         raise ModelError(
             f"the model {name!r} brings code of its own ({', '.join(own) or kind[0]})",
@@ -286,7 +287,14 @@ def _quantization(backend: str | None) -> Any:
 
 
 def _check_whole(folder: Path) -> None:
-    """Whether every shard that an index names is there; an interrupted download leaves some out."""
+    """Whether every shard that an index names is there, and nothing has to be read from a pickle."""
+    for part in sorted(path for path in folder.iterdir() if path.is_dir()):
+        pickled = [path for path in sorted(part.iterdir()) if path.suffix in PICKLED]
+        if pickled and not any(part.glob("*.safetensors")):
+            raise ModelError(
+                f"{folder.name} has pickled weights only, which can run code: {part.name}/{pickled[0].name}",
+                "Take a revision or a model with .safetensors files.",
+            )
     for index in sorted(folder.glob("*/*.index*.json")):
         named = set(json.loads(index.read_text(encoding="utf-8")).get("weight_map", {}).values())
         if missing := sorted(name for name in named if not (index.parent / name).is_file()):

@@ -66,7 +66,7 @@ def gemma_tokenizer() -> Any:
     return transformers.GemmaTokenizerFast(vocab=vocab, merges=[], model_max_length=2048)
 
 
-def clip(projected: bool = False, width: int = 16, projection: int = 12) -> Any:
+def clip(projected: bool = False, width: int = 64, projection: int = 48) -> Any:
     tokenizer = clip_tokenizer()
     config = transformers.CLIPTextConfig(
         vocab_size=len(tokenizer),
@@ -84,7 +84,7 @@ def clip(projected: bool = False, width: int = 16, projection: int = 12) -> Any:
     return seeded(lambda: kind(config))
 
 
-def t5(width: int = 20) -> Any:
+def t5(width: int = 64) -> Any:
     config = transformers.T5Config(
         vocab_size=len(t5_tokenizer()), d_model=width, d_kv=8, d_ff=32, num_layers=2, num_heads=2
     )
@@ -127,8 +127,8 @@ def stable_diffusion() -> Any:
         autoencoder(),
         clip(),
         clip_tokenizer(),
-        unet(16),
-        diffusers.DDIMScheduler(),
+        unet(64),
+        diffusers.DDIMScheduler(clip_sample=False, steps_offset=1),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
@@ -139,16 +139,16 @@ def stable_diffusion_xl() -> Any:
     return diffusers.StableDiffusionXLPipeline(
         autoencoder(),
         clip(),
-        clip(projected=True, width=20, projection=12),
+        clip(projected=True, width=80),
         clip_tokenizer(),
         clip_tokenizer(),
         unet(
-            36,
+            144,
             addition_embed_type="text_time",
             addition_time_embed_dim=4,
-            projection_class_embeddings_input_dim=12 + 6 * 4,
+            projection_class_embeddings_input_dim=48 + 6 * 4,
         ),
-        diffusers.DDIMScheduler(),
+        diffusers.DDIMScheduler(clip_sample=False, steps_offset=1),
         add_watermarker=False,
     )
 
@@ -163,9 +163,9 @@ def stable_diffusion_3(with_t5: bool = True) -> Any:
             num_layers=1,
             attention_head_dim=8,
             num_attention_heads=2,
-            joint_attention_dim=40,
+            joint_attention_dim=160,
             caption_projection_dim=16,
-            pooled_projection_dim=24,
+            pooled_projection_dim=96,
             pos_embed_max_size=16,
         )
     )
@@ -173,11 +173,11 @@ def stable_diffusion_3(with_t5: bool = True) -> Any:
         transformer,
         diffusers.FlowMatchEulerDiscreteScheduler(),
         autoencoder(shift_factor=0.0),
-        clip(projected=True, width=16, projection=12),
+        clip(projected=True),
         clip_tokenizer(),
-        clip(projected=True, width=20, projection=12),
+        clip(projected=True, width=80),
         clip_tokenizer(),
-        t5(40) if with_t5 else None,
+        t5(160) if with_t5 else None,
         t5_tokenizer() if with_t5 else None,
     )
 
@@ -191,8 +191,8 @@ def flux(distilled: bool = False) -> Any:
             num_single_layers=1,
             attention_head_dim=16,
             num_attention_heads=2,
-            joint_attention_dim=20,
-            pooled_projection_dim=16,
+            joint_attention_dim=64,
+            pooled_projection_dim=64,
             guidance_embeds=not distilled,
             axes_dims_rope=(4, 4, 8),
         )
@@ -202,7 +202,7 @@ def flux(distilled: bool = False) -> Any:
         autoencoder(shift_factor=0.0),
         clip(),
         clip_tokenizer(),
-        t5(20),
+        t5(),
         t5_tokenizer(),
         transformer,
     )
@@ -219,11 +219,11 @@ def pixart() -> Any:
             in_channels=4,
             out_channels=8,
             cross_attention_dim=16,
-            caption_channels=20,
+            caption_channels=64,
             use_additional_conditions=False,
         )
     )
-    return diffusers.PixArtSigmaPipeline(t5_tokenizer(), t5(20), autoencoder(), transformer, diffusers.DDIMScheduler())
+    return diffusers.PixArtSigmaPipeline(t5_tokenizer(), t5(), autoencoder(), transformer, diffusers.DDIMScheduler(clip_sample=False, steps_offset=1))
 
 
 def sana() -> Any:
@@ -239,7 +239,7 @@ def sana() -> Any:
             num_cross_attention_heads=2,
             cross_attention_head_dim=8,
             cross_attention_dim=16,
-            caption_channels=16,
+            caption_channels=48,
         )
     )
     vae = seeded(
@@ -264,7 +264,7 @@ def sana() -> Any:
     tokenizer = gemma_tokenizer()
     config = transformers.Gemma2Config(
         vocab_size=len(tokenizer),
-        hidden_size=16,
+        hidden_size=48,
         intermediate_size=32,
         num_hidden_layers=2,
         num_attention_heads=2,
@@ -279,7 +279,7 @@ def sana() -> Any:
 def qwen3(causal: bool, layers: int = 3) -> Any:
     config = transformers.Qwen3Config(
         vocab_size=len(qwen_tokenizer()),
-        hidden_size=16,
+        hidden_size=48,
         intermediate_size=32,
         num_hidden_layers=layers,
         num_attention_heads=2,
@@ -299,7 +299,7 @@ def qwen_image() -> Any:
             num_layers=1,
             attention_head_dim=16,
             num_attention_heads=2,
-            joint_attention_dim=16,
+            joint_attention_dim=48,
             axes_dims_rope=(4, 4, 8),
         )
     )
@@ -317,20 +317,20 @@ def qwen_image() -> Any:
     config = transformers.Qwen2_5_VLConfig(
         text_config={
             "vocab_size": len(qwen_tokenizer()),
-            "hidden_size": 16,
+            "hidden_size": 48,
             "intermediate_size": 32,
             "num_hidden_layers": 2,
             "num_attention_heads": 2,
             "num_key_value_heads": 1,
             "max_position_embeddings": 4096,
-            "rope_scaling": {"type": "mrope", "mrope_section": [1, 1, 2], "rope_type": "default"},
+            "rope_scaling": {"type": "mrope", "mrope_section": [4, 4, 4], "rope_type": "default"},
         },
         vision_config={
             "depth": 1,
             "hidden_size": 16,
             "intermediate_size": 16,
             "num_heads": 2,
-            "out_hidden_size": 16,
+            "out_hidden_size": 48,
         },
     )
     encoder = seeded(lambda: transformers.Qwen2_5_VLForConditionalGeneration(config))
@@ -349,7 +349,7 @@ def z_image() -> Any:
             n_refiner_layers=1,
             n_heads=2,
             n_kv_heads=2,
-            cap_feat_dim=16,
+            cap_feat_dim=48,
             axes_dims=[2, 2, 4],
             axes_lens=[512, 32, 32],
         )
@@ -369,7 +369,7 @@ def flux2_parts() -> tuple[Any, Any]:
             num_single_layers=1,
             attention_head_dim=16,
             num_attention_heads=2,
-            joint_attention_dim=48,
+            joint_attention_dim=144,
             timestep_guidance_channels=16,
             axes_dims_rope=[4, 4, 4, 4],
         )
@@ -393,18 +393,25 @@ def flux2_klein() -> Any:
     return diffusers.Flux2KleinPipeline(scheduler, vae, encoder, qwen_tokenizer(), transformer)
 
 
+class TextProcessor(transformers.ProcessorMixin):
+    """The text half of Pixtral's processor; the other half wants a library for images."""
+
+    attributes = ("tokenizer",)
+    tokenizer_class = "AutoTokenizer"
+
+    def __init__(self, tokenizer: Any, chat_template: str) -> None:
+        super().__init__(tokenizer, chat_template=chat_template)
+
+
 def flux2() -> Any:
     vae, transformer = flux2_parts()
     tokenizer = qwen_tokenizer()
-    tokenizer.add_special_tokens({"additional_special_tokens": ["[IMG]", "[IMG_BREAK]", "[IMG_END]"]})
-    processor = transformers.PixtralProcessor(
-        image_processor=transformers.PixtralImageProcessor(), tokenizer=tokenizer, chat_template=CHAT
-    )
+    processor = TextProcessor(tokenizer, chat_template=CHAT)
     config = transformers.Mistral3Config(
         text_config={
             "model_type": "mistral",
             "vocab_size": len(tokenizer),
-            "hidden_size": 16,
+            "hidden_size": 48,
             "intermediate_size": 32,
             "num_hidden_layers": 31,
             "num_attention_heads": 2,
@@ -422,7 +429,6 @@ def flux2() -> Any:
             "image_size": 32,
             "patch_size": 16,
         },
-        image_token_index=tokenizer.convert_tokens_to_ids("[IMG]"),
     )
     encoder = seeded(lambda: transformers.Mistral3ForConditionalGeneration(config))
     scheduler = diffusers.FlowMatchEulerDiscreteScheduler()

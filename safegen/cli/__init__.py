@@ -7,7 +7,7 @@ import sys
 import typer
 
 from safegen import runner
-from safegen.cli import batch, bench, directions, gallery, generate, score, show
+from safegen.cli import batch, bench, directions, gallery, generate, models, score, show
 from safegen.version import __version__
 
 app = typer.Typer(
@@ -23,7 +23,9 @@ app.command("batch")(batch.batch)
 app.command("gallery")(gallery.gallery)
 app.command("show")(show.show)
 app.command("bench")(bench.bench)
+app.command("pull")(models.pull)
 app.add_typer(directions.app, name="directions")
+app.add_typer(models.app, name="models")
 
 
 def _version(wanted: bool) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from safegen.cli.options import Directions, Model, Offline
+from safegen.cli.options import Device, Directions, Dtype, Model, Offline, Revision, Variant
 from safegen.models import EMBEDDED
 
 app = typer.Typer(no_args_is_help=True, help="Recipes of concepts and the direction files learned from them.")
@@ -29,6 +29,10 @@ def learn(
         str, typer.Option(help="What to learn: contrastive, which every direction needs, or es beside it.")
     ] = "contrastive",
     directions: Directions = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    revision: Revision = None,
+    variant: Variant = None,
     offline: Offline = False,
 ) -> None:
     """Turn recipes into direction files for the loaded encoder: a minute the first time, then seconds."""
@@ -44,7 +48,8 @@ def learn(
     for target in targets:
         files.check_writable(target)
     entries = promptsets.read(pairs) if pairs else []
-    family = family_of(models.load(model, offline=offline))
+    pipe = models.load(model, device=device, dtype=dtype, revision=revision, variant=variant, offline=offline)
+    family = family_of(pipe)
     for recipe, target in zip(recipes, targets, strict=True):
         learned = None
         if method != "contrastive":

@@ -12,6 +12,7 @@ from safegen.cli.options import (
     Concepts,
     Device,
     Directions,
+    Dtype,
     Guarded,
     Guidance,
     Images,
@@ -19,11 +20,17 @@ from safegen.cli.options import (
     Model,
     Negative,
     Offline,
+    Offload,
     Prompts,
+    Quantize,
+    Revision,
     Safeguard,
     Size,
+    Slicing,
     Steps,
     Strength,
+    Tiling,
+    Variant,
 )
 from safegen.models import EMBEDDED
 from safegen.safeguards import DEFAULT
@@ -59,6 +66,13 @@ def generate(
     json: Annotated[bool, typer.Option("--json", help="Records as JSON lines on stdout.")] = False,
     preview: Annotated[bool, typer.Option("--preview", help="Show the picture in the terminal.")] = False,
     device: Device = "auto",
+    dtype: Dtype = "auto",
+    revision: Revision = None,
+    variant: Variant = None,
+    offload: Offload = "none",
+    slicing: Slicing = False,
+    tiling: Tiling = False,
+    quantize: Quantize = None,
     offline: Offline = False,
 ) -> None:
     """Draw pictures from prompts, with harmful words found and repaired first."""
@@ -81,10 +95,17 @@ def generate(
         strength=strength,
         safeguard=safeguard,
         guarded=guard,
-        device=device,
-        offline=offline,
         folder=directions,
         on_learn=console.learning,
+        device=device,
+        dtype=dtype,
+        revision=revision,
+        variant=variant,
+        offload=offload,
+        slicing=slicing,
+        tiling=tiling,
+        quantize=quantize,
+        offline=offline,
     )
     if model == EMBEDDED:
         console.say("model: the embedded one, 128x128 emoji scenes; for photographs: --model sd15", "dim")

@@ -33,4 +33,18 @@ Directions = Annotated[
     Optional[Path],  # noqa: UP045
     typer.Option("--directions", envvar="SAFEGEN_DIRECTIONS", help="Folder of your own concepts."),
 ]
+Dtype = Annotated[
+    str, typer.Option(envvar="SAFEGEN_DTYPE", help="auto, float32, float16 or bfloat16; auto is float32 on the CPU.")
+]
+Revision = Annotated[Optional[str], typer.Option(help="Branch, tag or commit of the model on the hub.")]  # noqa: UP045
+Variant = Annotated[Optional[str], typer.Option(help="Of the model's weight files, such as fp16.")]  # noqa: UP045
+Offload = Annotated[
+    str, typer.Option(help="none, model or sequential: what is on the GPU only while it runs; slower, smaller.")
+]
+Slicing = Annotated[bool, typer.Option("--vae-slicing", help="Decode one picture at a time.")]
+Tiling = Annotated[bool, typer.Option("--vae-tiling", help="Decode pictures tile by tile.")]
+Quantize = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(help="Load weights quantised, by a backend of diffusers such as bitsandbytes_4bit."),
+]
 Offline = Annotated[bool, typer.Option("--offline", help="Never ask the network.")]

@@ -27,6 +27,10 @@ def score(
     safeguard: options.Safeguard = DEFAULT,
     json: Annotated[bool, typer.Option("--json", help="One JSON line a prompt.")] = False,
     fail_on_flag: Annotated[bool, typer.Option("--fail-on-flag", help="Exit with 3 when a prompt is flagged.")] = False,
+    device: options.Device = "auto",
+    dtype: options.Dtype = "auto",
+    revision: options.Revision = None,
+    variant: options.Variant = None,
     offline: options.Offline = False,
 ) -> None:
     """Score prompts word by word; nothing is drawn."""
@@ -49,8 +53,12 @@ def score(
         concepts=concept or (),
         safeguard=safeguard,
         folder=directions,
-        offline=offline,
         on_learn=console.learning,
+        device=device,
+        dtype=dtype,
+        revision=revision,
+        variant=variant,
+        offline=offline,
     )
     flagged = False
     for start in range(0, len(batch), BATCH):

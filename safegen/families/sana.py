@@ -29,9 +29,8 @@ class Sana(Family):
     unread: ClassVar[Position] = Position.ABSENT
 
     def read(self) -> Iterator[Reading]:
-        """Gemma's last layer; the pipeline pads on the right whatever the tokenizer says."""
+        """Gemma's last layer."""
         encoder, tokenizer = present(self.pipe, "text_encoder", "tokenizer")
-        tokenizer.padding_side = "right"
         length = self.usual["max_sequence_length"]
         yield Reading("gemma", encoder, tokenizer, "last", encoder.config.hidden_size, length)
 

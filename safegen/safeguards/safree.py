@@ -10,7 +10,7 @@ part of this.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -51,20 +51,25 @@ class Safree:
             phrases = [p for c in sheet.open_gates() for p in tools.recipes[c].targets]
             toxic = {name: projector(vectors) for name, vectors in sentences(tools, phrases).items()}
             variants = sentences(tools, [attribution.without(sheet.prompt, [w.span]) for w in words])
+            chosen = [word for i, word in enumerate(words) if i in triggers(variants, toxic) or len(words) == 1]
             for name, masked in variants.items():
                 span, channel = projector(masked), conditioning.channels[name]
-                distance = (masked - masked @ toxic[name]).norm(dim=-1)
-                others = (distance.sum() - distance) / max(1, len(words) - 1)
-                triggers = (distance >= (1 + ALPHA) * others).tolist()
-                chosen = [word for word, trigger in zip(words, triggers, strict=True) if trigger or len(words) == 1]
-                index = (
-                    [i for word in chosen for i in spelled(conditioning, row, word)[name]] if channel.worded else [0]
-                )
+                index = [i for word in chosen for i in spelled(conditioning, row, word)[name]] if channel.worded else [0]
                 old = states[name][row, index].float()
                 kept = old @ span
                 kept = kept - kept @ toxic[name]
                 states[name][row, index] += (strength * (kept - old)).to(channel.states.dtype)
         return conditioning.with_states(states)
+
+
+def triggers(variants: Mapping[str, Tensor], toxic: Mapping[str, Tensor]) -> set[int]:
+    """The words that are triggers in any channel; every variant (N, D) lacks one word."""
+    found: set[int] = set()
+    for name, masked in variants.items():
+        distance = (masked - masked @ toxic[name]).norm(dim=-1)
+        others = (distance.sum() - distance) / max(1, len(masked) - 1)
+        found |= {i for i, trigger in enumerate((distance >= (1 + ALPHA) * others).tolist()) if trigger}
+    return found
 
 
 def sentences(tools: Tools, texts: Sequence[str]) -> dict[str, Tensor]:

@@ -1,0 +1,44 @@
+"""``safegen models list`` and ``safegen pull``: which models there are, and fetching one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, help="The models that go by a short name.")
+
+
+@app.command("list")
+def list_(json: Annotated[bool, typer.Option("--json", help="JSON lines.")] = False) -> None:
+    """Aliases with what is behind them: hub id, licence, download."""
+    from safegen import console
+    from safegen.models import ALIASES, EMBEDDED
+
+    if json:
+        for name, alias in ALIASES.items():
+            facts = {"repo": alias.repo, "licence": alias.licence, "gigabytes": alias.size, "gated": alias.gated}
+            console.show_json({"schema": "safegen.model/1", "name": name, **facts})
+        return
+    rows = [(EMBEDDED, "comes with safegen", "Apache-2.0", "0")]
+    for name, alias in ALIASES.items():
+        licence = f"{alias.licence}{' (accept it on the hub first)' if alias.gated else ''}"
+        rows.append((name, alias.repo, licence, f"{alias.size:.1f}"))
+    console.show_table("models", ("name", "hub", "licence of the weights", "GB"), rows)
+
+
+def pull(
+    model: Annotated[str, typer.Argument(help="Alias or hub id.")],
+    revision: Annotated[Optional[str], typer.Option(help="Branch, tag or commit of the hub.")] = None,  # noqa: UP045
+    variant: Annotated[Optional[str], typer.Option(help="Of the weight files, such as fp16.")] = None,  # noqa: UP045
+) -> None:
+    """Download a model's safetensors files, and nothing else, for use with --offline."""
+    from safegen import console
+    from safegen.models import ALIASES
+    from safegen.models import pull as fetch
+
+    alias = ALIASES.get(model)
+    if alias:
+        console.say(f"{alias.repo}: about {alias.size:.1f} GB, licence {alias.licence}", "dim")
+    console.show_path(Path(fetch(model, revision=revision, variant=variant)))
