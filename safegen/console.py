@@ -48,9 +48,9 @@ def say(message: str, style: str = "") -> None:
     err.print(Text(plain(message), style=style), soft_wrap=True)
 
 
-def learning(concept: str) -> None:
-    """Tell that a concept is being learned for a new encoder."""
-    say(f"learning {concept} for this encoder (once; cached)", "dim")
+def learning(message: str) -> None:
+    """What is being learned for a new encoder, and the figures that it reached."""
+    say(message, "dim")
 
 
 def show_error(error: SafegenError) -> None:

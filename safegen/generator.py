@@ -63,7 +63,7 @@ class Generator:
         pipe: a diffusers pipeline of a supported family.
         guard: None draws unguarded, and every record says so.
         model: the name that records carry.
-        on_learn: told the name of every concept that has to be learned for this encoder first.
+        on_learn: told what has to be learned for this encoder first, and the figures that it reached.
     """
 
     def __init__(
@@ -230,7 +230,7 @@ class Generator:
             "guidance": guidance,
             "size": list(size),
             "scheduler": type(self.pipe.scheduler).__name__,
-            "model": Path(self.model).name if Path(self.model).is_dir() else self.model,
+            "model": Path(self.model).name if Path(self.model).exists() else self.model,
             "status": "sanitized" if report and report.sanitized else "ok",
             "guard": {
                 "safeguard": guard.safeguard.name if guard else "",

@@ -83,10 +83,14 @@ def learn_missing(
     fresh: dict[str, dict[str, Direction]] = {}
     for name, channels in missing.items():
         if on_learn:
-            on_learn(name)
+            on_learn(f"learning {name} for this encoder (once; cached)")
         fresh[name] = contrastive.learn(concepts.load(name, folder), family, everyday, channels=channels)
         for channel, direction in fresh[name].items():
-            auc = direction.info["held_out"]["auc"]
+            held_out = direction.info["held_out"]
+            if on_learn:
+                figures = ", ".join(f"{figure} {value:.4g}" for figure, value in held_out.items())
+                on_learn(f"{name}, {channel}, held out: {figures}")
+            auc = held_out["auc"]
             if auc < POOR:
                 raise DirectionError(
                     f"the direction learned for {name!r} reaches a held-out AUC of only {auc} on {channel}",

@@ -44,7 +44,10 @@ def clip_tokenizer() -> Any:
 
 def t5_tokenizer() -> Any:
     pieces = ["<pad>", "</s>", "<unk>", "\u2581", *(f"\u2581{word}" for word in sorted(set(CORPUS.split()))), *LETTERS]
-    scores = [(piece, 0.0 if i < 3 else -2.0 if i < 4 or len(piece) == 1 else -1.0) for i, piece in enumerate(dict.fromkeys(pieces))]
+    scores = [
+        (piece, 0.0 if i < 3 else -2.0 if i < 4 or len(piece) == 1 else -1.0)
+        for i, piece in enumerate(dict.fromkeys(pieces))
+    ]
     return transformers.T5TokenizerFast(vocab=scores, extra_ids=0, model_max_length=512)
 
 
@@ -223,7 +226,9 @@ def pixart() -> Any:
             use_additional_conditions=False,
         )
     )
-    return diffusers.PixArtSigmaPipeline(t5_tokenizer(), t5(), autoencoder(), transformer, diffusers.DDIMScheduler(clip_sample=False, steps_offset=1))
+    return diffusers.PixArtSigmaPipeline(
+        t5_tokenizer(), t5(), autoencoder(), transformer, diffusers.DDIMScheduler(clip_sample=False, steps_offset=1)
+    )
 
 
 def sana() -> Any:

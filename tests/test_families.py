@@ -22,10 +22,9 @@ from safegen.families.readings import Reading
 from safegen.families.stable_diffusion_xl import StableDiffusionXL
 from safegen.generator import Generator, Settings
 from safegen.guard import Guard
-from safegen.learning import contrastive, encoded
+from safegen.learning import contrastive, encoded, region
 from safegen.learning.linear import basis, discriminant
 from safegen.probes import HEADS, Features, features
-from safegen.safeguards.region import HalfSpace
 from tests import miniatures
 
 HARMFUL, BENIGN = "a cat and a kitchen knife", "a dog with a red apple"
@@ -99,7 +98,7 @@ def _direction(reading: Any, harmful: Features, benign: Features) -> Direction:
         tensors |= {f"{key}.{k}": v for k, v in basis(bad - good.mean(0), good, 8).items()}
         values = good @ own
         tensors |= {f"{key}.own": own, f"{key}.own_scale": torch.stack([values.mean(), values.std()])}
-        tensors |= HalfSpace.around(good, own).tensors(key)
+        tensors |= region.around(bad, bad - bad.mean(0) + good.mean(0), good).tensors(key)
     for head, classes in HEADS.items():
         used = [p for p in moving if p in classes]
         joined = [torch.cat([part.means[p] for p in used], 1) for part in (harmful, benign)]
@@ -275,7 +274,7 @@ def test_batches_and_copies_keep_benign_rows_and_change_the_others(name: str) ->
 @EVERY
 def test_tokens_and_spans_agree_with_the_tokenizer(name: str) -> None:
     family = family_of(pipeline(name))
-    prompts = ["a cat, and a kitchen-knife", "it isn't \"a dog\" (no)", ""]
+    prompts = ["a cat, and a kitchen-knife", 'it isn\'t "a dog" (no)', ""]
     conditioning = family.encode(prompts)
     for reading in family.readings:
         channel = conditioning.channels[reading.channel]
@@ -536,7 +535,9 @@ def test_every_channel_is_learned_in_one_pass(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(library, "POOR", 1.1)
     family = family_of(pipeline("sdxl"))
     count = []
-    monkeypatch.setattr(family, "encode", lambda prompts, inner=family.encode: count.append(len(prompts)) or inner(prompts))
+    monkeypatch.setattr(
+        family, "encode", lambda prompts, inner=family.encode: count.append(len(prompts)) or inner(prompts)
+    )
     learned = contrastive.learn(concepts.load("violence"), family)
     total, seen = sum(count), set(learned)
     assert seen == {"clip_l", "clip_g", "clip_g_pooled"}
@@ -548,8 +549,11 @@ def test_every_channel_is_learned_in_one_pass(monkeypatch: pytest.MonkeyPatch) -
         assert classes == ({"pooled"} if reading.pooled else {"token", "end", "pad"})
     corpus = contrastive.Corpus.of(concepts.load("violence"))
     assert total == len(everyday) + len(corpus.targets) + len(corpus.anchors) + len(corpus.hard)
+    told_: list[str] = []
     with pytest.raises(DirectionError, match="held-out AUC of only"):
-        library.resolve(["violence"], family, None)
+        library.resolve(["violence"], family, None, told_.append)
+    assert "learning violence" in told_[0]
+    assert "violence, clip_l, held out: auc" in told_[1]
 
 
 def test_every_family_has_a_miniature() -> None:

@@ -26,7 +26,10 @@ def learn(
         typer.Option(help="CSV of unsafe_prompt, safe_prompt, category to learn from as well; 7 rows in 10 are used."),
     ] = None,
     method: Annotated[
-        str, typer.Option(help="What to learn: contrastive, which every direction needs, or es beside it.")
+        str,
+        typer.Option(
+            help="What to learn: contrastive, which every direction needs; beside it es, region or half-spaces."
+        ),
     ] = "contrastive",
     directions: Directions = None,
     device: Device = "auto",
@@ -39,7 +42,7 @@ def learn(
     from safegen import concepts, console, files, library, models, promptsets
     from safegen.errors import UsageError
     from safegen.families import family_of
-    from safegen.learning import METHODS, contrastive, encoded, sanitizer
+    from safegen.learning import METHODS, contrastive, encoded, region, sanitizer
 
     if method not in METHODS:
         raise UsageError(f"unknown method {method!r}", f"Known: {', '.join(METHODS)}.")
@@ -58,9 +61,11 @@ def learn(
             with console.counting("benign prompts encoded") as tick:
                 everyday = encoded.background(family, tick)
             learned = contrastive.learn(recipe, family, everyday, entries, pairs.name if pairs else "")
-        if method == "es":
-            with console.counting(f"{recipe.name}: steps") as tick:
+        with console.counting(f"{recipe.name}: steps") as tick:
+            if method == "es":
                 learned = sanitizer.learn(recipe, family, learned, tick)
+            elif method in ("region", "half-spaces"):
+                learned = region.learn(recipe, family, learned, tick, denoiser=method == "region")
         for channel, direction in learned.items():
             path = target / recipe.name / f"{direction.stem}.safetensors"
             direction.save(path)

@@ -8,7 +8,7 @@ such linear edits):
   and a *check* of the same form on other classes, which has the last word on what was repaired;
 * an *own* probe for single positions, taught on the words in which target and counterpart differ;
 * a *basis*: the leading directions of target minus counterpart, with the range that benign states
-  keep to along each; and a half-space per class (`safegen.safeguards.region`) across its own probe.
+  keep to along each.
 """
 
 from __future__ import annotations
@@ -25,9 +25,8 @@ from safegen.directions import Direction, rounded
 from safegen.learning import heads
 from safegen.learning.corpus import Corpus
 from safegen.learning.encoded import Encoded, background, encode, hard
-from safegen.learning.linear import basis, discriminant
+from safegen.learning.linear import basis, discriminant, varies
 from safegen.probes import BINS, HEADS, Probes
-from safegen.safeguards.region import HalfSpace
 
 if TYPE_CHECKING:
     from safegen.concepts import Concept
@@ -39,7 +38,6 @@ METHOD = "contrastive"
 RANK = 32
 FLAG_RATE = 1e-3  # of benign prompts, per concept: all seven together stay under one percent
 FITTED = 2700  # benign prompts that the fit sees; the rest calibrate
-STILL = 1e-4  # standard deviation of a benign state under which its class says nothing
 WORD_THRESHOLD = 2.5  # standard deviations over the words of everyday captions
 BENIGN = "directions/benign.txt (MS-COCO captions, CC BY 4.0), directions/nouns.txt, directions/hard.txt"
 
@@ -72,7 +70,7 @@ class Material:
     def positions(self) -> list[Position]:
         """The classes that say anything: a causal encoder's first state is the same for every prompt."""
         means = self.everyday.features.means
-        return [p for p in self.targets.positions if p in means and float(means[p].std(0).mean()) > STILL]
+        return [p for p in self.targets.positions if p in means and varies(means[p])]
 
     def values(self, part: Encoded, tensors: dict[str, Tensor], head: str) -> Tensor:
         """A head's uncalibrated values (N,) on one part."""
@@ -94,21 +92,21 @@ def fit(material: Material, rows: Tensor) -> dict[str, Tensor]:
         own, _ = discriminant(positive[rows], torch.cat([counterpart, benign]))
         scores = benign @ own
         tensors[f"{key}.own"], tensors[f"{key}.own_scale"] = own, torch.stack([scores.mean(), scores.std()])
-        tensors |= HalfSpace.around(benign, own).tensors(key)
     return tensors
 
 
 def head_tensors(material: Material, rows: Tensor, head: str) -> dict[str, Tensor]:
     """A head trained jointly over its position classes."""
     positions = [p for p in material.positions if p in HEADS[head]]
-    positive = [material.targets.joined(positions)[rows]]
+    unsafe = None
     safe = [material.anchors.joined(positions)[rows], material.hard.joined(positions)]
     safe.append(material.everyday.joined(positions)[:FITTED])
     if material.unsafe is not None and material.safe is not None:
-        positive.append(material.unsafe.joined(positions))
+        unsafe = material.unsafe.joined(positions)
         safe.append(material.safe.joined(positions))
     keys = [position.name.lower() for position in positions]
-    return heads.split(heads.train(torch.cat(positive), torch.cat(safe)), head, keys)
+    targets = material.targets.joined(positions)[rows]
+    return heads.split(heads.train(targets, torch.cat(safe), unsafe), head, keys)
 
 
 def word_tensors(material: Material, rows: Tensor, key: str) -> dict[str, Tensor]:
@@ -128,7 +126,7 @@ def word_tensors(material: Material, rows: Tensor, key: str) -> dict[str, Tensor
         "own_scale": torch.stack([scores.mean(), scores.std()]),
         **basis((changed - counterpart)[has & chosen], everyday, 2 * RANK),
     }
-    return {f"{key}.{name}": value for name, value in tensors.items()} | HalfSpace.around(everyday, own).tensors(key)
+    return {f"{key}.{name}": value for name, value in tensors.items()}
 
 
 def calibration(values: Tensor, bins: Tensor, head: str) -> dict[str, Tensor]:

@@ -6,7 +6,13 @@ import torch
 from torch import Tensor
 
 RIDGE = 0.1  # of the mean variance, added to every covariance
+STILL = 1e-4  # mean standard deviation under which states say nothing
 BOX = 0.05  # benign states keep between this quantile and its mirror
+
+
+def varies(states: Tensor) -> bool:
+    """Whether states (N, D) differ from prompt to prompt; a causal encoder's first one does not."""
+    return float(states.std(0).mean()) > STILL
 
 
 def discriminant(positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:

@@ -54,7 +54,9 @@ class Safree:
             chosen = [word for i, word in enumerate(words) if i in triggers(variants, toxic) or len(words) == 1]
             for name, masked in variants.items():
                 span, channel = projector(masked), conditioning.channels[name]
-                index = [i for word in chosen for i in spelled(conditioning, row, word)[name]] if channel.worded else [0]
+                index = (
+                    [i for word in chosen for i in spelled(conditioning, row, word)[name]] if channel.worded else [0]
+                )
                 old = states[name][row, index].float()
                 kept = old @ span
                 kept = kept - kept @ toxic[name]
