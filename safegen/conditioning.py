@@ -21,8 +21,8 @@ class Position(enum.IntEnum):
 
     START and END hold the sentence in bidirectional encoders, END and PAD in causal ones; a language
     model's END is what its chat template puts behind the prompt. TEMPLATE is what it puts before, which a
-    causal model cannot colour by the prompt. ABSENT is no state at all: it fills up a batch of prompts of
-    unequal lengths, and no denoiser reads it. Neither of the two is ever scored or edited.
+    causal model cannot colour by the prompt. UNREAD is a pad that the denoiser masks, and ABSENT is no state at
+    all: it fills up a batch of prompts of unequal lengths. None of these three is ever scored or edited.
     """
 
     START = 0
@@ -31,7 +31,8 @@ class Position(enum.IntEnum):
     PAD = 3
     POOLED = 4
     TEMPLATE = 5
-    ABSENT = 6
+    UNREAD = 6
+    ABSENT = 7
 
 
 SCORED = tuple(Position)[:5]

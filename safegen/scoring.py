@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from safegen.conditioning import Channel, Conditioning, Position, Word
+from safegen.conditioning import SCORED, Channel, Conditioning, Position, Word
 from safegen.errors import GuardError
 from safegen.probes import Probes, bins_of, features
 from safegen.sheets import ConceptScore, ScoreSheet, WordScore
@@ -148,7 +148,7 @@ class Scorer:
                 for token, values in zip(channel.tokens[row], own[name][row], strict=True):
                     repeated = token.position is Position.PAD and last is Position.PAD  # one line stands for all pads
                     last = token.position
-                    if not repeated and token.position not in (Position.TEMPLATE, Position.ABSENT):
+                    if not repeated and token.position in SCORED:
                         shown.append(WordScore(token.text, token.span or (0, 0), self._named(values)))
         return tuple(shown)
 

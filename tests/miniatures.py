@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -66,7 +67,11 @@ def qwen_tokenizer() -> Any:
 def gemma_tokenizer() -> Any:
     pieces = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "\u2581", "\n", *LETTERS, *LETTERS.upper()]
     vocab = {piece: i for i, piece in enumerate(dict.fromkeys(pieces))}
-    return transformers.GemmaTokenizerFast(vocab=vocab, merges=[], model_max_length=2048)
+    tokenizer = transformers.GemmaTokenizerFast(vocab=vocab, merges=[], model_max_length=2048)
+    # The long words of Sana's instruction are whole, or it would have thousands of tokens.
+    instruction = inspect.signature(diffusers.SanaPipeline.__call__).parameters["complex_human_instruction"].default
+    tokenizer.add_tokens(sorted({word for word in " ".join(instruction).split() if len(word) > 5}))
+    return tokenizer
 
 
 def clip(projected: bool = False, width: int = 64, projection: int = 48) -> Any:

@@ -201,7 +201,7 @@ def test_the_denoiser_gets_what_the_guard_has_made(name: str) -> None:
     with prepared(name).attached(pipeline(name)):
         received = told(name, HARMFUL)
     for name_, channel in repaired.channels.items():
-        states = channel.states * (channel.positions != Position.ABSENT).unsqueeze(-1)
+        states = channel.states * (channel.positions < Position.UNREAD).unsqueeze(-1)
         expected = states if channel.worded else states[:, 0]
         assert same(received[name_], expected), name_
 
@@ -361,7 +361,7 @@ def test_a_channel_without_a_direction_is_an_error(name: str) -> None:
         guard.sanitize(family_of(pipeline(name)).encode([BENIGN]))
 
 
-@pytest.mark.parametrize("name", ["sdxl", "sd3", "flux-dev", "z-image", "flux2-klein"])
+@pytest.mark.parametrize("name", ["sdxl", "sd3", "flux-dev", "pixart", "z-image"])
 @pytest.mark.parametrize("safeguard", ["clamp", "region", "surgery", "safree"])
 def test_methods_edit_every_channel_or_say_so_at_the_start(name: str, safeguard: str) -> None:
     guard, pipe = prepared(name, safeguard), pipeline(name)
@@ -528,10 +528,12 @@ def test_a_slow_tokenizer_is_an_error() -> None:
 
 def test_every_channel_is_learned_in_one_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     """On random weights the figures are poor, and so the guard refuses to go on."""
-    everyday = [" ".join(["a red apple"] * (1 + i % 8)) + f" {i}" for i in range(240)]
+    everyday = [" ".join(["a red apple"] * (1 + i % 6)) + f" {i}" for i in range(240)]
     monkeypatch.setattr(encoded, "benign_prompts", lambda: everyday)
     monkeypatch.setattr(contrastive, "FITTED", 120)
     monkeypatch.setattr("safegen.learning.heads.STEPS", 20)
+    monkeypatch.setattr("safegen.learning.corpus.CONTEXTS", ("{x}", "a photo of {x}", "{b} and {x}"))
+    monkeypatch.setattr("safegen.learning.corpus.lookalikes", lambda: ("a toy gun",))
     monkeypatch.setattr(library, "POOR", 1.1)
     family = family_of(pipeline("sdxl"))
     count = []

@@ -44,7 +44,7 @@ class Family(abc.ABC):
     negative: ClassVar[bool] = True  # whether the model has a negative branch
     varying: ClassVar[bool] = False  # whether embeddings are as long as their prompts
     twice: ClassVar[bool] = False  # whether encode_prompt is called once more, for the negative prompt
-    unread: ClassVar[Position] = Position.PAD  # what pads are: ABSENT where the denoiser never reads them
+    unread: ClassVar[Position] = Position.PAD  # what pads are, where the denoiser masks them or they are cut off
 
     def __init__(self, pipe: Any) -> None:
         self.pipe = pipe
@@ -179,7 +179,8 @@ class Family(abc.ABC):
         if not self.negative or not self.guided(guidance):
             return arguments
         absent = self.absent(negative, arguments)
-        return arguments | {f"negative_{name}": value for name, value in absent.items()}
+        # Some pipelines have an empty negative prompt by default, and want either a text or its embedding.
+        return {**arguments, "negative_prompt": None, **{f"negative_{name}": v for name, v in absent.items()}}
 
     def guided(self, guidance: float) -> bool:
         """Whether the pipeline would ask for a negative prompt at this guidance."""

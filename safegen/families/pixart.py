@@ -26,7 +26,7 @@ class PixArt(Family):
     )
     steps = 20
     guidance = 4.5
-    unread: ClassVar[Position] = Position.ABSENT
+    unread: ClassVar[Position] = Position.UNREAD
 
     def read(self) -> Iterator[Reading]:
         """T5's last layer."""
@@ -46,7 +46,7 @@ class PixArt(Family):
 
     def join(self, conditioning: Conditioning, request: Values) -> dict[str, Any]:
         channel = conditioning.channels["t5"]
-        mask = (channel.positions != Position.ABSENT).long()
+        mask = (channel.positions != Position.UNREAD).long()
         return {"prompt_embeds": channel.states, "prompt_attention_mask": mask}
 
     @property

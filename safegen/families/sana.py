@@ -26,7 +26,7 @@ class Sana(Family):
     )
     steps = 20
     guidance = 4.5
-    unread: ClassVar[Position] = Position.ABSENT
+    unread: ClassVar[Position] = Position.UNREAD
 
     def read(self) -> Iterator[Reading]:
         """Gemma's last layer."""
@@ -50,14 +50,14 @@ class Sana(Family):
     def kept(self, row: tuple[Token, ...], request: Values) -> tuple[Token, ...]:
         """The first token, and the window's last ones: the instruction before them is only read."""
         skipped = self.longest(self.readings[0], request) - int(request["max_sequence_length"]) + 1
-        return (row[0], *row[skipped:])
+        return (*row[:1], *row[skipped:])
 
     def split(self, values: Values, request: Values) -> dict[str, Tensor]:
         return {"gemma": values["prompt_embeds"]}
 
     def join(self, conditioning: Conditioning, request: Values) -> dict[str, Any]:
         channel = conditioning.channels["gemma"]
-        mask = (channel.positions != Position.ABSENT).long()
+        mask = (channel.positions != Position.UNREAD).long()
         return {"prompt_embeds": channel.states, "prompt_attention_mask": mask}
 
     @property
