@@ -180,6 +180,13 @@ def _pixel(picture: Image.Image, x: int, y: int) -> tuple[int, int, int]:
     return (int(value[0]), int(value[1]), int(value[2]))
 
 
+def show_address(url: str) -> None:
+    """Where a server listens, alone on a line of stdout."""
+    sys.stdout.write(f"{url}\n")
+    sys.stdout.flush()
+    say("serving; Ctrl-C stops it", "dim")
+
+
 @contextlib.contextmanager
 def stepping(label: str) -> Iterator[Callable[[int, int], None]]:
     """A bar for the denoising steps on stderr; nothing where there is no terminal."""
