@@ -157,7 +157,7 @@ def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]
     (to or out).print(table, soft_wrap=False)
 
 
-def show_path(path: Path) -> None:
+def show_path(path: Path | str) -> None:
     """A result's path, alone on a line of stdout."""
     sys.stdout.write(plain(str(path)) + "\n")
     sys.stdout.flush()
