@@ -15,6 +15,8 @@ from tests.test_batch import check, pictures, records, start
 
 pytest.importorskip("ray")
 COUNT = 18
+HOW = ("--steps", "10", "--batch-size", "2")
+RAY = (*HOW, "--engine", "ray", "--workers", "2")
 # A file system as another package would bring it: processes that have its folder in their path know it.
 SHARED = """
 from fsspec.implementations.local import LocalFileSystem
@@ -22,7 +24,7 @@ class Shared(LocalFileSystem):
     protocol = "shared"
     @classmethod
     def _strip_protocol(cls, path):
-        return super()._strip_protocol(path.replace("shared://", "file://"))
+        return super()._strip_protocol(path.removeprefix("shared://"))
 """
 
 
@@ -56,14 +58,14 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("local") / "run"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OMP_NUM_THREADS", "1")
-        start(out, count=COUNT).communicate(timeout=240)
+        start(out, *HOW, count=COUNT).communicate(timeout=240)
     return out
 
 
 @pytest.mark.slow
 def test_a_killed_worker_loses_no_row_and_duplicates_none(tmp_path: Path, local: Path) -> None:
     out = tmp_path / "ray"
-    process = start(out, "--engine", "ray", "--workers", "2", count=COUNT)
+    process = start(out, *RAY, count=COUNT)
     wait_for(out, 3, process)
     workers = workers_of(process.pid)
     assert len(workers) == 2
@@ -85,7 +87,7 @@ def test_ctrl_c_finishes_the_batches_begun_and_the_next_run_the_others(
     (package / "shared-0.dist-info" / "entry_points.txt").write_text("[fsspec.specs]\nshared = shared:Shared\n")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (str(package), os.environ.get("PYTHONPATH")))))
     out = tmp_path / "ray"
-    arguments = ("--out", f"shared://{out}", "--engine", "ray", "--workers", "2")
+    arguments = (*RAY, "--out", f"shared://{out}")
     process = start(out, *arguments, count=COUNT)
     wait_for(out, 1, process)
     process.send_signal(signal.SIGINT)
@@ -94,7 +96,7 @@ def test_ctrl_c_finishes_the_batches_begun_and_the_next_run_the_others(
     assert "finishing the pictures in flight" in err
     assert "Traceback" not in err
     check(out)  # of every picture that was finished there is a record
-    assert 3 <= len(records(out)) < COUNT
+    assert 1 <= len(records(out)) < COUNT
     assert not (out / ".batch.lock").exists()
     again = start(out, *arguments, count=COUNT)
     printed, err = again.communicate(timeout=240)
