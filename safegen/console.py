@@ -147,6 +147,20 @@ def show_report(report: Report | None) -> None:
     )
 
 
+def show_check(check: Mapping[str, Any]) -> None:
+    """What a second look at a picture saw, and what at the one drawn after it."""
+    if not check["before"]:
+        say(f"second look ({check['detector']}): nothing harmful", "green")
+        return
+    left = _sights(check["after"])
+    say(f"second look ({check['detector']}): {_sights(check['before'])}; drawn again without", "yellow")
+    say(f"still there: {left}" if left else "gone", "bold red" if left else "green")
+
+
+def _sights(seen: Mapping[str, Mapping[str, float]]) -> str:
+    return ", ".join(f"{thing} ({concept})" for concept, things in seen.items() for thing in things)
+
+
 def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], to: Console | None = None) -> None:
     """A plain table of strings."""
     table = Table(title=Text(title), title_justify="left", pad_edge=False, box=box.SIMPLE_HEAD)
