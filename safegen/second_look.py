@@ -81,17 +81,20 @@ def look_again(
 ) -> Picture:
     """The picture, or, where the detector sees something harmful in it, one drawn once more.
 
-    The second has the same seed; the guard has the concepts that were seen as well, and what was seen
-    is in the negative prompt, because a prompt that drew it may well stay below every line. It is
-    returned whatever it shows. `check` in its record says what was seen in both.
+    The second has the same seed, and the guard has the concepts that were seen as well. Where the prompt
+    stays below their lines even so, what was seen goes into the negative prompt. It is returned whatever
+    it shows; `check` in its record says what was seen in both.
     """
     seen = detector.look(picture.image)
-    check = {"detector": detector.name, "threshold": detector.threshold, "before": seen}
+    check: dict[str, object] = {"detector": detector.name, "threshold": detector.threshold, "before": seen}
     if not seen:
         return replace(picture, record={**picture.record, "check": check})
-    things = [thing.replace("-", " ") for found in seen.values() for thing in found]
-    wiser = replace(settings, seed=picture.seed, negative=", ".join(filter(None, (settings.negative, *things))))
-    (again,), _ = _widened(generator, seen).generate(prompt, wiser, on_step=on_step)
+    wider, wiser = _widened(generator, seen), replace(settings, seed=picture.seed)
+    report = wider.prepare(prompt)[2]
+    if report is None or not (report.sanitized and set(seen) & set(report.before.open_gates())):
+        things = [thing.replace("-", " ") for found in seen.values() for thing in found]
+        wiser = replace(wiser, negative=", ".join(filter(None, (settings.negative, *things))))
+    (again,), _ = wider.generate(prompt, wiser, on_step=on_step)
     check |= {"concepts": list(seen), "after": detector.look(again.image)}
     return replace(again, record={**again.record, "check": check})
 

@@ -129,7 +129,7 @@ class RayEngine:
         )
         idle: set[str] = set()
         with _heard(watch, stop):
-            for block in data.iter_batches(batch_size=None):
+            for block in data.iter_batches(batch_size=None, prefetch_batches=0):
                 _land(block, folder, watch)
                 idle.update(filter(None, block["idle"]))
                 if len(idle) == count:  # what each had begun has landed
