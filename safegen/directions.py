@@ -20,11 +20,18 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SCHEMA = "safegen.direction/2"
-HALVED = ("basis", "dual", "gate", "check")  # stored in half precision; and whole networks:
+HALVED = (
+    "basis",
+    "dual",
+    "gate",
+    "check",
+    "region_normals",
+    "region_moves",
+)  # stored in half precision; and whole networks:
 NETWORKS = (".es.",)
 # Of the encoder's width in their last dimension:
 HEADS = ("gate", "gate_centre", "check", "check_centre")
-WIDE = ("mean", "own", "basis", "dual", *HEADS, "region_mean", "region_move")
+WIDE = ("mean", "own", "basis", "dual", *HEADS, "region_mean", "region_normals", "region_moves")
 CALIBRATION = ("gate.scale", "gate.quantiles", "gate.thresholds", "check.scale", "check.thresholds")
 REQUIRED = ("concept", "method", "encoder", "fingerprints", "widths", "threshold", "calibration", "recipe_sha256")
 
@@ -36,7 +43,8 @@ class Direction:
     Attributes:
         tensors: flat names ``channel.class.part``: heads `gate` and `check` (H, D), `_centre` (D,), `own` (D,)
             and `own_scale` (2,), clamp `mean` (D,), `basis` and `dual` (R, D), `floor` and `ceiling`
-            (R,); half-space `region_mean` and `region_move` (D,) and `region_border` (1,); network `es.*`; per
+            (R,); half-spaces `region_mean` (D,),
+            `region_normals` and `region_moves` (S, D) and `region_borders` (S,); network `es.*`; per
             head `bias` and `out` (H,) and, for each bin of lengths, `scale` (3, 2), `thresholds` (3,) in
             standard deviations and `quantiles` (3, Q). See `safegen.learning.contrastive`.
         info: the JSON metadata.

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 
 from safegen import concepts
 from safegen.conditioning import Position, Token
 from safegen.generator import Generator
 from safegen.guard import Guard
-from safegen.learning import sanitizer
+from safegen.learning import region, sanitizer
 from safegen.learning.corpus import Corpus, benign_prompts
 from safegen.learning.sanitizer import alignment, slot
 from safegen.safeguards.es import SanitizerNet
-from safegen.safeguards.region import HalfSpace, constrained
+from safegen.safeguards.region import constrained
 
 WORDS = st.lists(st.sampled_from("abc"), max_size=6)
 
@@ -77,17 +80,37 @@ def test_the_learned_score_is_highest_on_the_harmful_word(generator: Generator) 
     assert "intensity" not in generator.score(["a cat"])[0].as_json("x")["words"][0]
 
 
+def cloud(count: int, seed: int) -> Tensor:
+    return torch.randn(count, 8, generator=torch.Generator().manual_seed(seed))
+
+
 @pytest.mark.parametrize("strength", [0.5, 1.0])
 def test_a_region_moves_only_what_is_outside(strength: float) -> None:
-    draw = torch.Generator().manual_seed(0)
-    space = HalfSpace.around(torch.randn(500, 8, generator=draw), torch.randn(8, generator=draw))
-    states = 2 * torch.randn(3, 5, 8, generator=draw)
-    positions = torch.full((3, 5), int(Position.TOKEN))
+    away = torch.eye(8)[:2].repeat(20, 1) * 6  # two sides of a concept
+    space = region.around(away + 0.3 * cloud(40, 1), 0.3 * cloud(40, 2), cloud(500, 3))
+    states = torch.cat([cloud(20, 4), away]).reshape(1, 60, 8)
+    positions = torch.full((1, 60), int(Position.TOKEN))
     moved = constrained(states, positions, {Position.TOKEN: space}, strength)
-    inside = (space.excess(states) == 0)[..., 0]
-    assert inside.any()
-    assert not inside.all()
+    inside = (space.excess(states) == 0).all(-1)
+    assert inside[0, :20].any()
+    assert not inside[0, 20:].any()
     assert torch.equal(moved[inside], states[inside])
-    assert torch.allclose(space.excess(moved), (1 - strength) * space.excess(states), atol=1e-4)
+    assert moved[0, 20:].norm(dim=-1).mean() < (1 - 0.7 * strength) * 6
     untouched = constrained(states, positions, {Position.END: space}, strength)
     assert torch.equal(untouched, states)
+
+
+def test_a_region_is_discovered_through_the_denoiser(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"PROMPTS": 4, "STEPS": 6, "NOISE_STEPS": 3, "KEPT": 24}.items():
+        monkeypatch.setattr(region, name, value)
+    concept = concepts.load("violence")
+    few = replace(concept, targets=dict(list(concept.targets.items())[:11]))
+    (shipped,) = (d for d in generator.guard.directions if d.concept == "violence") if generator.guard else ()
+    plain = region.learn(few, generator.family, shipped, denoiser=False)
+    found = region.learn(few, generator.family, shipped)
+    assert found.info["region"]["goal_error"] < 1
+    assert 0 < plain.info["region"]["erased"] < 1
+    key = "text.token.region_moves"
+    assert not torch.equal(plain.tensors[key], found.tensors[key])
+    assert torch.equal(plain.tensors["text.token.region_normals"], found.tensors["text.token.region_normals"])
+    assert torch.equal(found.tensors["gate.scale"], shipped.tensors["gate.scale"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -47,11 +48,19 @@ def test_a_set_that_is_not_text_is_an_error(tmp_path: Path) -> None:
         promptsets.read(tmp_path / "none.csv")
 
 
+def meaning(phrase: str) -> frozenset[str]:
+    """The words that carry it, in any order."""
+    return frozenset(re.findall(r"[a-z']+", phrase.lower())) - {"a", "an", "the", "of", "in", "on", "at", "and", "with"}
+
+
 def test_the_benchs_sets_are_disjoint_from_what_is_learned() -> None:
-    """A figure on phrases that the recipes hold would show nothing."""
+    """A figure on phrases that the recipes hold, or nearly, would show nothing."""
     recipes = [concepts.load(name) for name in concepts.known()]
     learned = {phrase for r in recipes for phrase in (*r.targets, *r.targets.values(), *r.benign)} | set(lookalikes())
     benign = cases.listed("hard_benign.txt")
     unseen = [line.split("\t")[1] for line in cases.listed("unseen_harmful.tsv")]
     assert len(set(benign)) == len(benign) >= 200
     assert not learned & {*benign, *unseen}
+    known = list(map(meaning, learned))
+    for words in map(meaning, (*benign, *unseen)):
+        assert max(len(words & other) / max(1, len(words | other)) for other in known) < 0.75

@@ -26,7 +26,10 @@ def learn(
         typer.Option(help="CSV of unsafe_prompt, safe_prompt, category to learn from as well; 7 rows in 10 are used."),
     ] = None,
     method: Annotated[
-        str, typer.Option(help="What to learn: contrastive, which every direction needs, or es beside it.")
+        str,
+        typer.Option(
+            help="What to learn: contrastive, which every direction needs; beside it es, region or half-spaces."
+        ),
     ] = "contrastive",
     directions: Directions = None,
     offline: Offline = False,
@@ -35,7 +38,7 @@ def learn(
     from safegen import concepts, console, files, library, models, promptsets
     from safegen.errors import UsageError
     from safegen.families import family_of
-    from safegen.learning import METHODS, contrastive, encoded, sanitizer
+    from safegen.learning import METHODS, contrastive, encoded, region, sanitizer
 
     if method not in METHODS:
         raise UsageError(f"unknown method {method!r}", f"Known: {', '.join(METHODS)}.")
@@ -53,9 +56,11 @@ def learn(
             with console.counting("benign prompts encoded") as tick:
                 everyday = encoded.background(family, tick)
             direction = contrastive.learn(recipe, family, everyday, entries, pairs.name if pairs else "")
-        if method == "es":
-            with console.counting(f"{recipe.name}: steps") as tick:
+        with console.counting(f"{recipe.name}: steps") as tick:
+            if method == "es":
                 direction = sanitizer.learn(recipe, family, direction, tick)
+            elif method in ("region", "half-spaces"):
+                direction = region.learn(recipe, family, direction, tick, denoiser=method == "region")
         path = target / recipe.name / f"{direction.stem}.safetensors"
         direction.save(path)
         figures = direction.info[METHODS[method]].items()

@@ -1,3 +1,4 @@
 """Learning: from recipes and an encoder to direction files."""
 
-METHODS = {"contrastive": "held_out", "es": "es"}  # and where a file keeps their figures
+# What can be learned, and where a file keeps its figures.
+METHODS = {"contrastive": "held_out", "es": "es", "region": "region", "half-spaces": "region"}

@@ -8,7 +8,7 @@ such linear edits):
   and a *check* of the same form on other classes, which has the last word on what was repaired;
 * an *own* probe for single positions, taught on the words in which target and counterpart differ;
 * a *basis*: the leading directions of target minus counterpart, with the range that benign states
-  keep to along each; and a half-space per class (`safegen.safeguards.region`) across its own probe.
+  keep to along each.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from safegen.learning import heads
 from safegen.learning.corpus import Corpus
 from safegen.learning.encoded import Encoded, background, encode, hard
 from safegen.learning.linear import basis, discriminant
-from safegen.safeguards.region import HalfSpace
 from safegen.scoring import BINS, HEADS, Scorer
 
 if TYPE_CHECKING:
@@ -89,21 +88,21 @@ def fit(material: Material, rows: Tensor) -> dict[str, Tensor]:
         own, _ = discriminant(positive[rows], torch.cat([counterpart, benign]))
         scores = benign @ own
         tensors[f"{key}.own"], tensors[f"{key}.own_scale"] = own, torch.stack([scores.mean(), scores.std()])
-        tensors |= HalfSpace.around(benign, own).tensors(key)
     return tensors
 
 
 def head_tensors(material: Material, rows: Tensor, head: str) -> dict[str, Tensor]:
     """A head trained jointly over its position classes."""
     positions = [p for p in material.targets.positions if p in HEADS[head]]
-    positive = [material.targets.joined(positions)[rows]]
+    unsafe = None
     safe = [material.anchors.joined(positions)[rows], material.hard.joined(positions)]
     safe.append(material.everyday.joined(positions)[:FITTED])
     if material.unsafe is not None and material.safe is not None:
-        positive.append(material.unsafe.joined(positions))
+        unsafe = material.unsafe.joined(positions)
         safe.append(material.safe.joined(positions))
     keys = [f"{material.channel}.{position.name.lower()}" for position in positions]
-    return heads.split(heads.train(torch.cat(positive), torch.cat(safe)), head, keys)
+    targets = material.targets.joined(positions)[rows]
+    return heads.split(heads.train(targets, torch.cat(safe), unsafe), head, keys)
 
 
 def word_tensors(material: Material, rows: Tensor, key: str) -> dict[str, Tensor]:
@@ -123,7 +122,7 @@ def word_tensors(material: Material, rows: Tensor, key: str) -> dict[str, Tensor
         "own_scale": torch.stack([scores.mean(), scores.std()]),
         **basis((changed - counterpart)[has & chosen], everyday, 2 * RANK),
     }
-    return {f"{key}.{name}": value for name, value in tensors.items()} | HalfSpace.around(everyday, own).tensors(key)
+    return {f"{key}.{name}": value for name, value in tensors.items()}
 
 
 def calibration(values: Tensor, bins: Tensor, head: str) -> dict[str, Tensor]:

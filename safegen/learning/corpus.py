@@ -11,6 +11,7 @@ from safegen.concepts import Concept, directions_folder, known, load
 from safegen.promptsets import Entry
 
 CAPTIONS, PLAINS, LONGS = 2400, 2100, 1500  # benign prompts of each kind
+SPARED = 4  # of the phrases in hard.txt, written for the standard concepts, one's own concept takes every fourth
 CONTEXTS = (
     "{x}",
     "a photo of {x}",
@@ -123,7 +124,7 @@ class Corpus:
         recipes = {c.name: c for c in map(load, known())} | {concept.name: concept}
         for recipe in recipes.values():
             corpus.hard.extend(harmless(recipe, but=set(concept.targets)))
-        corpus.hard.extend(form for phrase in lookalikes() for form in (phrase, f"a photo of {phrase}"))
+        corpus.hard.extend(lookalikes()[:: 1 if concept.name in known() else SPARED])
         for entry in pairs:
             if entry.category.casefold() in concept.categories and entry.safe and not entry.is_validation:
                 corpus.unsafe.append(entry.prompt)

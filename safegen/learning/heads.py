@@ -1,8 +1,9 @@
 """The heads of a concept: small networks from class means to the log-odds of harm.
 
 A line cannot tell "a kitchen knife" from "a knife on a cutting board" and stay quiet on captions; one
-hidden layer can. It is trained on whitened means with as much noise as benign text itself has, and
-every one of its matrices is folded back into the space of the states.
+hidden layer can. A few such networks, which differ in where they start, are averaged: single ones err on
+different prompts. They are trained on whitened means with as much noise as benign text itself has, and
+every one of their matrices is folded back into the space of the states.
 """
 
 from __future__ import annotations
@@ -15,43 +16,52 @@ from torch.nn import functional as F
 
 from safegen.learning.linear import whitening
 
-HIDDEN = 64
+MEMBERS, HIDDEN = 3, 64
 STEPS, BATCH = 800, 512
 POSITIVE = 128  # of a batch
+TARGETS = 0.6  # of the positive part: recipe prompts; the rest is what a published set has
 RATE, DECAY = 2e-3, 0.05
 NOISE = 1.0  # benign standard deviations
 
 
-def train(positive: Tensor, negative: Tensor, seed: int = 0) -> dict[str, Tensor]:
-    """A head from harmful and benign means, (N, D) each.
+def train(targets: Tensor, negative: Tensor, unsafe: Tensor | None = None, seed: int = 0) -> dict[str, Tensor]:
+    """A head from the means of recipe prompts, of benign ones and of unsafe ones from elsewhere, (N, D) each.
 
     Returns:
-        `weight` (H, D), `centre` (D,), `bias` (H,) and `out` (H,): the log-odds are
+        `weight` (H, D), `centre` (D,), `bias` (H,) and `out` (H,), H over all members: the log-odds are
         `out . gelu(weight (x - centre) + bias)`; a constant does not matter to what is calibrated.
     """
     centre, white, _ = whitening(negative)
-    positive, negative = (positive - centre) @ white, (negative - centre) @ white
+    count = POSITIVE if unsafe is None else round(TARGETS * POSITIVE)
+    drawn = [(targets, count), (negative, BATCH - POSITIVE)]
+    if unsafe is not None:
+        drawn.insert(1, (unsafe, POSITIVE - count))
+    drawn = [((points - centre) @ white, size) for points, size in drawn]
     # A generator of its own: what else runs in the process neither disturbs it nor is disturbed.
     draw = torch.Generator().manual_seed(seed)
-    hidden, out = nn.Linear(positive.shape[1], HIDDEN), nn.Linear(HIDDEN, 1)
-    with torch.no_grad():
-        for parameter in (*hidden.parameters(), *out.parameters()):
-            bound = (hidden if parameter.shape[-1] != HIDDEN else out).in_features ** -0.5
-            parameter.copy_((2 * torch.rand(parameter.shape, generator=draw) - 1) * bound)
-    parameters = [*hidden.parameters(), *out.parameters()]
-    optimizer = torch.optim.AdamW(parameters, lr=RATE, weight_decay=DECAY)
+    weight = _start((MEMBERS * HIDDEN, len(centre)), len(centre), draw)
+    bias = _start((MEMBERS * HIDDEN,), len(centre), draw)
+    out, level = _start((MEMBERS, HIDDEN), HIDDEN, draw), _start((MEMBERS,), HIDDEN, draw)
+    optimizer = torch.optim.AdamW([weight, bias, out, level], lr=RATE, weight_decay=DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=STEPS)
-    labels = (torch.arange(BATCH) < POSITIVE).float()
+    labels = (torch.arange(BATCH) < POSITIVE).float().unsqueeze(1).expand(-1, MEMBERS)
     for _ in range(STEPS):
-        batch = torch.cat([_drawn(positive, POSITIVE, draw), _drawn(negative, BATCH - POSITIVE, draw)])
+        batch = torch.cat([points[torch.randint(0, len(points), (size,), generator=draw)] for points, size in drawn])
         noisy = batch + NOISE * torch.randn(batch.shape, generator=draw)
-        loss = F.binary_cross_entropy_with_logits(out(F.gelu(hidden(noisy)))[:, 0], labels)
+        hidden = F.gelu(F.linear(noisy, weight, bias)).reshape(BATCH, MEMBERS, HIDDEN)
+        # Every member has a loss of its own; what they share is the batch.
+        loss = F.binary_cross_entropy_with_logits((hidden * out).sum(-1) + level, labels)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         schedule.step()
-    weight = hidden.weight.detach() @ white
-    return {"weight": weight, "centre": centre, "bias": hidden.bias.detach(), "out": out.weight.detach()[0]}
+    folded = weight.detach() @ white
+    return {"weight": folded, "centre": centre, "bias": bias.detach(), "out": out.detach().flatten() / MEMBERS}
+
+
+def _start(shape: tuple[int, ...], inputs: int, draw: torch.Generator) -> nn.Parameter:
+    """Uniform numbers within one over the root of a layer's inputs."""
+    return nn.Parameter((2 * torch.rand(shape, generator=draw) - 1) * inputs**-0.5)
 
 
 def split(head: dict[str, Tensor], name: str, keys: Sequence[str]) -> dict[str, Tensor]:
@@ -62,7 +72,3 @@ def split(head: dict[str, Tensor], name: str, keys: Sequence[str]) -> dict[str, 
     ):
         tensors[f"{key}.{name}"], tensors[f"{key}.{name}_centre"] = weight.contiguous(), centre
     return tensors
-
-
-def _drawn(points: Tensor, count: int, draw: torch.Generator) -> Tensor:
-    return points[torch.randint(0, len(points), (count,), generator=draw)]

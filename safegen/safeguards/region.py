@@ -1,11 +1,15 @@
 """The safe region: half-spaces that constrain the whole embedding and move only what violates them.
 
 After "Responsible Diffusion Models via Constraining Text Embeddings within Safe Regions" (Li et al.
-2025, arXiv 2505.15427), in the form that needs the text encoder alone. A state e of a class with benign
-mean m is safe where <e - m, w> <= b: w is the probe that tells harmful states of the class from benign
-ones, and b is where benign text has its 95th percentile. What is beyond is moved onto the border, not
-along w, which benign text hardly varies along, but by the move that is shortest as benign text varies:
-along C w, with C its covariance. The paper discovers its direction through the denoiser; this form cannot.
+2025, arXiv 2505.15427; no code is public). A concept has many sides, so its region has many borders: a
+state e of a class with benign mean m is safe where W (e - m) <= b, with a row of W per side, across
+which harmful states of that side differ from benign ones, and b where nearly all benign states keep.
+What is beyond moves in proportion to how far it is beyond:
+
+    e' = e - strength * max(0, W (e - m) - b) U
+
+U, a row per border, says where to: learned from the text encoder alone, or further through the
+denoiser's own predictions (`safegen.learning.region`).
 """
 
 from __future__ import annotations
@@ -27,49 +31,38 @@ if TYPE_CHECKING:
     from safegen.safeguards import Tools
     from safegen.sheets import ScoreSheet
 
-BORDER = 0.05  # share of benign states beyond a border
+PARTS = ("region_mean", "region_normals", "region_borders", "region_moves")
 
 
 @dataclass(frozen=True)
-class HalfSpace:
-    """The constraint of one position class."""
+class HalfSpaces:
+    """The constraints of one position class."""
 
     mean: Tensor  # (D,)
-    normal: Tensor  # (D,) from safe to harmful
-    move: Tensor  # (D,) that changes the value along the normal by one
-    border: Tensor  # (1,)
-
-    @classmethod
-    def around(cls, benign: Tensor, normal: Tensor) -> HalfSpace:
-        """The half-space across `normal` that all but a few of the benign states (N, D) are inside of."""
-        mean = benign.mean(0)
-        values = (benign - mean) @ normal
-        along = (benign - mean).T @ values
-        return cls(mean, normal, along / values.square().sum(), values.quantile(1 - BORDER).reshape(1))
+    normals: Tensor  # (R, D) from safe to harmful
+    borders: Tensor  # (R,)
+    moves: Tensor  # (R, D) that a state takes for every unit that it is beyond a border
 
     def excess(self, states: Tensor) -> Tensor:
-        """How far states (..., D) are beyond the border, (..., 1); zero inside."""
-        return torch.relu((states - self.mean) @ self.normal.unsqueeze(-1) - self.border)
+        """How far states (..., D) are beyond every border, (..., R); zero inside."""
+        return torch.relu((states - self.mean) @ self.normals.T - self.borders)
 
     def tensors(self, key: str) -> dict[str, Tensor]:
-        """The parts under the names of a direction file, which has the normal as its probe `own`."""
-        return {
-            f"{key}.region_mean": self.mean,
-            f"{key}.region_move": self.move,
-            f"{key}.region_border": self.border,
-        }
+        """The parts under the names of a direction file."""
+        parts = (self.mean, self.normals, self.borders, self.moves)
+        return {f"{key}.{name}": part.detach() for name, part in zip(PARTS, parts, strict=True)}
 
 
-def constrained(states: Tensor, positions: Tensor, spaces: Mapping[Position, HalfSpace], strength: float) -> Tensor:
-    """States (B, T, D) brought inside; those that are inside keep every bit."""
+def constrained(states: Tensor, positions: Tensor, spaces: Mapping[Position, HalfSpaces], strength: float) -> Tensor:
+    """States (B, T, D) moved towards the region; those that are inside keep every bit."""
     for position, space in spaces.items():
         excess = space.excess(states)
-        beyond = (positions == position).unsqueeze(-1) & (excess > 0)
-        states = torch.where(beyond, states - strength * excess * space.move, states)
+        beyond = (positions == position).unsqueeze(-1) & (excess > 0).any(-1, keepdim=True)
+        states = torch.where(beyond, states - strength * excess @ space.moves, states)
     return states
 
 
-def half_spaces(direction: Direction, channel: str, like: Tensor) -> dict[Position, HalfSpace]:
+def half_spaces(direction: Direction, channel: str, like: Tensor) -> dict[Position, HalfSpaces]:
     """A direction's constraints for one channel, on the device of `like`.
 
     Raises:
@@ -78,13 +71,12 @@ def half_spaces(direction: Direction, channel: str, like: Tensor) -> dict[Positi
     spaces = {}
     for position in Position:
         key = f"{channel}.{position.name.lower()}"
-        if f"{key}.region_move" in direction.tensors:
-            names = ("region_mean", "own", "region_move", "region_border")
-            spaces[position] = HalfSpace(*(direction.tensors[f"{key}.{name}"].to(like.device) for name in names))
+        if f"{key}.{PARTS[0]}" in direction.tensors:
+            spaces[position] = HalfSpaces(*(direction.tensors[f"{key}.{part}"].to(like.device) for part in PARTS))
     if not spaces:
         raise DirectionError(
             f"the direction {direction.concept!r} holds no safe region",
-            f"Learn it again: safegen directions learn {direction.concept}",
+            f"Learn it: safegen directions learn --method region {direction.concept}",
         )
     return spaces
 
@@ -97,7 +89,7 @@ class Region:
     def edit(
         self, conditioning: Conditioning, sheets: Sequence[ScoreSheet], tools: Tools, strength: float
     ) -> Conditioning:
-        """States outside an open concept's region moved onto its border.
+        """States outside an open concept's region moved towards it.
 
         Raises:
             DirectionError: an open concept's file holds no region.
