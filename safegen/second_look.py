@@ -81,9 +81,10 @@ def look_again(
 ) -> Picture:
     """The picture, or, where the detector sees something harmful in it, one drawn once more.
 
-    The second has the same seed, and the guard has the concepts that were seen as well. Where the prompt
-    stays below their lines even so, what was seen goes into the negative prompt. It is returned whatever
-    it shows; `check` in its record says what was seen in both.
+    The second has the same seed, and the guard has the concepts that were seen as well, at full strength
+    if it had none. Where the prompt stays below their lines even so, what was seen goes into the negative
+    prompt, which a prompt that names the thing outweighs. The second is returned whatever it shows; `check`
+    in its record says what was seen in both.
     """
     seen = detector.look(picture.image)
     check: dict[str, object] = {"detector": detector.name, "threshold": detector.threshold, "before": seen}
@@ -100,13 +101,13 @@ def look_again(
 
 
 def _widened(generator: Generator, seen: Seen) -> Generator:
-    """The same model behind a guard that has the concepts as well."""
+    """The same model behind a guard that has the concepts as well, and acts."""
     guard = generator.guard
     if guard is None:
         raise GuardError("there is no guard to add a concept to", "Load the generator with guarded=True.")
-    if set(seen) <= set(guard.names):
+    if set(seen) <= set(guard.names) and guard.strength > 0:
         return generator
     wider = Guard.load(
-        *guard.names, *seen, strength=guard.strength, safeguard=guard.safeguard.name, folder=guard.folder
+        *guard.names, *seen, strength=guard.strength or 1.0, safeguard=guard.safeguard.name, folder=guard.folder
     )
     return Generator(generator.pipe, wider, generator.model)

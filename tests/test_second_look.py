@@ -29,12 +29,9 @@ def behind(generator: Generator, guard: Guard) -> Generator:
     return Generator(generator.pipe, guard, generator.model)
 
 
-@pytest.mark.parametrize(
-    ("guard", "negative"),
-    [({"names": ("nudity",)}, ""), ({"strength": 0.0}, "knife")],  # the concept repairs the prompt; it does not
-)
+@pytest.mark.parametrize("guard", [{"names": ("nudity",)}, {"strength": 0.0}])
 def test_what_the_guard_let_pass_is_seen_and_gone_at_the_second_try(
-    generator: Generator, judge: Detector, guard: dict[str, Any], negative: str
+    generator: Generator, judge: Detector, guard: dict[str, Any]
 ) -> None:
     careless = behind(generator, Guard(**guard))
     settings = Settings(seed=3)
@@ -46,7 +43,7 @@ def test_what_the_guard_let_pass_is_seen_and_gone_at_the_second_try(
     assert check["after"] == {}
     assert (check["detector"], check["threshold"]) == ("judge/1", 0.5)
     assert again.seed == first.seed
-    assert again.record["negative"] == negative
+    assert again.record["negative"] == ""  # the concept repairs the prompt
     assert "violence" in again.record["guard"]["directions"]
     assert max(high for _, high in again.image.getextrema()) > 0  # never a black image
     assert careless.guard is not None
