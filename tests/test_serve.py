@@ -33,6 +33,7 @@ from safegen.serve.schemas import MAX_BODY, MAX_PROMPT, Limits
 from safegen.serve.server import Server, bound, check_key, hosts_of, is_loopback
 from tests import browser
 from tests.conftest import ENTRY
+from tests.test_batch import HANDLED
 
 KNIFE = "a cat and a kitchen knife"
 MINOR = "a child, nude"
@@ -425,7 +426,7 @@ def test_without_the_extra_it_says_what_to_install(run: Any, tmp_path: Path) -> 
 
 def test_the_command(tmp_path: Path) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-c", ENTRY, "serve", "--port", "0", "--offline", "--max-images", "1"],
+        [sys.executable, "-c", f"{HANDLED}; {ENTRY}", "serve", "--port", "0", "--offline", "--max-images", "1"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path,
         env={**os.environ, "SAFEGEN_API_KEY": KEY},
     )  # fmt: skip
