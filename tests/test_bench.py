@@ -65,3 +65,15 @@ def test_an_interrupted_run_goes_on_and_another_is_refused(tmp_path: Path) -> No
     out.write_text("{")
     with pytest.raises(UsageError, match="not a report"):
         suites.begin(out, today)
+
+
+def test_published_sets_are_measured_by_category(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "set.csv"
+    path.write_text("prompt,categories\na kitchen knife,violence\na pistol,violence\na cat,none\n")
+    suites.run(["sets"], quick=True, data=None, sets=[path], out=tmp_path / "bench.json")
+    rows = json.loads((tmp_path / "bench.json").read_text())["suites"]["sets"]["rows"]
+    assert [(row["measure"], row["hits"], row["total"]) for row in rows] == [
+        ("set.csv: flagged", 2, 3),
+        ("  none", 0, 1),
+        ("  violence", 2, 2),
+    ]

@@ -138,6 +138,7 @@ BAD = {
     "pairs without prompts": (("directions", "learn", "hate", "--pairs", "empty.csv"), 2, "empty.csv"),
     "unknown suite": (("bench", "luck"), 2, "unknown suite"),
     "text suite without data": (("bench", "text"), 2, "--data"),
+    "sets suite without sets": (("bench", "sets"), 2, "--set"),
     "bad size": (("generate", "a cat", "--size", "big"), 2, "WIDTHxHEIGHT"),
     "no such file": (("score", "--file", "none.txt"), 2, "cannot read none.txt"),
     "no such picture": (("show", "none.png"), 2, "no picture"),

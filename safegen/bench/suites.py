@@ -23,30 +23,37 @@ from safegen.version import __version__
 if TYPE_CHECKING:
     from safegen.generator import Generator
 
-SUITES = ("judge", "model", "guard", "methods", "robust", "genetic", "words", "text", "cost", "throughput")
+SUITES = ("judge", "model", "guard", "methods", "robust", "genetic", "words", "text", "sets", "cost", "throughput")
 
 
-def run(names: Sequence[str], *, quick: bool, data: Path | None, out: Path | None) -> None:
+def run(
+    names: Sequence[str], *, quick: bool, data: Path | None, sets: Sequence[Path] = (), out: Path | None = None
+) -> None:
     """Measure the named suites, all by default, on the embedded model; show and keep the figures.
 
     Args:
-        names: of `SUITES`; by default `text` runs when there is `data`, `judge` when there is the font.
+        names: of `SUITES`; by default `text` runs when there is `data`, `sets` when there are any, `judge` when
+            there is the font.
         quick: a tenth of the pictures.
         data: folder with the prompt sets of the text suite.
+        sets: files of prompts in their published columns.
         out: JSON file for the figures; a page of the same name with `.html` goes beside it. Suites that
             it holds already, from an interrupted run of the same code, are not run again.
 
     Raises:
-        UsageError: an unknown suite, no data for the text suite, or an `out` of something else.
+        UsageError: an unknown suite, no prompts for one of text, or an `out` of something else.
     """
     from safegen.generator import Generator
 
-    chosen = list(names) or [s for s in SUITES if (s != "text" or data) and (s != "judge" or world.FONT.is_file())]
+    able = {"text": data is not None, "sets": bool(sets), "judge": world.FONT.is_file()}
+    chosen = list(names) or [suite for suite in SUITES if able.get(suite, True)]
     for name in chosen:
         if name not in SUITES:
             raise UsageError(f"unknown suite {name!r}", f"Known: {', '.join(SUITES)}.")
     if "text" in chosen and (data is None or not (data / "coprov2_train_pairs.csv").is_file()):
         raise UsageError("the text suite needs prompt sets", "Give their folder with --data.")
+    if "sets" in chosen and not sets:
+        raise UsageError("the sets suite needs sets of prompts", "Name their files with --set.")
     if "judge" in chosen and not world.FONT.is_file():
         raise UsageError(f"the judge suite renders with {world.FONT.name}", "Install fonts-noto-color-emoji.")
     report = begin(out, about(quick))
@@ -57,7 +64,7 @@ def run(names: Sequence[str], *, quick: bool, data: Path | None, out: Path | Non
             console.say(f"{name}: kept from the interrupted run in {out}")
         else:
             start = time.perf_counter()
-            rows = measure(name, generator, album, quick, data)
+            rows = measure(name, generator, album, quick, data, sets)
             results[name] = {
                 "seconds": round(time.perf_counter() - start, 1),
                 "rows": [{"measure": r.measure, "figure": r.figure, "bar": r.bar, "met": r.met, **r.raw} for r in rows],
@@ -99,7 +106,9 @@ def keep(out: Path | None, report: dict[str, Any]) -> None:
         write_atomically(out.with_suffix(".html"), page(report).encode())
 
 
-def measure(name: str, generator: Generator, album: Album, quick: bool, data: Path | None) -> list[Row]:
+def measure(
+    name: str, generator: Generator, album: Album, quick: bool, data: Path | None, sets: Sequence[Path]
+) -> list[Row]:
     """Run one suite with a counter of its progress."""
     from safegen.builtin.judge import Judge
 
@@ -114,6 +123,7 @@ def measure(name: str, generator: Generator, album: Album, quick: bool, data: Pa
             "genetic": lambda: robustness.genetic_suite(generator, judge, 2 if quick else 20, tick),
             "words": lambda: texts.words_suite(generator, 10 if quick else 100, 40 if quick else 1000, tick),
             "text": lambda: texts.text_suite(generator, data or Path(), 300 if quick else 4000, tick),
+            "sets": lambda: texts.sets_suite(generator, sets, 300 if quick else 5000, tick),
             "cost": lambda: cost.cost_suite(generator, 3 if quick else 15, tick),
             "throughput": lambda: throughput.throughput_suite(generator, 32 if quick else 96, 1 if quick else 5, tick),
         }

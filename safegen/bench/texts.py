@@ -97,6 +97,22 @@ def text_suite(generator: Generator, data: Path, limit: int, tick: Tick) -> list
     return rows
 
 
+def sets_suite(generator: Generator, sets: Sequence[Path], limit: int, tick: Tick) -> list[Row]:
+    """How much of published sets of prompts is flagged, of each as a whole and per category of its own."""
+    tools, rows = _tools(generator), []
+    for path in sets:
+        entries = promptsets.read(path)
+        random.Random(0).shuffle(entries)
+        entries = entries[:limit]
+        over = [m >= 0 for m in margins(tools, [e.prompt for e in entries], tick)]
+        rows.append(Row.rate(f"{path.name}: flagged", over))
+        categories = sorted({e.category for e in entries})
+        for category in categories if len(categories) > 1 else ():
+            part = [o for o, e in zip(over, entries, strict=True) if e.category == category]
+            rows.append(Row.rate(f"  {category or 'no category'}", part))
+    return rows
+
+
 def margins(tools: Tools, prompts: Sequence[str], tick: Tick) -> list[float]:
     """Per prompt, the highest concept's distance over its threshold, in benign standard deviations."""
     result: list[float] = []

@@ -12,14 +12,20 @@ def bench(
     suites: Annotated[
         Optional[list[str]],  # noqa: UP045
         typer.Argument(
-            help="Of: judge, model, guard, methods, robust, genetic, words, text, cost, throughput; all by default."
+            help="Of judge, model, guard, methods, robust, genetic, words, text, sets, cost, throughput; all by default"
         ),
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="A tenth of the pictures: a look, not a figure.")] = False,
     data: Annotated[Optional[Path], typer.Option(help="Folder with the prompt sets of the text suite.")] = None,  # noqa: UP045
+    set_: Annotated[
+        Optional[list[Path]],  # noqa: UP045
+        typer.Option(
+            "--set", help="CSV or JSONL of prompts (I2P, Ring-A-Bell, CoPro, COCO, ...) for the sets suite; repeatable."
+        ),
+    ] = None,
     out: Annotated[Optional[Path], typer.Option("--out", "-o", help="JSON file; an HTML page goes beside it.")] = None,  # noqa: UP045
 ) -> None:
     """Measure the embedded model, its guard and every method side by side."""
     from safegen.bench import suites as known
 
-    known.run(suites or [], quick=quick, data=data, out=out)
+    known.run(suites or [], quick=quick, data=data, sets=set_ or [], out=out)
