@@ -147,6 +147,20 @@ def show_report(report: Report | None) -> None:
     )
 
 
+def show_check(check: Mapping[str, Any]) -> None:
+    """What a second look at a picture saw, and what at the one drawn after it."""
+    if not check["before"]:
+        say(f"second look ({check['detector']}): nothing harmful", "green")
+        return
+    left = _sights(check["after"])
+    say(f"second look ({check['detector']}): {_sights(check['before'])}; drawn again without", "yellow")
+    say(f"still there: {left}" if left else "gone", "bold red" if left else "green")
+
+
+def _sights(seen: Mapping[str, Mapping[str, float]]) -> str:
+    return ", ".join(f"{thing} ({concept})" for concept, things in seen.items() for thing in things)
+
+
 def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], to: Console | None = None) -> None:
     """A plain table of strings."""
     table = Table(title=Text(title), title_justify="left", pad_edge=False, box=box.SIMPLE_HEAD)
@@ -157,7 +171,7 @@ def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]
     (to or out).print(table, soft_wrap=False)
 
 
-def show_path(path: Path) -> None:
+def show_path(path: Path | str) -> None:
     """A result's path, alone on a line of stdout."""
     sys.stdout.write(plain(str(path)) + "\n")
     sys.stdout.flush()
@@ -178,6 +192,13 @@ def _pixel(picture: Image.Image, x: int, y: int) -> tuple[int, int, int]:
     value = picture.getpixel((x, y))
     assert isinstance(value, tuple)
     return (int(value[0]), int(value[1]), int(value[2]))
+
+
+def show_address(url: str) -> None:
+    """Where a server listens, alone on a line of stdout."""
+    sys.stdout.write(f"{url}\n")
+    sys.stdout.flush()
+    say("serving; Ctrl-C stops it", "dim")
 
 
 @contextlib.contextmanager

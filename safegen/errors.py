@@ -3,14 +3,18 @@
     SafegenError                 1
     |- UsageError                2   the command line or a setting is wrong
     |  |- UnknownConcept
-    |  `- PromptError                a prompt or a prompt file cannot be used
+    |  |- PromptError                a prompt or a prompt file cannot be used
+    |  `- FieldError                 a field of a request to the server cannot be used
     |- ModelError                1   a model is missing, foreign or incomplete
     |  `- OutOfMemory
     |- DirectionError            1   a direction file is missing, corrupt or for another encoder
     |- GuardError                1   the guard could not do its work: no image (fail closed)
     |  |- NotFinite                  NaN or infinite latents or pixels: no image
     |  `- Refused                    the one refusal: minors in a sexual context
-    `- OutputError               1   a picture or a record could not be written
+    |- OutputError               1   a picture or a record could not be written
+    `- Unavailable               1   the server cannot answer now
+       |- Busy                       its queue is full
+       `- OutOfTime                  a request took longer than it may
 
 Every error says what was wrong, with the value, and carries a hint on what to do.
 """
@@ -60,6 +64,16 @@ class PromptError(UsageError):
     code = "prompt"
 
 
+class FieldError(UsageError):
+    """A field of a request that cannot be used; `param` names it."""
+
+    code = "invalid_value"
+
+    def __init__(self, param: str, message: str, hint: str = "") -> None:
+        super().__init__(message, hint)
+        self.param = param
+
+
 class ModelError(SafegenError):
     """A model that cannot be loaded or guarded."""
 
@@ -100,3 +114,25 @@ class OutputError(SafegenError):
     """A file that cannot be written."""
 
     code = "output"
+
+
+class Unavailable(SafegenError):
+    """A server that cannot answer now."""
+
+    code = "unavailable"
+
+
+class Busy(Unavailable):
+    """A queue that is full; `seconds` is when to ask again."""
+
+    code = "queue_full"
+
+    def __init__(self, message: str, hint: str, seconds: int) -> None:
+        super().__init__(message, hint)
+        self.seconds = seconds
+
+
+class OutOfTime(Unavailable):
+    """A request that took longer than the server allows."""
+
+    code = "timeout"

@@ -6,13 +6,11 @@ text nodes only, and its content policy lets no other script run and nothing be 
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from safegen import pages
 from safegen.batch.folder import MISSING, PICTURES, read_records
 from safegen.errors import UsageError
 from safegen.files import write_atomically
@@ -36,16 +34,7 @@ def write(folder: Path) -> Path:
 
 def page(cards: list[dict[str, Any]]) -> str:
     """The page over cards, see `card`."""
-    here = Path(__file__)
-    style, script = (here.with_suffix(suffix).read_text(encoding="utf-8") for suffix in (".css", ".js"))
-    data = json.dumps(cards, separators=(",", ":"))  # ASCII alone
-    for character in "<>&":
-        data = data.replace(character, f"\\u{ord(character):04x}")
-    html = here.with_suffix(".html").read_text(encoding="utf-8")
-    filled = html.replace("{style}", _digest(style), 1).replace("{script}", _digest(script), 1)
-    for name, content in (("style", style), ("script", script), ("data", data)):
-        filled = filled.replace("{{" + name + "}}", content, 1)
-    return filled
+    return pages.render(Path(__file__), cards)
 
 
 def _cards(folder: Path) -> Iterator[dict[str, Any]]:
@@ -84,7 +73,3 @@ def _parts(text: str, words: list[Mapping[str, Any]]) -> list[tuple[str, str]]:
             parts += [(text[end:start], ""), (text[start:stop], ", ".join(word["concepts"]))]
             end = stop
     return [part for part in (*parts, (text[end:], "")) if part[0]]
-
-
-def _digest(text: str) -> str:
-    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

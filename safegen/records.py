@@ -44,12 +44,8 @@ def parameters_line(record: Mapping[str, Any]) -> str:
     return f"{record['prompt']}{negative}\n" + ", ".join(f"{k}: {v}" for k, v in settings.items())
 
 
-def save_picture(picture: Image.Image, path: Path, record: Mapping[str, Any], *, metadata: bool = True) -> None:
-    """Write a PNG, with its record inside unless `metadata` is off.
-
-    Raises:
-        OutputError: the file cannot be written; nothing half-written stays.
-    """
+def encode_picture(picture: Image.Image, record: Mapping[str, Any], *, metadata: bool = True) -> bytes:
+    """A PNG with its record inside, unless `metadata` is off."""
     from PIL.PngImagePlugin import PngInfo
 
     chunks = PngInfo()
@@ -59,7 +55,16 @@ def save_picture(picture: Image.Image, path: Path, record: Mapping[str, Any], *,
         chunks.add_itxt("XML:com.adobe.xmp", XMP)
     buffer = io.BytesIO()
     picture.save(buffer, "PNG", pnginfo=chunks)
-    write_atomically(path, buffer.getvalue())
+    return buffer.getvalue()
+
+
+def save_picture(picture: Image.Image, path: Path, record: Mapping[str, Any], *, metadata: bool = True) -> None:
+    """Write a PNG, see `encode_picture`.
+
+    Raises:
+        OutputError: the file cannot be written; nothing half-written stays.
+    """
+    write_atomically(path, encode_picture(picture, record, metadata=metadata))
 
 
 def append_record(folder: Path, record: Mapping[str, Any]) -> None:

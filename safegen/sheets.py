@@ -82,7 +82,7 @@ class ScoreSheet:
                 for name, c in self.concepts.items()
             },
             "words": [
-                {"text": w.text, "span": list(w.span), "scores": _rounded(w.scores)}
+                {"text": w.text, "span": list(w.span), "scores": _rounded(w.scores), "flagged": list(w.flagged)}
                 | ({"causes": _rounded(w.causes)} if w.causes else {})
                 | ({"intensity": round(w.intensity, 3)} if w.intensity is not None else {})
                 for w in self.words

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import resource
@@ -403,6 +404,8 @@ def test_killed_again_and_again_it_ends_as_if_nothing_had_been(generator: Genera
         process.kill()
         process.communicate()
         assert process.returncode == -signal.SIGKILL
+        for content in pictures(out).values():  # none is half-written, whatever moment it was
+            Image.open(io.BytesIO(content)).load()
     process = start(out)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 0, err

@@ -1,9 +1,10 @@
-"""The Ray engine on two local workers, one of them killed in mid-run."""
+"""The Ray engine on two local workers: one killed in mid-run, and Ctrl-C into a folder behind a URL."""
 
 from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,17 @@ from tests.test_batch import check, pictures, records, start
 
 pytest.importorskip("ray")
 COUNT = 18
+HOW = ("--steps", "10", "--batch-size", "2")
+RAY = (*HOW, "--engine", "ray", "--workers", "2")
+# A file system as another package would bring it: processes that have its folder in their path know it.
+SHARED = """
+from fsspec.implementations.local import LocalFileSystem
+class Shared(LocalFileSystem):
+    protocol = "shared"
+    @classmethod
+    def _strip_protocol(cls, path):
+        return super()._strip_protocol(path.removeprefix("shared://"))
+"""
 
 
 def workers_of(parent: int) -> list[int]:
@@ -34,26 +46,70 @@ def workers_of(parent: int) -> list[int]:
     return [pid for pid in found if below(pid)]
 
 
-@pytest.mark.slow
-def test_a_killed_worker_loses_no_row_and_duplicates_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # as Ray gives an actor of one CPU
-    ray, local = tmp_path / "ray", tmp_path / "local"
-    process = start(ray, "--engine", "ray", "--workers", "2", "--steps", "20", count=COUNT)
-    while len(list(ray.glob("*.png"))) < 3:
+def wait_for(out: Path, count: int, process: subprocess.Popen[str]) -> None:
+    while len(list(out.glob("*.png"))) < count:
         assert process.poll() is None, process.communicate()
         time.sleep(0.1)
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same run on the local engine, with as many threads as Ray gives an actor of one CPU."""
+    out = tmp_path_factory.mktemp("local") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        start(out, *HOW, count=COUNT).communicate(timeout=240)
+    return out
+
+
+@pytest.mark.slow
+def test_a_killed_worker_loses_no_row_and_duplicates_none(tmp_path: Path, local: Path) -> None:
+    out = tmp_path / "ray"
+    process = start(out, *RAY, count=COUNT)
+    wait_for(out, 3, process)
     workers = workers_of(process.pid)
     assert len(workers) == 2
     os.kill(workers[0], signal.SIGKILL)
-    out, err = process.communicate(timeout=240)
+    printed, err = process.communicate(timeout=240)
     assert process.returncode == 0, err
-    assert out.strip() == str(ray)
-    check(ray)
-    assert len(records(ray)) == COUNT
-    other = start(local, "--steps", "20", count=COUNT)
-    other.communicate(timeout=240)
-    assert pictures(ray) == pictures(local)
-    assert _untimed(records(ray)) == _untimed(records(local))
+    assert printed.strip() == str(out)
+    check_equal(out, local)
+
+
+@pytest.mark.slow
+def test_ctrl_c_finishes_the_batches_begun_and_the_next_run_the_others(
+    tmp_path: Path, local: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "package"
+    (package / "shared-0.dist-info").mkdir(parents=True)
+    (package / "shared.py").write_text(SHARED)
+    (package / "shared-0.dist-info" / "METADATA").write_text("Name: shared\nVersion: 0\n")
+    (package / "shared-0.dist-info" / "entry_points.txt").write_text("[fsspec.specs]\nshared = shared:Shared\n")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (str(package), os.environ.get("PYTHONPATH")))))
+    out = tmp_path / "ray"
+    arguments = (*RAY, "--out", f"shared://{out}")
+    process = start(out, *arguments, count=COUNT)
+    wait_for(out, 1, process)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=240)
+    assert process.returncode == 130, err
+    assert "finishing the pictures in flight" in err
+    assert "Traceback" not in err
+    check(out)  # of every picture that was finished there is a record
+    assert 1 <= len(records(out)) < COUNT
+    assert not (out / ".batch.lock").exists()
+    again = start(out, *arguments, count=COUNT)
+    printed, err = again.communicate(timeout=240)
+    assert again.returncode == 0, err
+    assert printed.strip() == f"shared://{out}"
+    check_equal(out, local)
+
+
+def check_equal(out: Path, local: Path) -> None:
+    check(out)
+    assert len(records(out)) == COUNT
+    assert pictures(out) == pictures(local)
+    assert _untimed(records(out)) == _untimed(records(local))
 
 
 def _untimed(found: list[dict[str, Any]]) -> list[dict[str, Any]]:

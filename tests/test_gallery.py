@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -15,9 +14,9 @@ from PIL import Image
 
 from safegen import gallery
 from safegen.errors import UsageError
+from tests import browser
 
 EVIL = "a cat </script><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
-BROWSERS = ("chromium", "chromium-headless-shell", "google-chrome", "chromium-browser")
 
 
 def record(i: int, text: str = "a cat", **changes: Any) -> dict[str, Any]:
@@ -77,10 +76,6 @@ def test_a_half_finished_run_and_an_empty_folder(tmp_path: Path) -> None:
     assert '"note":"NaN"' in html
 
 
-def browser() -> str:
-    return next((path for name in BROWSERS if (path := shutil.which(name))), "")
-
-
 def dom(page: Path, script: str = "") -> str:
     """The page as a headless browser ends up with it; `script` is run in a frame of ours around it."""
     arguments = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=4000", "--dump-dom",
@@ -94,7 +89,7 @@ def dom(page: Path, script: str = "") -> str:
         )
         page = frame
     done = subprocess.run(
-        [browser(), *arguments, page.as_uri()], capture_output=True, text=True, timeout=120, check=True
+        [browser.path(), *arguments, page.as_uri()], capture_output=True, text=True, timeout=120, check=True
     )
     return done.stdout
 
@@ -110,7 +105,7 @@ return [d.getElementById("shown").textContent, set("text", "CAT 1999", "input"),
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not browser(), reason="no Chromium on this machine")
+@pytest.mark.skipif(not browser.path(), reason="no Chromium on this machine")
 def test_two_thousand_pictures_in_a_real_browser(tmp_path: Path) -> None:
     folder_of(tmp_path, 2000)
     lines = [json.loads(line) for line in (tmp_path / "metadata.jsonl").read_text().splitlines()]

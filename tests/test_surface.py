@@ -18,7 +18,9 @@ def test_every_export_exists() -> None:
         safegen.nothing  # noqa: B018
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["generate", "--help"], ["--version"], ["directions", "list"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["generate", "--help"], ["serve", "--help"], ["--version"], ["directions", "list"]]
+)
 def test_help_comes_without_torch(arguments: list[str]) -> None:
     code = (
         "import sys\nfrom safegen.cli import main\n"

@@ -11,31 +11,33 @@ import contextlib
 import hashlib
 import json
 import os
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from filelock import FileLock, Timeout
-
+from safegen.batch.store import KEPT, PUSH_SECONDS, Store, at
 from safegen.errors import OutputError, UsageError
-from safegen.files import check_writable, write_atomically
 
 SCHEMA = "safegen.batch/1"
 PARTS = {"settings", "prompts", "source", "directions", "layout"}  # of the side file
-HEADER, PICTURES, MISSING = "batch.json", "metadata.jsonl", "missing.jsonl"
+HEADER, (PICTURES, MISSING) = "batch.json", KEPT
 
 
 class Folder:
     """A run's folder, held by one process at a time; made by `opened`.
 
     Attributes:
+        store: where pictures and the side file go.
+        path: where records are kept; of a local store the same folder.
         counts: how many pictures have which status.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.header = read_header(path)
+    def __init__(self, store: Store, path: Path) -> None:
+        self.store, self.path = store, path
+        self.header = read_header(store)
+        self._pushed = time.monotonic()
         self.counts: Counter[str] = Counter()
         self._done: set[int] = set()
         self._files: dict[str, IO[bytes]] = {}
@@ -51,7 +53,8 @@ class Folder:
         """
         for leftover in self.path.glob(".*.partial"):
             leftover.unlink(missing_ok=True)
-        self._keep(PICTURES, lambda record: (self.path / str(record.get("file_name"))).is_file())
+        holds = self.store.holds()
+        self._keep(PICTURES, lambda record: holds(str(record.get("file_name"))))
         self._keep(MISSING, lambda record: not (retry and record.get("status") == "error"))
         for name in (PICTURES, MISSING):
             for record in read_records(self.path / name):
@@ -81,7 +84,7 @@ class Folder:
             OutputError: it cannot be written.
         """
         self.header = {"schema": SCHEMA, **header}
-        write_atomically(self.path / HEADER, json.dumps(self.header, indent=1).encode() + b"\n")
+        self.store.put(HEADER, json.dumps(self.header, indent=1).encode() + b"\n")
 
     def agrees(self, part: str, values: Mapping[str, Any]) -> None:
         """Whether one part of the side file is what this run would write.
@@ -94,7 +97,7 @@ class Folder:
         changes = [f"{k}: {_shown(old, k)} -> {_shown(values, k)}" for k in keys if old.get(k) != values.get(k)]
         if changes:
             raise UsageError(
-                f"the run in {self.path} has other {part}",
+                f"the run in {self.store.label} has other {part}",
                 "Resume with --resume alone, or choose another --out.",
                 changes,
             )
@@ -128,9 +131,16 @@ class Folder:
         self._note(record)
 
     def sync(self) -> None:
-        """Make what was added outlive a power cut."""
+        """Make what was added outlive a power cut; to a remote store it goes every few seconds.
+
+        Raises:
+            OutputError: it cannot be written there.
+        """
         for file in self._files.values():
             os.fsync(file.fileno())
+        if time.monotonic() - self._pushed > PUSH_SECONDS:
+            self.store.push(self.path)
+            self._pushed = time.monotonic()
 
     def _note(self, record: Mapping[str, Any]) -> None:
         self._done.add(_key(str(record["id"])))
@@ -142,45 +152,40 @@ class Folder:
 
 
 @contextlib.contextmanager
-def opened(path: Path) -> Iterator[Folder]:
+def opened(place: str | Path | Store) -> Iterator[Folder]:
     """The folder of a run, made if need be and locked while the context lasts.
 
     Raises:
         OutputError: it cannot be written, or another run is writing to it.
         UsageError: it holds records of something else.
     """
-    check_writable(path)
-    lock = FileLock(path / ".batch.lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        raise OutputError(f"another run is writing to {path}", "Wait for it, or choose another --out.") from error
-    try:
-        folder = Folder(path)
+    store = at(place)
+    with store.held() as path:
+        folder = Folder(store, path)
         if folder.header is None and (path / PICTURES).exists():
-            raise UsageError(f"{path} holds pictures that no batch made", "Choose another --out.")
+            raise UsageError(f"{store.label} holds pictures that no batch made", "Choose another --out.")
         try:
             yield folder
         finally:
             folder._close()
-    finally:
-        lock.release()
 
 
-def read_header(path: Path) -> dict[str, Any] | None:
+def read_header(store: Store) -> dict[str, Any] | None:
     """The side file of the run in a folder; None where there is none.
 
     Raises:
         OutputError: there is one that cannot be used.
     """
-    try:
-        header = json.loads((path / HEADER).read_bytes())
-    except FileNotFoundError:
+    content = store.read(HEADER)
+    if content is None:
         return None
-    except (OSError, ValueError) as error:
-        raise OutputError(f"cannot read {path / HEADER}: {error}", "Choose another --out.") from error
+    place = f"{store.label}/{HEADER}"
+    try:
+        header = json.loads(content)
+    except ValueError as error:
+        raise OutputError(f"cannot read {place}: {error}", "Choose another --out.") from error
     if not isinstance(header, dict) or header.get("schema") != SCHEMA or not set(header) >= PARTS:
-        raise OutputError(f"{path / HEADER} is not in the form {SCHEMA}", "Resume it with the version that wrote it.")
+        raise OutputError(f"{place} is not in the form {SCHEMA}", "Resume it with the version that wrote it.")
     return header
 
 

@@ -13,6 +13,7 @@ from safegen.batch import plan
 from safegen.batch.folder import Folder, opened
 from safegen.batch.options import Options
 from safegen.batch.sources import Source
+from safegen.batch.store import Store
 from safegen.batch.survey import Survey, survey
 from safegen.batch.watch import Watch
 from safegen.version import __version__
@@ -38,7 +39,7 @@ class Summary:
         left: pictures of the job that are still to be made.
     """
 
-    folder: Path
+    folder: str
     counts: dict[str, int]
     drawn: int
     left: int
@@ -52,7 +53,7 @@ class Summary:
     def as_json(self) -> dict[str, Any]:
         return {
             "schema": "safegen.summary/1",
-            "folder": str(self.folder),
+            "folder": self.folder,
             "counts": self.counts,
             "drawn": self.drawn,
             "left": self.left,
@@ -95,7 +96,7 @@ class Job:
                 with watch.interruptible():
                     engine.run(batches, self.folder, watch)
         drawn = sum(watch.counts[status] for status in ("ok", "sanitized", "flagged"))
-        return Summary(self.folder.path, dict(self.folder.counts), drawn, self.left, time.monotonic() - start)
+        return Summary(self.folder.store.label, dict(self.folder.counts), drawn, self.left, time.monotonic() - start)
 
     def _settle(self, facts: Mapping[str, Any]) -> int:
         """Fix in the side file what only a loaded model can tell; the size of batches."""
@@ -116,13 +117,13 @@ class Job:
 
 
 @contextlib.contextmanager
-def prepared(source: Source, options: Options, out: Path, *, retry: bool = False) -> Iterator[Job]:
+def prepared(source: Source, options: Options, out: str | Path | Store, *, retry: bool = False) -> Iterator[Job]:
     """Check every row, lock the folder, and see what is done already; nothing is loaded.
 
     Args:
         source: the prompts.
         options: the settings; those of a run that is resumed must be the same.
-        out: the folder of the run.
+        out: the folder of the run: a path, or a URL of fsspec's.
         retry: forget failures, so that their rows are drawn again.
 
     Raises:

@@ -6,14 +6,14 @@ import contextlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 from safegen.batch.folder import Folder
 from safegen.batch.plan import Batch
+from safegen.batch.store import Store
 from safegen.batch.watch import Watch
 from safegen.batch.worker import Outcome, Worker
-from safegen.records import save_picture
+from safegen.records import encode_picture
 
 
 class LocalEngine:
@@ -49,7 +49,7 @@ class LocalEngine:
         """
 
         def land(outcome: Outcome) -> None:
-            save(outcome, folder.path, metadata=self.worker.options.metadata)
+            save(outcome, folder.store, metadata=self.worker.options.metadata)
             folder.add(outcome.record)
             watch.landed(outcome.record)
 
@@ -70,7 +70,7 @@ class LocalEngine:
                 written.popleft().result()
 
 
-def save(outcome: Outcome, folder: Path, *, metadata: bool) -> None:
+def save(outcome: Outcome, store: Store, *, metadata: bool) -> None:
     """Write the picture of an outcome, if it has one, under its final name.
 
     The record inside leaves out how long it took, so that the same picture is the same file.
@@ -79,4 +79,4 @@ def save(outcome: Outcome, folder: Path, *, metadata: bool) -> None:
         return
     record = {k: v for k, v in outcome.record.items() if k not in ("seconds", "file_name", "text")}
     record["prompt"] = outcome.record["text"]
-    save_picture(outcome.image, folder / outcome.record["file_name"], record, metadata=metadata)
+    store.put(outcome.record["file_name"], encode_picture(outcome.image, record, metadata=metadata))

@@ -13,14 +13,15 @@ import logging
 import os
 import pickle
 import sys
-from collections.abc import Callable, Iterable, Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from safegen.batch.folder import Folder
 from safegen.batch.local import save
 from safegen.batch.plan import Batch
+from safegen.batch.store import Store
 from safegen.batch.watch import Watch
 from safegen.errors import OutputError, SafegenError, UsageError
 
@@ -101,6 +102,8 @@ class RayEngine:
     def run(self, batches: Iterable[Batch], folder: Folder, watch: Watch) -> None:
         """Draw what the folder does not have yet, see `local.run`. The folder is on storage that all share.
 
+        Asked to stop, actors finish the batches that they have begun and begin no other.
+
         Raises:
             OutputError: a worker cannot write a picture.
         """
@@ -114,24 +117,23 @@ class RayEngine:
         if not tasks:
             return
         count, resources = self._resources()
+        count = min(count, len(tasks))
+        stop = ray.remote(num_cpus=0)(_Flag).remote()
         # One batch a block: a result arrives when its batch is done, and no more than that is done twice.
         data = ray.data.from_items(tasks, override_num_blocks=len(tasks)).map_batches(
             _Actor,
-            fn_constructor_args=(self.load, str(folder.path.absolute()), self.metadata),
-            compute=ray.data.ActorPoolStrategy(size=min(count, len(tasks))),
+            fn_constructor_args=(self.load, folder.store, self.metadata, stop),
+            compute=ray.data.ActorPoolStrategy(size=count),
             batch_size=1,
             **resources,
         )
-        for row in data.iter_rows():
-            if row["failure"]:
-                raise OutputError(*json.loads(row["failure"]))
-            record = json.loads(row["record"])
-            if not folder.has(record["id"]):
-                folder.add(record)
-                folder.sync()
-                watch.landed(record)
-            if watch.stopping:
-                return
+        idle: set[str] = set()
+        with _heard(watch, stop):
+            for block in data.iter_batches(batch_size=None, prefetch_batches=0):
+                _land(block, folder, watch)
+                idle.update(filter(None, block["idle"]))
+                if len(idle) == count:  # what each had begun has landed
+                    return
 
     def _resources(self) -> tuple[int, dict[str, float]]:
         """How many actors, and what each takes."""
@@ -143,18 +145,79 @@ class RayEngine:
         return self.workers or max(1, int(found.get("CPU", 1) / self.cpus)), {"num_cpus": self.cpus}
 
 
-class _Actor:
-    """A worker in a process of its own."""
+def _land(block: Mapping[str, Sequence[str]], folder: Folder, watch: Watch) -> None:
+    """Add the records of a block to the folder; a batch that was drawn twice lands once."""
+    for text, failure in zip(block["record"], block["failure"], strict=True):
+        if failure:
+            raise OutputError(*json.loads(failure))
+        record = json.loads(text) if text else None
+        if record and not folder.has(record["id"]):
+            folder.add(record)
+            watch.landed(record)
+    folder.sync()
 
-    def __init__(self, load: Callable[[], Draws], folder: str, metadata: bool) -> None:
-        self.worker, self.folder, self.metadata = load(), Path(folder), metadata
+
+@contextlib.contextmanager
+def _heard(watch: Watch, stop: Any) -> Iterator[None]:
+    """While this lasts, actors hear when the run is to stop; the driver waits for blocks meanwhile."""
+    import ray
+
+    over = threading.Event()
+
+    def listen() -> None:
+        while not over.wait(0.2):
+            if watch.stopping:
+                watch.heed()
+                ray.get(stop.set.remote())
+                return
+
+    listener = threading.Thread(target=listen, name="safegen-stop", daemon=True)
+    listener.start()
+    try:
+        yield
+    finally:
+        over.set()
+        listener.join()
+
+
+class _Flag:
+    """Something to look at before the next batch, for every actor."""
+
+    def __init__(self) -> None:
+        self.up = False
+
+    def set(self) -> None:
+        self.up = True
+
+    def is_set(self) -> bool:
+        return self.up
+
+
+class _Actor:
+    """A worker in a process of its own.
+
+    Rows of its blocks have a `record`, or a `failure`, or, of an actor that was asked to stop, `idle`.
+    """
+
+    def __init__(self, load: Callable[[], Draws], store: Store, metadata: bool, stop: Any) -> None:
+        self.worker, self.store, self.metadata, self.stop = load(), store, metadata, stop
 
     def __call__(self, rows: dict[str, Any]) -> dict[str, list[str]]:
+        import ray
+
+        if ray.get(self.stop.is_set.remote()):
+            return _rows(idle=[ray.get_runtime_context().get_actor_id()])
         batch, missing = pickle.loads(rows["task"][0])  # noqa: S301  our own, from the driver
         outcomes = [o for o in self.worker.draw(batch) if o.record["id"] in missing]
         try:
             for outcome in outcomes:
-                save(outcome, self.folder, metadata=self.metadata)
+                save(outcome, self.store, metadata=self.metadata)
         except OutputError as error:
-            return {"record": [""], "failure": [json.dumps([str(error), error.hint])]}
-        return {"record": [json.dumps(o.record) for o in outcomes], "failure": [""] * len(outcomes)}
+            return _rows(failure=[json.dumps([str(error), error.hint])])
+        return _rows(record=[json.dumps(o.record) for o in outcomes])
+
+
+def _rows(**column: list[str]) -> dict[str, list[str]]:
+    """A block with one column filled and the others empty."""
+    ((_, values),) = column.items()
+    return {name: column.get(name, [""] * len(values)) for name in ("record", "failure", "idle")}

@@ -49,6 +49,10 @@ class Watch:
     def step(self, step: int, steps: int) -> None:
         """A denoising step is done."""
         self._on_step(step, steps)
+        self.heed()
+
+    def heed(self) -> None:
+        """Say once that the run was asked to stop, if it was."""
         if self.interrupted and not self._told:
             self._told = True
             self._on_stop()

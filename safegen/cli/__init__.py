@@ -7,7 +7,7 @@ import sys
 import typer
 
 from safegen import runner
-from safegen.cli import batch, bench, directions, gallery, generate, models, score, show
+from safegen.cli import batch, bench, directions, gallery, generate, models, score, serve, show
 from safegen.version import __version__
 
 app = typer.Typer(
@@ -21,6 +21,7 @@ app.command("generate")(generate.generate)
 app.command("score")(score.score)
 app.command("batch")(batch.batch)
 app.command("gallery")(gallery.gallery)
+app.command("serve")(serve.serve)
 app.command("show")(show.show)
 app.command("bench")(bench.bench)
 app.command("pull")(models.pull)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional, cast
 
 import typer
@@ -47,10 +46,11 @@ def batch(
     prompts: Annotated[Optional[str], typer.Argument(help="A txt, JSONL or CSV file; - reads stdin.")] = None,  # noqa: UP045
     kind: Annotated[str, typer.Option("--format", help="txt, jsonl or csv; by default what the suffix says.")] = "",
     out: Annotated[
-        Path, typer.Option("--out", "-o", envvar="SAFEGEN_OUT", help="Folder for pictures and records.")
-    ] = Path("safegen-batch"),
+        str,
+        typer.Option("--out", "-o", envvar="SAFEGEN_OUT", help="Folder for pictures and records, or an fsspec URL."),
+    ] = "safegen-batch",
     resume: Annotated[
-        Optional[Path],  # noqa: UP045
+        Optional[str],  # noqa: UP045
         typer.Option("--resume", help="Finish the run in this folder, with its own settings."),
     ] = None,
     retry: Annotated[bool, typer.Option("--retry", help="Draw failed rows again.")] = False,
@@ -223,8 +223,9 @@ def _source(prompts: str | None, kind: str) -> Source:
     return Source.of(prompts, kind)
 
 
-def _resumed(folder: Path, prompts: str | None, kind: str, given: list[str]) -> tuple[Source, Options]:
+def _resumed(folder: str, prompts: str | None, kind: str, given: list[str]) -> tuple[Source, Options]:
     """Prompts and settings of the run in a folder."""
+    from safegen.batch import store
     from safegen.batch.folder import read_header
     from safegen.batch.options import Options
     from safegen.errors import UsageError
@@ -234,7 +235,7 @@ def _resumed(folder: Path, prompts: str | None, kind: str, given: list[str]) -> 
             "--resume takes the settings of the run itself",
             f"Leave out: {', '.join(n.replace('_', '-') for n in given)}.",
         )
-    header = read_header(folder)
+    header = read_header(store.at(folder))
     if header is None:
         raise UsageError(f"there is no run in {folder}", "Give the folder that safegen batch wrote to.")
     if header["settings"]["redact"] and header["settings"]["negative"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -57,6 +58,9 @@ def generate(
     safeguard: Safeguard = DEFAULT,
     guard: Guarded = True,
     compare: Annotated[bool, typer.Option("--compare", help="Also save unguarded and guarded side by side.")] = False,
+    check: Annotated[
+        str, typer.Option(help="image: look at the result, and draw it once more where it shows harm.")
+    ] = "none",
     model: Model = EMBEDDED,
     directions: Directions = None,
     out: Annotated[
@@ -85,8 +89,11 @@ def generate(
         refusal.check(prompt.text)
     if compare and not guard:
         raise UsageError("--compare needs the guard", "Leave out --no-guard.")
+    if check not in ("none", "image"):
+        raise UsageError(f"--check {check!r} is not known", "One of: none, image.")
     shape = parse_size(size)
     files.check_writable(out)
+    from safegen import second_look
     from safegen.generator import Generator, Settings
 
     generator = Generator.load(
@@ -109,11 +116,15 @@ def generate(
     )
     if model == EMBEDDED:
         console.say("model: the embedded one, 128x128 emoji scenes; for photographs: --model sd15", "dim")
+    detector = second_look.detector_for(generator) if check == "image" else None
     settings = Settings(seed, steps, guidance, shape, negative)
     number = _next_number(out)
     for prompt in batch:
         with console.stepping(f"{prompt.text[:40]}") as on_step:
             pictures, report = generator.generate(prompt, settings, images=images, on_step=on_step)
+            if detector:
+                look = functools.partial(second_look.look_again, generator, prompt, settings)
+                pictures = [look(picture, detector, on_step) for picture in pictures]
         console.show_report(report)
         for picture in pictures:
             path = out / f"{number:04d}-{prompt.id[:8]}-{picture.seed}.png"
@@ -121,6 +132,8 @@ def generate(
             _save(picture, path, metadata, json)
             if compare:
                 _save_pair(generator, prompt, settings, picture, path)
+            if detector:
+                console.show_check(picture.record["check"])
             if preview:
                 console.show_preview(picture.image)
 

@@ -1,0 +1,147 @@
+"""Where a run's folder is: on this machine's disks, or wherever fsspec reaches.
+
+A store of objects appends to nothing. There, pictures go straight to their place, while the records
+are kept in a local folder and copied over every few seconds and at the end. What a crash loses of them
+is drawn again by the same command: the same pictures under the same names.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from filelock import FileLock, Timeout
+
+from safegen.errors import OutputError, UsageError
+from safegen.files import check_writable, write_atomically
+
+LOCK = ".batch.lock"
+KEPT = ("metadata.jsonl", "missing.jsonl")  # grow line by line
+PUSH_SECONDS = 10.0
+
+
+class Store(Protocol):
+    """A folder of files without folders in it."""
+
+    @property
+    def label(self) -> str:
+        """What people call it."""
+        ...
+
+    def held(self) -> contextlib.AbstractContextManager[Path]:
+        """While this lasts, no other run writes here; gives the local folder to keep records in.
+
+        Raises:
+            OutputError: another run does, or nothing can be written.
+        """
+        ...
+
+    def put(self, name: str, content: bytes) -> None:
+        """Write a file, whole or not at all where the store can.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        ...
+
+    def read(self, name: str) -> bytes | None:
+        """A file's content; None if there is no such file.
+
+        Raises:
+            OutputError: it cannot be read.
+        """
+        ...
+
+    def holds(self) -> Callable[[str], bool]:
+        """Tells of names whether there are such files."""
+        ...
+
+    def push(self, records: Path) -> None:
+        """Copy what has changed of the records, see `held`.
+
+        Raises:
+            OutputError: they cannot be written.
+        """
+        ...
+
+
+def at(place: str | Path | Store) -> Store:
+    """The store at a path, or at a URL with a protocol of fsspec's.
+
+    Raises:
+        UsageError: the protocol is unknown, or its package is not installed.
+    """
+    if isinstance(place, Path) or (isinstance(place, str) and "://" not in place and "::" not in place):
+        return Local(Path(place).absolute(), str(place))
+    if not isinstance(place, str):
+        return place
+    from fsspec.implementations.local import LocalFileSystem
+
+    from safegen.batch.remote import Remote
+
+    fs, root = reach(place)
+    # Disks that are mounted here are worth their locks and their appending.
+    return Local(Path(root), place) if type(fs) is LocalFileSystem else Remote(place)
+
+
+@dataclass(frozen=True)
+class Local:
+    """A folder of this machine, or one that it has mounted."""
+
+    path: Path
+    label: str
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[Path]:
+        check_writable(self.path)
+        lock = FileLock(self.path / LOCK, timeout=0)
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise taken(self.label) from error
+        try:
+            yield self.path
+        finally:
+            lock.release()
+
+    def put(self, name: str, content: bytes) -> None:
+        write_atomically(self.path / name, content)
+
+    def read(self, name: str) -> bytes | None:
+        try:
+            return (self.path / name).read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise OutputError(f"cannot read {self.path / name}: {error.strerror}", "Choose another --out.") from error
+
+    def holds(self) -> Callable[[str], bool]:
+        return lambda name: (self.path / name).is_file()
+
+    def push(self, records: Path) -> None:
+        """They are in place already."""
+
+
+def taken(label: str) -> OutputError:
+    """That there is another run in a folder."""
+    return OutputError(f"another run is writing to {label}", "Wait for it, or choose another --out.")
+
+
+def reach(url: str) -> tuple[Any, str]:
+    """The file system behind a URL, one for each thread, and the path in it.
+
+    Raises:
+        UsageError: the protocol is unknown, or its package is not installed.
+    """
+    from fsspec.core import url_to_fs
+
+    try:
+        fs, root = url_to_fs(url)
+    except (ImportError, ValueError) as error:
+        raise UsageError(
+            f"cannot write to {url}: {error}", "Use a local path, or a protocol that fsspec has."
+        ) from error
+    return fs, str(root).rstrip("/")

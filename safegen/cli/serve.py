@@ -1,0 +1,64 @@
+"""``safegen serve``: one loaded model behind the OpenAI images API."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from safegen.cli.options import Concepts, Device, Directions, Model, Offline, Safeguard, Strength
+from safegen.models import EMBEDDED
+from safegen.safeguards import DEFAULT
+
+
+def serve(
+    host: Annotated[str, typer.Option(help="Where to listen; another than loopback needs an API key.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
+    api_key: Annotated[
+        str,
+        typer.Option(
+            envvar="SAFEGEN_API_KEY", help="Bearer key of clients; better set in the environment.", metavar="KEY"
+        ),
+    ] = "",
+    queue: Annotated[int, typer.Option(min=1, max=10_000, help="Requests that may wait; more get 429.")] = 16,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds from a request to its answer, or 504.")] = 300,
+    max_images: Annotated[int, typer.Option(min=1, max=100, help="Pictures of one request.")] = 4,
+    max_steps: Annotated[int, typer.Option(min=1, max=1000, help="Denoising steps.")] = 100,
+    max_size: Annotated[int, typer.Option(min=64, max=4096, help="Pixels of the longer side.")] = 1024,
+    concept: Concepts = None,
+    strength: Strength = 1.0,
+    safeguard: Safeguard = DEFAULT,
+    model: Model = EMBEDDED,
+    directions: Directions = None,
+    device: Device = "auto",
+    offline: Offline = False,
+) -> None:
+    """Serve a model: /v1/images/generations, /v1/models, /v1/score, /healthz, and a page at / to try it."""
+    from safegen import console
+    from safegen.errors import UsageError
+
+    try:
+        from safegen.serve import app, server
+    except ImportError as error:
+        raise UsageError("serving needs FastAPI and uvicorn", "pip install 'safegen[serve]'") from error
+    server.check_key(host, api_key)
+    listener = server.bound(host, port)
+    with listener:
+        from safegen.generator import Generator
+        from safegen.serve.queue import Queue
+        from safegen.serve.schemas import Limits
+
+        generator = Generator.load(
+            model,
+            concepts=concept or (),
+            strength=strength,
+            safeguard=safeguard,
+            device=device,
+            offline=offline,
+            folder=directions,
+            on_learn=console.learning,
+        )
+        line = Queue(queue)
+        limits = Limits(max_images, max_steps, max_size, timeout)
+        application = app.create(generator, line, limits, api_key, server.hosts_of(host))
+        server.Server(application, line, listener, console.show_address).serve_on()

@@ -1,0 +1,59 @@
+"""Errors in the form that OpenAI's clients parse."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from fastapi.exceptions import RequestValidationError
+from starlette.responses import JSONResponse
+
+from safegen.errors import Busy, FieldError, OutOfTime, Refused, SafegenError, Unavailable, UsageError
+
+# The first that fits; a refusal is the client's to mend, any other failure of the guard is ours.
+_STATUS: Mapping[type[SafegenError], int] = {
+    UsageError: 400,
+    Refused: 400,
+    Busy: 429,
+    OutOfTime: 504,
+    Unavailable: 503,
+    SafegenError: 500,
+}
+
+
+def status_of(error: SafegenError) -> int:
+    """The HTTP status of an error."""
+    if isinstance(error, FieldError) and error.param == "model":
+        return 404
+    return next(status for kind, status in _STATUS.items() if isinstance(error, kind))
+
+
+def response(
+    status: int, message: str, code: str, param: str | None = None, headers: Mapping[str, str] | None = None
+) -> JSONResponse:
+    """An error as ``{"error": {"message", "type", "param", "code"}}``."""
+    kind = "invalid_request_error" if status < 500 else "server_error"
+    if status == 429:
+        kind = "rate_limit_error"
+    content = {"error": {"message": message, "type": kind, "param": param, "code": code}}
+    return JSONResponse(content, status, dict(headers or {}))
+
+
+def of(error: SafegenError) -> JSONResponse:
+    """An error of ours, with its hint; OpenAI's clients are told what is of no use to repeat."""
+    status = status_of(error)
+    headers = {"retry-after": str(error.seconds)} if isinstance(error, Busy) else {}
+    headers |= {"x-should-retry": "false"} if status in (500, 504) else {}
+    message = ". ".join(filter(None, (str(error), error.hint)))
+    code = "model_not_found" if status == 404 else error.code
+    return response(status, message, code, getattr(error, "param", None), headers)
+
+
+def of_validation(error: RequestValidationError) -> JSONResponse:
+    """The first thing wrong with a body; nothing of it is quoted."""
+    first = error.errors()[0]
+    param = ".".join(str(part) for part in first["loc"][1:])[:100] or None
+    if first["type"] == "json_invalid":
+        return response(400, "the body is not valid JSON", "invalid_json")
+    if first["type"] == "extra_forbidden":
+        return response(400, "a field that this server does not know", "unknown_parameter", param)
+    return response(400, f"{param or 'body'}: {first['msg']}", "invalid_value", param)
