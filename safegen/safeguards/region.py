@@ -76,7 +76,7 @@ def half_spaces(direction: Direction, device: torch.device | None = None) -> dic
     if not spaces:
         raise DirectionError(
             f"the direction {direction.concept!r} holds no safe region",
-            f"Learn it: safegen directions learn --method region {direction.concept}",
+            f"Learn it: safegen directions learn {direction.concept} --method region",
         )
     return spaces
 
