@@ -13,6 +13,9 @@ import pytest
 
 from safegen.generator import Generator
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["OMP_NUM_THREADS"] = "1"  # workers that share cores between them wait for each other otherwise
+
 ENTRY = "from safegen.cli import main; main()"
 
 
