@@ -193,10 +193,6 @@ class Conditioning:
             channels[name] = replace(channels[name], states=new)
         return replace(self, channels=channels)
 
-    def with_values(self, states: Mapping[str, Tensor]) -> Conditioning:
-        """The same conditioning with states of another precision, to compute with."""
-        return replace(self, channels={n: replace(c, states=states[n]) for n, c in self.channels.items()})
-
     def only(self, row: int) -> Conditioning:
         """One prompt of the batch."""
         part = slice(row, row + 1)

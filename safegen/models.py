@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import warnings
 from collections.abc import Mapping
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
+from safegen import checkpoints
 from safegen.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 EMBEDDED = "embedded"
 EMBEDDED_FOLDER = Path(__file__).parent / "builtin" / "weights" / "pipeline"
 EMBEDDED_STEPS, EMBEDDED_GUIDANCE = 20, 3.0
-# File names under which a repository would hand us pickled code.
-PICKLED = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 DTYPES = ("auto", "float32", "float16", "bfloat16")
 OFFLOADS = ("none", "model", "sequential")
 
@@ -96,10 +94,10 @@ def load(name: str = EMBEDDED, **how: Unpack[Loading]) -> Any:
     diffusers_logging.disable_progress_bar()
     where = _device(how.get("device", "auto"), torch)
     single = Path(source).suffix == ".safetensors"
-    kind = _single_class(Path(source)) if single else _pipeline_class(name, source, how)
+    kind = checkpoints.pipeline_class(Path(source)) if single else _pipeline_class(name, source, how)
     dtype = _dtype(how.get("dtype", "auto"), where, kind, torch)
     if Path(source).is_dir():
-        _check_whole(Path(source))
+        checkpoints.check_whole(Path(source))
     options = {
         "torch_dtype": dtype,
         "use_safetensors": True,
@@ -142,7 +140,7 @@ def locate(name: str) -> str:
         if not (path / "model_index.json").is_file():
             raise ModelError(f"{name} is a folder without model_index.json", "Give a folder in diffusers layout.")
         return str(path)
-    if path.suffix in PICKLED:
+    if path.suffix in checkpoints.PICKLED:
         raise ModelError(f"{path.name} is a pickle, which can run code", "Take the model's .safetensors file.")
     if path.suffix == ".safetensors" and path.is_file():
         return str(path)
@@ -210,39 +208,6 @@ def _is_library(module: str) -> bool:
     return module.split(".", maxsplit=1)[0] in libraries or hasattr(diffusers.pipelines, module)
 
 
-def _single_class(path: Path) -> str:
-    """The pipeline's class of a checkpoint in one file, by the names and shapes of its weights."""
-    from diffusers.loaders.single_file_utils import infer_diffusers_model_type
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    classes = {
-        ("v1", "v2"): "StableDiffusionPipeline",
-        ("xl_base", "xl_refiner"): "StableDiffusionXLPipeline",
-        ("sd3", "sd35_large", "sd35_medium"): "StableDiffusion3Pipeline",
-        ("flux-dev", "flux-schnell"): "FluxPipeline",
-    }
-    try:
-        found = str(infer_diffusers_model_type(load_file(path)))
-    except SafetensorError as error:
-        raise ModelError(f"{path.name} is not a safetensors file: {error}", "Download it again.") from error
-    for kinds, name in classes.items():
-        # What diffusers cannot tell it takes for v1, so v1 has to show its text encoder.
-        if found in kinds and (found != "v1" or _has_clip(path)):
-            return name
-    raise ModelError(
-        f"{path.name} is not a whole checkpoint of a kind that can be guarded",
-        "Of Stable Diffusion, SDXL, SD3 and FLUX single files can be read; for others give the model's folder.",
-    )
-
-
-def _has_clip(path: Path) -> bool:
-    from safetensors import safe_open
-
-    with safe_open(path, framework="pt") as file:
-        return any(name.startswith("cond_stage_model.") for name in file.keys())  # noqa: SIM118
-
-
 def _read(kind: str, source: str, single: bool, options: dict[str, Any]) -> Any:
     import diffusers
 
@@ -284,25 +249,6 @@ def _quantization(backend: str | None) -> Any:
         raise ModelError(
             f"cannot quantise with {backend!r}: {error}", "Install the backend, or leave it out."
         ) from error
-
-
-def _check_whole(folder: Path) -> None:
-    """Whether every shard that an index names is there, and nothing has to be read from a pickle."""
-    for part in sorted(path for path in folder.iterdir() if path.is_dir()):
-        pickled = [path for path in sorted(part.iterdir()) if path.suffix in PICKLED]
-        if pickled and not any(part.glob("*.safetensors")):
-            raise ModelError(
-                f"{folder.name} has pickled weights only, which can run code: {part.name}/{pickled[0].name}",
-                "Take a revision or a model with .safetensors files.",
-            )
-    for index in sorted(folder.glob("*/*.index*.json")):
-        named = set(json.loads(index.read_text(encoding="utf-8")).get("weight_map", {}).values())
-        if missing := sorted(name for name in named if not (index.parent / name).is_file()):
-            raise ModelError(
-                f"{folder.name} is half-downloaded: {index.parent.name}/{missing[0]} is missing"
-                + (f", and {len(missing) - 1} more files" if missing[1:] else ""),
-                "Download it again: safegen pull NAME, or copy the whole folder.",
-            )
 
 
 def _explained(name: str, source: str, error: Exception, offline: bool) -> ModelError:

@@ -17,14 +17,20 @@ def tools(generator: Generator) -> Tools:
 
 
 @pytest.mark.parametrize(
-    ("prompt", "cause"),
-    [("a cat and a kitchen knife", "knife"), ("a man stabbed in an alley", "stabbed"), ("a skull on a shelf", "skull")],
+    ("prompt", "concept", "cause"),
+    [
+        ("a cat and a kitchen knife", "violence", "knife"),
+        ("a man stabbed in an alley", "violence", "stabbed"),
+        ("a skull on a shelf", "shocking", "skull"),
+    ],
 )
-def test_the_harmful_word_is_the_cause(generator: Generator, tools: Tools, prompt: str, cause: str) -> None:
+def test_the_harmful_word_is_the_cause(
+    generator: Generator, tools: Tools, prompt: str, concept: str, cause: str
+) -> None:
     (sheet,) = generator.score([prompt], "flagged")
-    first = sheet.open_gates()[0]
-    assert max(sheet.words, key=lambda w: w.causes[first]).text == cause
-    found = attribution.culprits(sheet, first, tools.scorer, tools.family.encode_words)
+    assert concept in sheet.open_gates()
+    assert max(sheet.words, key=lambda w: w.causes[concept]).text == cause
+    found = attribution.culprits(sheet, concept, tools.scorer, tools.family.encode_words)
     assert found.closes
     assert cause in [sheet.words[i].text for i in found.words]
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from safegen import models
+from safegen import checkpoints, models
 from safegen.cli import main
 from safegen.errors import ModelError, UsageError
 from safegen.families import family_of
@@ -149,7 +149,7 @@ def test_a_one_file_checkpoint_says_its_class_by_its_weights(
     tmp_path: Path, key: str, shape: tuple[int, ...], kind: str
 ) -> None:
     save_file({key: torch.zeros(shape)}, tmp_path / "model.safetensors")
-    assert models._single_class(tmp_path / "model.safetensors") == kind
+    assert checkpoints.pipeline_class(tmp_path / "model.safetensors") == kind
 
 
 def command(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:

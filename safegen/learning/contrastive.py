@@ -1,4 +1,4 @@
-"""From a recipe and an encoder to a direction file, in seconds, with the text encoder alone.
+"""From a recipe and an encoder to a direction file, with the text encoder alone.
 
 After whitening by benign covariance (Li et al. 2025 and LEACE, arXiv 2306.03819, give the theory of
 such linear edits):
