@@ -58,17 +58,22 @@ ALIASES: Mapping[str, Alias] = {
 }
 
 
-class Loading(TypedDict, total=False):
-    """How to load a model; everything has a default."""
+class Placing(TypedDict, total=False):
+    """Where a model runs, which no picture should depend on; everything has a default."""
 
     device: str  # auto, cpu, cuda, mps, …
-    dtype: str  # of DTYPES; auto is float32 on the CPU, else what the family was trained in
     offline: bool  # never ask the network; what is not in the cache is an error
-    revision: str | None  # a branch, tag or commit of the hub
-    variant: str | None  # such as fp16, of the weight files
     offload: str  # of OFFLOADS: whole models, or single layers, on the device only while they run
     slicing: bool  # decode one picture at a time
     tiling: bool  # decode tile by tile
+
+
+class Loading(Placing, total=False):
+    """How to load a model."""
+
+    dtype: str  # of DTYPES; auto is float32 on the CPU, else what the family was trained in
+    revision: str | None  # a branch, tag or commit of the hub
+    variant: str | None  # such as fp16, of the weight files
     quantize: str | None  # a backend of diffusers' PipelineQuantizationConfig, such as bitsandbytes_4bit
 
 

@@ -26,6 +26,10 @@ class Options:
     """
 
     model: str = "embedded"
+    dtype: str = "auto"
+    revision: str | None = None
+    variant: str | None = None
+    quantize: str | None = None
     concepts: tuple[str, ...] = ()
     strength: float = 1.0
     safeguard: str = safeguards.DEFAULT

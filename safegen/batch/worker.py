@@ -19,8 +19,10 @@ from safegen.guard import Guard, Report
 
 if TYPE_CHECKING:
     from PIL import Image
+    from typing_extensions import Unpack
 
     from safegen.conditioning import Conditioning
+    from safegen.models import Placing
 
 OnStep = Callable[[int, int], None]
 
@@ -60,21 +62,26 @@ class Worker:
         cls,
         options: Options,
         *,
-        device: str = "auto",
-        offline: bool = False,
         on_learn: Callable[[str], None] | None = None,
+        **where: Unpack[Placing],
     ) -> Worker:
-        """Load the model and the directions of the run's concepts."""
+        """Load the model and the directions of the run's concepts.
+
+        For `where` see `safegen.models.Placing`.
+        """
         generator = Generator.load(
             options.model,
             concepts=options.concepts,
             strength=options.strength,
             safeguard=options.safeguard,
             guarded=options.guarded,
-            device=device,
-            offline=offline,
             folder=Path(options.directions) if options.directions else None,
             on_learn=on_learn,
+            dtype=options.dtype,
+            revision=options.revision,
+            variant=options.variant,
+            quantize=options.quantize,
+            **where,
         )
         return cls(generator, options)
 

@@ -12,6 +12,7 @@ from safegen.cli.options import (
     Concepts,
     Device,
     Directions,
+    Dtype,
     Guarded,
     Guidance,
     Images,
@@ -19,10 +20,16 @@ from safegen.cli.options import (
     Model,
     Negative,
     Offline,
+    Offload,
+    Quantize,
+    Revision,
     Safeguard,
     Size,
+    Slicing,
     Steps,
     Strength,
+    Tiling,
+    Variant,
 )
 from safegen.models import EMBEDDED
 from safegen.safeguards import DEFAULT
@@ -37,7 +44,7 @@ if TYPE_CHECKING:
 # What may be said beside --resume: where to find things, not what to draw.
 _FREE = {
     *("prompts", "kind", "resume", "retry", "max_errors", "device", "offline", "json", "dry_run"),
-    *("engine", "ray_address", "workers", "worker_cpus"),
+    *("offload", "slicing", "tiling", "engine", "ray_address", "workers", "worker_cpus"),
 }
 
 
@@ -79,6 +86,13 @@ def batch(
     model: Model = EMBEDDED,
     directions: Directions = None,
     device: Device = "auto",
+    dtype: Dtype = "auto",
+    revision: Revision = None,
+    variant: Variant = None,
+    offload: Offload = "none",
+    slicing: Slicing = False,
+    tiling: Tiling = False,
+    quantize: Quantize = None,
     offline: Offline = False,
     engine: Annotated[str, typer.Option("--engine", help="local, or ray (pip install safegen[ray]).")] = "local",
     ray_address: Annotated[
@@ -104,6 +118,10 @@ def batch(
     else:
         options = Options(
             model=model,
+            dtype=dtype,
+            revision=revision,
+            variant=variant,
+            quantize=quantize,
             concepts=tuple(sorted(set(concept or ()))),
             strength=strength,
             safeguard=safeguard,
@@ -122,7 +140,16 @@ def batch(
         )
         source = _source(prompts, kind)
 
-    load = functools.partial(Worker.load, options, device=device, offline=offline, on_learn=console.learning)
+    load = functools.partial(
+        Worker.load,
+        options,
+        on_learn=console.learning,
+        device=device,
+        offline=offline,
+        offload=offload,
+        slicing=slicing,
+        tiling=tiling,
+    )
     if not options.guarded:
         console.show_report(None)
     if dry_run:

@@ -111,8 +111,8 @@ class Family(abc.ABC):
             values = self._named(self._encode_prompt(**request))
         return self.describe(prompts, values, request)
 
-    def encode_words(self, prompts: Sequence[str]) -> Conditioning:
-        """The same without pads beyond the longest prompt where that changes no other state; cheaper."""
+    def encode_words(self, prompts: Sequence[str], pads: int = 0) -> Conditioning:
+        """The same where that changes no state, but with so many pads only beyond the longest prompt; cheaper."""
         return self.encode(prompts)
 
     def _usual(self) -> dict[str, Any]:

@@ -59,7 +59,7 @@ class Material:
         """By channel; every prompt goes through the encoders once."""
         groups = torch.tensor(corpus.groups)
         targets, anchors = encode(family, corpus.targets, corpus.changed), encode(family, corpus.anchors)
-        benign = hard(family, corpus.hard)
+        benign = hard(family, corpus.harder)
         unsafe = encode(family, corpus.unsafe) if corpus.unsafe else {}
         safe = encode(family, corpus.safe) if corpus.safe else {}
         return {

@@ -37,6 +37,7 @@ PLAIN = (
     "{b} with {c}",
     "a picture of {b} and {c} on a {g} background",
 )
+DRAWS = 3  # of every context that needs a companion, with others each time
 GROUNDS = ("red", "blue", "white", "green", "black", "yellow", "gray", "pink")
 
 
@@ -104,9 +105,16 @@ class Corpus:
     anchors: list[str]
     changed: list[set[str]]  # per target prompt, the words that make it harmful
     groups: list[int]  # per target prompt, the recipe line it comes from
-    hard: list[str]
+    harder: list[
+        list[str]
+    ]  # benign, but looks harmful; by where it comes from, since most of it is the same for every concept
     unsafe: list[str]  # prompts of a published set, and their safe counterparts
     safe: list[str]
+
+    @property
+    def hard(self) -> list[str]:
+        """What is benign but looks harmful, as one."""
+        return [prompt for part in self.harder for prompt in part]
 
     @classmethod
     def of(cls, concept: Concept, pairs: Sequence[Entry] = ()) -> Corpus:
@@ -115,7 +123,7 @@ class Corpus:
         corpus = cls([], [], [], [], [], [], [])
         for group, (target, anchor) in enumerate(concept.targets.items()):
             kept = set(anchor.lower().split()) | {"a", "an", "the", "of", "in", "to", "with"}
-            for context in CONTEXTS:
+            for context in (c for c in CONTEXTS for _ in range(DRAWS if "{b}" in c or "{c}" in c else 1)):
                 slots = {"g": rng.choice(GROUNDS), "b": rng.choice(companions()), "c": rng.choice(captions())}
                 corpus.targets.append(context.format(x=target, **slots))
                 corpus.anchors.append(context.format(x=anchor, **slots))
@@ -123,8 +131,8 @@ class Corpus:
                 corpus.groups.append(group)
         recipes = {c.name: c for c in map(load, known())} | {concept.name: concept}
         for recipe in recipes.values():
-            corpus.hard.extend(harmless(recipe, but=set(concept.targets)))
-        corpus.hard.extend(lookalikes()[:: 1 if concept.name in known() else SPARED])
+            corpus.harder.append(harmless(recipe, but=set(concept.targets)))
+        corpus.harder.append(list(lookalikes()[:: 1 if concept.name in known() else SPARED]))
         for entry in pairs:
             if entry.category.casefold() in concept.categories and entry.safe and not entry.is_validation:
                 corpus.unsafe.append(entry.prompt)
