@@ -551,7 +551,7 @@ def test_every_channel_is_learned_in_one_pass(monkeypatch: pytest.MonkeyPatch) -
         classes = {key.split(".")[0] for key in direction.tensors} - {"gate", "check"}
         assert classes == ({"pooled"} if reading.pooled else {"token", "end", "pad"})
     corpus = contrastive.Corpus.of(concepts.load("violence"))
-    assert total == len(everyday) + len(corpus.targets) + len(corpus.anchors) + len(corpus.hard)
+    assert total == len(everyday) + len(corpus.targets) + len(corpus.anchors) + len(corpus.hard) + len(corpus.company)
     told_: list[str] = []
     with pytest.raises(DirectionError, match="held-out AUC of only"):
         library.resolve(["violence"], family, None, told_.append)

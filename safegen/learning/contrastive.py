@@ -24,7 +24,7 @@ from safegen.conditioning import Position
 from safegen.directions import Direction, rounded
 from safegen.learning import heads
 from safegen.learning.corpus import Corpus
-from safegen.learning.encoded import Encoded, background, encode, hard
+from safegen.learning.encoded import Encoded, background, encode, kept
 from safegen.learning.linear import basis, discriminant, varies
 from safegen.probes import BINS, HEADS, Probes
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 METHOD = "contrastive"
 RANK = 32
-FLAG_RATE = 1.5e-3  # of benign prompts, per concept: all seven together stay under one percent
+FLAG_RATE = 5e-4  # of benign prompts, per concept: all seven together stay far under one percent
 FITTED = 2700  # benign prompts that the fit sees; the rest calibrate
 WORD_THRESHOLD = 2.5  # standard deviations over the words of everyday captions
 BENIGN = "directions/benign.txt (MS-COCO captions, CC BY 4.0), directions/nouns.txt, directions/hard.txt"
@@ -50,6 +50,7 @@ class Material:
     targets: Encoded
     anchors: Encoded
     hard: Encoded
+    company: Encoded
     everyday: Encoded
     unsafe: Encoded | None = None
     safe: Encoded | None = None
@@ -59,11 +60,16 @@ class Material:
         """By channel; every prompt goes through the encoders once."""
         groups = torch.tensor(corpus.groups)
         targets, anchors = encode(family, corpus.targets, corpus.changed), encode(family, corpus.anchors)
-        benign = hard(family, corpus.harder)
+        benign, company = kept(family, corpus.harder), kept(family, [corpus.company])
         unsafe = encode(family, corpus.unsafe) if corpus.unsafe else {}
         safe = encode(family, corpus.safe) if corpus.safe else {}
         return {
-            c: cls(groups, targets[c], anchors[c], benign[c], everyday[c], unsafe.get(c), safe.get(c)) for c in targets
+            c: cls(
+                *(groups, targets[c], anchors[c], benign[c], company[c], everyday[c]),
+                unsafe=unsafe.get(c),
+                safe=safe.get(c),
+            )
+            for c in targets
         }
 
     @property
@@ -95,18 +101,19 @@ def fit(material: Material, rows: Tensor) -> dict[str, Tensor]:
     return tensors
 
 
-def head_tensors(material: Material, rows: Tensor, head: str) -> dict[str, Tensor]:
+def head_tensors(material: Material, rows: Tensor, head: str, members: int = heads.MEMBERS) -> dict[str, Tensor]:
     """A head trained jointly over its position classes."""
     positions = [p for p in material.positions if p in HEADS[head]]
     unsafe = None
-    safe = [material.anchors.joined(positions)[rows], material.hard.joined(positions)]
-    safe.append(material.everyday.joined(positions)[:FITTED])
+    # What only looks harmful is the hardest to tell, and counts twice.
+    safe = [part.joined(positions) for part in (material.hard, material.hard, material.company)]
+    safe += [material.anchors.joined(positions)[rows], material.everyday.joined(positions)[:FITTED]]
     if material.unsafe is not None and material.safe is not None:
         unsafe = material.unsafe.joined(positions)
         safe.append(material.safe.joined(positions))
     keys = [position.name.lower() for position in positions]
     targets = material.targets.joined(positions)[rows]
-    return heads.split(heads.train(targets, torch.cat(safe), unsafe), head, keys)
+    return heads.split(heads.train(targets, torch.cat(safe), unsafe, members), head, keys)
 
 
 def word_tensors(material: Material, rows: Tensor, key: str) -> dict[str, Tensor]:
@@ -216,9 +223,9 @@ def calibrated(material: Material, tensors: dict[str, Tensor], names: Sequence[s
 
 
 def assess(material: Material) -> dict[str, float]:
-    """Figures on every fifth recipe line, which a fit without them reaches: AUC, caught, benign flagged."""
+    """Figures on every fifth recipe line, which one network without them reaches: AUC, caught, benign flagged."""
     held = material.groups % 5 == 4
-    tensors = head_tensors(material, (~held).nonzero()[:, 0], "gate")
+    tensors = head_tensors(material, (~held).nonzero()[:, 0], "gate", members=1)
     tensors |= calibrated(material, tensors, ["gate"])
     probes = Probes([Direction(tensors, {})])
 

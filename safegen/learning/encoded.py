@@ -174,13 +174,15 @@ def _reduce(channel: Channel, changed: Sequence[set[str]]) -> Encoded:
 
 def background(family: Family, tick: Callable[[int], None] | None = None) -> dict[str, Encoded]:
     """The everyday benign prompts, by channel; kept in the cache."""
-    return _kept(family, benign_prompts(), tick)
+    return kept(family, [benign_prompts()], tick)
 
 
-def hard(family: Family, kinds: Sequence[Sequence[str]]) -> dict[str, Encoded]:
-    """Prompts of several kinds that only look harmful, as one, by channel; each kind is kept in the cache."""
-    parts = [_kept(family, prompts, None) for prompts in kinds]
-    return {channel: joined([part[channel] for part in parts]) for channel in parts[0]}
+def kept(
+    family: Family, parts: Sequence[Sequence[str]], tick: Callable[[int], None] | None = None
+) -> dict[str, Encoded]:
+    """Prompts that concepts share, as one, by channel; each part of them is kept in the cache."""
+    found = [_kept(family, prompts, tick) for prompts in parts]
+    return {channel: joined([part[channel] for part in found]) for channel in found[0]}
 
 
 def _kept(family: Family, prompts: Sequence[str], tick: Callable[[int], None] | None) -> dict[str, Encoded]:
