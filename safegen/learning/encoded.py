@@ -150,9 +150,11 @@ def _reduce(channel: Channel, changed: Sequence[set[str]], first: int) -> Encode
     )
 
 
-def background(family: Family, tick: Callable[[int], None] | None = None) -> dict[str, Encoded]:
-    """The everyday benign prompts, by channel; kept in the cache."""
-    return _kept(family, benign_prompts(), tick)
+def background(
+    family: Family, tick: Callable[[int], None] | None = None, more: Sequence[str] = ()
+) -> dict[str, Encoded]:
+    """The everyday benign prompts and the user's own, by channel; kept in the cache."""
+    return _kept(family, benign_prompts(more), tick)
 
 
 def hard(family: Family, prompts: Sequence[str]) -> dict[str, Encoded]:
