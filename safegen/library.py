@@ -62,7 +62,7 @@ def _refuse_strangers(name: str, family: Family, folder: Path | None) -> None:
                 raise DirectionError(
                     f"{path.name} was learned for another revision of the {reading.kind} encoder "
                     f"({info['fingerprint'][:8]}, this one is {reading.fingerprint[:8]})",
-                    f"Learn it again: safegen directions learn {name}, with this --model and --directions.",
+                    f"Learn it again: safegen directions learn {name}, with this --model, --lora and --directions.",
                 )
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from safegen import checkpoints
+from safegen import additions, checkpoints
 from safegen.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
@@ -69,6 +69,8 @@ class Loading(TypedDict, total=False):
     offload: str  # of OFFLOADS: whole models, or single layers, on the device only while they run
     slicing: bool  # decode one picture at a time
     tiling: bool  # decode tile by tile
+    embeddings: Sequence[str | Path]  # textual inversions
+    loras: Sequence[str | Path]  # FILE or FILE:SCALE each
     quantize: str | None  # a backend of diffusers' PipelineQuantizationConfig, such as bitsandbytes_4bit
 
 
@@ -81,10 +83,12 @@ def load(name: str = EMBEDDED, **how: Unpack[Loading]) -> Any:
 
     Raises:
         ModelError: not found, not in the cache while offline, pickled, incomplete, with code of its own, of a
-            class that cannot be guarded, or in a dtype that the device lacks.
+            class that cannot be guarded, or in a dtype that the device lacks; or what is to be added does not
+            belong to it, see `additions`.
         UsageError: an unknown dtype or way to offload.
     """
     _check(how)
+    some = additions.listed(how.get("embeddings", ()), how.get("loras", ()))
     source = locate(name)
     offline = how.get("offline", False)
     _quiet()
@@ -112,6 +116,7 @@ def load(name: str = EMBEDDED, **how: Unpack[Loading]) -> Any:
     except Exception as error:  # diffusers raises a dozen kinds; all mean that there is no model
         raise _explained(name, source, error, offline) from error
     pipe.set_progress_bar_config(disable=True)
+    additions.add(pipe, some)
     return _placed(pipe, where, how)
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Optional
 import typer
 
 from safegen.cli import sharing
-from safegen.cli.options import Device, Directions, Dtype, Model, Offline, Revision, Variant
+from safegen.cli.options import Device, Directions, Dtype, Loras, Model, Offline, Revision, Variant
 from safegen.models import EMBEDDED
 
 app = typer.Typer(no_args_is_help=True, help="Recipes of concepts and the direction files learned from them.")
@@ -41,6 +41,7 @@ def learn(
             help="What to learn: contrastive, which every direction needs; beside it es, region or half-spaces."
         ),
     ] = "contrastive",
+    lora: Loras = None,
     directions: Directions = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
@@ -62,7 +63,9 @@ def learn(
         files.check_writable(target)
     entries = promptsets.read(pairs) if pairs else []
     calm = promptsets.training_prompts(benign) if benign else []
-    pipe = models.load(model, device=device, dtype=dtype, revision=revision, variant=variant, offline=offline)
+    pipe = models.load(
+        model, device=device, dtype=dtype, revision=revision, variant=variant, offline=offline, loras=lora or ()
+    )
     family = family_of(pipe)
     for recipe, target in zip(recipes, targets, strict=True):
         learned = None
@@ -146,6 +149,7 @@ def info(
 def verify(
     concept: Annotated[Optional[list[str]], typer.Argument(help="Names of concepts; all by default.")] = None,  # noqa: UP045
     model: Model = EMBEDDED,
+    lora: Loras = None,
     directions: Directions = None,
     offline: Offline = False,
 ) -> None:
@@ -155,7 +159,7 @@ def verify(
     from safegen.families import family_of
 
     recipes = [concepts.load(name, directions) for name in concept or concepts.known(directions)]
-    fingerprints = family_of(models.load(model, offline=offline)).fingerprints()
+    fingerprints = family_of(models.load(model, offline=offline, loras=lora or ())).fingerprints()
     rows = []
     for recipe in recipes:
         for channel, fingerprint in fingerprints.items():

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from safegen.conditioning import Conditioning
 from safegen.families.base import Family, Values, present
+from safegen.families.inversions import converted
 from safegen.families.readings import Reading
 
 if TYPE_CHECKING:
@@ -54,7 +55,8 @@ class StableDiffusion(Family):
         masked = bool(getattr(encoder.config, "use_attention_mask", False))
         if not masked and not self.readings[0].kind.startswith("clip"):
             return self.encode(prompts)
-        tokens = tokenizer(list(prompts), padding="longest", truncation=True, return_tensors="pt")
+        read = converted(self.pipe, tokenizer, prompts)
+        tokens = tokenizer(read, padding="longest", truncation=True, return_tensors="pt")
         tokens = tokens.to(self.device)
         with torch.no_grad():
             states = encoder(tokens.input_ids, attention_mask=tokens.attention_mask if masked else None)[0]
