@@ -140,10 +140,10 @@ class Channel:
         for i, token in enumerate(self.tokens[row]):
             if token.span is None or token.span[0] == token.span[1]:
                 continue
-            if (
-                groups
-                and token.span[0] == previous_end
-                and _joins([self.tokens[row][i].text for i in groups[-1]], token.text)
+            before = [self.tokens[row][i] for i in groups[-1]] if groups else []
+            if before and (
+                token.span == before[-1].span  # a further vector of the same textual inversion
+                or (token.span[0] == previous_end and _joins([t.text for t in before], token.text))
             ):
                 groups[-1].append(i)
             else:
@@ -156,7 +156,9 @@ class Channel:
         start, end = tokens[0].span, tokens[-1].span
         assert start is not None
         assert end is not None
-        return Word("".join(t.text for t in tokens), (start[0], end[1]), tuple(group))
+        spelled = {token.span: token.text for token in reversed(tokens)}  # the first of a textual inversion's tokens
+        text = "".join(spelled[span] for span in dict.fromkeys(token.span for token in tokens))
+        return Word(text, (start[0], end[1]), tuple(group))
 
 
 def _joins(word: Sequence[str], token: str) -> bool:

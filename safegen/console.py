@@ -171,6 +171,11 @@ def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]
     (to or out).print(table, soft_wrap=False)
 
 
+def megabytes(count: int) -> str:
+    """A number of bytes as people read it."""
+    return f"{count / 1e6:.1f} MB"
+
+
 def show_path(path: Path | str) -> None:
     """A result's path, alone on a line of stdout."""
     sys.stdout.write(plain(str(path)) + "\n")

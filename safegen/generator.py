@@ -5,12 +5,13 @@ from __future__ import annotations
 import platform
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safegen import models, safeguards
+from safegen import additions, models, safeguards
+from safegen.detectors import unblackened
 from safegen.errors import GuardError, ModelError, NotFinite, UsageError
 from safegen.families import family_of
 from safegen.guard import Causes, Guard, Report
@@ -64,6 +65,7 @@ class Generator:
         guard: None draws unguarded, and every record says so.
         model: the name that records carry.
         on_learn: told what has to be learned for this encoder first, and the figures that it reached.
+        added: textual inversions and LoRAs that the pipeline was loaded with, as records name them.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class Generator:
         guard: Guard | None,
         model: str = "custom",
         on_learn: Callable[[str], None] | None = None,
+        added: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         self.family = family_of(pipe)
         if not self.family.from_text:
@@ -79,7 +82,7 @@ class Generator:
                 f"a {type(pipe).__name__} draws from a picture, not from text alone",
                 "Call it yourself, with a guard attached: safegen.Guard.load().attached(pipe).",
             )
-        self.pipe, self.guard, self.model = pipe, guard, model
+        self.pipe, self.guard, self.model, self.added = pipe, guard, model, tuple(added)
         if guard is not None:
             guard.bind(self.family, on_learn)
 
@@ -101,7 +104,12 @@ class Generator:
         For `how`, from the device to quantised weights, see `safegen.models.Loading`.
         """
         guard = Guard.load(*concepts, strength=strength, safeguard=safeguard, folder=folder) if guarded else None
-        return cls(models.load(model, **how), guard, model, on_learn)
+        some = additions.listed(how.get("embeddings", ()), how.get("loras", ()))
+        return cls(models.load(model, **how), guard, model, on_learn, [addition.as_json() for addition in some])
+
+    def behind(self, guard: Guard) -> Generator:
+        """The same model behind another guard."""
+        return Generator(self.pipe, guard, self.model, added=self.added)
 
     def score(self, prompts: Sequence[str], causes: Causes = "none") -> list[ScoreSheet]:
         """Sheets for the prompts, cleaned first; nothing is drawn. For `causes` see `Guard.score`.
@@ -162,15 +170,16 @@ class Generator:
                 on_step(step + 1, steps)
             return tensors
 
-        result = self.pipe(
-            **self.family.arguments(conditioning, settings.negative, guidance),
-            generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
-            num_inference_steps=steps,
-            width=width,
-            height=height,
-            output_type="pt",
-            **({"callback_on_step_end": after_step} if self.family.tells_steps else {}),
-        )
+        with unblackened(self.pipe):
+            result = self.pipe(
+                **self.family.arguments(conditioning, settings.negative, guidance),
+                generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
+                num_inference_steps=steps,
+                width=width,
+                height=height,
+                output_type="pt",
+                **({"callback_on_step_end": after_step} if self.family.tells_steps else {}),
+            )
         finite = torch.isfinite(result.images).flatten(1).all(1).tolist()
         processor = self.pipe.image_processor  # the conversion that diffusers itself ends with
         whole = iter(processor.numpy_to_pil(processor.pt_to_numpy(result.images[finite])) if any(finite) else ())
@@ -248,6 +257,7 @@ class Generator:
                 if report
                 else [],
             },
+            **({"additions": [dict(addition) for addition in self.added]} if self.added else {}),
             "seconds": round(seconds, 3),
             "versions": {
                 "safegen": __version__,

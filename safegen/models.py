@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from safegen import checkpoints
+from safegen import additions, checkpoints
 from safegen.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
@@ -74,6 +74,8 @@ class Loading(Placing, total=False):
     dtype: str  # of DTYPES; auto is float32 on the CPU, else what the family was trained in
     revision: str | None  # a branch, tag or commit of the hub
     variant: str | None  # such as fp16, of the weight files
+    embeddings: Sequence[str | Path]  # textual inversions
+    loras: Sequence[str | Path]  # FILE or FILE:SCALE each
     quantize: str | None  # a backend of diffusers' PipelineQuantizationConfig, such as bitsandbytes_4bit
 
 
@@ -86,10 +88,12 @@ def load(name: str = EMBEDDED, **how: Unpack[Loading]) -> Any:
 
     Raises:
         ModelError: not found, not in the cache while offline, pickled, incomplete, with code of its own, of a
-            class that cannot be guarded, or in a dtype that the device lacks.
+            class that cannot be guarded, or in a dtype that the device lacks; or what is to be added does not
+            belong to it, see `additions`.
         UsageError: an unknown dtype or way to offload.
     """
     _check(how)
+    some = additions.listed(how.get("embeddings", ()), how.get("loras", ()))
     source = locate(name)
     offline = how.get("offline", False)
     _quiet()
@@ -117,6 +121,7 @@ def load(name: str = EMBEDDED, **how: Unpack[Loading]) -> Any:
     except Exception as error:  # diffusers raises a dozen kinds; all mean that there is no model
         raise _explained(name, source, error, offline) from error
     pipe.set_progress_bar_config(disable=True)
+    additions.add(pipe, some)
     return _placed(pipe, where, how)
 
 

@@ -6,11 +6,13 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from safegen.cli import main
 from safegen.generator import Generator
 
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -50,6 +52,21 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 def generator() -> Generator:
     """The embedded model behind its default guard; tests must not change it."""
     return Generator.load(offline=True)
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Run the command line in this process, where a test can change what it meets; its exit code."""
+
+    def call(*arguments: str) -> int:
+        monkeypatch.setattr(sys, "argv", ["safegen", *arguments])
+        try:
+            main()
+        except SystemExit as end:
+            return int(end.code or 0)
+        return 0
+
+    return call
 
 
 @pytest.fixture

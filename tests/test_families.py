@@ -530,7 +530,7 @@ def test_a_slow_tokenizer_is_an_error() -> None:
 def test_every_channel_is_learned_in_one_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     """On random weights the figures are poor, and so the guard refuses to go on."""
     everyday = [" ".join(["a red apple"] * (1 + i % 6)) + f" {i}" for i in range(240)]
-    monkeypatch.setattr(encoded, "benign_prompts", lambda: everyday)
+    monkeypatch.setattr(encoded, "benign_prompts", lambda _: everyday)
     monkeypatch.setattr(contrastive, "FITTED", 120)
     monkeypatch.setattr("safegen.learning.heads.STEPS", 20)
     monkeypatch.setattr("safegen.learning.corpus.CONTEXTS", ("{x}", "a photo of {x}", "{b} and {x}"))

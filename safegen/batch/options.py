@@ -23,6 +23,8 @@ class Options:
         size: width and height in pixels; None is the model's own.
         batch_size: pictures denoised together; 0 until it has been found.
         directions: the folder of the user's own concepts; empty for none.
+        embeddings: whole paths of textual inversions.
+        loras: whole paths of LoRAs, each with its scale.
     """
 
     model: str = "embedded"
@@ -43,6 +45,8 @@ class Options:
     negative: str = ""
     batch_size: int = AUTO
     directions: str = ""
+    embeddings: tuple[str, ...] = ()
+    loras: tuple[str, ...] = ()
     redact: bool = False
     metadata: bool = True
 

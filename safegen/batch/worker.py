@@ -77,6 +77,8 @@ class Worker:
             guarded=options.guarded,
             folder=Path(options.directions) if options.directions else None,
             on_learn=on_learn,
+            embeddings=options.embeddings,
+            loras=options.loras,
             dtype=options.dtype,
             revision=options.revision,
             variant=options.variant,
@@ -86,9 +88,13 @@ class Worker:
         return cls(generator, options)
 
     def facts(self) -> dict[str, Any]:
-        """What only a loaded model can tell: hashes of the directions, and the batch size."""
+        """What only a loaded model can tell: hashes of the directions and of what was added, and the batch size."""
         guard = self.generator.guard
-        return {"directions": guard.hashes if guard else {}, "batch_size": self.options.batch_size or self.batch_size()}
+        return {
+            "directions": guard.hashes if guard else {},
+            "additions": {str(number): dict(facts) for number, facts in enumerate(self.generator.added)},
+            "batch_size": self.options.batch_size or self.batch_size(),
+        }
 
     def batch_size(self) -> int:
         """How many pictures to draw together when no one says: what fits into memory, tried out.
@@ -206,7 +212,7 @@ class Worker:
             return self.generator
         folder = Path(o.directions) if o.directions else None
         guard = Guard.load(*names, strength=strength, safeguard=o.safeguard, folder=folder)
-        return Generator(self.generator.pipe, guard, self.generator.model)
+        return self.generator.behind(guard)
 
     def _failed(self, shot: Shot, error: SafegenError) -> Outcome:
         """The record of a failure; a refused prompt is kept as its hash alone."""

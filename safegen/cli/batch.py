@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional, cast
 
 import typer
@@ -13,9 +14,11 @@ from safegen.cli.options import (
     Device,
     Directions,
     Dtype,
+    Embeddings,
     Guarded,
     Guidance,
     Images,
+    Loras,
     Metadata,
     Model,
     Negative,
@@ -84,6 +87,8 @@ def batch(
     redact: Annotated[bool, typer.Option("--redact", help="Keep hashes instead of prompts.")] = False,
     metadata: Metadata = True,
     model: Model = EMBEDDED,
+    embedding: Embeddings = None,
+    lora: Loras = None,
     directions: Directions = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
@@ -135,6 +140,8 @@ def batch(
             negative=negative,
             batch_size=_batch_size(batch_size),
             directions=str(directions.absolute()) if directions else "",
+            embeddings=tuple(str(Path(path).absolute()) for path in embedding or ()),
+            loras=tuple(str(Path(path).absolute()) for path in lora or ()),
             redact=redact,
             metadata=metadata,
         )

@@ -19,6 +19,8 @@ def score(
     file: Annotated[Optional[Path], typer.Option("--file", "-f", help="One prompt a line; # comments.")] = None,  # noqa: UP045
     concept: options.Concepts = None,
     model: options.Model = EMBEDDED,
+    embedding: options.Embeddings = None,
+    lora: options.Loras = None,
     directions: options.Directions = None,
     tokens: Annotated[bool, typer.Option("--tokens", help="Raw tokens, special ones included.")] = False,
     cause: Annotated[
@@ -59,6 +61,8 @@ def score(
         revision=revision,
         variant=variant,
         offline=offline,
+        embeddings=embedding or (),
+        loras=lora or (),
     )
     flagged = False
     for start in range(0, len(batch), BATCH):

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from safegen.conditioning import Channel, Conditioning, Position, Token
 from safegen.errors import ModelError, UsageError
+from safegen.families.inversions import tokens_read
 from safegen.families.readings import Reading
-from safegen.families.tokens import Text, padded, tokens, unseen
+from safegen.families.tokens import Text, padded, unseen
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -148,7 +149,8 @@ class Family(abc.ABC):
     def _channel(self, reading: Reading, texts: Sequence[Text], states: Tensor, request: Values) -> Channel:
         import torch
 
-        rows = [self.kept(r, request) for r in tokens(reading.tokenizer, texts, self.longest(reading, request))]
+        seen = tokens_read(self.pipe, reading.tokenizer, texts, self.longest(reading, request))
+        rows = [self.kept(row, request) for row in seen]
         truncated = tuple(unseen(text, row) for text, row in zip(texts, rows, strict=True))
         lengths = tuple(sum(t.position is Position.TOKEN for t in row) for row in rows)
         if reading.pooled:
@@ -237,6 +239,11 @@ class Family(abc.ABC):
                 raise ModelError(
                     f"a guarded pipeline cannot take {name}", "Its directions belong to one text and to fixed layers."
                 )
+        if request.get("lora_scale") not in (None, 1) and any(reading.adapted for reading in self.readings):
+            raise ModelError(
+                "a guarded pipeline cannot scale a LoRA of its text encoder from call to call",
+                "Its directions belong to one scale: pipe.set_adapters(...) before the guard is attached.",
+            )
         return prompts
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from safegen.conditioning import Conditioning
 from safegen.families.base import Family, Values, present
+from safegen.families.inversions import converted
 from safegen.families.readings import Reading
 
 if TYPE_CHECKING:
@@ -55,7 +56,8 @@ class StableDiffusion(Family):
         masked = bool(getattr(encoder.config, "use_attention_mask", False))
         if not masked and (pads or not self.readings[0].kind.startswith("clip")):
             return self.encode(prompts)
-        tokens = tokenizer(list(prompts), padding="longest", truncation=True, return_tensors="pt").to(self.device)
+        read = converted(self.pipe, tokenizer, prompts)
+        tokens = tokenizer(read, padding="longest", truncation=True, return_tensors="pt").to(self.device)
         ids, seen, window = tokens.input_ids, tokens.attention_mask, self.readings[0].window
         at = torch.arange(ids.shape[1])
         if pads and len(at) < window:

@@ -163,7 +163,7 @@ def learn(
     family: Family,
     everyday: Mapping[str, Encoded] | None = None,
     pairs: Sequence[Entry] = (),
-    source: str = "",
+    sources: Mapping[str, str] | None = None,
     channels: Sequence[str] = (),
 ) -> dict[str, Direction]:
     """One direction per channel, with the figures that it reached on held-out recipe lines.
@@ -174,17 +174,20 @@ def learn(
         everyday: the encoded benign prompts, to share between concepts; made here when absent.
         pairs: entries of a published set of unsafe and safe prompts; only its training part, and only
             the concept's categories, are used.
-        source: where `pairs` come from, for the file's record.
+        sources: where `pairs` come from, and the `benign` prompts that `everyday` holds beside the usual ones, for
+            the file's record.
         channels: those to learn; all when empty.
     """
     corpus = Corpus.of(concept, pairs)
     materials = Material.of(corpus, family, everyday or background(family))
-    origin = f"{source}: {len(corpus.unsafe)} training pairs" if corpus.unsafe else ""
+    names = sources or {}
+    origins = [f"{names.get('pairs', '')}: {len(corpus.unsafe)} training pairs"] if corpus.unsafe else []
+    calm = f"{BENIGN}, {names['benign']}" if names.get("benign") else BENIGN
     readings = {r.channel: r for r in family.readings if not channels or r.channel in channels}
-    return {name: _learned(concept, reading, materials[name], origin) for name, reading in readings.items()}
+    return {name: _learned(concept, reading, materials[name], calm, origins) for name, reading in readings.items()}
 
 
-def _learned(concept: Concept, reading: Reading, material: Material, origin: str) -> Direction:
+def _learned(concept: Concept, reading: Reading, material: Material, calm: str, origins: Sequence[str]) -> Direction:
     held_out = assess(material)
     tensors = fit(material, torch.arange(len(material.groups)))
     tensors |= calibrated(material, tensors, list(HEADS))
@@ -198,14 +201,14 @@ def _learned(concept: Concept, reading: Reading, material: Material, origin: str
         "fingerprint": reading.fingerprint,
         "width": reading.width,
         "recipe_sha256": concept.sha256,
-        "sources": ["the concept's recipe", BENIGN, *([origin] if origin else [])],
+        "sources": ["the concept's recipe", calm, *origins],
         "licence": "Apache-2.0",
         "word_threshold": WORD_THRESHOLD,
         "threshold": [round(v, 3) for v in tensors["gate.thresholds"].tolist()],
         "calibration": {
             "n": torch.bincount(material.everyday.bins[FITTED:]).tolist(),
             "bins": [f"up to {BINS[0]} word tokens", f"up to {BINS[1]}", "more"],
-            "source": BENIGN,
+            "source": calm,
             "false_positive_rate": FLAG_RATE,
         },
         "held_out": held_out,

@@ -81,9 +81,9 @@ def long_prompts(count: int) -> list[str]:
     return [" ".join(rng.sample(captions(), rng.randint(2, 4))) for _ in range(count)]
 
 
-def benign_prompts() -> list[str]:
-    """Everyday captions, plain prompts and long ones, shuffled: some fit, the others calibrate."""
-    prompts = [*captions()[:CAPTIONS], *plain_prompts(PLAINS), *long_prompts(LONGS)]
+def benign_prompts(more: Sequence[str] = ()) -> list[str]:
+    """Everyday captions, plain prompts, long ones and the user's own, shuffled: some fit, the others calibrate."""
+    prompts = [*captions()[:CAPTIONS], *plain_prompts(PLAINS), *long_prompts(LONGS), *more]
     random.Random("background").shuffle(prompts)
     return prompts
 

@@ -172,9 +172,11 @@ def _reduce(channel: Channel, changed: Sequence[set[str]]) -> Encoded:
     )
 
 
-def background(family: Family, tick: Callable[[int], None] | None = None) -> dict[str, Encoded]:
-    """The everyday benign prompts, by channel; kept in the cache."""
-    return kept(family, [benign_prompts()], tick)
+def background(
+    family: Family, tick: Callable[[int], None] | None = None, more: Sequence[str] = ()
+) -> dict[str, Encoded]:
+    """The everyday benign prompts and the user's own, by channel; kept in the cache."""
+    return kept(family, [benign_prompts(more)], tick)
 
 
 def kept(
