@@ -24,7 +24,9 @@ from safegen.errors import SafegenError
 if TYPE_CHECKING:
     from PIL import Image
 
+    from safegen.generator import Generator
     from safegen.guard import Report
+    from safegen.prompts import Prompt
     from safegen.sheets import ConceptScore, ScoreSheet, WordScore
 
 out = Console(highlight=False, soft_wrap=True)
@@ -51,6 +53,12 @@ def say(message: str, style: str = "") -> None:
 def learning(message: str) -> None:
     """What is being learned for a new encoder, and the figures that it reached."""
     say(message, "dim")
+
+
+def note_weights(generator: Generator, prompts: Sequence[Prompt]) -> None:
+    """That a model knows no weights, where a prompt asks for some."""
+    if not generator.family.weighted and any(prompt.weights for prompt in prompts):
+        say(f"a {type(generator.pipe).__name__} knows no weights: the marks in the prompt are text to it", "yellow")
 
 
 def show_error(error: SafegenError) -> None:
@@ -82,11 +90,17 @@ def show_sheet(sheet: ScoreSheet, *, tokens: bool = False, to: Console | None = 
         table.add_column("cause", justify="right", no_wrap=True)
     if not tokens and any(w.intensity is not None for w in sheet.words):
         table.add_column("edit", justify="right", no_wrap=True)
+    weighted = not tokens and any(w.weight != 1 for w in sheet.words)
+    if weighted:
+        table.add_column("weight", justify="right", no_wrap=True)
     rows: Sequence[WordScore] = sheet.tokens if tokens else sheet.words
     for number, word in enumerate(rows, 1):
+        if number > 1 and word.window != rows[number - 2].window:
+            table.add_section()  # the encoder reads on in another window
         cells = [_cell(word.scores[name], name in word.flagged) for name in names]
         cells += [Text(f"{word.causes[name]:+.1f}") for name in caused]
         cells += [Text(f"{word.intensity:.2f}")] if word.intensity is not None and not tokens else []
+        cells += [Text(f"{word.weight:.2f}")] if weighted else []
         table.add_row(str(number), Text(plain(word.text)), *cells)
     if sheet.truncated:
         table.add_row(
@@ -128,6 +142,8 @@ def show_report(report: Report | None) -> None:
         say("! the guard is off: nothing was scored or sanitized", "bold yellow")
         return
     show_sheet(report.before, to=err)
+    if any(word.weight != 1 for word in report.before.words):
+        _say_weights(report)
     if not report.sanitized:
         verb = "left as it is (strength 0)" if report.before.flagged else "left as it is, bit for bit"
         say(f"embedding {verb}", "yellow" if report.before.flagged else "green")
@@ -145,6 +161,15 @@ def show_report(report: Report | None) -> None:
     say(
         f"sanitized {count} of {len(report.before.words)} words; the embedding moved by {report.drift:.3f} (1 - cosine)"
     )
+
+
+def _say_weights(report: Report) -> None:
+    if report.objections:
+        say(f"drawn without its weights: with them it is harmful under {', '.join(report.objections)}", "yellow")
+        return
+    drawn = [f"{report.after.prompt[slice(*w.span)]} {w.value:.2f}" for w in report.weights]
+    left = "; words that were flagged or changed have none" if report.sanitized else ""
+    say(f"weights: {', '.join(drawn) or 'none'}{left}")
 
 
 def show_check(check: Mapping[str, Any]) -> None:
