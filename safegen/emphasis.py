@@ -3,7 +3,7 @@
 `(word:1.3)` gives the words a weight, `[word]` divides it by 1.1, `((word))` multiplies it by 1.1 for each
 bracket, marks nest, and `\\(` is a bracket. A single `(word)` is how English writes an aside, so it counts,
 as 1.1, only in a prompt that has another mark as well; without marks a text is left as it is. Brackets
-without their other half, or around nothing, are text; so are ratios and times, as in `(16:9)`.
+without their other half, or around nothing, are text; so are ratios and times, `(16:9)`, and indices, `a[0]`.
 
 A weight multiplies the states of its words. The mean of the embedding is not restored afterwards as web
 UIs did at first: that divides by a mean near zero, breaks pictures of SDXL (AUTOMATIC1111
@@ -20,7 +20,7 @@ STEP = 1.1
 MOST = 2.0  # beyond it, states are none that any encoder makes
 LONGEST = 16  # characters of a number with what is around it
 _SIGN = re.compile(r"\\[\\()\[\]]|[()\[\]]")
-_NUMBER = re.compile(r":\s*(-?(?:\d\.?\d*|\.\d+))\s*$")  # from ten on it is a time, a verse, a size
+_NUMBER = re.compile(r":\s*(-?(?:\d(?:\.\d*)?|\.\d+))\s*$")  # from ten on it is a time, a verse, a size
 _RATIO = re.compile(r"\d\s*:\s*\d\s*$")
 
 
@@ -115,13 +115,13 @@ def _declares(written: str, pairs: Mapping[int, int], numbers: Mapping[int, re.M
     """Whether a bracket is a mark by itself, and not how English writes an aside."""
     if start in numbers:
         return True
-    if not _holds(written, pairs, start):
-        return False
-    return written[start] == "[" or pairs.get(start + 1) == pairs[start] - 1
+    return _counts(written, pairs, start) and (written[start] == "[" or pairs.get(start + 1) == pairs[start] - 1)
 
 
-def _holds(written: str, pairs: Mapping[int, int], start: int) -> bool:
-    return bool(written[start + 1 : pairs[start]].strip("()[] "))
+def _counts(written: str, pairs: Mapping[int, int], start: int) -> bool:
+    """Whether a bracket may be a mark at all: one around nothing, or a square one that touches a letter, is text."""
+    inside, outside = written[start + 1 : pairs[start]], written[:start][-1:] + written[pairs[start] + 1 :][:1]
+    return bool(inside.strip("()[] ")) and (written[start] == "(" or not any(map(str.isalnum, outside)))
 
 
 def _factors(written: str, pairs: Mapping[int, int], numbers: Mapping[int, re.Match[str]]) -> dict[int, float]:
@@ -130,7 +130,7 @@ def _factors(written: str, pairs: Mapping[int, int], numbers: Mapping[int, re.Ma
     return {
         start: float(numbers[start][1]) if start in numbers else plain[written[start]]
         for start in pairs
-        if _holds(written, pairs, start)
+        if _counts(written, pairs, start)
     }
 
 
