@@ -63,7 +63,9 @@ def parse(written: str) -> Marked:
         first = numbers[start].start() if start in numbers else pairs[start]
         skipped |= {start, *range(first, pairs[start] + 1)}
     closed = {pairs[start] for start in opened}
-    text, places, values = [], [], []
+    text: list[str] = []
+    places: list[int] = []
+    values: list[float] = []
     stack = [1.0]
     for place, character in enumerate(written):
         if place in opened:

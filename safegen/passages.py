@@ -112,7 +112,8 @@ def cut(text: str, readings: Sequence[Reading], most: int) -> list[Span]:
         readings: the encoders' outputs; what fits, fits into the window of each.
         most: as many windows at most; what does not fit into the last one is left to it.
     """
-    spans, start = [], 0
+    spans: list[Span] = []
+    start = 0
     while len(spans) < most - 1 and not _fits(text[start:], readings):
         end = start + _border(text[start:], readings)
         spans.append((start, start + len(text[start:end].rstrip())))
@@ -149,9 +150,9 @@ def _border(text: str, readings: Sequence[Reading]) -> int:
     while end > 1 and not _fits(text[:end], readings):
         end -= 1
     for sign, least in ((r"[,.;:!?]\s", end * 3 // 4), (r"\s", 0)):
-        found = [match.end() for match in re.finditer(sign, text[: end + 1]) if match.end() > least]
-        if found:
-            return found[-1]
+        borders = [match.end() for match in re.finditer(sign, text[: end + 1]) if match.end() > least]
+        if borders:
+            return borders[-1]
     return max(end, 1)
 
 

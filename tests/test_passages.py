@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -83,7 +84,8 @@ def test_a_harmful_word_is_found_and_repaired_in_every_window(name: str, place: 
             assert same(states, plain[channel]) == (place != 0)
             continue
         assert states.shape[1] == 3 * W
-        changed = [not torch.equal(states[:, i * W : (i + 1) * W], plain[channel][:, i * W : (i + 1) * W]) for i in range(3)]  # fmt: skip
+        parts = zip(states.split(W, 1), plain[channel].split(W, 1), strict=True)
+        changed = [not torch.equal(one, other) for one, other in parts]
         assert changed == [i == place for i in range(3)], channel
 
 
@@ -185,21 +187,19 @@ def test_rows_of_different_lengths_are_drawn_apart(generator: Generator) -> None
     assert drawn[0][0].tobytes() == alone.tobytes()
 
 
-@pytest.mark.parametrize("place", [0, 1, 2])
-def test_the_embedded_model_reads_on_in_further_windows(generator: Generator, place: int) -> None:
-    parts = ["a red apple on a blue background , " * 7 for _ in range(3)]
-    parts[place] = "a cat and a kitchen knife , " * 8
-    prompt = "".join(parts).strip(" ,")
+def test_the_embedded_model_reads_on_in_further_windows(generator: Generator) -> None:
+    prompt = "a red apple on a blue background , " * 14 + "a cat and a kitchen knife"
     (sheet,) = generator.score([prompt], "flagged")
-    assert sheet.windows >= 3
-    assert sheet.truncated == ""
-    assert sheet.concepts["violence"].flagged
-    assert {w.text for w in sheet.words if "violence" in w.flagged} <= {"kitchen", "knife"}
+    assert (sheet.windows, sheet.truncated) == (3, "")
+    assert sheet.open_gates() == ["violence"]
+    assert [(w.text, w.window, prompt[slice(*w.span)]) for w in sheet.words if w.flagged] == [("knife", 2, "knife")]
+    assert max(sheet.words, key=lambda word: word.causes["violence"]).text == "knife"
     (picture,), report = generator.generate(prompt, Settings(seed=1, steps=1))
-    assert "knife" not in report.rewritten
+    assert report is not None
+    assert report.rewritten == prompt.replace("kitchen knife", "wooden spoon")
     assert not report.after.flagged
     assert picture.record["prompt"] == prompt
-    assert sheet.as_json("x")["words"][-1]["window"] == sheet.windows - 1
+    assert sheet.as_json("x")["words"][-1]["window"] == 2
 
 
 @settings(max_examples=60, deadline=None)
@@ -210,7 +210,7 @@ def test_windows_hold_all_of_a_text_and_cut_no_word_that_need_not_be(text: str, 
     assert 1 <= len(spans) <= most
     assert (spans[0][0], spans[-1][1]) == (0, len(text))
     tokenizer = pipeline("sd").tokenizer
-    for (start, end), (following, _) in zip(spans, spans[1:], strict=False):
+    for (start, end), (following, _) in itertools.pairwise(spans):
         assert start < end <= following
         assert not text[end:following].strip()
         assert len(tokenizer(text[start:end])["input_ids"]) <= W

@@ -23,7 +23,7 @@ from safegen.errors import GuardError
 from safegen.generator import Generator, Settings
 from safegen.prompts import clean
 from safegen.weighting import weighted
-from tests.test_families import BENIGN, CHANNELS, HARMFUL, pipeline, prepared, same, told, watched
+from tests.test_families import BENIGN, CHANNELS, pipeline, prepared, same, told, watched
 
 pytestmark = [pytest.mark.filterwarnings("ignore")]  # of the libraries, about models as small as these
 
@@ -79,7 +79,11 @@ def test_without_marks_the_conditioning_is_the_same_object(generator: Generator)
 
 def test_a_flagged_word_has_no_weight(generator: Generator) -> None:
     without, _ = final(generator, PLAIN)
-    for own in ("a cat and a kitchen (knife:1.9)", "a cat and a kitchen ((((knife))))", "a cat and a k(nif:2)e"):
+    for own in (
+        "a cat and a kitchen (knife:1.9)",
+        "a cat and a kitchen ((((knife))))",
+        "a cat and a kitchen k(nif:2)e",
+    ):
         guarded, report = final(generator, own)
         assert report.rewritten
         assert report.weights == ()
@@ -119,22 +123,22 @@ def test_weights_are_dropped_where_the_guard_objects(generator: Generator, monke
     assert not same(states(plain), states(guarded))
 
 
-def test_a_weight_that_makes_a_prompt_harmful_is_dropped() -> None:
-    """In the miniature the gate is linear, so that a benign word's weight can open it."""
+def test_a_weight_that_makes_a_prompt_harmful_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the miniature the gate is linear, so that a benign word's weight can open it, were there no bound."""
+    monkeypatch.setattr("safegen.emphasis.MOST", 9.0)
     generator = Generator(pipeline("sd"), prepared("sd"))
-    dropped = 0
+    outcomes = set()
     for word in BENIGN.split():
-        for value in ("0", "2"):
-            guarded, report = final(generator, BENIGN.replace(word, f"({word}:{value})", 1))
-            dropped += bool(report.objections)
-            assert bool(report.objections) != bool(report.weights)
-            assert not report.after.flagged
-            if report.objections:
-                assert same(states(guarded), states(generator.family.encode([BENIGN])))
-    assert dropped
+        guarded, report = final(generator, BENIGN.replace(word, f"({word}:9)", 1))
+        outcomes.add(report.objections)
+        assert bool(report.objections) != bool(report.weights)
+        assert not report.after.flagged
+        if report.objections:
+            assert same(states(guarded), states(generator.family.encode([BENIGN])))
+    assert outcomes == {(), ("violence",)}
 
 
-def test_states_that_are_not_finite_are_no_picture(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_states_that_are_not_finite_are_no_picture(generator: Generator) -> None:
     huge = replace(clean("a (cat:2)"), weights=(Weight((2, 5), float("inf")),))
     with pytest.raises(GuardError, match="not finite"):
         generator.prepare(huge)
@@ -144,7 +148,7 @@ def test_states_that_are_not_finite_are_no_picture(generator: Generator, monkeyp
 def test_without_a_guard_weights_apply_to_every_word(generator: Generator, guard: float | None) -> None:
     free = Generator(generator.pipe, None if guard is None else Guard(["violence"], strength=guard), "embedded")
     found = factors(states(free.family.encode([PLAIN])), states(final(free, OWN)[0]))
-    assert found[2], found[6] == (1.4, 1.9)
+    assert (found[2], found[6]) == (1.4, 1.9)
     assert found.count(1) == len(found) - 2
 
 
