@@ -46,6 +46,10 @@ class Token:
     position: Position
     span: tuple[int, int] | None = None  # None for special tokens
 
+    def moved(self, by: int) -> Token:
+        """The same, counted from another place."""
+        return self if self.span is None else replace(self, span=(self.span[0] + by, self.span[1] + by))
+
 
 @dataclass(frozen=True)
 class Word:
@@ -115,6 +119,26 @@ class Channel:
             tuple(text for part in parts for text in part.truncated),
             tuple(count for part in parts for count in part.lengths),
         )
+
+    def abreast(self, others: Sequence[Channel], starts: Sequence[int]) -> Channel:
+        """One prompt of several: their states side by side along T, their spans counted from the whole's beginning.
+
+        Of pooled vectors (1, 1, P) the first stands for all.
+        """
+        import torch
+
+        parts = (self, *others)
+        lengths, truncated = (
+            (sum(p.lengths[0] for p in parts),),
+            (" ".join(filter(None, (p.truncated[0] for p in parts))),),
+        )
+        if not self.worded:
+            return replace(self, truncated=truncated, lengths=lengths)
+        tokens = tuple(
+            token.moved(start) for part, start in zip(parts, starts, strict=True) for token in part.tokens[0]
+        )
+        states, positions = (torch.cat([getattr(p, n) for p in parts], 1) for n in ("states", "positions"))
+        return Channel(states, positions, (tokens,), truncated, lengths)
 
     def with_row(self, row: int, other: Channel) -> Channel:
         """The batch with one prompt replaced by `other`, a batch of one."""
@@ -206,6 +230,17 @@ class Conditioning:
             tuple(p for part in (self, *others) for p in part.prompts),
             {name: c.joined([part.channels[name] for part in others]) for name, c in self.channels.items()},
         )
+
+    def abreast(self, others: Sequence[Conditioning], prompt: str, starts: Sequence[int]) -> Conditioning:
+        """One prompt of several, see `Channel.abreast`; each of them is a batch of one.
+
+        Args:
+            others: what follows this one.
+            prompt: the text that they make together.
+            starts: where each begins in it, this one included.
+        """
+        channels = {n: c.abreast([o.channels[n] for o in others], starts) for n, c in self.channels.items()}
+        return Conditioning((prompt,), channels)
 
     def with_row(self, row: int, other: Conditioning, share: float) -> Conditioning:
         """The batch with one prompt moved towards `other`, a batch of one, by a share from 0 to 1.

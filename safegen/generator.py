@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safegen import additions, models, safeguards
+from safegen import additions, models, safeguards, weighting
 from safegen.detectors import unblackened
 from safegen.errors import GuardError, ModelError, NotFinite, UsageError
 from safegen.families import family_of
 from safegen.guard import Causes, Guard, Report
+from safegen.passages import Passages
 from safegen.prompts import Prompt, clean
 from safegen.version import __version__
 
@@ -119,18 +120,29 @@ class Generator:
         """
         if self.guard is None:
             raise GuardError("there is no guard to score with", "Load the generator with guarded=True.")
-        return self.guard.score(self.family.encode([clean(p).text for p in prompts]), causes)
+        read = self.read([clean(p) for p in prompts])
+        return read.sheets(self.guard.score(read.conditioning, causes, read.rows))
+
+    def read(self, prompts: Sequence[Prompt]) -> Passages:
+        """Prompts encoded as the model reads them, in several windows and without marks where it has and knows them."""
+        return Passages.of([self.as_read(prompt) for prompt in prompts], self.family)
+
+    def as_read(self, prompt: Prompt) -> Prompt:
+        """The prompt with its marks of weight as text, for a model that knows no weights."""
+        return prompt if self.family.weighted else prompt.verbatim
 
     def prepare(self, prompt: Prompt) -> tuple[Conditioning, Conditioning, Report | None]:
         """The prompt's conditioning as it is, as it may be drawn, and the guard's report."""
-        plain = self.family.encode([prompt.text])
+        read = self.read([prompt])
+        (plain,) = read.abreast(weighting.weighted(read.conditioning, read.weights))
         if self.guard is None:
             from safegen import refusal
 
-            refusal.check(prompt.text)
+            refusal.check(self.as_read(prompt).text)
             return plain, plain, None
-        guarded, reports = self.guard.sanitize(plain)
-        return plain, guarded, reports[0]
+        rows, reports = self.guard.sanitize(read.conditioning, read.rows)
+        (guarded,) = read.abreast(rows)
+        return plain, guarded, read.reports(reports)[0]
 
     def draw(
         self,
@@ -229,10 +241,12 @@ class Generator:
         import transformers
 
         steps, guidance, size = self.resolve(settings)
-        guard = self.guard
+        guard, prompt = self.guard, self.as_read(prompt)
+        drawn, obeyed = (report.after.prompt, report.weights) if report else (prompt.text, prompt.weights)
+        weights = [{"text": drawn[slice(*w.span)], "weight": w.value} for w in obeyed]
         return {
             "id": prompt.id,
-            "prompt": prompt.text,
+            "prompt": prompt.own,
             "negative": settings.negative,
             "seed": seed,
             "steps": steps,
@@ -250,12 +264,13 @@ class Generator:
                 "before": report.before.as_json(prompt.id)["concepts"] if report else {},
                 "after": report.after.as_json(prompt.id)["concepts"] if report else {},
                 "words": [
-                    {"text": w.text, "span": list(w.span), "concepts": list(w.flagged)}
+                    {"text": w.text, "span": list(prompt.placed(w.span)), "concepts": list(w.flagged)}
                     for w in report.before.words
                     if w.flagged
                 ]
                 if report
                 else [],
+                **({"weights": weights} if weights else {}),
             },
             **({"additions": [dict(addition) for addition in self.added]} if self.added else {}),
             "seconds": round(seconds, 3),

@@ -122,11 +122,12 @@ def generate(
     )
     if model == EMBEDDED:
         console.say("model: the embedded one, 128x128 emoji scenes; for photographs: --model sd15", "dim")
+    console.note_weights(generator, batch)
     detector = detectors.detector_for(generator) if check == "image" else None
     settings = Settings(seed, steps, guidance, shape, negative)
     number = _next_number(out)
     for prompt in batch:
-        with console.stepping(f"{prompt.text[:40]}") as on_step:
+        with console.stepping(f"{prompt.own[:40]}") as on_step:
             pictures, report = generator.generate(prompt, settings, images=images, on_step=on_step)
             if detector:
                 look = functools.partial(second_look.look_again, generator, prompt, settings)

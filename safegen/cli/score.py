@@ -64,10 +64,11 @@ def score(
         embeddings=embedding or (),
         loras=lora or (),
     )
+    console.note_weights(generator, batch)
     flagged = False
     for start in range(0, len(batch), BATCH):
         part = batch[start : start + BATCH]
-        for prompt, sheet in zip(part, generator.score([p.text for p in part], cast("Causes", cause)), strict=True):
+        for prompt, sheet in zip(part, generator.score([p.own for p in part], cast("Causes", cause)), strict=True):
             flagged |= sheet.flagged
             if json:
                 console.show_json({**sheet.as_json(prompt.id), "model": model})

@@ -13,6 +13,7 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from safegen import passages
 from safegen.conditioning import Channel, Conditioning, Position, Token
 from safegen.errors import ModelError, UsageError
 from safegen.families.inversions import tokens_read
@@ -44,6 +45,8 @@ class Family(abc.ABC):
     guidance: float = 7.5
     negative: ClassVar[bool] = True  # whether the model has a negative branch
     varying: ClassVar[bool] = False  # whether embeddings are as long as their prompts
+    windows: ClassVar[int] = 1  # of the text encoder that a prompt may fill, side by side
+    weighted: ClassVar[bool] = False  # whether marks of weight are taken out of prompts, and obeyed
     twice: ClassVar[bool] = False  # whether encode_prompt is called once more, for the negative prompt
     unread: ClassVar[Position] = Position.PAD  # what pads are, where the denoiser masks them or they are cut off
 
@@ -170,8 +173,15 @@ class Family(abc.ABC):
         """Keyword arguments that make the pipeline draw from `conditioning`, guidance included.
 
         Raises:
-            UsageError: a negative prompt for a model without a negative branch.
+            UsageError: a negative prompt for a model without a negative branch, or prompts of different lengths
+                where the denoiser takes one length at a time.
         """
+        if not self.varying and any(
+            bool((c.positions == Position.ABSENT).any()) for c in conditioning.channels.values()
+        ):
+            raise UsageError(
+                "prompts that fill different numbers of windows cannot be drawn together", "Draw them apart."
+            )
         if negative and not self.negative:
             raise UsageError(
                 f"a {type(self.pipe).__name__} has no negative branch",
@@ -190,8 +200,22 @@ class Family(abc.ABC):
 
     def absent(self, negative: str, positive: Values) -> dict[str, Any]:
         """The arguments for the negative prompt, never sanitized, without their `negative_`."""
-        plain = self.join(self.encode([negative]), self.usual)
+        encoded = self.encode([negative])
+        if self.windows > 1:
+            encoded = self._as_long(negative, encoded, positive)
+        plain = self.join(encoded, self.usual)
         return {name: value.expand_as(positive[name]) for name, value in plain.items()}
+
+    def _as_long(self, negative: str, encoded: Conditioning, positive: Values) -> Conditioning:
+        """The negative prompt in as many windows as the positive one has, the last ones empty."""
+        count = positive["prompt_embeds"].shape[1] // self.join(encoded, self.usual)["prompt_embeds"].shape[1]
+        if count == 1:
+            return encoded
+        spans = passages.cut(negative, self.readings, count)
+        texts = [*(negative[slice(*span)] for span in spans), *[""] * (count - len(spans))]
+        rows = self.encode(texts)
+        first, *rest = [rows.only(row) for row in range(count)]
+        return first.abreast(rest, negative, [0] * count)
 
     @contextlib.contextmanager
     def intercepted(self, repair: Repair) -> Iterator[None]:

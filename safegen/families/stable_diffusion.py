@@ -28,6 +28,8 @@ class StableDiffusion(Family):
         "StableDiffusionControlNetInpaintPipeline",
     )
     result: ClassVar[tuple[str, ...]] = ("prompt_embeds", "negative_prompt_embeds")
+    windows: ClassVar[int] = 8
+    weighted: ClassVar[bool] = True
 
     def read(self) -> Iterator[Reading]:
         """The last layer of the text encoder."""

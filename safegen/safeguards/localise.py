@@ -158,6 +158,4 @@ def verified(conditioning: Conditioning, tools: Tools) -> Conditioning:
 
 def objections(conditioning: Conditioning, tools: Tools) -> list[str]:
     """The concepts under which the gate or the check is over its threshold for one prompt."""
-    over = tools.scorer.margins(conditioning) >= 0
-    over |= tools.scorer.margins(conditioning, "check") >= 0
-    return [name for name, objects in zip(tools.scorer.names, over[0].tolist(), strict=True) if objects]
+    return tools.scorer.objections(conditioning)[0]
