@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 METHOD = "contrastive"
 RANK = 32
-FLAG_RATE = 5e-4  # of benign prompts, per concept: all seven together stay far under one percent
+FLAG_RATE = 6e-4  # of benign prompts, per concept: all seven together stay under half a percent
 FITTED = 2700  # benign prompts that the fit sees; the rest calibrate
 WORD_THRESHOLD = 2.5  # standard deviations over the words of everyday captions
 BENIGN = "directions/benign.txt (MS-COCO captions, CC BY 4.0), directions/nouns.txt, directions/hard.txt"
