@@ -223,6 +223,21 @@ def test_a_lora_of_the_denoiser_alone_is_no_matter_of_the_guard(tmp_path: Path) 
     assert pictures[0] == pictures[-1]
 
 
+def test_the_layout_that_most_loras_have(tmp_path: Path) -> None:
+    """Of trainers other than diffusers', with an alpha per layer and the text encoder's part beside the denoiser's."""
+    layers = {"unet_down_blocks_1_attentions_0_transformer_blocks_0_attn2_to_k": (64, 16)}
+    layers |= {f"te_text_model_encoder_layers_0_self_attn_{part}_proj": (64, 64) for part in ("q", "out")}
+    tensors = {}
+    for name, (wide, out) in layers.items():
+        tensors |= {f"lora_{name}.lora_down.weight": numbers(2, wide), f"lora_{name}.lora_up.weight": numbers(out, 2)}
+        tensors[f"lora_{name}.alpha"] = torch.tensor(1.0)
+    save_file(tensors, tmp_path / "style.safetensors")
+    family = family_of(added("sd", loras=[tmp_path / "style.safetensors"]))
+    assert family.fingerprints() != family_of(miniatures.stable_diffusion()).fingerprints()
+    (scaling,) = {s for m in family.readings[0].encoder.modules() for s in getattr(m, "scaling", {}).values()}
+    assert scaling == 0.5
+
+
 @pytest.mark.parametrize(
     ("layers", "reason"),
     [

@@ -272,11 +272,12 @@ def test_what_is_learned_with_poor_figures_is_shown_and_not_kept(
 
     def learn(recipe: Any, *_: Any) -> dict[str, Direction]:
         seen["sources"] = _[-1]
-        return {"text": direction(held_out={"auc": 0.6, "caught": 0.1})}
+        return {"text": direction(held_out={"auc": seen["auc"], "caught": 0.1})}
 
     monkeypatch.setattr("safegen.learning.encoded.background", background)
     monkeypatch.setattr("safegen.learning.contrastive.learn", learn)
     (tmp_path / "calm.csv").write_text("prompt\na\nb\nc\nd\ne\nf\n")
+    seen["auc"] = 0.6
     assert command("directions", "learn", "violence", "--benign", str(tmp_path / "calm.csv")) == 1
     told = capsys.readouterr()
     assert "violence, held out: auc 0.6, caught 0.1" in told.err
@@ -285,6 +286,12 @@ def test_what_is_learned_with_poor_figures_is_shown_and_not_kept(
     assert not (concepts.cache_folder() / NAME).exists()
     assert seen["more"]
     assert seen["sources"] == {"pairs": "", "benign": "calm.csv"}
+    seen["auc"] = 0.95
+    assert command("directions", "learn", "violence") == 0
+    told = capsys.readouterr()
+    assert "violence, held out: auc 0.95, caught 0.1" in told.err
+    assert told.out.strip() == str(concepts.cache_folder() / NAME)
+    assert directions.load(concepts.cache_folder() / NAME).info["held_out"]["auc"] == 0.95
 
 
 def test_a_target_in_use_is_left_alone(learned: Path, tmp_path: Path) -> None:
