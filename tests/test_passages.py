@@ -199,8 +199,8 @@ def test_the_embedded_model_reads_on_in_further_windows(generator: Generator) ->
     assert {word.window for word in caused} == {2}
     (picture,), report = generator.generate(prompt, Settings(seed=1, steps=1))
     assert report is not None
+    # Of the third window alone the text was changed.
     assert report.rewritten.startswith("a red apple on a blue background , " * 14)
-    assert "knife" not in report.rewritten
     assert not report.after.flagged
     assert picture.record["prompt"] == prompt
     assert sheet.as_json("x")["words"][-1]["window"] == 2
