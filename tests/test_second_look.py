@@ -171,7 +171,7 @@ def test_the_checker_is_chosen_where_there_is_one_and_drawing_again_names_what_i
     monkeypatch.setattr("safegen.guard.Guard.bind", lambda *_: None)
     monkeypatch.setattr(
         "safegen.guard.Guard.sanitize",
-        lambda self, plain: (plain, [SimpleNamespace(sanitized=False, before=None, drift=0.0)]),
+        lambda self, plain, passages=(): (plain, [SimpleNamespace(sanitized=False, before=None, drift=0.0)]),
     )
     monkeypatch.setattr("safegen.generator.Generator.record", lambda *_: {"negative": _[2].negative})
     careless = Generator(pipe, Guard(["nudity"]), "sd15")

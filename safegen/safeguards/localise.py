@@ -98,7 +98,7 @@ def candidates(sheet: ScoreSheet, found: Culprits, recipes: Mapping[str, Concept
         rest = sheet.prompt[:start] + "\0" * (end - start) + sheet.prompt[end:]
         rest = attribution.without(rest, [sheet.words[i].span for i in found.words if i not in words])
         gap = re.compile(r"(?:\b(?:an?|the)\s+)?\0+", re.IGNORECASE)
-        texts.insert(0, gap.sub(lambda _: anchor, rest))  # a function: an anchor is text, not a template
+        texts.insert(0, attribution.tidy(gap.sub(lambda _: anchor, rest)))  # an anchor is no template
     return texts
 
 
