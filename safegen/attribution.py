@@ -81,7 +81,7 @@ def tidy(text: str) -> str:
         before = text
         text = re.sub(rf"\b{articles}\s+(?={links}\b|in\b|on\b|at\b|,|$)", "", text)
         text = re.sub(rf"\b{links}\s+(?={links}\b|in\b|on\b|at\b|,|$)", "", text)
-        text = re.sub(rf"(?:^|,)\s*{links}\b", "", text)
+        text = re.sub(rf"(^|,)\s*{links}\b", r"\1", text)
         text = re.sub(rf"\b(?:{articles}|{links}|in|on|at)\s*$", "", text)
         text = re.sub(r"\s*,[\s,]*", ", ", text).strip(" ,")
         text = " ".join(text.split())

@@ -21,6 +21,11 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 ENTRY = "from safegen.cli import main; main()"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Slow tests first, so that no worker is left with one at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 @pytest.fixture(autouse=True)
 def empty_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A home with nothing in it, and no settings from the environment."""

@@ -67,6 +67,7 @@ def test_encoding_without_pads_changes_no_gate(tools: Tools) -> None:
         ("a next to a banana", "a banana"),
         ("a cat, , a dog,", "a cat, a dog"),
         ("a man in the", "a man"),
+        ("a feather and a cat, a and a dog", "a feather and a cat, a dog"),
         ("an man with a", "a man"),
         ("a apple", "an apple"),
         ("", ""),

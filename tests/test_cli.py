@@ -106,6 +106,7 @@ def test_compare_images_and_preview(run, tmp_path: Path) -> None:
     assert "\u2580" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_users_own_concept_needs_nothing_but_a_recipe(run, tmp_path: Path) -> None:
     recipe = tmp_path / "mine" / "bananas" / "concept.toml"
