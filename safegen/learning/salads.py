@@ -18,7 +18,7 @@ from torch import Tensor
 
 from safegen import refusal
 from safegen.learning.corpus import companions, share_of
-from safegen.learning.lexicon import Lexicon, meanings
+from safegen.learning.lexicon import Lexicon, meanings, vocabulary
 
 if TYPE_CHECKING:
     from safegen.concepts import Concept
@@ -43,9 +43,10 @@ class Salads:
     @classmethod
     def of(cls, concept: Concept, family: Family) -> Salads:
         """Those that the family's encoders give; none without words enough."""
-        lexicon, share = Lexicon.of(family, VOCABULARY), share_of(concept)
-        if len(lexicon.words) < NEARBY[0]:
+        words, share = vocabulary(family, VOCABULARY), share_of(concept)
+        if len(words) < NEARBY[0]:
             return cls([], [], [], [])
+        lexicon = Lexicon.of(family, words)
         found, rng = cls([], [], [], plain(family, lexicon, share)), random.Random(f"salads {concept.name}")
         targets, anchors = (meanings(family, list(t)) for t in (concept.targets, concept.targets.values()))
         common = (targets - anchors).mean(0)
