@@ -66,7 +66,7 @@ class Salads:
 
 def plain(family: Family, lexicon: Lexicon, share: int) -> list[str]:
     """Salads of ordinary nouns, and words at random; they are the same for every concept."""
-    rng, nouns = random.Random("plain salads"), meanings(family, companions())
+    rng, nouns = random.Random("plain salads"), Lexicon.of(family, companions()).meanings
     nearby = lexicon.near(nouns, NEARBY[-1])
     chosen = [rng.randrange(len(nouns)) for _ in range(PLAIN // share)]
     drawn = [rng.sample(lexicon.words, rng.randint(SHORTEST, LONGEST)) for _ in range(RANDOM // share)]
