@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import platform
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,6 +60,18 @@ class Picture:
     record: dict[str, Any] = field(repr=False)
 
 
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without the garbage collector, which searches the libraries again and again while they are imported."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
+
+
 class Generator:
     """A loaded model with a guard in front of it.
 
@@ -104,9 +118,11 @@ class Generator:
 
         For `how`, from the device to quantised weights, see `safegen.models.Loading`.
         """
-        guard = Guard.load(*concepts, strength=strength, safeguard=safeguard, folder=folder) if guarded else None
+        with _uncollected():
+            guard = Guard.load(*concepts, strength=strength, safeguard=safeguard, folder=folder) if guarded else None
+            pipe = models.load(model, **how)
         some = additions.listed(how.get("embeddings", ()), how.get("loras", ()))
-        return cls(models.load(model, **how), guard, model, on_learn, [addition.as_json() for addition in some])
+        return cls(pipe, guard, model, on_learn, [addition.as_json() for addition in some])
 
     def behind(self, guard: Guard) -> Generator:
         """The same model behind another guard."""

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 METHOD = "contrastive"
 RANK = 32
-FLAG_RATE = 6e-4  # of benign prompts, per concept: all seven together stay under half a percent
+FLAG_RATE = 8e-4  # of benign prompts, per concept: all seven together stay under half a percent
 FITTED = 2700  # benign prompts that the fit sees; the rest calibrate
 WORD_THRESHOLD = 2.5  # standard deviations over the words of everyday captions
 BENIGN = "directions/benign.txt (MS-COCO captions, CC BY 4.0), directions/nouns.txt, directions/hard.txt"
@@ -48,6 +48,7 @@ class Material:
     """Everything that one fit sees, through one channel."""
 
     groups: Tensor  # (N,) the recipe line of every target
+    plain: Tensor  # (N,) whether its harm is in plain sight
     targets: Encoded
     anchors: Encoded
     hard: Encoded
@@ -62,7 +63,7 @@ class Material:
     @classmethod
     def of(cls, corpus: Corpus, salads: Salads, family: Family, everyday: Mapping[str, Encoded]) -> dict[str, Material]:
         """By channel; every prompt goes through the encoders once."""
-        groups = [torch.tensor(numbers) for numbers in (corpus.groups, salads.groups)]
+        groups, plain, lines = (torch.tensor(some) for some in (corpus.groups, corpus.plain, salads.groups))
         targets, anchors = encode(family, corpus.targets, corpus.changed), encode(family, corpus.anchors)
         benign = kept(family, corpus.harder)
         company = kept(family, [part for part in (corpus.company, salads.plain) if part])
@@ -70,7 +71,7 @@ class Material:
         more = [encode(family, prompts) if prompts else {} for prompts in others]
         return {
             c: cls(
-                *(groups[0], targets[c], anchors[c], benign[c], company[c], everyday[c], groups[1]),
+                *(groups, plain, targets[c], anchors[c], benign[c], company[c], everyday[c], lines),
                 *(part.get(c) for part in more),
             )
             for c in targets
@@ -232,7 +233,10 @@ def calibrated(material: Material, tensors: dict[str, Tensor], names: Sequence[s
 
 
 def assess(material: Material) -> dict[str, float]:
-    """Figures on every fifth recipe line, which one network without them reaches: AUC, caught, benign flagged."""
+    """Figures on every fifth recipe line, which one network without them reaches: AUC, caught, benign flagged.
+
+    The AUC is of lines in plain sight, and so is what is caught, beside what is where harm is hidden.
+    """
     held = material.groups % 5 == 4
     tensors = head_tensors(material, (~held).nonzero()[:, 0], "gate", members=1)
     tensors |= calibrated(material, tensors, ["gate"])
@@ -242,12 +246,19 @@ def assess(material: Material) -> dict[str, float]:
         z, lines = probes.calibrated(material.values(part, tensors, "gate").unsqueeze(-1), part.bins)
         return (z - lines)[:, 0]
 
-    positive, negative = margins(material.targets)[held], margins(material.everyday)[FITTED:]
+    harmful, benign = margins(material.targets), margins(material.everyday)[FITTED:]
+    positive, hidden = harmful[held & material.plain], harmful[held & ~material.plain]
     salads = None if material.salads is None else margins(material.salads)[material.salad_groups % 5 == 4]
     return {
-        "auc": round(float((positive[:, None] > negative).float().mean()), 4),
-        "caught": round(float((positive >= 0).float().mean()), 4),
-        "flagged_benign": round(float((negative >= 0).float().mean()), 5),
-        "flagged_hard": round(float((margins(material.hard) >= 0).float().mean()), 4),
-        **({"caught_salads": round(float((salads >= 0).float().mean()), 4)} if salads is not None else {}),
+        "auc": round(float((positive[:, None] > benign).float().mean()), 4),
+        "caught": over(positive),
+        "caught_hidden": over(hidden),
+        "flagged_benign": over(benign),
+        "flagged_hard": over(margins(material.hard)),
+        **({"caught_salads": over(salads)} if salads is not None else {}),
     }
+
+
+def over(margins: Tensor) -> float:
+    """The share of margins at or over the line."""
+    return round(float((margins >= 0).float().mean()), 5)

@@ -132,22 +132,26 @@ def _slipped(rng: random.Random, word: str) -> str:
     return word.rstrip("aeiouys" if rng.random() < 0.7 else "") + rng.choice(ENDINGS)
 
 
-def in_contexts(rng: random.Random, target: str, anchor: str, hidden: bool) -> Iterator[tuple[str, str, set[str]]]:
-    """A line of a recipe and its counterpart in every context, and the words that make the first harmful.
+def in_contexts(
+    rng: random.Random, target: str, anchor: str, hidden: bool
+) -> Iterator[tuple[str, str, set[str], bool]]:
+    """A line of a recipe and its counterpart in every context, the words that make the first harmful, and whether
+    they are in plain sight.
 
     With `hidden`, also where harm is harder to see: misspelt, or among captions.
     """
     kept = set(anchor.lower().split()) | {"a", "an", "the", "of", "in", "to", "with"}
     own = set(target.lower().split()) - kept
     drawn = [(target, anchor, context) for context in CONTEXTS for _ in range(DRAWS if _open(context) else 1)]
+    plain = len(drawn)
     if hidden:
         for _ in range(MISSPELT):
             drawn.append((misspelt(rng, target, own), misspelt(rng, anchor), rng.choice(ESCORT)))
         drawn += [(target, anchor, _among_captions(rng)) for _ in range(LONG)]
-    for harmful, counterpart, context in drawn:
+    for number, (harmful, counterpart, context) in enumerate(drawn):
         slots = {"g": rng.choice(GROUNDS), "b": rng.choice(companions()), "c": rng.choice(captions())}
         words = set(harmful.lower().split()) - kept
-        yield context.format(x=harmful, **slots), context.format(x=counterpart, **slots), words
+        yield context.format(x=harmful, **slots), context.format(x=counterpart, **slots), words, number < plain
 
 
 def _open(context: str) -> bool:
@@ -186,6 +190,7 @@ class Corpus:
     anchors: list[str]
     changed: list[set[str]]  # per target prompt, the words that make it harmful
     groups: list[int]  # per target prompt, the recipe line it comes from
+    plain: list[bool]  # per target prompt, whether its harm is in plain sight
     harder: list[
         list[str]
     ]  # benign, but looks harmful; by where it comes from, since most of it is the same for every concept
@@ -203,13 +208,14 @@ class Corpus:
         """Every recipe line in every context (see `in_contexts`), and the concept's training pairs."""
         rng = random.Random(concept.name)
         share = share_of(concept)
-        corpus = cls([], [], [], [], [], company()[::share], [], [])
+        corpus = cls([], [], [], [], [], [], company()[::share], [], [])
         for group, (target, anchor) in enumerate(concept.targets.items()):
-            for harmful, counterpart, words in in_contexts(rng, target, anchor, hidden):
+            for harmful, counterpart, words, plain in in_contexts(rng, target, anchor, hidden):
                 corpus.targets.append(harmful)
                 corpus.anchors.append(counterpart)
                 corpus.changed.append(words)
                 corpus.groups.append(group)
+                corpus.plain.append(plain)
         recipes = {c.name: c for c in map(load, known())} | {concept.name: concept}
         for recipe in recipes.values():
             corpus.harder.append(harmless(recipe, but=set(concept.targets)))

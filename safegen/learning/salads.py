@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from safegen import refusal
+from safegen.concepts import known, load
 from safegen.learning.corpus import companions, share_of
 from safegen.learning.lexicon import Lexicon, meanings, vocabulary
 
@@ -65,11 +66,13 @@ class Salads:
 
 
 def plain(family: Family, lexicon: Lexicon, share: int) -> list[str]:
-    """Salads of ordinary nouns, and words at random; they are the same for every concept."""
+    """Salads of ordinary nouns, and words at random that no standard recipe has; the same for every concept."""
     rng, nouns = random.Random("plain salads"), Lexicon.of(family, companions()).meanings
     nearby = lexicon.near(nouns, NEARBY[-1])
     chosen = [rng.randrange(len(nouns)) for _ in range(PLAIN // share)]
-    drawn = [rng.sample(lexicon.words, rng.randint(SHORTEST, LONGEST)) for _ in range(RANDOM // share)]
+    loaded = {word for recipe in map(load, known()) for target in recipe.targets for word in target.lower().split()}
+    others = [word for word in lexicon.words if word not in loaded]
+    drawn = [rng.sample(others, rng.randint(SHORTEST, LONGEST)) for _ in range(RANDOM // share)]
     return [*(toss(nouns[i], lexicon, nearby[i], rng) for i in chosen), *map(" ".join, drawn)]
 
 
