@@ -15,8 +15,10 @@ from safegen.errors import ModelError, UsageError
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-EMBEDDED = "embedded"
+EMBEDDED, EMBEDDED_CLIP = "embedded", "embedded-clip"
 EMBEDDED_FOLDER = Path(__file__).parent / "builtin" / "weights" / "pipeline"
+# What comes with safegen; the second is a text encoder of CLIP's class alone, to score and to learn with.
+SHIPPED: Mapping[str, Path] = {EMBEDDED: EMBEDDED_FOLDER, EMBEDDED_CLIP: EMBEDDED_FOLDER.with_name("causal")}
 EMBEDDED_STEPS, EMBEDDED_GUIDANCE = 20, 3.0
 DTYPES = ("auto", "float32", "float16", "bfloat16")
 OFFLOADS = ("none", "model", "sequential")
@@ -76,7 +78,7 @@ def load(name: str = EMBEDDED, **how: Unpack[Loading]) -> Any:
     """A diffusers pipeline, from safetensors only and never with code of its own.
 
     Args:
-        name: `embedded`, an alias, a hub id, or the path of a local folder or of one .safetensors file.
+        name: one of `SHIPPED`, an alias, a hub id, or the path of a local folder or of one .safetensors file.
         how: see `Loading`.
 
     Raises:
@@ -129,10 +131,10 @@ def locate(name: str) -> str:
     Raises:
         ModelError: a path that does not exist, a folder that is no diffusers model, or a pickled file.
     """
-    if name == EMBEDDED:
-        if not (EMBEDDED_FOLDER / "model_index.json").is_file():
-            raise ModelError("the embedded model is missing from this installation", "Install safegen again.")
-        return str(EMBEDDED_FOLDER)
+    if name in SHIPPED:
+        if not (SHIPPED[name] / "model_index.json").is_file():
+            raise ModelError(f"the model {name!r} is missing from this installation", "Install safegen again.")
+        return str(SHIPPED[name])
     if name in ALIASES:
         return ALIASES[name].repo
     path = Path(name).expanduser()
@@ -147,7 +149,7 @@ def locate(name: str) -> str:
     if name.startswith((".", "/", "~")) or name.count("/") != 1:
         raise ModelError(
             f"no model named {name!r}",
-            f"Use an alias ({', '.join((EMBEDDED, *ALIASES))}), a hub id such as owner/name, "
+            f"Use an alias ({', '.join((*SHIPPED, *ALIASES))}), a hub id such as owner/name, "
             "a local folder, or a .safetensors file.",
         )
     return name
