@@ -142,21 +142,26 @@ def distance(found: Tensor, wanted: Tensor) -> Tensor:
     return F.mse_loss(found, wanted) + 1 - F.cosine_similarity(found, wanted, dim=-1).mean()
 
 
+def prepare(folder: Path) -> None:
+    """Collect the texts, make a vocabulary of them and let the teacher read them; the longest part on a CPU."""
+    if not (data := os.environ.get("SAFEGEN_DATA")):
+        raise SystemExit("set SAFEGEN_DATA to the folder of the prompt sets")
+    teacher = Teacher()
+    known = texts(Path(data), teacher.vocabulary)
+    tokenizer = tokenizer_for(known)
+    tokenizer.save_pretrained(folder / "tokenizer")
+    Lessons.of(known, teacher, tokenizer).keep(folder / "lessons.safetensors")
+
+
 def train(folder: Path, steps: int, minutes: float) -> None:
     """Train, or go on training, under `folder`; ``SAFEGEN_DATA`` names the folder of the prompt sets."""
-    teacher = Teacher()
     if not (folder / "lessons.safetensors").exists():
-        if not (data := os.environ.get("SAFEGEN_DATA")):
-            raise SystemExit("set SAFEGEN_DATA to the folder of the prompt sets")
-        known = texts(Path(data), teacher.vocabulary)
-        tokenizer = tokenizer_for(known)
-        tokenizer.save_pretrained(folder / "tokenizer")
-        Lessons.of(known, teacher, tokenizer).keep(folder / "lessons.safetensors")
+        prepare(folder)
     tokenizer = CLIPTokenizerFast.from_pretrained(folder / "tokenizer")
     lessons = Lessons.kept(folder / "lessons.safetensors")
     torch.manual_seed(0)
     begun = (folder / "checkpoint.safetensors").exists()
-    pupil = Pupil(tokenizer, None if begun else teacher).to(device())
+    pupil = Pupil(tokenizer, None if begun else Teacher()).to(device())
     run = Progress(pupil, folder, steps, peak_lr=1e-3, minutes=minutes, decay=0.998)
     print(f"causal from step {run.step}, {len(lessons)} texts, {len(lessons.ids)} tokens", flush=True)
     total = 0.0

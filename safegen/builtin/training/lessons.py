@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.nn import functional as F
 from transformers import BertModel, BertTokenizerFast
 
 from safegen import concepts, promptsets
@@ -130,17 +131,21 @@ class Lessons:
             ids += tokens
             starts.append(len(ids))
             wholes.append(torch.cat([mean_word(states), states[0].float()]))
+            parts = []
             for place, (begin, end) in ends_of_words(tokenizer.convert_ids_to_tokens(tokens), spans):
                 inside = [i for i, (a, b) in enumerate(theirs) if a < end and b > begin]
                 if inside:  # the teacher's window may be full
                     places.append(place)
-                    words.append(states[inside].float().mean(0).half())
+                    parts.append((inside[0], inside[-1] + 1))
             firsts.append(len(places))
-        whole, word = torch.stack(wholes), torch.stack(words)
-        middle, first = (_whitened(part) for part in whole.split(whole.shape[1] // 2, dim=1))
+            sums = F.pad(states.float().cumsum(0), (0, 0, 1, 0))
+            first, last = torch.tensor(parts, dtype=torch.long).reshape(-1, 2).T
+            words.append((sums[last] - sums[first]) / (last - first).unsqueeze(-1))
+        whole, word = torch.stack(wholes), torch.cat(words)
+        middle, start = (_whitened(part) for part in whole.split(whole.shape[1] // 2, dim=1))
         return cls(
-            *(torch.tensor(ids), torch.tensor(starts), torch.cat([middle, first], dim=1).half()),
-            *(torch.tensor(places), torch.tensor(firsts), _whitened(word.float()).half()),
+            *(torch.tensor(ids), torch.tensor(starts), torch.cat([middle, start], dim=1).half()),
+            *(torch.tensor(places), torch.tensor(firsts), _whitened(word).half()),
         )
 
     @classmethod
