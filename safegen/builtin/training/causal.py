@@ -95,7 +95,7 @@ def meanings(tokenizer: CLIPTokenizerFast, teacher: Teacher) -> Tensor:
     mean, white, _ = whitening(states)
     whitened = (states - mean) @ white
     leading = torch.linalg.svd(whitened, full_matrices=False)[2][:WIDTH]
-    return whitened @ leading.T
+    return torch.mm(whitened, leading.T)
 
 
 def batch(lessons: Lessons, step: int, end: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -142,7 +142,8 @@ class Lessons:
             first, last = torch.tensor(parts, dtype=torch.long).reshape(-1, 2).T
             words.append((sums[last] - sums[first]) / (last - first).unsqueeze(-1))
         whole, word = torch.stack(wholes), torch.cat(words)
-        middle, start = (_whitened(part) for part in whole.split(whole.shape[1] // 2, dim=1))
+        width = word.shape[1]
+        middle, start = _whitened(whole[:, :width]), _whitened(whole[:, width:])
         return cls(
             *(torch.tensor(ids), torch.tensor(starts), torch.cat([middle, start], dim=1).half()),
             *(torch.tensor(places), torch.tensor(firsts), _whitened(word).half()),
