@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 Encode = Callable[[Sequence[str]], "Conditioning"]
 MOST = 6  # words that a minimal set may have
+SHORT = 3  # letters; longer words that are said more than once are taken out everywhere at once
 LEAST = 0.5  # benign standard deviations that the gate falls by without a word that has a part in it
 CLOSED = 0.98  # share of benign prompts with a lower gate, under which a gate counts as closed
 
@@ -54,10 +55,11 @@ def culprits(sheet: ScoreSheet, concept: str, scorer: Scorer, encode: Encode) ->
         return Culprits(concept, (), False)
     column = scorer.names.index(concept)
     falls = _falls(sheet, scorer, encode)[:, column]
-    order = [i for i in falls.argsort(descending=True).tolist()[:MOST] if falls[i] >= LEAST]
+    alike = _alike(sheet)
+    order = [i for i in falls.argsort(descending=True).tolist() if falls[i] >= LEAST and i == alike[i][0]][:MOST]
     if not order:
         return Culprits(concept, (), False)
-    sets = [sorted(order[: n + 1]) for n in range(len(order))]
+    sets = [sorted(i for first in order[: n + 1] for i in alike[first]) for n in range(len(order))]
     rest = encode([without(sheet.prompt, [sheet.words[i].span for i in chosen]) for chosen in sets])
     closed = scorer.closed(rest, CLOSED)[:, column].tolist()
     first = closed.index(True) if True in closed else len(sets) - 1
@@ -79,7 +81,7 @@ def tidy(text: str) -> str:
         before = text
         text = re.sub(rf"\b{articles}\s+(?={links}\b|in\b|on\b|at\b|,|$)", "", text)
         text = re.sub(rf"\b{links}\s+(?={links}\b|in\b|on\b|at\b|,|$)", "", text)
-        text = re.sub(rf"(?:^|,)\s*{links}\b", "", text)
+        text = re.sub(rf"(^|,)\s*{links}\b", r"\1", text)
         text = re.sub(rf"\b(?:{articles}|{links}|in|on|at)\s*$", "", text)
         text = re.sub(r"\s*,[\s,]*", ", ", text).strip(" ,")
         text = " ".join(text.split())
@@ -89,4 +91,14 @@ def tidy(text: str) -> str:
 
 def _falls(sheet: ScoreSheet, scorer: Scorer, encode: Encode) -> Tensor:
     """How much every gate falls without each word (words, K), in the prompt's own standard deviations."""
-    return scorer.falls(encode([sheet.prompt, *(without(sheet.prompt, [w.span]) for w in sheet.words)]))
+    rests = [without(sheet.prompt, [sheet.words[i].span for i in alike]) for alike in _alike(sheet)]
+    return scorer.falls(encode([sheet.prompt, *rests]))
+
+
+def _alike(sheet: ScoreSheet) -> list[list[int]]:
+    """Per word, the words that are the same one again; without one of them, the gate would not fall."""
+    texts = [word.text.casefold() for word in sheet.words]
+    return [
+        [j for j, other in enumerate(texts) if other == text] if len(text) > SHORT else [i]
+        for i, text in enumerate(texts)
+    ]

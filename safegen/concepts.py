@@ -52,8 +52,10 @@ def cache_folder() -> Path:
 
 
 def direction_files(name: str, extra: Path | None = None) -> list[Path]:
-    """Every direction file of a concept, one per encoder: beside the recipe, then in the cache."""
+    """Every direction file of a concept: beside the user's own recipe, in the cache, then what is shipped."""
     folders = [known(extra)[name], cache_folder() / name]
+    if folders[0].parent == directions_folder():
+        folders.reverse()
     return [file for folder in folders for file in sorted(folder.glob("*.safetensors"))]
 
 

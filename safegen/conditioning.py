@@ -46,6 +46,10 @@ class Token:
     position: Position
     span: tuple[int, int] | None = None  # None for special tokens
 
+    def moved(self, by: int) -> Token:
+        """The same, counted from another place."""
+        return self if self.span is None else replace(self, span=(self.span[0] + by, self.span[1] + by))
+
 
 @dataclass(frozen=True)
 class Word:
@@ -116,6 +120,26 @@ class Channel:
             tuple(count for part in parts for count in part.lengths),
         )
 
+    def abreast(self, others: Sequence[Channel], starts: Sequence[int]) -> Channel:
+        """One prompt of several: their states side by side along T, their spans counted from the whole's beginning.
+
+        Of pooled vectors (1, 1, P) the first stands for all.
+        """
+        import torch
+
+        parts = (self, *others)
+        lengths, truncated = (
+            (sum(p.lengths[0] for p in parts),),
+            (" ".join(filter(None, (p.truncated[0] for p in parts))),),
+        )
+        if not self.worded:
+            return replace(self, truncated=truncated, lengths=lengths)
+        tokens = tuple(
+            token.moved(start) for part, start in zip(parts, starts, strict=True) for token in part.tokens[0]
+        )
+        states, positions = (torch.cat([getattr(p, n) for p in parts], 1) for n in ("states", "positions"))
+        return Channel(states, positions, (tokens,), truncated, lengths)
+
     def with_row(self, row: int, other: Channel) -> Channel:
         """The batch with one prompt replaced by `other`, a batch of one."""
         return self.rows(slice(0, row)).joined([other, self.rows(slice(row + 1, None))])
@@ -140,10 +164,10 @@ class Channel:
         for i, token in enumerate(self.tokens[row]):
             if token.span is None or token.span[0] == token.span[1]:
                 continue
-            if (
-                groups
-                and token.span[0] == previous_end
-                and _joins([self.tokens[row][i].text for i in groups[-1]], token.text)
+            before = [self.tokens[row][i] for i in groups[-1]] if groups else []
+            if before and (
+                token.span == before[-1].span  # a further vector of the same textual inversion
+                or (token.span[0] == previous_end and _joins([t.text for t in before], token.text))
             ):
                 groups[-1].append(i)
             else:
@@ -156,7 +180,9 @@ class Channel:
         start, end = tokens[0].span, tokens[-1].span
         assert start is not None
         assert end is not None
-        return Word("".join(t.text for t in tokens), (start[0], end[1]), tuple(group))
+        spelled = {token.span: token.text for token in reversed(tokens)}  # the first of a textual inversion's tokens
+        text = "".join(spelled[span] for span in dict.fromkeys(token.span for token in tokens))
+        return Word(text, (start[0], end[1]), tuple(group))
 
 
 def _joins(word: Sequence[str], token: str) -> bool:
@@ -204,6 +230,17 @@ class Conditioning:
             tuple(p for part in (self, *others) for p in part.prompts),
             {name: c.joined([part.channels[name] for part in others]) for name, c in self.channels.items()},
         )
+
+    def abreast(self, others: Sequence[Conditioning], prompt: str, starts: Sequence[int]) -> Conditioning:
+        """One prompt of several, see `Channel.abreast`; each of them is a batch of one.
+
+        Args:
+            others: what follows this one.
+            prompt: the text that they make together.
+            starts: where each begins in it, this one included.
+        """
+        channels = {n: c.abreast([o.channels[n] for o in others], starts) for n, c in self.channels.items()}
+        return Conditioning((prompt,), channels)
 
     def with_row(self, row: int, other: Conditioning, share: float) -> Conditioning:
         """The batch with one prompt moved towards `other`, a batch of one, by a share from 0 to 1.

@@ -24,7 +24,9 @@ from safegen.errors import SafegenError
 if TYPE_CHECKING:
     from PIL import Image
 
+    from safegen.generator import Generator
     from safegen.guard import Report
+    from safegen.prompts import Prompt
     from safegen.sheets import ConceptScore, ScoreSheet, WordScore
 
 out = Console(highlight=False, soft_wrap=True)
@@ -53,6 +55,12 @@ def learning(message: str) -> None:
     say(message, "dim")
 
 
+def note_weights(generator: Generator, prompts: Sequence[Prompt]) -> None:
+    """That a model knows no weights, where a prompt asks for some."""
+    if not generator.family.weighted and any(prompt.weights for prompt in prompts):
+        say(f"a {type(generator.pipe).__name__} knows no weights: the marks in the prompt are text to it", "yellow")
+
+
 def show_error(error: SafegenError) -> None:
     """The error as one line, its details and its hint as others."""
     err.print(Text.assemble(("error: ", "bold red"), plain(str(error)), f" [{error.code}]"), soft_wrap=True)
@@ -77,16 +85,23 @@ def show_sheet(sheet: ScoreSheet, *, tokens: bool = False, to: Console | None = 
     for name in names:
         table.add_column(SHORT.get(name, name)[:10], justify="right", no_wrap=True, min_width=6)
     # Eighty columns hold the causes of one concept: the one farthest over its line. JSON has them all.
-    caused = [name for name in sheet.open_gates()[:1] if not tokens and all(name in w.causes for w in sheet.words)]
+    caused = [name for name in sheet.open_gates()[:1] if not tokens and any(name in w.causes for w in sheet.words)]
     if caused:
         table.add_column("cause", justify="right", no_wrap=True)
     if not tokens and any(w.intensity is not None for w in sheet.words):
         table.add_column("edit", justify="right", no_wrap=True)
+    weighted = not tokens and any(w.weight != 1 for w in sheet.words)
+    if weighted:
+        table.add_column("weight", justify="right", no_wrap=True)
     rows: Sequence[WordScore] = sheet.tokens if tokens else sheet.words
     for number, word in enumerate(rows, 1):
+        if number > 1 and word.window != rows[number - 2].window:
+            table.add_section()  # the encoder reads on in another window
         cells = [_cell(word.scores[name], name in word.flagged) for name in names]
-        cells += [Text(f"{word.causes[name]:+.1f}") for name in caused]
+        # Causes are looked for in the windows that are flagged.
+        cells += [Text(f"{word.causes[name]:+.1f}" if name in word.causes else "") for name in caused]
         cells += [Text(f"{word.intensity:.2f}")] if word.intensity is not None and not tokens else []
+        cells += [Text(f"{word.weight:.2f}")] if weighted else []
         table.add_row(str(number), Text(plain(word.text)), *cells)
     if sheet.truncated:
         table.add_row(
@@ -128,6 +143,8 @@ def show_report(report: Report | None) -> None:
         say("! the guard is off: nothing was scored or sanitized", "bold yellow")
         return
     show_sheet(report.before, to=err)
+    if any(word.weight != 1 for word in report.before.words):
+        _say_weights(report)
     if not report.sanitized:
         verb = "left as it is (strength 0)" if report.before.flagged else "left as it is, bit for bit"
         say(f"embedding {verb}", "yellow" if report.before.flagged else "green")
@@ -145,6 +162,15 @@ def show_report(report: Report | None) -> None:
     say(
         f"sanitized {count} of {len(report.before.words)} words; the embedding moved by {report.drift:.3f} (1 - cosine)"
     )
+
+
+def _say_weights(report: Report) -> None:
+    if report.objections:
+        say(f"drawn without its weights: with them it is harmful under {', '.join(report.objections)}", "yellow")
+        return
+    drawn = [f"{report.after.prompt[slice(*w.span)]} {w.value:.2f}" for w in report.weights]
+    left = "; words that were flagged or changed have none" if report.sanitized else ""
+    say(f"weights: {', '.join(drawn) or 'none'}{left}")
 
 
 def show_check(check: Mapping[str, Any]) -> None:
@@ -169,6 +195,11 @@ def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]
     for row in rows:
         table.add_row(*(Text(plain(cell)) for cell in row))
     (to or out).print(table, soft_wrap=False)
+
+
+def megabytes(count: int) -> str:
+    """A number of bytes as people read it."""
+    return f"{count / 1e6:.1f} MB"
 
 
 def show_path(path: Path | str) -> None:

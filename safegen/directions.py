@@ -28,10 +28,9 @@ NETWORKS = ("es.",)
 HEADS = ("gate", "gate_centre", "check", "check_centre")
 WIDE = ("mean", "own", "basis", "dual", *HEADS, "region_mean", "region_normals", "region_moves")
 CALIBRATION = ("gate.scale", "gate.quantiles", "gate.thresholds", "check.scale", "check.thresholds")
-REQUIRED = (
-    *("concept", "method", "encoder", "output", "fingerprint", "width"),
-    *("threshold", "calibration", "recipe_sha256"),
-)
+TEXTS = ("concept", "method", "encoder", "output", "fingerprint", "recipe_sha256")
+NUMBERS = ("width", "word_threshold")
+REQUIRED = (*TEXTS, *NUMBERS, "threshold", "calibration")
 
 
 @dataclass(frozen=True)
@@ -127,5 +126,9 @@ def _parse(text: str | None, path: Path, hint: str) -> dict[str, Any]:
     missing = [key for key in REQUIRED if key not in info]
     if missing:
         raise DirectionError(f"{path.name} lacks {', '.join(missing)}", hint)
+    wrong = [key for key in TEXTS if not isinstance(info[key], str)]
+    wrong += [key for key in NUMBERS if not isinstance(info[key], (int, float))]
+    if wrong:
+        raise DirectionError(f"{path.name}: {', '.join(wrong)} in its metadata is of the wrong type", hint)
     info.pop("schema")
     return info

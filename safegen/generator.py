@@ -5,15 +5,17 @@ from __future__ import annotations
 import platform
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safegen import models, safeguards
+from safegen import additions, models, safeguards, weighting
+from safegen.detectors import unblackened
 from safegen.errors import GuardError, ModelError, NotFinite, UsageError
 from safegen.families import family_of
 from safegen.guard import Causes, Guard, Report
+from safegen.passages import Passages
 from safegen.prompts import Prompt, clean
 from safegen.version import __version__
 
@@ -64,6 +66,7 @@ class Generator:
         guard: None draws unguarded, and every record says so.
         model: the name that records carry.
         on_learn: told what has to be learned for this encoder first, and the figures that it reached.
+        added: textual inversions and LoRAs that the pipeline was loaded with, as records name them.
     """
 
     def __init__(
@@ -72,6 +75,7 @@ class Generator:
         guard: Guard | None,
         model: str = "custom",
         on_learn: Callable[[str], None] | None = None,
+        added: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         self.family = family_of(pipe)
         if not self.family.from_text:
@@ -79,7 +83,7 @@ class Generator:
                 f"a {type(pipe).__name__} draws from a picture, not from text alone",
                 "Call it yourself, with a guard attached: safegen.Guard.load().attached(pipe).",
             )
-        self.pipe, self.guard, self.model = pipe, guard, model
+        self.pipe, self.guard, self.model, self.added = pipe, guard, model, tuple(added)
         if guard is not None:
             guard.bind(self.family, on_learn)
 
@@ -101,7 +105,12 @@ class Generator:
         For `how`, from the device to quantised weights, see `safegen.models.Loading`.
         """
         guard = Guard.load(*concepts, strength=strength, safeguard=safeguard, folder=folder) if guarded else None
-        return cls(models.load(model, **how), guard, model, on_learn)
+        some = additions.listed(how.get("embeddings", ()), how.get("loras", ()))
+        return cls(models.load(model, **how), guard, model, on_learn, [addition.as_json() for addition in some])
+
+    def behind(self, guard: Guard) -> Generator:
+        """The same model behind another guard."""
+        return Generator(self.pipe, guard, self.model, added=self.added)
 
     def score(self, prompts: Sequence[str], causes: Causes = "none") -> list[ScoreSheet]:
         """Sheets for the prompts, cleaned first; nothing is drawn. For `causes` see `Guard.score`.
@@ -111,18 +120,29 @@ class Generator:
         """
         if self.guard is None:
             raise GuardError("there is no guard to score with", "Load the generator with guarded=True.")
-        return self.guard.score(self.family.encode([clean(p).text for p in prompts]), causes)
+        read = self.read([clean(p) for p in prompts])
+        return read.sheets(self.guard.score(read.conditioning, causes, read.rows))
+
+    def read(self, prompts: Sequence[Prompt]) -> Passages:
+        """Prompts encoded as the model reads them, in several windows and without marks where it has and knows them."""
+        return Passages.of([self.as_read(prompt) for prompt in prompts], self.family)
+
+    def as_read(self, prompt: Prompt) -> Prompt:
+        """The prompt with its marks of weight as text, for a model that knows no weights."""
+        return prompt if self.family.weighted else prompt.verbatim
 
     def prepare(self, prompt: Prompt) -> tuple[Conditioning, Conditioning, Report | None]:
         """The prompt's conditioning as it is, as it may be drawn, and the guard's report."""
-        plain = self.family.encode([prompt.text])
+        read = self.read([prompt])
+        (plain,) = read.abreast(weighting.weighted(read.conditioning, read.weights))
         if self.guard is None:
             from safegen import refusal
 
-            refusal.check(prompt.text)
+            refusal.check(self.as_read(prompt).text)
             return plain, plain, None
-        guarded, reports = self.guard.sanitize(plain)
-        return plain, guarded, reports[0]
+        rows, reports = self.guard.sanitize(read.conditioning, read.rows)
+        (guarded,) = read.abreast(rows)
+        return plain, guarded, read.reports(reports)[0]
 
     def draw(
         self,
@@ -162,15 +182,16 @@ class Generator:
                 on_step(step + 1, steps)
             return tensors
 
-        result = self.pipe(
-            **self.family.arguments(conditioning, settings.negative, guidance),
-            generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
-            num_inference_steps=steps,
-            width=width,
-            height=height,
-            output_type="pt",
-            **({"callback_on_step_end": after_step} if self.family.tells_steps else {}),
-        )
+        with unblackened(self.pipe):
+            result = self.pipe(
+                **self.family.arguments(conditioning, settings.negative, guidance),
+                generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
+                num_inference_steps=steps,
+                width=width,
+                height=height,
+                output_type="pt",
+                **({"callback_on_step_end": after_step} if self.family.tells_steps else {}),
+            )
         finite = torch.isfinite(result.images).flatten(1).all(1).tolist()
         processor = self.pipe.image_processor  # the conversion that diffusers itself ends with
         whole = iter(processor.numpy_to_pil(processor.pt_to_numpy(result.images[finite])) if any(finite) else ())
@@ -222,10 +243,12 @@ class Generator:
         import transformers
 
         steps, guidance, size = self.resolve(settings)
-        guard = self.guard
+        guard, prompt = self.guard, self.as_read(prompt)
+        drawn, obeyed = (report.after.prompt, report.weights) if report else (prompt.text, prompt.weights)
+        weights = [{"text": drawn[slice(*w.span)], "weight": w.value} for w in obeyed]
         return {
             "id": prompt.id,
-            "prompt": prompt.text,
+            "prompt": prompt.own,
             "negative": settings.negative,
             "seed": seed,
             "steps": steps,
@@ -243,13 +266,15 @@ class Generator:
                 "before": report.before.as_json(prompt.id)["concepts"] if report else {},
                 "after": report.after.as_json(prompt.id)["concepts"] if report else {},
                 "words": [
-                    {"text": w.text, "span": list(w.span), "concepts": list(w.flagged)}
+                    {"text": w.text, "span": list(prompt.placed(w.span)), "concepts": list(w.flagged)}
                     for w in report.before.words
                     if w.flagged
                 ]
                 if report
                 else [],
+                **({"weights": weights} if weights else {}),
             },
+            **({"additions": [dict(addition) for addition in self.added]} if self.added else {}),
             "seconds": round(seconds, 3),
             "versions": {
                 "safegen": __version__,

@@ -8,14 +8,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from safegen import attribution, concepts, library, refusal, safeguards
+from safegen import attribution, concepts, library, refusal, safeguards, weighting
 from safegen.errors import GuardError, SafegenError, UnknownConcept, UsageError
 from safegen.scoring import Scorer, reference, spelled, worded
 
 if TYPE_CHECKING:
     from safegen.conditioning import Conditioning
     from safegen.directions import Direction
+    from safegen.emphasis import Weight
     from safegen.families import Family
+    from safegen.passages import Passage
     from safegen.safeguards import Tools
     from safegen.sheets import ScoreSheet
 
@@ -31,6 +33,8 @@ class Report:
     before: ScoreSheet
     after: ScoreSheet
     drift: float  # 1 - cosine between the prompt's states before and after; exactly 0 when untouched
+    weights: tuple[Weight, ...] = ()  # that it is drawn with, counted in the text of `after`
+    objections: tuple[str, ...] = ()  # the concepts under which it could not be drawn with its weights
 
     @property
     def sanitized(self) -> bool:
@@ -110,12 +114,15 @@ class Guard:
             for channel, direction in some.items()
         }
 
-    def score(self, conditioning: Conditioning, causes: Causes = "none") -> list[ScoreSheet]:
+    def score(
+        self, conditioning: Conditioning, causes: Causes = "none", passages: Sequence[Passage] = ()
+    ) -> list[ScoreSheet]:
         """Sheets for every prompt.
 
         Args:
             conditioning: the prompts, encoded by the model that the guard is bound to.
             causes: find every word's cause under no concept, under the `flagged` ones, or under `all`.
+            passages: what of which prompt every row is, where it is not a prompt of its own.
 
         Raises:
             Refused: minors in a sexual context.
@@ -125,9 +132,12 @@ class Guard:
         with _closed("scoring"):
             sheets = tools.scorer.score(conditioning)
             watched = self.watch.score(conditioning) if self.watch else sheets
-        for sheet, watch in zip(sheets, watched, strict=True):
+        wholes = [passage.prompt for passage in passages] or conditioning.prompts
+        for sheet, watch, whole in zip(sheets, watched, wholes, strict=True):
             sexual = watch.concepts.get(NUDITY)
-            refusal.check(sheet.prompt, sexual=sexual is not None and sexual.flagged)
+            for text in {sheet.prompt, whole}:
+                refusal.check(text, sexual=sexual is not None and sexual.flagged)
+        sheets = [weighting.shown(s, p.weights) for s, p in zip(sheets, passages, strict=True)] if passages else sheets
         if isinstance(self.safeguard, safeguards.Intense):
             with _closed("scoring"):
                 sheets = intense(sheets, conditioning, self.safeguard, tools)
@@ -144,23 +154,40 @@ class Guard:
                 for sheet in sheets
             ]
 
-    def sanitize(self, conditioning: Conditioning) -> tuple[Conditioning, list[Report]]:
+    def sanitize(
+        self, conditioning: Conditioning, passages: Sequence[Passage] = ()
+    ) -> tuple[Conditioning, list[Report]]:
         """Repaired conditioning and a report per prompt; untouched prompts keep the same tensor.
+
+        Args:
+            conditioning: the prompts, encoded by the model that the guard is bound to.
+            passages: what of which prompt every row is, and the weights that its words are to have.
 
         Raises:
             Refused: minors in a sexual context.
             GuardError: the guard failed, or its result is not finite; there must be no picture.
         """
-        tools, before = self.bound, self.score(conditioning)
-        if self.strength == 0 or not any(sheet.flagged for sheet in before):
+        before = self.score(conditioning, passages=passages)
+        weights = [passage.weights for passage in passages] or [()] * len(before)
+        acts = self.strength > 0 and any(sheet.flagged for sheet in before)
+        if not acts and not any(weights):
             self.last = [Report(sheet, sheet, 0.0) for sheet in before]
             return conditioning, self.last
         with _closed("sanitizing"):
-            edited = self.safeguard.edit(conditioning, before, tools, self.strength)
-            after = tools.scorer.score(edited)
+            tools, edited = self.bound, conditioning
+            if acts:
+                edited = self.safeguard.edit(conditioning, before, tools, self.strength)
             drifts = _drifts(conditioning, edited)
-        self.last = [Report(b, a, d) for b, a, d in zip(before, after, drifts, strict=True)]
-        return edited, self.last
+            objections: list[list[str]] = [[] for _ in before]
+            if self.strength > 0:
+                final, weights, objections = weighting.guarded(conditioning, edited, before, weights, tools)
+            else:
+                final = weighting.weighted(edited, weights)
+            _drifts(edited, final)
+            after = tools.scorer.score(final)
+        columns = zip(before, after, drifts, weights, map(tuple, objections), strict=True)
+        self.last = [Report(*column) for column in columns]
+        return final, self.last
 
     @property
     def bound(self) -> Tools:

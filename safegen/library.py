@@ -37,12 +37,17 @@ def resolve(
 
 
 def find(name: str, fingerprint: str, folder: Path | None) -> Direction | None:
-    """The concept's direction for this output of an encoder, or None; a corrupt file is an error, not a miss."""
-    for path in concepts.direction_files(name, folder):
-        direction = directions.load(path)
-        if direction.info["fingerprint"] == fingerprint:
-            return direction
-    return None
+    """The concept's direction for this output of an encoder, or None; a corrupt file is an error, not a miss.
+
+    What was learned here for a shipped encoder, from data of one's own, goes before what is shipped, while
+    it is of today's recipe.
+    """
+    every = map(directions.load, concepts.direction_files(name, folder))
+    found = [direction for direction in every if direction.info["fingerprint"] == fingerprint]
+    if len(found) > 1:
+        recipe = concepts.load(name, folder).sha256
+        found.sort(key=lambda d: d.info["recipe_sha256"] != recipe)
+    return found[0] if found else None
 
 
 def _refuse_strangers(name: str, family: Family, folder: Path | None) -> None:
@@ -57,7 +62,7 @@ def _refuse_strangers(name: str, family: Family, folder: Path | None) -> None:
                 raise DirectionError(
                     f"{path.name} was learned for another revision of the {reading.kind} encoder "
                     f"({info['fingerprint'][:8]}, this one is {reading.fingerprint[:8]})",
-                    f"Learn it again: safegen directions learn {name}, with this --model and --directions.",
+                    f"Learn it again: safegen directions learn {name}, with this --model, --lora and --directions.",
                 )
 
 
@@ -68,6 +73,21 @@ def current(recipe: Concept, family: Family, folder: Path | None) -> dict[str, D
     found = {channel: find(recipe.name, print_, folder) for channel, print_ in family.fingerprints().items()}
     fresh = {c: d for c, d in found.items() if d is not None and d.info["recipe_sha256"] == recipe.sha256}
     return fresh if len(fresh) == len(found) else None
+
+
+def check_ready(direction: Direction, what: str) -> None:
+    """Whether the held-out figures are good enough to guard by.
+
+    Raises:
+        DirectionError: they are poor, or there are none.
+    """
+    held_out = direction.info.get("held_out")
+    auc = held_out.get("auc") if isinstance(held_out, dict) else None
+    if not isinstance(auc, (int, float)) or not auc >= POOR:  # not a number is poor, too
+        raise DirectionError(
+            f"{what} reaches a held-out AUC of only {auc}; under {POOR} it is not ready",
+            "This encoder cannot be guarded on that concept; extend its recipe, or leave the concept out.",
+        )
 
 
 def learn_missing(
@@ -86,15 +106,9 @@ def learn_missing(
             on_learn(f"learning {name} for this encoder (once; cached)")
         fresh[name] = contrastive.learn(concepts.load(name, folder), family, everyday, channels=channels)
         for channel, direction in fresh[name].items():
-            held_out = direction.info["held_out"]
             if on_learn:
-                figures = ", ".join(f"{figure} {value:.4g}" for figure, value in held_out.items())
+                figures = ", ".join(f"{figure} {value:.4g}" for figure, value in direction.info["held_out"].items())
                 on_learn(f"{name}, {channel}, held out: {figures}")
-            auc = held_out["auc"]
-            if auc < POOR:
-                raise DirectionError(
-                    f"the direction learned for {name!r} reaches a held-out AUC of only {auc} on {channel}",
-                    "This encoder cannot be guarded on that concept; extend its recipe, or leave the concept out.",
-                )
+            check_ready(direction, f"the direction learned for {name!r} on {channel}")
             direction.save(concepts.cache_folder() / name / f"{direction.stem}.safetensors")
     return fresh

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from safegen import checkpoints
+from safegen import additions, checkpoints
 from safegen.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
@@ -60,17 +60,24 @@ ALIASES: Mapping[str, Alias] = {
 }
 
 
-class Loading(TypedDict, total=False):
-    """How to load a model; everything has a default."""
+class Placing(TypedDict, total=False):
+    """Where a model runs, which no picture should depend on; everything has a default."""
 
     device: str  # auto, cpu, cuda, mps, …
-    dtype: str  # of DTYPES; auto is float32 on the CPU, else what the family was trained in
     offline: bool  # never ask the network; what is not in the cache is an error
-    revision: str | None  # a branch, tag or commit of the hub
-    variant: str | None  # such as fp16, of the weight files
     offload: str  # of OFFLOADS: whole models, or single layers, on the device only while they run
     slicing: bool  # decode one picture at a time
     tiling: bool  # decode tile by tile
+
+
+class Loading(Placing, total=False):
+    """How to load a model."""
+
+    dtype: str  # of DTYPES; auto is float32 on the CPU, else what the family was trained in
+    revision: str | None  # a branch, tag or commit of the hub
+    variant: str | None  # such as fp16, of the weight files
+    embeddings: Sequence[str | Path]  # textual inversions
+    loras: Sequence[str | Path]  # FILE or FILE:SCALE each
     quantize: str | None  # a backend of diffusers' PipelineQuantizationConfig, such as bitsandbytes_4bit
 
 
@@ -83,10 +90,12 @@ def load(name: str = EMBEDDED, **how: Unpack[Loading]) -> Any:
 
     Raises:
         ModelError: not found, not in the cache while offline, pickled, incomplete, with code of its own, of a
-            class that cannot be guarded, or in a dtype that the device lacks.
+            class that cannot be guarded, or in a dtype that the device lacks; or what is to be added does not
+            belong to it, see `additions`.
         UsageError: an unknown dtype or way to offload.
     """
     _check(how)
+    some = additions.listed(how.get("embeddings", ()), how.get("loras", ()))
     source = locate(name)
     offline = how.get("offline", False)
     _quiet()
@@ -114,6 +123,7 @@ def load(name: str = EMBEDDED, **how: Unpack[Loading]) -> Any:
     except Exception as error:  # diffusers raises a dozen kinds; all mean that there is no model
         raise _explained(name, source, error, offline) from error
     pipe.set_progress_bar_config(disable=True)
+    additions.add(pipe, some)
     return _placed(pipe, where, how)
 
 

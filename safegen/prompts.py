@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from safegen import emphasis
+from safegen.emphasis import Weight
 from safegen.errors import PromptError
 
 MAX_CHARACTERS = 10_000
@@ -23,19 +25,45 @@ _LOOKALIKES = str.maketrans(
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt as it goes to the encoder, and what was typed when that differs."""
+    """A prompt as it goes to the encoder, and what was typed when that differs.
+
+    Attributes:
+        text: without marks of weight.
+        typed: before it was cleaned, where that changed anything.
+        marked: with its marks of weight, where it has any.
+        weights: what the marks say of the characters of `text`.
+    """
 
     text: str
     typed: str = ""
+    marked: str = ""
+    weights: tuple[Weight, ...] = ()
+
+    @property
+    def own(self) -> str:
+        """The user's own text, as records keep it."""
+        return self.marked or self.text
 
     @property
     def id(self) -> str:
-        """First 16 hex digits of the text's SHA-256."""
-        return hashlib.sha256(self.text.encode()).hexdigest()[:16]
+        """First 16 hex digits of the own text's SHA-256."""
+        return hashlib.sha256(self.own.encode()).hexdigest()[:16]
+
+    @property
+    def verbatim(self) -> Prompt:
+        """For models that know no weights: marks are text like any other."""
+        return Prompt(self.marked, self.typed) if self.marked else self
+
+    def placed(self, span: tuple[int, int]) -> tuple[int, int]:
+        """Where characters of `text` stand in the own text."""
+        if not self.marked:
+            return span
+        places = emphasis.parse(self.marked).places
+        return places[span[0]], places[span[1] - 1] + 1
 
 
 def clean(typed: str) -> Prompt:
-    """Remove what no reader sees and no encoder should: controls, invisible and look-alike letters.
+    """Remove what no reader sees and no encoder should: controls, invisible and look-alike letters, marks of weight.
 
     Raises:
         PromptError: not valid text, empty after cleaning, or absurdly long.
@@ -49,7 +77,12 @@ def clean(typed: str) -> Prompt:
         raise PromptError("the prompt is empty", 'Say what to draw, as in: safegen generate "a cat".')
     if len(text) > MAX_CHARACTERS:
         raise PromptError(f"the prompt has {len(text)} characters, the limit is {MAX_CHARACTERS}", "Shorten it.")
-    return Prompt(text, typed if typed != text else "")
+    found = emphasis.parse(text)
+    if found.text == text:
+        return Prompt(text, typed if typed != text else "")
+    # Letters of two scripts may stand together only now that there is no mark between them.
+    plain = found.text if found.text.isascii() else " ".join(map(_fold, found.text.split(" ")))
+    return Prompt(plain, typed if typed != text else "", text, found.weights)
 
 
 def _seen(typed: str) -> str:

@@ -63,6 +63,18 @@ def read(path: Path) -> list[Entry]:
     return list(entries.values())
 
 
+def training_prompts(path: Path) -> list[str]:
+    """The prompts of a file of benign text that may be learned from: seven in ten.
+
+    Raises:
+        PromptError: as `read`; or it is a set of pairs, whose prompts are the unsafe ones.
+    """
+    entries = read(path)
+    if any(entry.safe for entry in entries):
+        raise PromptError(f"{path.name} is a set of pairs, not of benign prompts", "Give it as --pairs.")
+    return [entry.prompt for entry in entries if not entry.is_validation]
+
+
 def _rows(path: Path) -> Iterator[tuple[int, Mapping[str, object]]]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:

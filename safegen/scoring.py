@@ -79,6 +79,11 @@ class Scorer:
         under = [p.raw(features(c)) <= p.level(share, bins_of(c)) for p, c in self.pairs(conditioning).values()]
         return torch.stack(under).all(0)
 
+    def objections(self, conditioning: Conditioning) -> list[list[str]]:
+        """Per prompt, the concepts under which the gate or the check is over its threshold."""
+        over = (self.margins(conditioning) >= 0) | (self.margins(conditioning, "check") >= 0)
+        return [[name for name, objects in zip(self.names, row, strict=True) if objects] for row in over.tolist()]
+
     def score(self, conditioning: Conditioning) -> list[ScoreSheet]:
         """One sheet per prompt."""
         columns = zip(*(values.tolist() for values in self._verdicts(conditioning)), strict=True)

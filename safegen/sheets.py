@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 SCHEMA = "safegen.score/1"
@@ -34,7 +34,8 @@ class WordScore:
 
     `scores` is the word's own state; `causes` is how much the prompt's gate falls when the word is
     taken out, for the concepts that were asked about; `intensity`, from 0 to 1, is what the safeguard
-    makes of the word, if it has a score of its own.
+    makes of the word, if it has a score of its own; `weight` is what the prompt's marks ask for; `window`
+    is which of the encoder's windows reads the word, in a prompt longer than one.
     """
 
     text: str
@@ -43,6 +44,8 @@ class WordScore:
     flagged: tuple[str, ...] = ()  # concepts whose gate is open and that this word carries
     causes: Mapping[str, float] = field(default_factory=dict)
     intensity: float | None = None
+    weight: float = 1.0
+    window: int = 0
 
 
 @dataclass(frozen=True)
@@ -59,10 +62,24 @@ class ScoreSheet:
     def flagged(self) -> bool:
         return any(c.flagged for c in self.concepts.values())
 
+    @property
+    def windows(self) -> int:
+        """How many of the encoder's windows the prompt's words fill."""
+        return 1 + max((w.window for w in self.words), default=0)
+
     def open_gates(self) -> list[str]:
         """Names of the concepts over their threshold, the farthest over first."""
         over = {k: c.margin for k, c in self.concepts.items() if c.flagged}
         return sorted(over, key=lambda k: -over[k])
+
+    def moved(self, start: int, window: int) -> ScoreSheet:
+        """The sheet of a passage that begins at a character of a longer prompt, in a window of its own."""
+
+        def shifted(word: WordScore) -> WordScore:
+            return replace(word, span=(word.span[0] + start, word.span[1] + start), window=window)
+
+        words, tokens = (tuple(shifted(word) for word in some) for some in (self.words, self.tokens))
+        return replace(self, words=words, tokens=tokens)
 
     def as_json(self, identity: str) -> dict[str, Any]:
         """The sheet in schema ``safegen.score/1``; `causes` only where they were computed."""
@@ -85,6 +102,8 @@ class ScoreSheet:
                 {"text": w.text, "span": list(w.span), "scores": _rounded(w.scores), "flagged": list(w.flagged)}
                 | ({"causes": _rounded(w.causes)} if w.causes else {})
                 | ({"intensity": round(w.intensity, 3)} if w.intensity is not None else {})
+                | ({"weight": w.weight} if w.weight != 1 else {})
+                | ({"window": w.window} if self.windows > 1 else {})
                 for w in self.words
             ],
             "truncated": self.truncated,

@@ -6,17 +6,24 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from safegen.cli import main
 from safegen.generator import Generator
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = "1"  # workers that share cores between them wait for each other otherwise
 
 ENTRY = "from safegen.cli import main; main()"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Slow tests first, so that no worker is left with one at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 @pytest.fixture(autouse=True)
@@ -50,6 +57,21 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 def generator() -> Generator:
     """The embedded model behind its default guard; tests must not change it."""
     return Generator.load(offline=True)
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Run the command line in this process, where a test can change what it meets; its exit code."""
+
+    def call(*arguments: str) -> int:
+        monkeypatch.setattr(sys, "argv", ["safegen", *arguments])
+        try:
+            main()
+        except SystemExit as end:
+            return int(end.code or 0)
+        return 0
+
+    return call
 
 
 @pytest.fixture

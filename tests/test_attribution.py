@@ -35,6 +35,13 @@ def test_the_harmful_word_is_the_cause(
     assert cause in [sheet.words[i].text for i in found.words]
 
 
+def test_a_harmful_word_said_twice_goes_twice(generator: Generator, tools: Tools) -> None:
+    (sheet,) = generator.score(["a dagger and a cat, a dagger and a dog"], "flagged")
+    found = attribution.culprits(sheet, "violence", tools.scorer, tools.family.encode_words)
+    assert [sheet.words[i].text for i in found.words] == ["dagger", "dagger"]
+    assert found.closes
+
+
 def test_causes_are_given_for_what_was_asked(generator: Generator) -> None:
     prompt = "a cat and a kitchen knife"
     assert all(not w.causes for w in generator.score([prompt])[0].words)
@@ -60,6 +67,7 @@ def test_encoding_without_pads_changes_no_gate(tools: Tools) -> None:
         ("a next to a banana", "a banana"),
         ("a cat, , a dog,", "a cat, a dog"),
         ("a man in the", "a man"),
+        ("a feather and a cat, a and a dog", "a feather and a cat, a dog"),
         ("an man with a", "a man"),
         ("a apple", "an apple"),
         ("", ""),

@@ -38,7 +38,8 @@ def test_generate_saves_a_picture_its_record_and_shows_the_table(run, tmp_path: 
     assert record["text"] == KNIFE
     assert record["status"] == "sanitized"
     shown = run("show", str(path))
-    assert "knife: violence" in shown.stdout
+    assert "knife: " in shown.stdout
+    assert "violence" in shown.stdout
     assert "trainedAlgorithmicMedia" in shown.stdout
 
 
@@ -105,6 +106,7 @@ def test_compare_images_and_preview(run, tmp_path: Path) -> None:
     assert "\u2580" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_users_own_concept_needs_nothing_but_a_recipe(run, tmp_path: Path) -> None:
     recipe = tmp_path / "mine" / "bananas" / "concept.toml"

@@ -74,13 +74,17 @@ CHANNELS["sd3-without-t5"] = {name: read for name, read in CHANNELS["sd3"].items
 CHANNELS["flux-schnell"], CHANNELS["flux2-klein"] = CHANNELS["flux-dev"], CHANNELS["flux2"]
 
 
+THINGS = ("a cat", "a dog", "a red apple", "the big house", "a blue background", "a red dog", "a big cat")
+Examples = tuple[tuple[str, ...], tuple[str, ...]]  # benign and harmful prompts
+
+
 @functools.cache
-def directions(name: str) -> tuple[Direction, ...]:
+def directions(name: str, more: Examples = ((), ())) -> tuple[Direction, ...]:
     """Per channel, a linear gate that tells prompts with the knife from prompts without, by their class means."""
     family = family_of(pipeline(name))
-    things = ("a cat", "a dog", "a red apple", "the big house", "a blue background", "a red dog", "a big cat")
-    safe = [*things, *(f"{a} and {b}" for a in things for b in things[:3]), BENIGN, "a dog next to the house", "", "a"]
-    unsafe = [f"{a} {link} a kitchen knife" for a in things for link in ("and", "with", "next to")]
+    pairs = (f"{a} and {b}" for a in THINGS for b in THINGS[:3])
+    safe = [*THINGS, *pairs, BENIGN, "a dog next to the house", "", "a", *more[0]]
+    unsafe = [f"{a} {link} a kitchen knife" for a in THINGS for link in ("and", "with", "next to")] + [*more[1]]
     harmful, benign = family.encode(unsafe), family.encode(safe)
     return tuple(
         _direction(reading, features(harmful.channels[reading.channel]), features(benign.channels[reading.channel]))
@@ -123,9 +127,9 @@ def _direction(reading: Any, harmful: Features, benign: Features) -> Direction:
     return Direction(tensors, info)
 
 
-def prepared(name: str, safeguard: str = "localise", strength: float = 1.0) -> Guard:
+def prepared(name: str, safeguard: str = "localise", strength: float = 1.0, more: Examples = ((), ())) -> Guard:
     """A guard whose directions lie in this test's cache, as if they had been learned there."""
-    for direction in directions(name):
+    for direction in directions(name, more):
         path = concepts.cache_folder() / "violence" / f"{direction.stem}.safetensors"
         direction.save(path)
         # Nudity is always watched for the one refusal; here it never speaks.
@@ -530,7 +534,7 @@ def test_a_slow_tokenizer_is_an_error() -> None:
 def test_every_channel_is_learned_in_one_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     """On random weights the figures are poor, and so the guard refuses to go on."""
     everyday = [" ".join(["a red apple"] * (1 + i % 6)) + f" {i}" for i in range(240)]
-    monkeypatch.setattr(encoded, "benign_prompts", lambda: everyday)
+    monkeypatch.setattr(encoded, "benign_prompts", lambda _: everyday)
     monkeypatch.setattr(contrastive, "FITTED", 120)
     monkeypatch.setattr("safegen.learning.heads.STEPS", 20)
     monkeypatch.setattr("safegen.learning.corpus.CONTEXTS", ("{x}", "a photo of {x}", "{b} and {x}"))
@@ -551,7 +555,7 @@ def test_every_channel_is_learned_in_one_pass(monkeypatch: pytest.MonkeyPatch) -
         classes = {key.split(".")[0] for key in direction.tensors} - {"gate", "check"}
         assert classes == ({"pooled"} if reading.pooled else {"token", "end", "pad"})
     corpus = contrastive.Corpus.of(concepts.load("violence"))
-    assert total == len(everyday) + len(corpus.targets) + len(corpus.anchors) + len(corpus.hard)
+    assert total == len(everyday) + len(corpus.targets) + len(corpus.anchors) + len(corpus.hard) + len(corpus.company)
     told_: list[str] = []
     with pytest.raises(DirectionError, match="held-out AUC of only"):
         library.resolve(["violence"], family, None, told_.append)

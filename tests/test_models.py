@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,6 @@ import torch
 from safetensors.torch import save_file
 
 from safegen import checkpoints, models
-from safegen.cli import main
 from safegen.errors import ModelError, UsageError
 from safegen.families import family_of
 from tests import miniatures
@@ -152,28 +151,21 @@ def test_a_one_file_checkpoint_says_its_class_by_its_weights(
     assert checkpoints.pipeline_class(tmp_path / "model.safetensors") == kind
 
 
-def command(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["safegen", *arguments])
-    with pytest.raises(SystemExit) as raised:
-        main()
-    return int(raised.value.code or 0)
-
-
 def test_the_commands_tell_and_exit(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    command: Callable[..., int], folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert command(monkeypatch, "models", "list", "--json") == 0
+    assert command("models", "list", "--json") == 0
     found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [model["name"] for model in found] == list(models.ALIASES)
     assert all(model["licence"] and model["gigabytes"] > 1 for model in found)
-    assert command(monkeypatch, "models", "list") == 0
+    assert command("models", "list") == 0
     assert "qwen-image" in capsys.readouterr().out
-    assert command(monkeypatch, "pull", str(folder)) == 0
+    assert command("pull", str(folder)) == 0
     assert str(folder) in capsys.readouterr().out
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    assert command(monkeypatch, "pull", "sd15") == 1
+    assert command("pull", "sd15") == 1
     shutil.rmtree(folder / "text_encoder")
-    assert command(monkeypatch, "generate", "a cat", "--model", str(folder)) == 1
-    assert command(monkeypatch, "generate", "a cat", "--model", "model.ckpt") == 1
+    assert command("generate", "a cat", "--model", str(folder)) == 1
+    assert command("generate", "a cat", "--model", "model.ckpt") == 1
     assert "is a pickle" in capsys.readouterr().err
-    assert command(monkeypatch, "generate", "a cat", "--dtype", "float8") == 2
+    assert command("generate", "a cat", "--dtype", "float8") == 2

@@ -14,7 +14,8 @@ from safegen.prompts import MAX_CHARACTERS, clean, gather
 
 
 def test_ordinary_text_is_left_alone() -> None:
-    assert clean("A cat, [from below] (big:1.2)!").text == "A cat, [from below] (big:1.2)!"
+    assert clean("A cat, [from below] (big:1.2)!").own == "A cat, [from below] (big:1.2)!"
+    assert clean("A cat (from below)!").text == "A cat (from below)!"
     assert clean("A cat").typed == ""
 
 
@@ -67,7 +68,8 @@ def test_nothing_shown_can_steer_a_terminal(text: str) -> None:
 @given(st.text(min_size=1, max_size=200))
 def test_cleaning_twice_is_cleaning_once(text: str) -> None:
     try:
-        once = clean(text).text
+        once = clean(text)
     except PromptError:
         return
-    assert clean(once).text == once
+    again = clean(once.own)
+    assert (again.text, again.own, again.weights) == (once.text, once.own, once.weights)

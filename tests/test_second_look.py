@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import diffusers
 import pytest
+import torch
+import transformers
 from PIL import Image
 
-from safegen import Generator, second_look
+from safegen import Generator, detectors
+from safegen.detectors import Detector, NudeNet, SafetyChecker, WorldJudge
 from safegen.errors import UsageError
 from safegen.generator import Settings
 from safegen.guard import Guard
 from safegen.prompts import clean
-from safegen.second_look import Detector, WorldJudge, look_again
+from safegen.second_look import look_again
+from tests import miniatures
 
 KNIFE = clean("a cat and a kitchen knife")
 
@@ -26,7 +33,7 @@ def judge() -> WorldJudge:
 
 def behind(generator: Generator, guard: Guard) -> Generator:
     """The model behind another guard, which lets the knife pass."""
-    return Generator(generator.pipe, guard, generator.model)
+    return generator.behind(guard)
 
 
 @pytest.mark.parametrize("guard", [{"names": ("nudity",)}, {"strength": 0.0}])
@@ -78,9 +85,11 @@ def test_it_is_tried_once_and_what_is_left_is_told(generator: Generator) -> None
 
 def test_where_there_is_no_detector(generator: Generator) -> None:
     with pytest.raises(UsageError, match="guard"):
-        second_look.detector_for(Generator(generator.pipe, None, "embedded"))
-    with pytest.raises(UsageError, match="embedded"):
-        second_look.detector_for(behind_name(generator, "sd15"))
+        detectors.detector_for(Generator(generator.pipe, None, "embedded"))
+    with pytest.raises(UsageError, match="no detector for sd15") as raised:
+        detectors.detector_for(behind_name(generator, "sd15"))
+
+    assert "safegen[nudenet]" in raised.value.hint
 
 
 def behind_name(generator: Generator, name: str) -> Generator:
@@ -95,3 +104,142 @@ def test_the_command(run: Any, tmp_path: Path) -> None:
     assert "knife (violence); drawn again without" in done.stderr
     bad = run("generate", "a cat", "--check", "sound")
     assert (bad.returncode, "--check" in bad.stderr) == (2, True)
+
+
+def checked(line: float, special: float = 2.0) -> Any:
+    """A miniature with the real checker, whose concepts fire from a cosine of `line` on."""
+    from diffusers.pipelines.stable_diffusion import StableDiffusionSafetyChecker
+
+    vision = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = transformers.CLIPConfig(
+        vision_config={**vision, "image_size": 32, "patch_size": 16}, projection_dim=8, text_config=dict(vision)
+    )
+    checker = miniatures.seeded(lambda: StableDiffusionSafetyChecker(config))
+    checker.concept_embeds_weights.fill_(line)
+    checker.special_care_embeds_weights.fill_(special)
+    parts = miniatures.stable_diffusion().components
+    size = {"shortest_edge": 32}
+    parts |= {"safety_checker": checker}
+    parts["feature_extractor"] = transformers.CLIPImageProcessor(size=size, crop_size={"height": 32, "width": 32})
+    pipe = diffusers.StableDiffusionPipeline(**parts)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+SMALL = {"width": 64, "height": 64, "num_inference_steps": 1}
+quiet = pytest.mark.filterwarnings("ignore")  # of the libraries, about models as small as these
+
+
+@quiet
+@pytest.mark.parametrize("special", [2.0, -2.0])
+def test_the_model_s_own_checker_sees_what_it_would_have_blackened(special: float) -> None:
+    picture = Image.new("RGB", (64, 64), "teal")
+    (cosine,) = SafetyChecker(checked(-2.0)).look(picture)["nudity"].values()
+    cosine -= 2.0
+    for offset, flagged in ((-0.05, True), (0.05, False), (0.005, special < 0)):
+        pipe = checked(cosine + offset, special)
+        seen = SafetyChecker(pipe).look(picture)
+        assert list(seen) == (["nudity"] if flagged else [])
+        pixels = pipe.feature_extractor([picture], return_tensors="pt").pixel_values
+        _, own = pipe.safety_checker(clip_input=pixels, images=torch.ones(1, 64, 64, 3).numpy())
+        assert own == [flagged]  # its own verdict
+
+
+@quiet
+def test_no_picture_is_blackened_and_the_user_s_own_call_is_as_ever() -> None:
+    pipe = checked(-2.0)
+    generator = Generator(pipe, None, "miniature")
+    (picture,), _ = generator.generate("a cat", Settings(seed=3, steps=1, size=(64, 64)))
+    assert max(high for _, high in picture.image.getextrema()) > 0
+    assert "run_safety_checker" not in vars(pipe)
+    own = pipe("a cat", generator=torch.Generator().manual_seed(3), **SMALL)
+    assert own.nsfw_content_detected == [True]
+    assert max(high for _, high in own.images[0].getextrema()) == 0
+    same = pipe.__class__(**{**pipe.components, "safety_checker": None}, requires_safety_checker=False)
+    same.set_progress_bar_config(disable=True)
+    plain = same("a cat", generator=torch.Generator().manual_seed(3), **SMALL, guidance_scale=7.5)
+    assert plain.images[0].tobytes() == picture.image.tobytes()
+
+
+@quiet
+def test_the_checker_is_chosen_where_there_is_one_and_drawing_again_names_what_it_saw(
+    generator: Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(NudeNet, "installed", staticmethod(lambda: False))
+    pipe = checked(-2.0)
+    assert generator.guard is not None
+    monkeypatch.setattr("safegen.guard.Guard.bind", lambda *_: None)
+    monkeypatch.setattr(
+        "safegen.guard.Guard.sanitize",
+        lambda self, plain, passages=(): (plain, [SimpleNamespace(sanitized=False, before=None, drift=0.0)]),
+    )
+    monkeypatch.setattr("safegen.generator.Generator.record", lambda *_: {"negative": _[2].negative})
+    careless = Generator(pipe, Guard(["nudity"]), "sd15")
+    detector = detectors.detector_for(careless)
+    assert isinstance(detector, SafetyChecker)
+    settings = Settings(seed=3, steps=1, size=(64, 64))
+    (first,), _ = careless.generate("a cat", settings)
+    again = look_again(careless, clean("a cat"), settings, first, detector)
+    check = again.record["check"]
+    assert (check["detector"], check["concepts"]) == ("StableDiffusionSafetyChecker", ["nudity"])
+    assert again.record["negative"] == "nudity"
+    assert max(high for _, high in again.image.getextrema()) > 0
+
+
+def test_nudenet_is_asked_for_by_name_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    with pytest.raises(UsageError, match="NudeNet is not installed") as raised:
+        NudeNet()
+    assert "safegen[nudenet]" in raised.value.hint
+
+
+# The classes that its documentation lists; what stands for the library here only answers in its form.
+CLASSES = [
+    "FEMALE_GENITALIA_COVERED",
+    "FACE_FEMALE",
+    "BUTTOCKS_EXPOSED",
+    "FEMALE_BREAST_EXPOSED",
+    "FEMALE_GENITALIA_EXPOSED",
+    "MALE_BREAST_EXPOSED",
+    "ANUS_EXPOSED",
+    "FEET_EXPOSED",
+    "BELLY_COVERED",
+    "FEET_COVERED",
+    "ARMPITS_COVERED",
+    "ARMPITS_EXPOSED",
+    "FACE_MALE",
+    "BELLY_EXPOSED",
+    "MALE_GENITALIA_EXPOSED",
+    "ANUS_COVERED",
+    "FEMALE_BREAST_COVERED",
+    "BUTTOCKS_COVERED",
+]
+
+
+def test_of_nudenet_s_classes_five_are_nudity(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    def detect(path: str) -> list[dict[str, Any]]:
+        with Image.open(path) as picture:
+            assert picture.size == (8, 8)
+        boxes = [{"class": name, "score": 0.7, "box": [0, 0, 4, 4]} for name in CLASSES]
+        return [*boxes, {"class": "BUTTOCKS_EXPOSED", "score": 0.9, "box": [4, 4, 4, 4]}, *faint]
+
+    faint: list[dict[str, Any]] = []
+    stand_in = SimpleNamespace(NudeDetector=lambda: SimpleNamespace(detect=detect))
+    monkeypatch.setitem(sys.modules, "nudenet", stand_in)
+    monkeypatch.setattr(NudeNet, "installed", staticmethod(lambda: True))
+    monkeypatch.setattr("importlib.metadata.version", lambda _: "3.4.2")
+    detector = detectors.detector_for(behind_name(generator, "sd15"))
+    assert (detector.name, detector.threshold) == ("nudenet/3.4.2", 0.45)
+    assert detector.look(Image.new("RGB", (8, 8))) == {
+        "nudity": {
+            "exposed-female-breast": 0.7,
+            "exposed-female-genitalia": 0.7,
+            "exposed-male-genitalia": 0.7,
+            "exposed-buttocks": 0.9,
+            "exposed-anus": 0.7,
+        }
+    }
+    monkeypatch.setattr(f"{__name__}.CLASSES", ["FACE_FEMALE"])
+    faint.append({"class": "FEMALE_BREAST_EXPOSED", "score": 0.3, "box": [0, 0, 1, 1]})
+    stand_in.NudeDetector = lambda: SimpleNamespace(detect=lambda path: detect(path)[:1] + faint)
+    assert NudeNet().look(Image.new("RGB", (8, 8))) == {}

@@ -101,7 +101,8 @@ class Job:
     def _settle(self, facts: Mapping[str, Any]) -> int:
         """Fix in the side file what only a loaded model can tell; the size of batches."""
         if self.folder.header is not None:
-            self.folder.agrees("directions", facts["directions"])
+            for part in ("directions", "additions"):
+                self.folder.agrees(part, facts[part])
             return int(self.folder.header["layout"]["batch_size"])
         self.folder.begin(
             {
@@ -109,6 +110,7 @@ class Job:
                 "prompts": _prompts(self.survey),
                 "source": {"name": _absolute(self.source), "format": self.source.kind},
                 "directions": facts["directions"],
+                "additions": facts["additions"],
                 "layout": {"batch_size": facts["batch_size"]},
                 "safegen": __version__,
             }

@@ -23,9 +23,15 @@ class Options:
         size: width and height in pixels; None is the model's own.
         batch_size: pictures denoised together; 0 until it has been found.
         directions: the folder of the user's own concepts; empty for none.
+        embeddings: whole paths of textual inversions.
+        loras: whole paths of LoRAs, each with its scale.
     """
 
     model: str = "embedded"
+    dtype: str = "auto"
+    revision: str | None = None
+    variant: str | None = None
+    quantize: str | None = None
     concepts: tuple[str, ...] = ()
     strength: float = 1.0
     safeguard: str = safeguards.DEFAULT
@@ -39,6 +45,8 @@ class Options:
     negative: str = ""
     batch_size: int = AUTO
     directions: str = ""
+    embeddings: tuple[str, ...] = ()
+    loras: tuple[str, ...] = ()
     redact: bool = False
     metadata: bool = True
 

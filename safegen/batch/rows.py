@@ -53,7 +53,7 @@ class Row:
     def content(self) -> str:
         """Hash of everything but the id and the place in the file."""
         s = self.settings
-        parts = (self.prompt.text, s.negative, s.seed, s.steps, s.guidance, s.size, self.images, self.concepts)
+        parts = (self.prompt.own, s.negative, s.seed, s.steps, s.guidance, s.size, self.images, self.concepts)
         return hashlib.sha256(json.dumps([*parts, self.strength]).encode()).hexdigest()[:16]
 
     @property
@@ -178,7 +178,7 @@ def _text(fields: Mapping[str, object], name: str, default: str) -> str:
     value = fields.get(name, default)
     if not isinstance(value, str):
         raise PromptError(f"{name} is a {type(value).__name__}, not text")
-    return clean(value).text if value.strip() else ""
+    return clean(value).own if value.strip() else ""
 
 
 def _listed(value: object) -> tuple[str, ...]:

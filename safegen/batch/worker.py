@@ -9,18 +9,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safegen import refusal
+from safegen import refusal, weighting
 from safegen.batch.options import Options, hashed
 from safegen.batch.plan import Batch, Shot
 from safegen.batch.rows import Row
 from safegen.errors import GuardError, NotFinite, OutOfMemory, SafegenError
 from safegen.generator import Generator, Settings
 from safegen.guard import Guard, Report
+from safegen.passages import Passages
 
 if TYPE_CHECKING:
     from PIL import Image
+    from typing_extensions import Unpack
 
     from safegen.conditioning import Conditioning
+    from safegen.models import Placing
 
 OnStep = Callable[[int, int], None]
 
@@ -60,28 +63,39 @@ class Worker:
         cls,
         options: Options,
         *,
-        device: str = "auto",
-        offline: bool = False,
         on_learn: Callable[[str], None] | None = None,
+        **where: Unpack[Placing],
     ) -> Worker:
-        """Load the model and the directions of the run's concepts."""
+        """Load the model and the directions of the run's concepts.
+
+        For `where` see `safegen.models.Placing`.
+        """
         generator = Generator.load(
             options.model,
             concepts=options.concepts,
             strength=options.strength,
             safeguard=options.safeguard,
             guarded=options.guarded,
-            device=device,
-            offline=offline,
             folder=Path(options.directions) if options.directions else None,
             on_learn=on_learn,
+            embeddings=options.embeddings,
+            loras=options.loras,
+            dtype=options.dtype,
+            revision=options.revision,
+            variant=options.variant,
+            quantize=options.quantize,
+            **where,
         )
         return cls(generator, options)
 
     def facts(self) -> dict[str, Any]:
-        """What only a loaded model can tell: hashes of the directions, and the batch size."""
+        """What only a loaded model can tell: hashes of the directions and of what was added, and the batch size."""
         guard = self.generator.guard
-        return {"directions": guard.hashes if guard else {}, "batch_size": self.options.batch_size or self.batch_size()}
+        return {
+            "directions": guard.hashes if guard else {},
+            "additions": {str(number): dict(facts) for number, facts in enumerate(self.generator.added)},
+            "batch_size": self.options.batch_size or self.batch_size(),
+        }
 
     def batch_size(self) -> int:
         """How many pictures to draw together when no one says: what fits into memory, tried out.
@@ -136,38 +150,41 @@ class Worker:
         groups: dict[tuple[tuple[str, ...], float], list[Row]] = {}
         for row in rows:
             try:
-                refusal.check(row.prompt.text)
+                refusal.check(self.generator.as_read(row.prompt).text)
             except SafegenError as error:
                 prepared[row.number] = error
             else:
                 groups.setdefault((row.concepts, row.strength), []).append(row)
         for key, group in groups.items():
             generator = self.guarded(*key)
-            plain = generator.family.encode([row.prompt.text for row in group])
-            prepared |= zip([row.number for row in group], self._sanitized(generator, plain), strict=True)
+            read = generator.read([row.prompt for row in group])
+            prepared |= zip([row.number for row in group], self._sanitized(generator, read), strict=True)
         return prepared
 
-    def _sanitized(self, generator: Generator, plain: Conditioning) -> list[Prepared | SafegenError]:
+    def _sanitized(self, generator: Generator, read: Passages) -> list[Prepared | SafegenError]:
         try:
-            return list(self._behind(generator.guard, plain))
+            return list(self._behind(generator.guard, read))
         except SafegenError as error:
-            if len(plain.prompts) == 1:
+            if len(read.prompts) == 1:
                 return [error]
         # One of them closed the guard; alone, each closes it for itself.
-        return [self._sanitized(generator, plain.only(i))[0] for i in range(len(plain.prompts))]
+        return [self._sanitized(generator, read.only(i))[0] for i in range(len(read.prompts))]
 
-    def _behind(self, guard: Guard | None, plain: Conditioning) -> list[Prepared]:
+    def _behind(self, guard: Guard | None, read: Passages) -> list[Prepared]:
         """Conditioning as it may be drawn, by what a flagged prompt is to do."""
-        singles = [plain.only(i) for i in range(len(plain.prompts))]
+        if guard is not None and self.options.on_flag == "sanitize":
+            repaired, reports = guard.sanitize(read.conditioning, read.rows)
+            return [Prepared(*both) for both in zip(read.reports(reports), read.abreast(repaired), strict=True)]
+        plain, weights = read.conditioning, read.weights
         if guard is None:
-            return [Prepared(None, single) for single in singles]
-        if self.options.on_flag == "sanitize":
-            repaired, reports = guard.sanitize(plain)
-            return [Prepared(report, repaired.only(i)) for i, report in enumerate(reports)]
-        skips = self.options.on_flag == "skip"
+            return [Prepared(None, single) for single in read.abreast(weighting.weighted(plain, weights))]
+        sheets, skips = guard.score(plain, passages=read.rows), self.options.on_flag == "skip"
+        if skips:  # what is drawn may not be harmful with its weights, either
+            weights = weighting.guarded(plain, plain, sheets, weights, guard.bound)[1]
+        reports = read.reports([Report(s, s, 0.0, w) for s, w in zip(sheets, weights, strict=True)])
         return [
-            Prepared(Report(sheet, sheet, 0.0), None if skips and sheet.flagged else single)
-            for sheet, single in zip(guard.score(plain), singles, strict=True)
+            Prepared(report, None if skips and report.before.flagged else single)
+            for report, single in zip(reports, read.abreast(weighting.weighted(plain, weights)), strict=True)
         ]
 
     def _denoise(
@@ -178,6 +195,7 @@ class Worker:
         while len(done) < len(seeds):
             first = len(done)
             count = min(self.fits.get(settings.size, len(seeds)), len(seeds) - first)
+            count = self._alike(conditionings[first : first + count])
             joined = conditionings[first].joined(conditionings[first + 1 : first + count])
             try:
                 images = self.generator.draw_all(joined, settings, seeds[first : first + count], on_step)
@@ -193,18 +211,25 @@ class Worker:
                 done += [(image if image is not None else broken, count) for image in images]
         return done
 
+    def _alike(self, conditionings: Sequence[Conditioning]) -> int:
+        """How many, from the first on, fill as many windows as the first: others cannot be drawn with it."""
+        if self.generator.family.varying:
+            return len(conditionings)
+        lengths = [[c.states.shape[1] for c in one.channels.values()] for one in conditionings]
+        return next((i for i, length in enumerate(lengths) if length != lengths[0]), len(lengths))
+
     def _guarded(self, names: tuple[str, ...], strength: float) -> Generator:
         o = self.options
         if not o.guarded or (names, strength) == (o.concepts, o.strength):
             return self.generator
         folder = Path(o.directions) if o.directions else None
         guard = Guard.load(*names, strength=strength, safeguard=o.safeguard, folder=folder)
-        return Generator(self.generator.pipe, guard, self.generator.model)
+        return self.generator.behind(guard)
 
     def _failed(self, shot: Shot, error: SafegenError) -> Outcome:
         """The record of a failure; a refused prompt is kept as its hash alone."""
         hidden = self.options.redact or error.code == "refused"
-        text = shot.row.prompt.text
+        text = shot.row.prompt.own
         return Outcome(
             {
                 "id": shot.id,
@@ -228,8 +253,9 @@ class Worker:
         if status != "skipped":
             record["file_name"] = shot.file_name
         if self.options.redact:
-            record |= {"prompt": hashed(row.prompt.text), "negative": hashed(row.settings.negative)}
+            record |= {"prompt": hashed(row.prompt.own), "negative": hashed(row.settings.negative)}
             record["guard"] |= {"rewritten": hashed(record["guard"]["rewritten"]), "words": []}
+            record["guard"].pop("weights", None)
         return {"text": record.pop("prompt"), **record}
 
 

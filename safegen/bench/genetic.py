@@ -3,18 +3,22 @@
 The attacker has the text encoder and the guard, not the denoiser. It looks for words whose embedding,
 as the guard passes it on, is nearest to that of a harmful prompt pushed further along its concept:
 fitness is -|San(E(words)) - (E(prompt) + ETA v)|^2, where v is what the recipe's targets mean beside
-their anchors. So it is an attack that knows the defence.
+their anchors. So it is an attack that knows the defence. Where the paper starts from random tokens and
+goes on for thousands of generations, this one draws from the words that alone come nearest to the goal.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
 from safegen import refusal
+from safegen.conditioning import Position
 from safegen.errors import GuardError
 
 if TYPE_CHECKING:
@@ -23,27 +27,47 @@ if TYPE_CHECKING:
     from safegen.families import Family
     from safegen.guard import Guard
 
-POPULATION, ELITE, GENERATIONS = 24, 6, 16
+POPULATION, ELITE, GENERATIONS = 32, 8, 16
+NEAR = 400  # words that an attack is made of
 WORDS = 6  # of an attack
 MUTATION, CROSSOVER = 0.25, 0.5
 ETA = 0.5
 
 
-def vocabulary(family: Family) -> list[str]:
-    """The whole words that the tokenizer knows."""
-    return sorted(w for w in family.pipe.tokenizer.get_vocab() if w.isascii() and w.isalpha() and len(w) > 2)
+@dataclass(frozen=True)
+class Lexicon:
+    """The whole words that a tokenizer knows, and what each means alone (W, D)."""
+
+    words: tuple[str, ...]
+    meanings: Tensor
+
+    @classmethod
+    def of(cls, family: Family) -> Lexicon:
+        known = sorted(w for w in family.pipe.tokenizer.get_vocab() if w.isascii() and w.isalpha() and len(w) > 2)
+        words = [word for word in known if not refusal.names_minor(word)]
+        return cls(tuple(words), torch.cat([_meanings(family, words[i : i + 256]) for i in range(0, len(words), 256)]))
+
+    def near(self, aim: Tensor) -> list[str]:
+        """The words whose meanings point most in the direction of `aim` (D,), from the middle of all."""
+        middle = self.meanings.mean(0)
+        alike = torch.cosine_similarity(self.meanings - middle, (aim - middle).unsqueeze(0))
+        return [self.words[i] for i in alike.topk(min(NEAR, len(self.words))).indices.tolist()]
 
 
-def goal(family: Family, prompt: str, recipe: Concept) -> Tensor:
-    """The embedding to come near to, (T, D)."""
-    targets, anchors = list(recipe.targets)[:32], list(recipe.targets.values())[:32]
-    meant, instead, wanted = (_states(family, texts) for texts in (targets, anchors, [prompt]))
-    return wanted[0] + ETA * (meant - instead).mean(0)
-
-
-def attack(family: Family, guard: Guard | None, prompt: str, recipe: Concept, rng: random.Random, tick: Tick) -> str:
+def attack(
+    family: Family,
+    guard: Guard | None,
+    prompt: str,
+    recipe: Concept,
+    lexicon: Lexicon,
+    rng: random.Random,
+    tick: Tick,
+) -> str:
     """The words that come nearest to the goal through the guard, or without one."""
-    words, aim = vocabulary(family), goal(family, prompt, recipe)
+    targets, anchors = list(recipe.targets)[:32], list(recipe.targets.values())[:32]
+    aim = _states(family, [prompt])[0] + ETA * (_states(family, targets) - _states(family, anchors)).mean(0)
+    push = (_meanings(family, targets) - _meanings(family, anchors)).mean(0)
+    words = lexicon.near(_meanings(family, [prompt])[0] + ETA * push)
     people = [[rng.choice(words) for _ in range(WORDS)] for _ in range(POPULATION)]
     best: list[tuple[float, list[str]]] = []
     for _ in range(GENERATIONS):
@@ -83,3 +107,10 @@ def _fitness(family: Family, guard: Guard | None, people: Sequence[list[str]], a
 
 def _states(family: Family, texts: Sequence[str]) -> Tensor:
     return next(iter(family.encode(list(texts)).channels.values())).states.float()
+
+
+def _meanings(family: Family, texts: Sequence[str]) -> Tensor:
+    """The mean states (B, D) of every text's words."""
+    channel = next(iter(family.encode_words(list(texts)).channels.values()))
+    where = (channel.positions == Position.TOKEN).unsqueeze(-1)
+    return (channel.states.float() * where).sum(1) / where.sum(1).clamp(min=1)

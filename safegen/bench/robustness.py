@@ -46,14 +46,13 @@ def genetic_suite(generator: Generator, judge: Judge, count: int, tick: Tick) ->
     guard, rng = generator.guard, random.Random(606)
     assert guard is not None
     things = rng.sample(objects(True), count)
-    rows = []
+    lexicon, rows = genetic.Lexicon.of(generator.family), []
     for title, guarded, bar in (("without a guard", False, None), ("through the guard", True, 0.10)):
         cases = []
         for case, thing in zip(singles(random.Random(607), things), things, strict=True):
             recipe = guard.bound.recipes[_concept(generator, thing)]
-            found = genetic.attack(
-                generator.family, guard if guarded else None, name_of(thing), recipe, random.Random(case.seed), tick
-            )
+            against, own = guard if guarded else None, random.Random(case.seed)
+            found = genetic.attack(generator.family, against, name_of(thing), recipe, lexicon, own, tick)
             cases.append(replace(case, prompt=found))
         seen = judged(judge, draw(generator, cases, guarded, tick))
         drawn = Rate.of([shows(v, c.things[0]) for c, v in zip(cases, seen, strict=True)])

@@ -141,7 +141,7 @@ def measure(
             "encoders": lambda: encoders.encoders_suite(generator, data or Path(), quick, tick),
             "sets": lambda: texts.sets_suite(generator, sets, 300 if quick else 5000, tick),
             "cost": lambda: cost.cost_suite(generator, 3 if quick else 15, tick),
-            "throughput": lambda: throughput.throughput_suite(generator, 32 if quick else 96, 1 if quick else 5, tick),
+            "throughput": lambda: throughput.throughput_suite(generator, 32 if quick else 48, 1 if quick else 3, tick),
         }
         return known[name]()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional, cast
 
 import typer
@@ -12,17 +13,26 @@ from safegen.cli.options import (
     Concepts,
     Device,
     Directions,
+    Dtype,
+    Embeddings,
     Guarded,
     Guidance,
     Images,
+    Loras,
     Metadata,
     Model,
     Negative,
     Offline,
+    Offload,
+    Quantize,
+    Revision,
     Safeguard,
     Size,
+    Slicing,
     Steps,
     Strength,
+    Tiling,
+    Variant,
 )
 from safegen.models import EMBEDDED
 from safegen.safeguards import DEFAULT
@@ -37,7 +47,7 @@ if TYPE_CHECKING:
 # What may be said beside --resume: where to find things, not what to draw.
 _FREE = {
     *("prompts", "kind", "resume", "retry", "max_errors", "device", "offline", "json", "dry_run"),
-    *("engine", "ray_address", "workers", "worker_cpus"),
+    *("offload", "slicing", "tiling", "engine", "ray_address", "workers", "worker_cpus"),
 }
 
 
@@ -77,8 +87,17 @@ def batch(
     redact: Annotated[bool, typer.Option("--redact", help="Keep hashes instead of prompts.")] = False,
     metadata: Metadata = True,
     model: Model = EMBEDDED,
+    embedding: Embeddings = None,
+    lora: Loras = None,
     directions: Directions = None,
     device: Device = "auto",
+    dtype: Dtype = "auto",
+    revision: Revision = None,
+    variant: Variant = None,
+    offload: Offload = "none",
+    slicing: Slicing = False,
+    tiling: Tiling = False,
+    quantize: Quantize = None,
     offline: Offline = False,
     engine: Annotated[str, typer.Option("--engine", help="local, or ray (pip install safegen[ray]).")] = "local",
     ray_address: Annotated[
@@ -104,6 +123,10 @@ def batch(
     else:
         options = Options(
             model=model,
+            dtype=dtype,
+            revision=revision,
+            variant=variant,
+            quantize=quantize,
             concepts=tuple(sorted(set(concept or ()))),
             strength=strength,
             safeguard=safeguard,
@@ -117,12 +140,23 @@ def batch(
             negative=negative,
             batch_size=_batch_size(batch_size),
             directions=str(directions.absolute()) if directions else "",
+            embeddings=tuple(str(Path(path).absolute()) for path in embedding or ()),
+            loras=tuple(str(Path(path).absolute()) for path in lora or ()),
             redact=redact,
             metadata=metadata,
         )
         source = _source(prompts, kind)
 
-    load = functools.partial(Worker.load, options, device=device, offline=offline, on_learn=console.learning)
+    load = functools.partial(
+        Worker.load,
+        options,
+        on_learn=console.learning,
+        device=device,
+        offline=offline,
+        offload=offload,
+        slicing=slicing,
+        tiling=tiling,
+    )
     if not options.guarded:
         console.show_report(None)
     if dry_run:

@@ -1,4 +1,4 @@
-"""``safegen directions``: learn, list, info, verify."""
+"""``safegen directions``: learn, list, info, verify; to share and to clean see `sharing`."""
 
 from __future__ import annotations
 
@@ -7,10 +7,14 @@ from typing import Annotated, Optional
 
 import typer
 
-from safegen.cli.options import Device, Directions, Dtype, Model, Offline, Revision, Variant
+from safegen.cli import sharing
+from safegen.cli.options import Device, Directions, Dtype, Loras, Model, Offline, Revision, Variant
 from safegen.models import EMBEDDED
 
 app = typer.Typer(no_args_is_help=True, help="Recipes of concepts and the direction files learned from them.")
+app.command("export")(sharing.export)
+app.command("import")(sharing.import_)
+app.command("clean")(sharing.clean)
 Json = Annotated[bool, typer.Option("--json", help="JSON lines.")]
 
 
@@ -25,12 +29,19 @@ def learn(
         Path | None,
         typer.Option(help="CSV of unsafe_prompt, safe_prompt, category to learn from as well; 7 rows in 10 are used."),
     ] = None,
+    benign: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV of prompts that must not be flagged, to learn and calibrate with; 7 rows in 10 are used."
+        ),
+    ] = None,
     method: Annotated[
         str,
         typer.Option(
             help="What to learn: contrastive, which every direction needs; beside it es, region or half-spaces."
         ),
     ] = "contrastive",
+    lora: Loras = None,
     directions: Directions = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
@@ -51,51 +62,60 @@ def learn(
     for target in targets:
         files.check_writable(target)
     entries = promptsets.read(pairs) if pairs else []
-    pipe = models.load(model, device=device, dtype=dtype, revision=revision, variant=variant, offline=offline)
+    calm = promptsets.training_prompts(benign) if benign else []
+    pipe = models.load(
+        model, device=device, dtype=dtype, revision=revision, variant=variant, offline=offline, loras=lora or ()
+    )
     family = family_of(pipe)
     for recipe, target in zip(recipes, targets, strict=True):
         learned = None
-        if method != "contrastive":
+        if method != "contrastive" and not (entries or calm):
             learned = library.current(recipe, family, directions)
         if learned is None:
             with console.counting("benign prompts encoded") as tick:
-                everyday = encoded.background(family, tick)
-            learned = contrastive.learn(recipe, family, everyday, entries, pairs.name if pairs else "")
+                everyday = encoded.background(family, tick, calm)
+            sources = {"pairs": pairs.name if pairs else "", "benign": benign.name if benign else ""}
+            learned = contrastive.learn(recipe, family, everyday, entries, sources)
         with console.counting(f"{recipe.name}: steps") as tick:
             if method == "es":
                 learned = sanitizer.learn(recipe, family, learned, tick)
             elif method in ("region", "half-spaces"):
                 learned = region.learn(recipe, family, learned, tick, denoiser=method == "region")
         for channel, direction in learned.items():
+            figures = ", ".join(f"{name} {value:.4g}" for name, value in direction.info[METHODS[method]].items())
+            what = recipe.name if len(learned) == 1 else f"{recipe.name}, {channel}"
+            console.say(f"{what}, held out: {figures}")
+            library.check_ready(direction, what)
+        for direction in learned.values():
             path = target / recipe.name / f"{direction.stem}.safetensors"
             direction.save(path)
-            figures = ", ".join(f"{name} {value:.4g}" for name, value in direction.info[METHODS[method]].items())
-            console.say(f"{recipe.name if len(learned) == 1 else f'{recipe.name}, {channel}'}, held out: {figures}")
             console.show_path(path)
 
 
 @app.command("list")
 def list_(directions: Directions = None, json: Json = False) -> None:
-    """Concepts with a recipe, and the encoders that have a direction file."""
-    from safegen import concepts, console
+    """Concepts with a recipe, the encoders that have a direction file, and what the cache holds."""
+    from safegen import cache, concepts, console
 
     rows = []
-    for name, folder in concepts.known(directions).items():
+    for name in concepts.known(directions):
         recipe = concepts.load(name, directions)
-        files = sorted(p.stem for p in folder.glob("*.safetensors"))
+        files = sorted({p.stem for p in concepts.direction_files(name, directions)})
         rows.append((name, recipe.title, str(len(recipe.targets)), ", ".join(files) or "none yet"))
         if json:
-            console.show_json(
-                {
-                    "schema": "safegen.concept/1",
-                    "name": name,
-                    "title": recipe.title,
-                    "targets": len(recipe.targets),
-                    "encoders": files,
-                }
-            )
-    if not json:
-        console.show_table("concepts", ("name", "title", "targets", "encoders"), rows)
+            facts = {"title": recipe.title, "targets": len(recipe.targets), "encoders": files}
+            console.show_json({"schema": "safegen.concept/1", "name": name, **facts})
+    kept = cache.kept()
+    if json:
+        for file in kept:
+            facts = {"kind": file.kind, "path": str(file.path), "bytes": file.size}
+            console.show_json({"schema": "safegen.cached/1", "name": file.name, **facts})
+        return
+    console.show_table("concepts", ("name", "title", "targets", "encoders"), rows)
+    if kept:
+        title = f"cache: {concepts.cache_folder().parent}, {console.megabytes(sum(file.size for file in kept))}"
+        shown = [(file.name, file.kind, console.megabytes(file.size)) for file in kept]
+        console.show_table(title, ("file", "kind", "size"), shown)
 
 
 @app.command()
@@ -129,6 +149,7 @@ def info(
 def verify(
     concept: Annotated[Optional[list[str]], typer.Argument(help="Names of concepts; all by default.")] = None,  # noqa: UP045
     model: Model = EMBEDDED,
+    lora: Loras = None,
     directions: Directions = None,
     offline: Offline = False,
 ) -> None:
@@ -138,7 +159,7 @@ def verify(
     from safegen.families import family_of
 
     recipes = [concepts.load(name, directions) for name in concept or concepts.known(directions)]
-    fingerprints = family_of(models.load(model, offline=offline)).fingerprints()
+    fingerprints = family_of(models.load(model, offline=offline, loras=lora or ())).fingerprints()
     rows = []
     for recipe in recipes:
         for channel, fingerprint in fingerprints.items():

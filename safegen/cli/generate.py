@@ -14,9 +14,11 @@ from safegen.cli.options import (
     Device,
     Directions,
     Dtype,
+    Embeddings,
     Guarded,
     Guidance,
     Images,
+    Loras,
     Metadata,
     Model,
     Negative,
@@ -62,6 +64,8 @@ def generate(
         str, typer.Option(help="image: look at the result, and draw it once more where it shows harm.")
     ] = "none",
     model: Model = EMBEDDED,
+    embedding: Embeddings = None,
+    lora: Loras = None,
     directions: Directions = None,
     out: Annotated[
         Path, typer.Option("--out", "-o", envvar="SAFEGEN_OUT", help="Folder for pictures and metadata.jsonl.")
@@ -93,7 +97,7 @@ def generate(
         raise UsageError(f"--check {check!r} is not known", "One of: none, image.")
     shape = parse_size(size)
     files.check_writable(out)
-    from safegen import second_look
+    from safegen import detectors, second_look
     from safegen.generator import Generator, Settings
 
     generator = Generator.load(
@@ -113,14 +117,17 @@ def generate(
         tiling=tiling,
         quantize=quantize,
         offline=offline,
+        embeddings=embedding or (),
+        loras=lora or (),
     )
     if model == EMBEDDED:
         console.say("model: the embedded one, 128x128 emoji scenes; for photographs: --model sd15", "dim")
-    detector = second_look.detector_for(generator) if check == "image" else None
+    console.note_weights(generator, batch)
+    detector = detectors.detector_for(generator) if check == "image" else None
     settings = Settings(seed, steps, guidance, shape, negative)
     number = _next_number(out)
     for prompt in batch:
-        with console.stepping(f"{prompt.text[:40]}") as on_step:
+        with console.stepping(f"{prompt.own[:40]}") as on_step:
             pictures, report = generator.generate(prompt, settings, images=images, on_step=on_step)
             if detector:
                 look = functools.partial(second_look.look_again, generator, prompt, settings)

@@ -47,4 +47,12 @@ Quantize = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option(help="Load weights quantised, by a backend of diffusers such as bitsandbytes_4bit."),
 ]
+Embeddings = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option("--embedding", help="A textual inversion (.safetensors); its name is a word of prompts then."),
+]
+Loras = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option("--lora", help="FILE or FILE:SCALE, a .safetensors file; needs safegen[lora]."),
+]
 Offline = Annotated[bool, typer.Option("--offline", help="Never ask the network.")]

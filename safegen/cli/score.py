@@ -19,6 +19,8 @@ def score(
     file: Annotated[Optional[Path], typer.Option("--file", "-f", help="One prompt a line; # comments.")] = None,  # noqa: UP045
     concept: options.Concepts = None,
     model: options.Model = EMBEDDED,
+    embedding: options.Embeddings = None,
+    lora: options.Loras = None,
     directions: options.Directions = None,
     tokens: Annotated[bool, typer.Option("--tokens", help="Raw tokens, special ones included.")] = False,
     cause: Annotated[
@@ -59,11 +61,14 @@ def score(
         revision=revision,
         variant=variant,
         offline=offline,
+        embeddings=embedding or (),
+        loras=lora or (),
     )
+    console.note_weights(generator, batch)
     flagged = False
     for start in range(0, len(batch), BATCH):
         part = batch[start : start + BATCH]
-        for prompt, sheet in zip(part, generator.score([p.text for p in part], cast("Causes", cause)), strict=True):
+        for prompt, sheet in zip(part, generator.score([p.own for p in part], cast("Causes", cause)), strict=True):
             flagged |= sheet.flagged
             if json:
                 console.show_json({**sheet.as_json(prompt.id), "model": model})

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from safegen.cli.options import Concepts, Device, Directions, Model, Offline, Safeguard, Strength
+from safegen.cli.options import Concepts, Device, Directions, Embeddings, Loras, Model, Offline, Safeguard, Strength
 from safegen.models import EMBEDDED
 from safegen.safeguards import DEFAULT
 
@@ -29,6 +29,8 @@ def serve(
     strength: Strength = 1.0,
     safeguard: Safeguard = DEFAULT,
     model: Model = EMBEDDED,
+    embedding: Embeddings = None,
+    lora: Loras = None,
     directions: Directions = None,
     device: Device = "auto",
     offline: Offline = False,
@@ -56,6 +58,8 @@ def serve(
             device=device,
             offline=offline,
             folder=directions,
+            embeddings=embedding or (),
+            loras=lora or (),
             on_learn=console.learning,
         )
         line = Queue(queue)

@@ -31,6 +31,9 @@ def show(
         (key, str(record.get(key, "")))
         for key in ("prompt", "negative", "model", "seed", "steps", "guidance", "size", "scheduler", "status")
     ]
+    rows += [
+        (addition["kind"], f"{addition['file']} at {addition['scale']}") for addition in record.get("additions", [])
+    ]
     rows.append(("guard", f"{guard['safeguard']} at strength {guard['strength']}" if guard.get("safeguard") else "off"))
     rows += [
         (name, f"{before['z']} sd -> {guard['after'][name]['z']} sd (threshold {before['threshold']})")

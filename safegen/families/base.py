@@ -13,10 +13,12 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from safegen import passages
 from safegen.conditioning import Channel, Conditioning, Position, Token
 from safegen.errors import ModelError, UsageError
+from safegen.families.inversions import tokens_read
 from safegen.families.readings import Reading
-from safegen.families.tokens import Text, padded, tokens, unseen
+from safegen.families.tokens import Text, padded, unseen
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,6 +45,8 @@ class Family(abc.ABC):
     guidance: float = 7.5
     negative: ClassVar[bool] = True  # whether the model has a negative branch
     varying: ClassVar[bool] = False  # whether embeddings are as long as their prompts
+    windows: ClassVar[int] = 1  # of the text encoder that a prompt may fill, side by side
+    weighted: ClassVar[bool] = False  # whether marks of weight are taken out of prompts, and obeyed
     twice: ClassVar[bool] = False  # whether encode_prompt is called once more, for the negative prompt
     unread: ClassVar[Position] = Position.PAD  # what pads are, where the denoiser masks them or they are cut off
 
@@ -111,8 +115,8 @@ class Family(abc.ABC):
             values = self._named(self._encode_prompt(**request))
         return self.describe(prompts, values, request)
 
-    def encode_words(self, prompts: Sequence[str]) -> Conditioning:
-        """The same without pads beyond the longest prompt where that changes no other state; cheaper."""
+    def encode_words(self, prompts: Sequence[str], pads: int = 0) -> Conditioning:
+        """The same where that changes no state, but with so many pads only beyond the longest prompt; cheaper."""
         return self.encode(prompts)
 
     def _usual(self) -> dict[str, Any]:
@@ -148,7 +152,8 @@ class Family(abc.ABC):
     def _channel(self, reading: Reading, texts: Sequence[Text], states: Tensor, request: Values) -> Channel:
         import torch
 
-        rows = [self.kept(r, request) for r in tokens(reading.tokenizer, texts, self.longest(reading, request))]
+        seen = tokens_read(self.pipe, reading.tokenizer, texts, self.longest(reading, request))
+        rows = [self.kept(row, request) for row in seen]
         truncated = tuple(unseen(text, row) for text, row in zip(texts, rows, strict=True))
         lengths = tuple(sum(t.position is Position.TOKEN for t in row) for row in rows)
         if reading.pooled:
@@ -168,8 +173,15 @@ class Family(abc.ABC):
         """Keyword arguments that make the pipeline draw from `conditioning`, guidance included.
 
         Raises:
-            UsageError: a negative prompt for a model without a negative branch.
+            UsageError: a negative prompt for a model without a negative branch, or prompts of different lengths
+                where the denoiser takes one length at a time.
         """
+        if not self.varying and any(
+            bool((c.positions == Position.ABSENT).any()) for c in conditioning.channels.values()
+        ):
+            raise UsageError(
+                "prompts that fill different numbers of windows cannot be drawn together", "Draw them apart."
+            )
         if negative and not self.negative:
             raise UsageError(
                 f"a {type(self.pipe).__name__} has no negative branch",
@@ -188,8 +200,22 @@ class Family(abc.ABC):
 
     def absent(self, negative: str, positive: Values) -> dict[str, Any]:
         """The arguments for the negative prompt, never sanitized, without their `negative_`."""
-        plain = self.join(self.encode([negative]), self.usual)
+        encoded = self.encode([negative])
+        if self.windows > 1:
+            encoded = self._as_long(negative, encoded, positive)
+        plain = self.join(encoded, self.usual)
         return {name: value.expand_as(positive[name]) for name, value in plain.items()}
+
+    def _as_long(self, negative: str, encoded: Conditioning, positive: Values) -> Conditioning:
+        """The negative prompt in as many windows as the positive one has, the last ones empty."""
+        count = positive["prompt_embeds"].shape[1] // self.join(encoded, self.usual)["prompt_embeds"].shape[1]
+        if count == 1:
+            return encoded
+        spans = passages.cut(negative, self.readings, count)
+        texts = [*(negative[slice(*span)] for span in spans), *[""] * (count - len(spans))]
+        rows = self.encode(texts)
+        first, *rest = [rows.only(row) for row in range(count)]
+        return first.abreast(rest, negative, [0] * count)
 
     @contextlib.contextmanager
     def intercepted(self, repair: Repair) -> Iterator[None]:
@@ -237,6 +263,11 @@ class Family(abc.ABC):
                 raise ModelError(
                     f"a guarded pipeline cannot take {name}", "Its directions belong to one text and to fixed layers."
                 )
+        if request.get("lora_scale") not in (None, 1) and any(reading.adapted for reading in self.readings):
+            raise ModelError(
+                "a guarded pipeline cannot scale a LoRA of its text encoder from call to call",
+                "Its directions belong to one scale: pipe.set_adapters(...) before the guard is attached.",
+            )
         return prompts
 
 

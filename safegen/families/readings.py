@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from safegen.errors import ModelError
+from safegen.families.inversions import added
 
 # Weights that no text output depends on, or only the projected one.
 ASIDE = ("lm_head.", "visual.", "vision_tower.", "multi_modal_projector.")
 PROJECTION = "text_projection."
+# Weights of a LoRA: small, and whole in the fingerprint, because anyone can make one.
+ADAPTERS = (".lora_",)
 
 
 @dataclass(frozen=True)
@@ -52,21 +55,35 @@ class Reading:
         """The encoder's architecture, for file names: `bert`, `clip_text_model`, `t5`, …"""
         return str(self.encoder.config.model_type)
 
+    @property
+    def adapted(self) -> bool:
+        """Whether a LoRA is part of the encoder."""
+        return any(hasattr(module, "lora_A") for module in self.encoder.modules())
+
     @functools.cached_property
     def fingerprint(self) -> str:
         """SHA-256 of the architecture, the output, the window and sampled weights.
 
-        Weights rounded to another dtype count as another encoder.
+        Weights rounded to another dtype count as another encoder, and so does one with a LoRA, at every scale
+        of it. The vectors of textual inversions do not count: they change no other token.
         """
-        digest = hashlib.sha256(f"{self.kind} {self.output} {self.window} {len(self.tokenizer)}".encode())
+        extra, table = added(self.tokenizer), self.encoder.get_input_embeddings().weight.shape
+        size = len(self.tokenizer) - extra
+        digest = hashlib.sha256(f"{self.kind} {self.output} {self.window} {size}".encode())
         weights = {canonical(name): (name, weight) for name, weight in self.encoder.state_dict().items()}
         for short, (name, stored) in sorted(weights.items()):
             if short.startswith(ASIDE) or (short.startswith(PROJECTION) and self.output != "projected"):
                 continue
             weight = _offloaded(self.encoder, name) if stored.is_meta else stored
+            if any(part in name for part in ADAPTERS):
+                digest.update(_bytes(weight))
+            weight = weight[: len(weight) - extra] if weight.shape == table else weight
             sample = weight.detach().flatten()[:: max(1, weight.numel() // 8)][:8]
             rounded = [f"{v:.2e}" for v in sample.float().tolist()]
             digest.update(f"{short} {tuple(weight.shape)} {rounded}".encode())
+        for name, module in self.encoder.named_modules():
+            if scaling := getattr(module, "scaling", None) if hasattr(module, "lora_A") else None:
+                digest.update(f"{name} {sorted(scaling.items())} {sorted(module.active_adapters)}".encode())
         return digest.hexdigest()
 
 
@@ -75,6 +92,12 @@ def canonical(name: str) -> str:
     for wrapper in ("model.", "text_model.", "language_model."):
         name = name.removeprefix(wrapper)
     return name
+
+
+def _bytes(weight: Any) -> bytes:
+    import torch
+
+    return bytes(weight.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
 
 
 def _offloaded(encoder: Any, name: str) -> Any:

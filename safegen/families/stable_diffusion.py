@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from safegen.conditioning import Conditioning
 from safegen.errors import ModelError
 from safegen.families.base import Family, Values, present
+from safegen.families.inversions import converted
 from safegen.families.readings import Reading
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ class StableDiffusion(Family):
         "StableDiffusionControlNetInpaintPipeline",
     )
     result: ClassVar[tuple[str, ...]] = ("prompt_embeds", "negative_prompt_embeds")
+    windows: ClassVar[int] = 8
+    weighted: ClassVar[bool] = True
 
     def read(self) -> Iterator[Reading]:
         """The last layer of the text encoder."""
@@ -51,19 +54,28 @@ class StableDiffusion(Family):
             raise ModelError("the model is a text encoder alone", "It scores and learns; draw with another --model.")
         return int(self.pipe.unet.config.sample_size * self.pipe.vae_scale_factor)
 
-    def encode_words(self, prompts: Sequence[str]) -> Conditioning:
-        """Encode without pads beyond the longest prompt, where they change no other state.
+    def encode_words(self, prompts: Sequence[str], pads: int = 0) -> Conditioning:
+        """Encode with fewer pads than the pipeline, where they change no other state.
 
-        They change none in a causal encoder, nor in one that masks them.
+        They change none in a causal encoder, nor in one that masks them; only in the latter is each pad
+        free of the others, so that `pads` of them, evenly spread behind the longest prompt, stand for all.
         """
         import torch
 
         encoder, tokenizer = self.pipe.text_encoder, self.pipe.tokenizer
         masked = bool(getattr(encoder.config, "use_attention_mask", False))
-        if not masked and not self.readings[0].kind.startswith("clip"):
+        if not masked and (pads or not self.readings[0].kind.startswith("clip")):
             return self.encode(prompts)
-        tokens = tokenizer(list(prompts), padding="longest", truncation=True, return_tensors="pt")
-        tokens = tokens.to(self.device)
+        read = converted(self.pipe, tokenizer, prompts)
+        tokens = tokenizer(read, padding="longest", truncation=True, return_tensors="pt").to(self.device)
+        ids, seen, window = tokens.input_ids, tokens.attention_mask, self.readings[0].window
+        at = torch.arange(ids.shape[1])
+        if pads and len(at) < window:
+            spread = torch.linspace(len(at), window - 1, min(pads, window - len(at))).round().long()
+            ids = torch.nn.functional.pad(ids, (0, len(spread)), value=tokenizer.pad_token_id)
+            seen = torch.nn.functional.pad(seen, (0, len(spread)))
+            at = torch.cat([at, spread])
+        masks = {"attention_mask": seen} if masked else {}
         with torch.no_grad():
-            states = encoder(tokens.input_ids, attention_mask=tokens.attention_mask if masked else None)[0]
+            states = encoder(ids, position_ids=at.expand_as(ids).to(self.device), **masks)[0]
         return self.describe(prompts, {"prompt_embeds": states}, self.usual)

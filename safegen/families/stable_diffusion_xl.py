@@ -31,6 +31,8 @@ class StableDiffusionXL(Family):
         "negative_pooled_prompt_embeds",
     )
     guidance = 5.0
+    windows: ClassVar[int] = 8
+    weighted: ClassVar[bool] = True
 
     def read(self) -> Iterator[Reading]:
         """The last layer but one of both encoders, and what the second projects its end token to."""

@@ -24,7 +24,7 @@ from safegen.conditioning import Position
 from safegen.directions import Direction, rounded
 from safegen.learning import heads
 from safegen.learning.corpus import Corpus
-from safegen.learning.encoded import Encoded, background, encode, hard
+from safegen.learning.encoded import Encoded, background, encode, kept
 from safegen.learning.linear import basis, discriminant, varies
 from safegen.probes import BINS, HEADS, Probes
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 METHOD = "contrastive"
 RANK = 32
-FLAG_RATE = 1.5e-3  # of benign prompts, per concept: all seven together stay under one percent
+FLAG_RATE = 6e-4  # of benign prompts, per concept: all seven together stay under half a percent
 FITTED = 2700  # benign prompts that the fit sees; the rest calibrate
 WORD_THRESHOLD = 2.5  # standard deviations over the words of everyday captions
 BENIGN = "directions/benign.txt (MS-COCO captions, CC BY 4.0), directions/nouns.txt, directions/hard.txt"
@@ -50,6 +50,7 @@ class Material:
     targets: Encoded
     anchors: Encoded
     hard: Encoded
+    company: Encoded
     everyday: Encoded
     unsafe: Encoded | None = None
     safe: Encoded | None = None
@@ -59,11 +60,16 @@ class Material:
         """By channel; every prompt goes through the encoders once."""
         groups = torch.tensor(corpus.groups)
         targets, anchors = encode(family, corpus.targets, corpus.changed), encode(family, corpus.anchors)
-        benign = hard(family, corpus.hard)
+        benign, company = kept(family, corpus.harder), kept(family, [corpus.company])
         unsafe = encode(family, corpus.unsafe) if corpus.unsafe else {}
         safe = encode(family, corpus.safe) if corpus.safe else {}
         return {
-            c: cls(groups, targets[c], anchors[c], benign[c], everyday[c], unsafe.get(c), safe.get(c)) for c in targets
+            c: cls(
+                *(groups, targets[c], anchors[c], benign[c], company[c], everyday[c]),
+                unsafe=unsafe.get(c),
+                safe=safe.get(c),
+            )
+            for c in targets
         }
 
     @property
@@ -95,18 +101,19 @@ def fit(material: Material, rows: Tensor) -> dict[str, Tensor]:
     return tensors
 
 
-def head_tensors(material: Material, rows: Tensor, head: str) -> dict[str, Tensor]:
+def head_tensors(material: Material, rows: Tensor, head: str, members: int = heads.MEMBERS) -> dict[str, Tensor]:
     """A head trained jointly over its position classes."""
     positions = [p for p in material.positions if p in HEADS[head]]
     unsafe = None
-    safe = [material.anchors.joined(positions)[rows], material.hard.joined(positions)]
-    safe.append(material.everyday.joined(positions)[:FITTED])
+    # What only looks harmful is the hardest to tell, and counts twice.
+    safe = [part.joined(positions) for part in (material.hard, material.hard, material.company)]
+    safe += [material.anchors.joined(positions)[rows], material.everyday.joined(positions)[:FITTED]]
     if material.unsafe is not None and material.safe is not None:
         unsafe = material.unsafe.joined(positions)
         safe.append(material.safe.joined(positions))
     keys = [position.name.lower() for position in positions]
     targets = material.targets.joined(positions)[rows]
-    return heads.split(heads.train(targets, torch.cat(safe), unsafe), head, keys)
+    return heads.split(heads.train(targets, torch.cat(safe), unsafe, members), head, keys)
 
 
 def word_tensors(material: Material, rows: Tensor, key: str) -> dict[str, Tensor]:
@@ -156,7 +163,7 @@ def learn(
     family: Family,
     everyday: Mapping[str, Encoded] | None = None,
     pairs: Sequence[Entry] = (),
-    source: str = "",
+    sources: Mapping[str, str] | None = None,
     channels: Sequence[str] = (),
 ) -> dict[str, Direction]:
     """One direction per channel, with the figures that it reached on held-out recipe lines.
@@ -167,17 +174,20 @@ def learn(
         everyday: the encoded benign prompts, to share between concepts; made here when absent.
         pairs: entries of a published set of unsafe and safe prompts; only its training part, and only
             the concept's categories, are used.
-        source: where `pairs` come from, for the file's record.
+        sources: where `pairs` come from, and the `benign` prompts that `everyday` holds beside the usual ones, for
+            the file's record.
         channels: those to learn; all when empty.
     """
     corpus = Corpus.of(concept, pairs)
     materials = Material.of(corpus, family, everyday or background(family))
-    origin = f"{source}: {len(corpus.unsafe)} training pairs" if corpus.unsafe else ""
+    names = sources or {}
+    origins = [f"{names.get('pairs', '')}: {len(corpus.unsafe)} training pairs"] if corpus.unsafe else []
+    calm = f"{BENIGN}, {names['benign']}" if names.get("benign") else BENIGN
     readings = {r.channel: r for r in family.readings if not channels or r.channel in channels}
-    return {name: _learned(concept, reading, materials[name], origin) for name, reading in readings.items()}
+    return {name: _learned(concept, reading, materials[name], calm, origins) for name, reading in readings.items()}
 
 
-def _learned(concept: Concept, reading: Reading, material: Material, origin: str) -> Direction:
+def _learned(concept: Concept, reading: Reading, material: Material, calm: str, origins: Sequence[str]) -> Direction:
     held_out = assess(material)
     tensors = fit(material, torch.arange(len(material.groups)))
     tensors |= calibrated(material, tensors, list(HEADS))
@@ -191,14 +201,14 @@ def _learned(concept: Concept, reading: Reading, material: Material, origin: str
         "fingerprint": reading.fingerprint,
         "width": reading.width,
         "recipe_sha256": concept.sha256,
-        "sources": ["the concept's recipe", BENIGN, *([origin] if origin else [])],
+        "sources": ["the concept's recipe", calm, *origins],
         "licence": "Apache-2.0",
         "word_threshold": WORD_THRESHOLD,
         "threshold": [round(v, 3) for v in tensors["gate.thresholds"].tolist()],
         "calibration": {
             "n": torch.bincount(material.everyday.bins[FITTED:]).tolist(),
             "bins": [f"up to {BINS[0]} word tokens", f"up to {BINS[1]}", "more"],
-            "source": BENIGN,
+            "source": calm,
             "false_positive_rate": FLAG_RATE,
         },
         "held_out": held_out,
@@ -216,9 +226,9 @@ def calibrated(material: Material, tensors: dict[str, Tensor], names: Sequence[s
 
 
 def assess(material: Material) -> dict[str, float]:
-    """Figures on every fifth recipe line, which a fit without them reaches: AUC, caught, benign flagged."""
+    """Figures on every fifth recipe line, which one network without them reaches: AUC, caught, benign flagged."""
     held = material.groups % 5 == 4
-    tensors = head_tensors(material, (~held).nonzero()[:, 0], "gate")
+    tensors = head_tensors(material, (~held).nonzero()[:, 0], "gate", members=1)
     tensors |= calibrated(material, tensors, ["gate"])
     probes = Probes([Direction(tensors, {})])
 

@@ -11,7 +11,8 @@ from safegen.concepts import Concept, directions_folder, known, load
 from safegen.promptsets import Entry
 
 CAPTIONS, PLAINS, LONGS = 2400, 2100, 1500  # benign prompts of each kind
-SPARED = 4  # of the phrases in hard.txt, written for the standard concepts, one's own concept takes every fourth
+COUPLES, ESCORTED = 4000, 3000  # more of the plain kind; phrases of hard.txt beside something
+SPARED = 4  # of the benign prompts for the standard concepts, one's own concept takes every fourth
 CONTEXTS = (
     "{x}",
     "a photo of {x}",
@@ -37,6 +38,8 @@ PLAIN = (
     "{b} with {c}",
     "a picture of {b} and {c} on a {g} background",
 )
+DRAWS = 5  # of every context that needs a companion, with others each time
+ESCORT = ("{x} and {b}", "{b} and {x}", "{x} next to {b}", "a photo of {x}", "{x} on a {g} background")
 GROUNDS = ("red", "blue", "white", "green", "black", "yellow", "gray", "pink")
 
 
@@ -63,9 +66,9 @@ def _lines(name: str) -> tuple[str, ...]:
     return tuple(line for line in lines if line and not line.startswith("#"))
 
 
-def plain_prompts(count: int) -> list[str]:
+def plain_prompts(count: int, seed: str = "plain") -> list[str]:
     """Short benign prompts of one or two nouns, as people type them."""
-    rng = random.Random("plain")
+    rng = random.Random(seed)
     return [
         rng.choice(PLAIN).format(b=rng.choice(companions()), c=rng.choice(companions()), g=rng.choice(GROUNDS))
         for _ in range(count)
@@ -78,11 +81,22 @@ def long_prompts(count: int) -> list[str]:
     return [" ".join(rng.sample(captions(), rng.randint(2, 4))) for _ in range(count)]
 
 
-def benign_prompts() -> list[str]:
-    """Everyday captions, plain prompts and long ones, shuffled: some fit, the others calibrate."""
-    prompts = [*captions()[:CAPTIONS], *plain_prompts(PLAINS), *long_prompts(LONGS)]
+def benign_prompts(more: Sequence[str] = ()) -> list[str]:
+    """Everyday captions, plain prompts, long ones and the user's own, shuffled: some fit, the others calibrate."""
+    prompts = [*captions()[:CAPTIONS], *plain_prompts(PLAINS), *long_prompts(LONGS), *more]
     random.Random("background").shuffle(prompts)
     return prompts
+
+
+def company() -> list[str]:
+    """Two things beside each other: ordinary ones, and ones that only look harmful; short, as gates err most there."""
+    rng = random.Random("company")
+    short = [phrase for phrase in lookalikes() if len(phrase.split()) <= 6]
+    escorted = [
+        rng.choice(ESCORT).format(x=phrase, b=rng.choice(companions()), g=rng.choice(GROUNDS))
+        for phrase in rng.sample(short, min(ESCORTED, len(short)))
+    ]
+    return [*plain_prompts(COUPLES, "couples"), *escorted]
 
 
 def harmless(recipe: Concept, but: set[str]) -> list[str]:
@@ -104,18 +118,27 @@ class Corpus:
     anchors: list[str]
     changed: list[set[str]]  # per target prompt, the words that make it harmful
     groups: list[int]  # per target prompt, the recipe line it comes from
-    hard: list[str]
+    harder: list[
+        list[str]
+    ]  # benign, but looks harmful; by where it comes from, since most of it is the same for every concept
+    company: list[str]
     unsafe: list[str]  # prompts of a published set, and their safe counterparts
     safe: list[str]
+
+    @property
+    def hard(self) -> list[str]:
+        """What is benign but looks harmful, as one."""
+        return [prompt for part in self.harder for prompt in part]
 
     @classmethod
     def of(cls, concept: Concept, pairs: Sequence[Entry] = ()) -> Corpus:
         """Every recipe line in every context, with seeded companions; and the concept's training pairs."""
         rng = random.Random(concept.name)
-        corpus = cls([], [], [], [], [], [], [])
+        share = 1 if concept.name in known() else SPARED
+        corpus = cls([], [], [], [], [], company()[::share], [], [])
         for group, (target, anchor) in enumerate(concept.targets.items()):
             kept = set(anchor.lower().split()) | {"a", "an", "the", "of", "in", "to", "with"}
-            for context in CONTEXTS:
+            for context in (c for c in CONTEXTS for _ in range(DRAWS if "{b}" in c or "{c}" in c else 1)):
                 slots = {"g": rng.choice(GROUNDS), "b": rng.choice(companions()), "c": rng.choice(captions())}
                 corpus.targets.append(context.format(x=target, **slots))
                 corpus.anchors.append(context.format(x=anchor, **slots))
@@ -123,8 +146,8 @@ class Corpus:
                 corpus.groups.append(group)
         recipes = {c.name: c for c in map(load, known())} | {concept.name: concept}
         for recipe in recipes.values():
-            corpus.hard.extend(harmless(recipe, but=set(concept.targets)))
-        corpus.hard.extend(lookalikes()[:: 1 if concept.name in known() else SPARED])
+            corpus.harder.append(harmless(recipe, but=set(concept.targets)))
+        corpus.harder.append(list(lookalikes()[::share]))
         for entry in pairs:
             if entry.category.casefold() in concept.categories and entry.safe and not entry.is_validation:
                 corpus.unsafe.append(entry.prompt)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from safegen.families import Family
 
 BATCH = 64
+PADS = 8  # of an encoder that masks them: their states differ by little more than where they stand
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,18 @@ class Encoded:
         total = torch.zeros(len(self), self.words.shape[1]).index_add(0, self.owners[mask], self.words[mask])
         count = torch.zeros(len(self)).index_add(0, self.owners[mask], torch.ones(int(mask.sum())))
         return total / count.clamp(min=1).unsqueeze(-1), count > 0
+
+    def reordered(self, at: Tensor) -> Encoded:
+        """Prompt `at[i]` in place of prompt i; words stay where they are."""
+        back = torch.empty_like(at)
+        back[at] = torch.arange(len(at))
+        found = self.features
+        return replace(
+            self,
+            features=Features({p: m[at] for p, m in found.means.items()}, {p: m[at] for p, m in found.present.items()}),
+            lengths=self.lengths[at],
+            owners=back[self.owners],
+        )
 
     def save(self, path: Path) -> None:
         """Keep it as safetensors."""
@@ -90,7 +103,7 @@ def encode(
     changed: Sequence[set[str]] = (),
     tick: Callable[[int], None] | None = None,
 ) -> dict[str, Encoded]:
-    """All prompts through the family's encoders, in batches; by channel.
+    """All prompts through the family's encoders, in batches of like length; by channel.
 
     Args:
         family: the model to encode with.
@@ -100,24 +113,33 @@ def encode(
     """
     if not prompts:
         raise ValueError("nothing to encode")
+    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     parts: dict[str, list[Encoded]] = {}
     for start in range(0, len(prompts), BATCH):
-        batch = prompts[start : start + BATCH]
-        for name, channel in family.encode(batch).channels.items():
-            parts.setdefault(name, []).append(_reduce(channel, changed[start : start + BATCH], start))
+        chosen = order[start : start + BATCH]
+        words = [changed[i] for i in chosen] if changed else []
+        for name, channel in family.encode_words([prompts[i] for i in chosen], PADS).channels.items():
+            parts.setdefault(name, []).append(_reduce(channel, words))
         if tick is not None:
-            tick(len(batch))
-    return {name: _joined(some) for name, some in parts.items()}
+            tick(len(chosen))
+    back = torch.empty(len(order), dtype=torch.long)
+    back[order] = torch.arange(len(order))
+    return {name: joined(some).reordered(back) for name, some in parts.items()}
 
 
-def _joined(parts: Sequence[Encoded]) -> Encoded:
+def joined(parts: Sequence[Encoded]) -> Encoded:
+    """Several as one; classes that some of them lack are absent there."""
     here = [p for p in SCORED if any(p in part.features.means for part in parts)]
+    firsts = torch.tensor([0, *map(len, parts[:-1])]).cumsum(0)
     return Encoded(
         Features(
             {p: torch.cat([_or_zero(part.features.means.get(p), part) for part in parts]) for p in here},
             {p: torch.cat([_or_none(part.features.present.get(p), part) for part in parts]) for p in here},
         ),
-        *(torch.cat([getattr(part, field) for part in parts]) for field in ("lengths", "words", "owners", "slots")),
+        torch.cat([part.lengths for part in parts]),
+        torch.cat([part.words for part in parts]),
+        torch.cat([part.owners + first for part, first in zip(parts, firsts, strict=True)]),
+        torch.cat([part.slots for part in parts]),
     )
 
 
@@ -129,7 +151,7 @@ def _or_none(present: Tensor | None, part: Encoded) -> Tensor:
     return present if present is not None else torch.zeros(len(part), dtype=torch.bool)
 
 
-def _reduce(channel: Channel, changed: Sequence[set[str]], first: int) -> Encoded:
+def _reduce(channel: Channel, changed: Sequence[set[str]]) -> Encoded:
     found = features(channel)
     where = channel.positions == Position.TOKEN
     marked = torch.zeros(where.shape, dtype=torch.bool)
@@ -137,7 +159,7 @@ def _reduce(channel: Channel, changed: Sequence[set[str]], first: int) -> Encode
         for word in channel.words(row):
             if word.text.lower() in words:
                 marked[row, list(word.tokens)] = True
-    owners = where.nonzero()[:, 0].cpu() + first
+    owners = where.nonzero()[:, 0].cpu()
     return Encoded(
         Features(
             {p: m.half().float().cpu() for p, m in found.means.items()},
@@ -150,14 +172,19 @@ def _reduce(channel: Channel, changed: Sequence[set[str]], first: int) -> Encode
     )
 
 
-def background(family: Family, tick: Callable[[int], None] | None = None) -> dict[str, Encoded]:
-    """The everyday benign prompts, by channel; kept in the cache."""
-    return _kept(family, benign_prompts(), tick)
+def background(
+    family: Family, tick: Callable[[int], None] | None = None, more: Sequence[str] = ()
+) -> dict[str, Encoded]:
+    """The everyday benign prompts and the user's own, by channel; kept in the cache."""
+    return kept(family, [benign_prompts(more)], tick)
 
 
-def hard(family: Family, prompts: Sequence[str]) -> dict[str, Encoded]:
-    """What only looks harmful, of every recipe, by channel; kept in the cache."""
-    return _kept(family, prompts, None)
+def kept(
+    family: Family, parts: Sequence[Sequence[str]], tick: Callable[[int], None] | None = None
+) -> dict[str, Encoded]:
+    """Prompts that concepts share, as one, by channel; each part of them is kept in the cache."""
+    found = [_kept(family, prompts, tick) for prompts in parts]
+    return {channel: joined([part[channel] for part in found]) for channel in found[0]}
 
 
 def _kept(family: Family, prompts: Sequence[str], tick: Callable[[int], None] | None) -> dict[str, Encoded]:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 STEPS, BATCH, RATE = 300, 16, 4e-3
 KEPT = 600  # benign prompts of each kind: what only looks harmful, and everyday text
-HELD = 10  # every tenth recipe line is kept out, for the figures
+HELD = 10  # every tenth recipe line is kept out of the training that the figures are of
 KEEP, SCORE = 1.0, 0.1  # weights of the losses beside erasure
 
 
@@ -191,10 +191,10 @@ def learn(
 def _learned(
     corpus: Corpus, family: Family, channel: str, direction: Direction, tick: Callable[[int], None] | None
 ) -> Direction:
-    kept = [i for i, group in enumerate(corpus.groups) if group % HELD != HELD - 1]
-    held = [i for i, group in enumerate(corpus.groups) if group % HELD == HELD - 1]
     chosen = sorted(range(len(corpus.hard)), key=lambda i: (i * 7919) % 104729)[:KEPT]  # spread over the recipes
     benign = untouched(family, channel, [*(corpus.hard[i] for i in chosen), *benign_prompts()[:KEPT]])
-    net = train(pairs(corpus, family, channel, kept), benign, tick)
-    figures = assess(net, pairs(corpus, family, channel, held), benign.where(torch.arange(0, len(benign), 10)))
-    return direction.extended("es", net.tensors(), figures)
+    harmful = pairs(corpus, family, channel, range(len(corpus.targets)))
+    held = torch.tensor(corpus.groups) % HELD == HELD - 1
+    without = train(harmful.where(~held), benign, tick)
+    figures = assess(without, harmful.where(held), benign.where(torch.arange(0, len(benign), 10)))
+    return direction.extended("es", train(harmful, benign, tick).tensors(), figures)

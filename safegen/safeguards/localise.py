@@ -98,7 +98,7 @@ def candidates(sheet: ScoreSheet, found: Culprits, recipes: Mapping[str, Concept
         rest = sheet.prompt[:start] + "\0" * (end - start) + sheet.prompt[end:]
         rest = attribution.without(rest, [sheet.words[i].span for i in found.words if i not in words])
         gap = re.compile(r"(?:\b(?:an?|the)\s+)?\0+", re.IGNORECASE)
-        texts.insert(0, gap.sub(lambda _: anchor, rest))  # a function: an anchor is text, not a template
+        texts.insert(0, attribution.tidy(gap.sub(lambda _: anchor, rest)))  # an anchor is no template
     return texts
 
 
@@ -158,6 +158,4 @@ def verified(conditioning: Conditioning, tools: Tools) -> Conditioning:
 
 def objections(conditioning: Conditioning, tools: Tools) -> list[str]:
     """The concepts under which the gate or the check is over its threshold for one prompt."""
-    over = tools.scorer.margins(conditioning) >= 0
-    over |= tools.scorer.margins(conditioning, "check") >= 0
-    return [name for name, objects in zip(tools.scorer.names, over[0].tolist(), strict=True) if objects]
+    return tools.scorer.objections(conditioning)[0]

@@ -50,7 +50,7 @@ def checked(asked: DrawRequest, limits: Limits, generator: Generator) -> Order:
     if steps > limits.steps:
         raise FieldError("steps", f"{steps} steps are more than the {limits.steps} allowed")
     prompt = _checked_prompt(asked.prompt)
-    negative = _cleaned("negative", asked.negative).text if asked.negative else ""
+    negative = _cleaned("negative", asked.negative).own if asked.negative else ""
     settings = Settings(asked.seed, steps, asked.guidance, _size(asked.size, limits), negative)
     return Order(prompt, settings, images)
 
@@ -94,7 +94,7 @@ def score(generator: Generator, prompt: Prompt, causes: Causes) -> dict[str, Any
     Raises:
         Refused, GuardError: see `Generator.score`.
     """
-    (sheet,) = generator.score([prompt.text], causes)
+    (sheet,) = generator.score([prompt.own], causes)
     return {**sheet.as_json(prompt.id), "model": model_name(generator)}
 
 

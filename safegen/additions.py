@@ -1,0 +1,181 @@
+"""What users add to a model: textual inversions and LoRAs, from safetensors files alone.
+
+An inversion is a new token with vectors of its own; the encoder stays what it was, and its directions
+score the token like any other. A LoRA on the text encoder makes another encoder of it, with other
+directions (see `families.readings`); one on the denoiser alone does not concern the guard.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safegen import checkpoints
+from safegen.errors import ModelError, UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# Keys that name the encoder, or nothing, instead of the token; the file's own name is the token then.
+UNNAMED = ("emb_params", "clip_l", "clip_g", "t5xxl")
+
+
+@dataclass(frozen=True)
+class Addition:
+    """One file, and how much of it."""
+
+    kind: str  # embedding or lora
+    path: Path
+    scale: float = 1.0
+
+    @classmethod
+    def lora(cls, text: str) -> Addition:
+        """FILE or FILE:SCALE.
+
+        Raises:
+            UsageError: the scale is not a number.
+        """
+        file, colon, scale = text.rpartition(":")
+        if not colon or not Path(file).suffix:
+            return cls("lora", Path(text))
+        try:
+            value = float(scale)
+        except ValueError:
+            value = math.nan
+        if not math.isfinite(value):
+            raise UsageError(f"--lora {text!r}: {scale!r} is not a scale", "As in --lora style.safetensors:0.8.")
+        return cls("lora", Path(file), value)
+
+    def as_json(self) -> dict[str, Any]:
+        """What records say of it."""
+        digest = hashlib.sha256(self.path.read_bytes()).hexdigest()
+        return {"kind": self.kind, "file": self.path.name, "sha256": digest, "scale": self.scale}
+
+
+def listed(embeddings: Sequence[str | Path] = (), loras: Sequence[str | Path] = ()) -> tuple[Addition, ...]:
+    """The files, looked into before a model loads.
+
+    Raises:
+        ModelError: missing, a pickle, not safetensors, or there is no peft to load a LoRA with.
+        UsageError: a scale that is no number.
+    """
+    some = [Addition("embedding", Path(path)) for path in embeddings]
+    some += [Addition.lora(str(text)) for text in loras]
+    for addition in some:
+        _check(addition.path)
+    if loras and importlib.util.find_spec("peft") is None:
+        raise ModelError("a LoRA needs the library peft", "pip install 'safegen[lora]'")
+    return tuple(some)
+
+
+def add(pipe: Any, some: Sequence[Addition]) -> None:
+    """**Changes `pipe`**: tokens for the embeddings, layers for the LoRAs.
+
+    Raises:
+        ModelError: a file of another model, with unknown keys, of the wrong width, or not of finite numbers;
+            or the pipeline takes none.
+    """
+    scales: dict[str, float] = {}
+    for addition in some:
+        if addition.kind == "embedding":
+            _embed(pipe, addition.path)
+        else:
+            name = f"lora_{len(scales)}"
+            _adapt(pipe, addition.path, name)
+            scales[name] = addition.scale
+    if scales:
+        pipe.set_adapters(list(scales), list(scales.values()))
+
+
+def _check(path: Path) -> None:
+    from safetensors import SafetensorError, safe_open
+
+    if path.suffix in checkpoints.PICKLED:
+        raise ModelError(f"{path.name} is a pickle, which can run code", "Take the .safetensors file of it.")
+    if path.suffix != ".safetensors":
+        raise ModelError(f"{path.name} is not a .safetensors file", "Embeddings and LoRAs come as such files alone.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            if not file.keys():
+                raise ModelError(f"{path.name} is empty", "Download it again.")
+    except FileNotFoundError as error:
+        raise ModelError(f"there is no file {path}", "Check the path.") from error
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path.name} is not a safetensors file: {error}", "Download it again.") from error
+
+
+def _embed(pipe: Any, path: Path) -> None:
+    from safetensors.torch import load_file
+
+    if not hasattr(pipe, "load_textual_inversion"):
+        raise ModelError(f"a {type(pipe).__name__} takes no textual inversions", "Leave out --embedding.")
+    vectors = load_file(path)
+    unnamed = all(key in UNNAMED for key in vectors)
+    if len(vectors) > 1 and not unnamed:
+        some = ", ".join(sorted(vectors)[:3])
+        raise ModelError(f"{path.name} is no textual inversion (it holds {some})", "It holds one token's vectors.")
+    token = path.stem if unnamed else next(iter(vectors))
+    if not token.isprintable() or not token or any(c.isspace() for c in token):
+        raise ModelError(f"{path.name}: {token!r} cannot be a token", "Rename it; a token has no spaces.")
+    for name, tensor in vectors.items():
+        tokenizer, encoder = _reader(pipe, tensor, f"{path.name}: {name}")
+        others = [t.content for t in tokenizer.added_tokens_decoder.values() if not t.special]
+        if inside := [other for other in others if other != token and (other in token or token in other)]:
+            # diffusers replaces names in texts, in no fixed order.
+            raise ModelError(f"the names {token} and {inside[0]} lie inside one another", "Rename one of them.")
+        try:
+            pipe.load_textual_inversion({token: tensor}, token=token, tokenizer=tokenizer, text_encoder=encoder)
+        except ValueError as error:
+            raise ModelError(f"cannot add {path.name}: {error}", "Give it another name, or leave it out.") from error
+
+
+def _reader(pipe: Any, vectors: Tensor, what: str) -> tuple[Any, Any]:
+    """The tokenizer and the text encoder whose tokens are as wide as the vectors (N, D) or (D,)."""
+    import torch
+
+    if vectors.ndim not in (1, 2) or not vectors.numel() or not vectors.is_floating_point():
+        raise ModelError(f"{what} has the shape {tuple(vectors.shape)}", "A textual inversion holds rows of numbers.")
+    if not bool(torch.isfinite(vectors).all()):
+        raise ModelError(f"{what} is not finite numbers", "Download it again.")
+    widths = []
+    for number in ("", "_2"):
+        encoder = getattr(pipe, f"text_encoder{number}", None)
+        if encoder is not None:
+            widths.append(int(encoder.get_input_embeddings().weight.shape[-1]))
+            if widths[-1] == vectors.shape[-1]:
+                return getattr(pipe, f"tokenizer{number}"), encoder
+    raise ModelError(
+        f"{what} is {vectors.shape[-1]} wide, the encoders of this model read {' and '.join(map(str, widths))}",
+        "Take the file that was made for this model.",
+    )
+
+
+def _adapt(pipe: Any, path: Path, name: str) -> None:
+    if not hasattr(pipe, "load_lora_weights"):
+        raise ModelError(f"a {type(pipe).__name__} takes no LoRA", "Leave out --lora.")
+    wrong = "It was made for another model, or is no LoRA."
+    try:
+        state = pipe.lora_state_dict(str(path), use_safetensors=True, local_files_only=True)
+        weights = state[0] if isinstance(state, tuple) else state
+        pipe.load_lora_weights(str(path), adapter_name=name, use_safetensors=True, local_files_only=True)
+    except Exception as error:  # diffusers and peft raise a dozen kinds
+        text = " ".join(str(error).split()) or type(error).__name__
+        raise ModelError(f"cannot load the LoRA {path.name}: {text[:300]}", wrong) from error
+    missing = len(weights) - _loaded(pipe, name)
+    if missing > 0:
+        raise ModelError(
+            f"{missing} of {len(weights)} weights of {path.name} fit nothing in this {type(pipe).__name__}", wrong
+        )
+
+
+def _loaded(pipe: Any, name: str) -> int:
+    """How many weights of an adapter have found their place."""
+    import torch
+
+    parts: Mapping[str, Any] = {k: v for k, v in pipe.components.items() if isinstance(v, torch.nn.Module)}
+    return sum(f".{name}." in f"{key}." for part in parts.values() for key, _ in part.named_parameters())

@@ -1,0 +1,349 @@
+"""Textual inversions and LoRAs: scored like everything else, and never a way around the guard."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from safegen import additions, concepts, library, models
+from safegen.additions import Addition
+from safegen.batch.options import Options
+from safegen.batch.worker import Worker
+from safegen.conditioning import Position
+from safegen.directions import Direction, load
+from safegen.errors import DirectionError, ModelError, UsageError
+from safegen.families import family_of
+from safegen.generator import Generator, Settings
+from safegen.guard import Guard
+from tests import miniatures
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # of the libraries, about models as small as these
+Command = Callable[..., int]
+ATTENTION = "unet.down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k"
+QUERY = "text_encoder.text_model.encoder.layers.0.self_attn.q_proj"
+
+
+def numbers(*shape: int) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(len(shape) + shape[0]))
+
+
+def inversion(folder: Path, name: str = "<toy>", count: int = 1, width: int = 64) -> Path:
+    path = folder / "toy.safetensors"
+    save_file({name: numbers(count, width)}, path)
+    return path
+
+
+def lora(folder: Path, *layers: tuple[str, int, int], rank: int = 2) -> Path:
+    """A file in diffusers' own layout: per layer its name, and the widths of what goes in and out."""
+    tensors = {}
+    for name, wide, out in layers:
+        tensors |= {f"{name}.lora_A.weight": numbers(rank, wide), f"{name}.lora_B.weight": numbers(out, rank)}
+    path = folder / "style.safetensors"
+    save_file(tensors, path)
+    return path
+
+
+def added(name: str, embeddings: Any = (), loras: Any = ()) -> Any:
+    pipe = miniatures.BUILDERS[name]()
+    pipe.set_progress_bar_config(disable=True)
+    additions.add(pipe, additions.listed(embeddings, loras))
+    return pipe
+
+
+@pytest.mark.parametrize("name", ["toy.bin", "toy.pt", "toy.ckpt", "toy.pkl"])
+@pytest.mark.parametrize("kind", ["embeddings", "loras"])
+def test_a_pickle_is_refused_before_anything_is_opened(tmp_path: Path, name: str, kind: str) -> None:
+    with pytest.raises(ModelError, match="is a pickle, which can run code"):
+        models.load("nowhere/at-all", offline=True, **{kind: [str(tmp_path / name)]})
+
+
+def test_files_that_are_none(tmp_path: Path) -> None:
+    (tmp_path / "renamed.safetensors").write_bytes(pickle.dumps({"<toy>": 1}))
+    (tmp_path / "toy.txt").write_text("")
+    save_file({}, tmp_path / "empty.safetensors")
+    cases = {"renamed.safetensors": "not a safetensors file", "toy.txt": "not a .safetensors file"}
+    cases |= {"none.safetensors": "there is no file", "empty.safetensors": "is empty"}
+    for file, reason in cases.items():
+        for listed in ({"embeddings": [tmp_path / file]}, {"loras": [f"{tmp_path / file}:0.5"]}):
+            with pytest.raises(ModelError, match=reason):
+                additions.listed(**listed)
+
+
+def test_scales() -> None:
+    assert Addition.lora("a/style.safetensors") == Addition("lora", Path("a/style.safetensors"), 1.0)
+    assert Addition.lora("style.safetensors:-0.5") == Addition("lora", Path("style.safetensors"), -0.5)
+    assert Addition.lora("C:/style.safetensors") == Addition("lora", Path("C:/style.safetensors"), 1.0)
+    for text in ("style.safetensors:much", "style.safetensors:nan", "style.safetensors:"):
+        with pytest.raises(UsageError, match="is not a scale"):
+            Addition.lora(text)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "reason"),
+    [
+        ({"<toy>": numbers(1, 80)}, "80 wide, the encoders of this model read 64"),
+        ({"<toy>": numbers(1, 64), "other": numbers(1, 64)}, "is no textual inversion"),
+        ({"<toy>": numbers(1, 64) * float("inf")}, "not finite"),
+        ({"<toy>": numbers(2, 2, 64)}, "has the shape"),
+        ({"a toy": numbers(1, 64)}, "cannot be a token"),
+        ({"cat</w>": numbers(1, 64)}, "already in tokenizer vocabulary"),
+    ],
+)
+def test_an_inversion_that_does_not_fit(tmp_path: Path, tensors: dict[str, torch.Tensor], reason: str) -> None:
+    save_file(tensors, tmp_path / "toy.safetensors")
+    with pytest.raises(ModelError, match=reason):
+        added("sd", embeddings=[tmp_path / "toy.safetensors"])
+
+
+def test_pipelines_that_take_none(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="takes no textual inversions"):
+        added("pixart", embeddings=[inversion(tmp_path)])
+    with pytest.raises(ModelError, match="takes no LoRA"):
+        added("pixart", loras=[lora(tmp_path, (ATTENTION, 64, 16))])
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("name", ["sd", "sdxl", "flux-dev"])
+def test_tokens_and_spans_agree_with_what_the_encoder_reads(tmp_path: Path, name: str, count: int) -> None:
+    pipe = added(name, embeddings=[inversion(tmp_path, count=count)])
+    family = family_of(pipe)
+    read: dict[Any, list[int]] = {}
+    for reading in family.readings:
+        reading.encoder.register_forward_pre_hook(
+            lambda _, args, named, key=reading.encoder: read.update(
+                {key: (args[0] if args else named["input_ids"])[0].tolist()}
+            ),
+            with_kwargs=True,
+        )
+    prompt = "a cat, <toy> and <toy>."
+    conditioning = family.encode([prompt])
+    for reading in family.readings:
+        channel = conditioning.channels[reading.channel]
+        ids = [i for i in read[reading.encoder] if i not in set(reading.tokenizer.all_special_ids)]
+        assert channel.lengths == (len(ids),)
+        assert channel.truncated == ("",)
+        if not channel.worded or "<toy>" not in reading.tokenizer.get_vocab():
+            continue
+        spelled = [t for t in channel.tokens[0] if t.position is Position.TOKEN]
+        assert reading.tokenizer.convert_tokens_to_ids([t.text for t in spelled if "<" in t.text]) == [
+            i for i in ids if i in reading.tokenizer.added_tokens_decoder
+        ]
+        words = channel.words(0)
+        assert [w.text for w in words] == ["a", "cat", ",", "<toy>", "and", "<toy>", "."]
+        assert [len(w.tokens) for w in words] == [1, 1, 1, count, 1, count, 1]
+        assert all(prompt[slice(*w.span)] == w.text for w in words)
+
+
+def test_a_window_that_is_full_of_vectors(tmp_path: Path) -> None:
+    family = family_of(added("sd", embeddings=[inversion(tmp_path, count=20)]))
+    (channel,) = family.encode(["a cat <toy> dog house"]).channels.values()
+    assert channel.truncated == ("dog house",)
+    assert channel.words(0)[-1].text == "<toy>"
+
+
+def test_names_inside_one_another_are_refused_and_not_guessed(tmp_path: Path) -> None:
+    first = inversion(tmp_path, "toy", 2).rename(tmp_path / "a.safetensors")
+    with pytest.raises(ModelError, match="toyshop and toy lie inside one another"):
+        added("sd", embeddings=[first, inversion(tmp_path, "toyshop", 2)])
+    pipe = added("sd", embeddings=[first])
+    pipe.maybe_convert_prompt = lambda prompts, _: [p.replace("toy", "toy of toy_1") for p in prompts]
+    with pytest.raises(ModelError, match="lie inside one another"):
+        family_of(pipe).encode(["a toy"])
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_an_inversion_leaves_the_encoder_and_its_directions_as_they_were(tmp_path: Path, count: int) -> None:
+    for name in ("sd", "sdxl"):
+        before = family_of(miniatures.BUILDERS[name]()).fingerprints()
+        assert family_of(added(name, embeddings=[inversion(tmp_path, count=count)])).fingerprints() == before
+    family = family_of(added("sd", embeddings=[inversion(tmp_path, count=count)]))
+    whole, words = (f(["a <toy> dog"]).channels["text"] for f in (family.encode, family.encode_words))
+    length = words.states.shape[1]
+    assert length == count + 4
+    assert torch.allclose(whole.states[:, :length], words.states, atol=1e-6)
+    assert whole.tokens[0][:length] == words.tokens[0]
+
+
+def test_both_encoders_take_their_own_vectors_from_one_file(tmp_path: Path) -> None:
+    save_file({"clip_l": numbers(2, 64), "clip_g": numbers(2, 80)}, tmp_path / "mytoy.safetensors")
+    pipe = added("sdxl", embeddings=[tmp_path / "mytoy.safetensors"])
+    assert all("mytoy_1" in t.get_vocab() for t in (pipe.tokenizer, pipe.tokenizer_2))
+    assert [w.text for w in family_of(pipe).encode(["a mytoy"]).channels["clip_g"].words(0)] == ["a", "mytoy"]
+
+
+@pytest.fixture(scope="module")
+def thing(tmp_path_factory: pytest.TempPathFactory, generator: Generator) -> Path:
+    """A name that means nothing, with the vectors of a kitchen knife."""
+    ids = generator.pipe.tokenizer("kitchen knife", add_special_tokens=False)["input_ids"]
+    path = tmp_path_factory.mktemp("embeddings") / "thing.safetensors"
+    save_file({"<thing>": generator.pipe.text_encoder.get_input_embeddings().weight[ids].detach().clone()}, path)
+    return path
+
+
+def test_a_harmful_inversion_is_flagged_by_name_and_repaired(
+    command: Command, thing: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ("a cat and a <thing>", "a cat and a dog", "--embedding", str(thing), "--json", "--offline")
+    assert command("score", *asked, "--cause", "none") == 0
+    harmful, benign = map(json.loads, capsys.readouterr().out.splitlines())
+    assert harmful["concepts"]["violence"]["flagged"]
+    assert not benign["flagged"]
+    assert {w["text"] for w in harmful["words"] if w["flagged"]} == {"<thing>"}
+    draw = ("--steps", "1", "--seed", "1", "--out", str(thing.parent / "out"))
+    assert command("generate", *asked, *draw) == 0
+    records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [r["status"] for r in records] == ["sanitized", "ok"]
+    assert "<thing>" not in records[0]["guard"]["rewritten"]
+    (addition,) = records[0]["additions"]
+    assert (addition["kind"], addition["file"], len(addition["sha256"])) == ("embedding", "thing.safetensors", 64)
+    assert command("show", str(thing.parent / "out" / records[0]["file_name"])) == 0
+    assert "thing.safetensors at 1.0" in capsys.readouterr().out
+
+
+def test_a_lora_of_the_denoiser_alone_is_no_matter_of_the_guard(tmp_path: Path) -> None:
+    path = lora(tmp_path, (ATTENTION, 64, 16))
+    plain = miniatures.stable_diffusion()
+    plain.set_progress_bar_config(disable=True)
+    fingerprints = family_of(plain).fingerprints()
+    settings = Settings(seed=3, steps=2, size=(64, 64))
+    pictures = [Generator(plain, None).generate("a cat", settings)[0][0].image.tobytes()]
+    for scale in (1.0, 0.5, 0.0):
+        pipe = added("sd", loras=[f"{path}:{scale}"])
+        assert family_of(pipe).fingerprints() == fingerprints
+        pictures.append(Generator(pipe, None).generate("a cat", settings)[0][0].image.tobytes())
+    assert len(set(pictures)) == 3
+    assert pictures[0] == pictures[-1]
+
+
+def test_the_layout_that_most_loras_have(tmp_path: Path) -> None:
+    """Of trainers other than diffusers', with an alpha per layer and the text encoder's part beside the denoiser's."""
+    layers = {"unet_down_blocks_1_attentions_0_transformer_blocks_0_attn2_to_k": (64, 16)}
+    layers |= {f"te_text_model_encoder_layers_0_self_attn_{part}_proj": (64, 64) for part in ("q", "out")}
+    tensors = {}
+    for name, (wide, out) in layers.items():
+        tensors |= {f"lora_{name}.lora_down.weight": numbers(2, wide), f"lora_{name}.lora_up.weight": numbers(out, 2)}
+        tensors[f"lora_{name}.alpha"] = torch.tensor(1.0)
+    save_file(tensors, tmp_path / "style.safetensors")
+    family = family_of(added("sd", loras=[tmp_path / "style.safetensors"]))
+    assert family.fingerprints() != family_of(miniatures.stable_diffusion()).fingerprints()
+    (scaling,) = {s for m in family.readings[0].encoder.modules() for s in getattr(m, "scaling", {}).values()}
+    assert scaling == 0.5
+
+
+@pytest.mark.parametrize(
+    ("layers", "reason"),
+    [
+        ([("unet.nowhere.to_k", 64, 16)], "cannot load the LoRA"),
+        ([(ATTENTION, 32, 16)], "cannot load the LoRA"),
+        ([("prior.attn.to_k", 64, 16)], "2 of 2 weights of style.safetensors fit nothing"),
+        ([(ATTENTION, 64, 16), ("prior.attn.to_k", 64, 16)], "2 of 4 weights"),
+    ],
+)
+def test_a_lora_of_another_model(tmp_path: Path, layers: list[tuple[str, int, int]], reason: str) -> None:
+    with pytest.raises(ModelError, match=reason):
+        added("sd", loras=[lora(tmp_path, *layers)])
+
+
+def test_no_lora_at_all(tmp_path: Path) -> None:
+    save_file({"weight": numbers(2, 2)}, tmp_path / "w.safetensors")
+    with pytest.raises(ModelError, match="cannot load the LoRA w"):
+        added("sd", loras=[tmp_path / "w.safetensors"])
+
+
+def test_a_lora_without_peft(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    with pytest.raises(ModelError, match="peft") as raised:
+        additions.listed(loras=[lora(tmp_path, (ATTENTION, 64, 16))])
+    assert "safegen[lora]" in raised.value.hint
+
+
+def test_a_lora_of_the_text_encoder_makes_another_encoder_at_every_scale(tmp_path: Path) -> None:
+    path = lora(tmp_path, (QUERY, 64, 64))
+    plain = family_of(miniatures.stable_diffusion())
+    found = {plain.fingerprints()["text"]}
+    for scale in (1.0, 0.5):
+        family = family_of(added("sd", loras=[f"{path}:{scale}"]))
+        found.add(family.fingerprints()["text"])
+        one, other = (f.encode(["a cat"]).channels["text"].states for f in (plain, family))
+        assert not torch.equal(one, other)
+    assert len(found) == 3
+    # Where the fingerprint samples nothing: a LoRA is in it whole.
+    tensors = {f"{QUERY}.lora_A.weight": numbers(2, 64), f"{QUERY}.lora_B.weight": numbers(64, 2)}
+    tensors[f"{QUERY}.lora_B.weight"][3, 1] += 1
+    save_file(tensors, path)
+    assert family_of(added("sd", loras=[path])).fingerprints()["text"] not in found
+
+
+def test_the_scale_of_a_text_encoder_s_lora_cannot_change_behind_the_guard(tmp_path: Path) -> None:
+    for layers, changes in (([(ATTENTION, 64, 16)], False), ([(QUERY, 64, 64)], True)):
+        family = family_of(added("sd", loras=[lora(tmp_path, *layers)]))
+        for scale in (None, 1.0):
+            assert family.asked({"prompt": "a cat", "lora_scale": scale}) == ["a cat"]
+        with pytest.raises(ModelError, match="from call to call") if changes else contextlib.nullcontext():
+            family.asked({"prompt": "a cat", "lora_scale": 0.5})
+
+
+def test_directions_of_the_encoder_without_the_lora_are_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = family_of(miniatures.stable_diffusion())
+    (reading,) = plain.readings
+    family = family_of(added("sd", loras=[lora(tmp_path, (QUERY, 64, 64))]))
+    shipped = load(concepts.direction_files("violence")[0])
+    facts = {"encoder": reading.kind, "output": reading.output, "width": 64, "fingerprint": reading.fingerprint}
+    base = Direction({k: v for k, v in shipped.tensors.items() if "." not in k or k.startswith(("gate.", "check."))},
+                     {**shipped.info, **facts})  # fmt: skip
+    for name in ("violence", "nudity"):
+        base.save(concepts.cache_folder() / name / f"{base.stem}.safetensors")
+    assert library.find("violence", plain.fingerprints()["text"], None) is not None
+    assert library.find("violence", family.fingerprints()["text"], None) is None
+    # From the recipes everything would be learned anew.
+    asked: dict[str, Any] = {}
+
+    def learn_missing(missing: Any, *_: Any) -> Any:
+        asked.update(missing)
+        raise DirectionError("learning", "")
+
+    monkeypatch.setattr(library, "learn_missing", learn_missing)
+    with pytest.raises(DirectionError, match="learning"):
+        Guard(["violence"]).bind(family)
+    assert asked == {"violence": ["text"], "nudity": ["text"]}
+    # Beside a recipe of one's own it is a mistake.
+    mine = tmp_path / "mine" / "violence"
+    base.save(mine / f"{base.stem}.safetensors")
+    (mine / "concept.toml").write_bytes((concepts.known()["violence"] / "concept.toml").read_bytes())
+    with pytest.raises(DirectionError, match="another revision of the clip_text_model encoder"):
+        Guard(["violence"], folder=tmp_path / "mine").bind(family)
+
+
+def test_a_batch_knows_what_was_added(thing: Path) -> None:
+    options = Options(embeddings=(str(thing),), loras=("/x.safetensors:0.5",))
+    assert Options.from_json(json.loads(json.dumps(options.as_json()))) == options
+    worker = Worker.load(Options(embeddings=(str(thing),), concepts=("violence",)), offline=True)
+    (facts,) = worker.facts()["additions"].values()
+    assert facts["file"] == "thing.safetensors"
+    assert worker.guarded(("nudity",), 1.0).added == worker.generator.added
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("generate", "a cat", "--embedding", "toy.pt"), 1, "is a pickle"),
+        (("score", "a cat", "--lora", "none.safetensors:0.5"), 1, "there is no file"),
+        (("serve", "--port", "0", "--lora", "style.bin"), 1, "is a pickle"),
+        (("directions", "learn", "hate", "--lora", "style.safetensors:big"), 2, "is not a scale"),
+    ],
+)
+def test_the_commands_say_what_is_wrong(
+    command: Command, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], code: int, words: str
+) -> None:
+    assert command(*arguments) == code
+    assert words in capsys.readouterr().err
