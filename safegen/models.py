@@ -118,6 +118,8 @@ def load(name: str = EMBEDDED, **how: Unpack[Loading]) -> Any:
         "quantization_config": _quantization(how.get("quantize")),
     }
     options = {key: value for key, value in options.items() if value is not None}
+    if name == EMBEDDED_CLIP:  # a text encoder alone; diffusers wants to hear what is not there
+        options |= dict.fromkeys(("unet", "vae"))
     try:
         pipe = _read(kind, source, single, options)
     except Exception as error:  # diffusers raises a dozen kinds; all mean that there is no model
@@ -231,9 +233,9 @@ def _read(kind: str, source: str, single: bool, options: dict[str, Any]) -> Any:
 
 def _placed(pipe: Any, where: str, how: Loading) -> Any:
     """The pipeline on its device, or offloaded from it, with the decoder's memory savers on."""
-    if how.get("slicing"):
+    if how.get("slicing") and pipe.vae is not None:
         pipe.vae.enable_slicing()
-    if how.get("tiling"):
+    if how.get("tiling") and pipe.vae is not None:
         pipe.vae.enable_tiling()
     offload = how.get("offload", "none")
     if offload == "none":
