@@ -50,20 +50,38 @@ def with_causes(sheet: ScoreSheet, names: Sequence[str], scorer: Scorer, encode:
 
 
 def culprits(sheet: ScoreSheet, concept: str, scorer: Scorer, encode: Encode) -> Culprits:
-    """The smallest leading set of words, by cause, without which the concept's gate is closed."""
+    """The smallest leading set of words, by cause, without which the concept's gate is closed.
+
+    Where no such set closes it, words go one after the other, each the one without which the rest is lowest: of
+    two harmful words neither alone need lower the gate.
+    """
     if not sheet.words:
         return Culprits(concept, (), False)
-    column = scorer.names.index(concept)
+    column, alike = scorer.names.index(concept), _alike(sheet)
     falls = _falls(sheet, scorer, encode)[:, column]
-    alike = _alike(sheet)
     order = [i for i in falls.argsort(descending=True).tolist() if falls[i] >= LEAST and i == alike[i][0]][:MOST]
-    if not order:
-        return Culprits(concept, (), False)
     sets = [sorted(i for first in order[: n + 1] for i in alike[first]) for n in range(len(order))]
-    rest = encode([without(sheet.prompt, [sheet.words[i].span for i in chosen]) for chosen in sets])
-    closed = scorer.closed(rest, CLOSED)[:, column].tolist()
-    first = closed.index(True) if True in closed else len(sets) - 1
-    return Culprits(concept, tuple(sets[first]), closed[first])
+    if sets:
+        closed = scorer.closed(encode([_rest(sheet, chosen) for chosen in sets]), CLOSED)[:, column].tolist()
+        if True in closed:
+            return Culprits(concept, tuple(sets[closed.index(True)]), closes=True)
+    found = _one_by_one(sheet, concept, scorer, encode)
+    return found if found.closes or not sets else Culprits(concept, tuple(sets[-1]), closes=False)
+
+
+def _one_by_one(sheet: ScoreSheet, concept: str, scorer: Scorer, encode: Encode) -> Culprits:
+    """Up to `MOST` words, until the gate is closed; none if that does not close it."""
+    column, alike, chosen = scorer.names.index(concept), _alike(sheet), list[int]()
+    for _ in range(MOST):
+        left = [i for i in range(len(sheet.words)) if i not in chosen and i == alike[i][0]]
+        if not left:
+            break
+        tried = encode([_rest(sheet, [*chosen, *alike[i]]) for i in left])
+        lowest = int(scorer.margins(tried)[:, column].argmin())
+        chosen += alike[left[lowest]]
+        if bool(scorer.closed(tried, CLOSED)[lowest, column]):
+            return Culprits(concept, tuple(sorted(chosen)), closes=True)
+    return Culprits(concept, (), closes=False)
 
 
 def without(prompt: str, spans: Sequence[tuple[int, int]]) -> str:
@@ -91,8 +109,12 @@ def tidy(text: str) -> str:
 
 def _falls(sheet: ScoreSheet, scorer: Scorer, encode: Encode) -> Tensor:
     """How much every gate falls without each word (words, K), in the prompt's own standard deviations."""
-    rests = [without(sheet.prompt, [sheet.words[i].span for i in alike]) for alike in _alike(sheet)]
+    rests = [_rest(sheet, alike) for alike in _alike(sheet)]
     return scorer.falls(encode([sheet.prompt, *rests]))
+
+
+def _rest(sheet: ScoreSheet, indices: Sequence[int]) -> str:
+    return without(sheet.prompt, [sheet.words[i].span for i in indices])
 
 
 def _alike(sheet: ScoreSheet) -> list[list[int]]:

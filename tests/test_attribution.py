@@ -42,6 +42,17 @@ def test_a_harmful_word_said_twice_goes_twice(generator: Generator, tools: Tools
     assert found.closes
 
 
+def test_of_several_harmful_words_all_go(generator: Generator, tools: Tools) -> None:
+    (sheet,) = generator.score(["a skull, a skeleton and a knife beside a cat"], "flagged")
+    for concept in sheet.open_gates():
+        found = attribution.culprits(sheet, concept, tools.scorer, tools.family.encode_words)
+        assert found.closes
+        rest = attribution.without(sheet.prompt, [sheet.words[i].span for i in found.words])
+        repaired = tools.family.encode_words([rest])
+        assert bool(tools.scorer.closed(repaired, attribution.CLOSED)[0, tools.scorer.names.index(concept)])
+        assert "cat" in rest
+
+
 def test_causes_are_given_for_what_was_asked(generator: Generator) -> None:
     prompt = "a cat and a kitchen knife"
     assert all(not w.causes for w in generator.score([prompt])[0].words)

@@ -11,47 +11,26 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 
 from safegen import refusal
-from safegen.conditioning import Position
 from safegen.errors import GuardError
+from safegen.learning.lexicon import meanings
 
 if TYPE_CHECKING:
     from safegen.bench.rows import Tick
     from safegen.concepts import Concept
     from safegen.families import Family
     from safegen.guard import Guard
+    from safegen.learning.lexicon import Lexicon
 
 POPULATION, ELITE, GENERATIONS = 32, 8, 16
 NEAR = 400  # words that an attack is made of
 WORDS = 6  # of an attack
 MUTATION, CROSSOVER = 0.25, 0.5
 ETA = 0.5
-
-
-@dataclass(frozen=True)
-class Lexicon:
-    """The whole words that a tokenizer knows, and what each means alone (W, D)."""
-
-    words: tuple[str, ...]
-    meanings: Tensor
-
-    @classmethod
-    def of(cls, family: Family) -> Lexicon:
-        known = sorted(w for w in family.pipe.tokenizer.get_vocab() if w.isascii() and w.isalpha() and len(w) > 2)
-        words = [word for word in known if not refusal.names_minor(word)]
-        return cls(tuple(words), torch.cat([_meanings(family, words[i : i + 256]) for i in range(0, len(words), 256)]))
-
-    def near(self, aim: Tensor) -> list[str]:
-        """The words whose meanings point most in the direction of `aim` (D,), from the middle of all."""
-        middle = self.meanings.mean(0)
-        alike = torch.cosine_similarity(self.meanings - middle, (aim - middle).unsqueeze(0))
-        return [self.words[i] for i in alike.topk(min(NEAR, len(self.words))).indices.tolist()]
 
 
 def attack(
@@ -66,8 +45,8 @@ def attack(
     """The words that come nearest to the goal through the guard, or without one."""
     targets, anchors = list(recipe.targets)[:32], list(recipe.targets.values())[:32]
     aim = _states(family, [prompt])[0] + ETA * (_states(family, targets) - _states(family, anchors)).mean(0)
-    push = (_meanings(family, targets) - _meanings(family, anchors)).mean(0)
-    words = lexicon.near(_meanings(family, [prompt])[0] + ETA * push)
+    push = (meanings(family, targets) - meanings(family, anchors)).mean(0)
+    words = [lexicon.words[i] for i in lexicon.near(meanings(family, [prompt])[0] + ETA * push, NEAR).tolist()]
     people = [[rng.choice(words) for _ in range(WORDS)] for _ in range(POPULATION)]
     best: list[tuple[float, list[str]]] = []
     for _ in range(GENERATIONS):
@@ -107,10 +86,3 @@ def _fitness(family: Family, guard: Guard | None, people: Sequence[list[str]], a
 
 def _states(family: Family, texts: Sequence[str]) -> Tensor:
     return next(iter(family.encode(list(texts)).channels.values())).states.float()
-
-
-def _meanings(family: Family, texts: Sequence[str]) -> Tensor:
-    """The mean states (B, D) of every text's words."""
-    channel = next(iter(family.encode_words(list(texts)).channels.values()))
-    where = (channel.positions == Position.TOKEN).unsqueeze(-1)
-    return (channel.states.float() * where).sum(1) / where.sum(1).clamp(min=1)

@@ -26,6 +26,7 @@ from safegen.learning import heads
 from safegen.learning.corpus import Corpus
 from safegen.learning.encoded import Encoded, background, encode, kept
 from safegen.learning.linear import basis, discriminant, varies
+from safegen.learning.salads import Salads
 from safegen.probes import BINS, HEADS, Probes
 
 if TYPE_CHECKING:
@@ -52,22 +53,25 @@ class Material:
     hard: Encoded
     company: Encoded
     everyday: Encoded
+    salad_groups: Tensor  # (S,) the recipe line of every harmful salad
+    salads: Encoded | None = None
+    tossed: Encoded | None = None  # harmless salads
     unsafe: Encoded | None = None
     safe: Encoded | None = None
 
     @classmethod
-    def of(cls, corpus: Corpus, family: Family, everyday: Mapping[str, Encoded]) -> dict[str, Material]:
+    def of(cls, corpus: Corpus, salads: Salads, family: Family, everyday: Mapping[str, Encoded]) -> dict[str, Material]:
         """By channel; every prompt goes through the encoders once."""
-        groups = torch.tensor(corpus.groups)
+        groups = [torch.tensor(numbers) for numbers in (corpus.groups, salads.groups)]
         targets, anchors = encode(family, corpus.targets, corpus.changed), encode(family, corpus.anchors)
-        benign, company = kept(family, corpus.harder), kept(family, [corpus.company])
-        unsafe = encode(family, corpus.unsafe) if corpus.unsafe else {}
-        safe = encode(family, corpus.safe) if corpus.safe else {}
+        benign = kept(family, corpus.harder)
+        company = kept(family, [part for part in (corpus.company, salads.plain) if part])
+        others = (salads.harmful, salads.harmless, corpus.unsafe, corpus.safe)
+        more = [encode(family, prompts) if prompts else {} for prompts in others]
         return {
             c: cls(
-                *(groups, targets[c], anchors[c], benign[c], company[c], everyday[c]),
-                unsafe=unsafe.get(c),
-                safe=safe.get(c),
+                *(groups[0], targets[c], anchors[c], benign[c], company[c], everyday[c], groups[1]),
+                *(part.get(c) for part in more),
             )
             for c in targets
         }
@@ -104,16 +108,18 @@ def fit(material: Material, rows: Tensor) -> dict[str, Tensor]:
 def head_tensors(material: Material, rows: Tensor, head: str, members: int = heads.MEMBERS) -> dict[str, Tensor]:
     """A head trained jointly over its position classes."""
     positions = [p for p in material.positions if p in HEADS[head]]
-    unsafe = None
     # What only looks harmful is the hardest to tell, and counts twice.
     safe = [part.joined(positions) for part in (material.hard, material.hard, material.company)]
     safe += [material.anchors.joined(positions)[rows], material.everyday.joined(positions)[:FITTED]]
-    if material.unsafe is not None and material.safe is not None:
-        unsafe = material.unsafe.joined(positions)
-        safe.append(material.safe.joined(positions))
+    safe += [part.joined(positions) for part in (material.safe, material.tossed) if part is not None]
+    harmful = [(material.targets.joined(positions)[rows], heads.TARGETS)]
+    if material.unsafe is not None:
+        harmful.append((material.unsafe.joined(positions), heads.UNSAFE))
+    if material.salads is not None:
+        lines = torch.isin(material.salad_groups, material.groups[rows])
+        harmful.append((material.salads.joined(positions)[lines], heads.SALADS))
     keys = [position.name.lower() for position in positions]
-    targets = material.targets.joined(positions)[rows]
-    return heads.split(heads.train(targets, torch.cat(safe), unsafe, members), head, keys)
+    return heads.split(heads.train(harmful, torch.cat(safe), members), head, keys)
 
 
 def word_tensors(material: Material, rows: Tensor, key: str) -> dict[str, Tensor]:
@@ -179,7 +185,7 @@ def learn(
         channels: those to learn; all when empty.
     """
     corpus = Corpus.of(concept, pairs)
-    materials = Material.of(corpus, family, everyday or background(family))
+    materials = Material.of(corpus, Salads.of(concept, family), family, everyday or background(family))
     names = sources or {}
     origins = [f"{names.get('pairs', '')}: {len(corpus.unsafe)} training pairs"] if corpus.unsafe else []
     calm = f"{BENIGN}, {names['benign']}" if names.get("benign") else BENIGN
@@ -237,9 +243,11 @@ def assess(material: Material) -> dict[str, float]:
         return (z - lines)[:, 0]
 
     positive, negative = margins(material.targets)[held], margins(material.everyday)[FITTED:]
+    salads = None if material.salads is None else margins(material.salads)[material.salad_groups % 5 == 4]
     return {
         "auc": round(float((positive[:, None] > negative).float().mean()), 4),
         "caught": round(float((positive >= 0).float().mean()), 4),
         "flagged_benign": round(float((negative >= 0).float().mean()), 5),
         "flagged_hard": round(float((margins(material.hard) >= 0).float().mean()), 4),
+        **({"caught_salads": round(float((salads >= 0).float().mean()), 4)} if salads is not None else {}),
     }

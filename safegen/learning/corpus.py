@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import random
-from collections.abc import Sequence
+import string
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from safegen.concepts import Concept, directions_folder, known, load
@@ -39,6 +40,10 @@ PLAIN = (
     "a picture of {b} and {c} on a {g} background",
 )
 DRAWS = 5  # of every context that needs a companion, with others each time
+MISSPELT, LONG = 12, 6  # draws of every line with its harmful words misspelt, and within captions
+SLIPS, AMONG = 5000, 1500  # harmless prompts with misspelt words; with an ordinary thing among captions
+ENDINGS = ("a", "e", "o", "i", "en", "er", "os", "as", "es")
+_NO_SLOT = str.maketrans("{}", "()")
 ESCORT = ("{x} and {b}", "{b} and {x}", "{x} next to {b}", "a photo of {x}", "{x} on a {g} background")
 GROUNDS = ("red", "blue", "white", "green", "black", "yellow", "gray", "pink")
 
@@ -96,7 +101,61 @@ def company() -> list[str]:
         rng.choice(ESCORT).format(x=phrase, b=rng.choice(companions()), g=rng.choice(GROUNDS))
         for phrase in rng.sample(short, min(ESCORTED, len(short)))
     ]
-    return [*plain_prompts(COUPLES, "couples"), *escorted]
+    phrases = rng.choices([*companions(), *short], k=SLIPS)
+    slips = [
+        rng.choice(ESCORT).format(x=misspelt(rng, phrase), b=rng.choice(companions()), g=rng.choice(GROUNDS))
+        for phrase in phrases
+    ]
+    among = [_among_captions(rng).format(x=rng.choice(companions())) for _ in range(AMONG)]
+    return [*plain_prompts(COUPLES, "couples"), *escorted, *slips, *among]
+
+
+def misspelt(rng: random.Random, text: str, words: Collection[str] | None = None) -> str:
+    """The longer of some words, all by default, with a slip in each, or with the ending of another language."""
+    return " ".join(
+        _slipped(rng, word) if len(word) > 3 and (words is None or word.lower() in words) else word
+        for word in text.split()
+    )
+
+
+def _slipped(rng: random.Random, word: str) -> str:
+    at = rng.randrange(1, len(word) - 1)
+    kind = rng.random()
+    if kind < 0.3:
+        return word[:at] + word[at + 1] + word[at] + word[at + 2 :]
+    if kind < 0.5:
+        return word[:at] + word[at] + word[at:]
+    if kind < 0.7:
+        return word[:at] + word[at + 1 :]
+    if kind < 0.8:
+        return word[:at] + rng.choice(string.ascii_lowercase) + word[at + 1 :]
+    return word.rstrip("aeiouys" if rng.random() < 0.7 else "") + rng.choice(ENDINGS)
+
+
+def in_contexts(rng: random.Random, target: str, anchor: str) -> Iterator[tuple[str, str, set[str]]]:
+    """A line of a recipe and its counterpart in every context, and the words that make the first harmful."""
+    kept = set(anchor.lower().split()) | {"a", "an", "the", "of", "in", "to", "with"}
+    own = set(target.lower().split()) - kept
+    drawn = [(target, anchor, context) for context in CONTEXTS for _ in range(DRAWS if _open(context) else 1)]
+    for _ in range(MISSPELT):
+        drawn.append((misspelt(rng, target, own), misspelt(rng, anchor), rng.choice(ESCORT)))
+    drawn += [(target, anchor, _among_captions(rng)) for _ in range(LONG)]
+    for harmful, counterpart, context in drawn:
+        slots = {"g": rng.choice(GROUNDS), "b": rng.choice(companions()), "c": rng.choice(captions())}
+        words = set(harmful.lower().split()) - kept
+        yield context.format(x=harmful, **slots), context.format(x=counterpart, **slots), words
+
+
+def _open(context: str) -> bool:
+    """Whether there is room for a companion."""
+    return "{b}" in context or "{c}" in context
+
+
+def _among_captions(rng: random.Random) -> str:
+    """A context of two to four captions, as people decorate their prompts; harm is as often at the end as not."""
+    parts = [caption.rstrip(".").translate(_NO_SLOT) for caption in rng.sample(captions(), rng.randint(2, 4))]
+    parts.insert(len(parts) if rng.random() < 0.5 else rng.randint(0, len(parts)), "{x}")
+    return rng.choice((", ", ". ", " and ")).join(parts)
 
 
 def harmless(recipe: Concept, but: set[str]) -> list[str]:
@@ -108,6 +167,11 @@ def harmless(recipe: Concept, but: set[str]) -> list[str]:
         slots = {"g": rng.choice(GROUNDS), "b": rng.choice(companions())}
         prompts += [context.format(x=anchor, **slots) for context in contexts if anchor not in but]
     return prompts
+
+
+def share_of(concept: Concept) -> int:
+    """Of the prompts that are not the concept's own, one in how many is used."""
+    return 1 if concept.name in known() else SPARED
 
 
 @dataclass(frozen=True)
@@ -134,15 +198,13 @@ class Corpus:
     def of(cls, concept: Concept, pairs: Sequence[Entry] = ()) -> Corpus:
         """Every recipe line in every context, with seeded companions; and the concept's training pairs."""
         rng = random.Random(concept.name)
-        share = 1 if concept.name in known() else SPARED
+        share = share_of(concept)
         corpus = cls([], [], [], [], [], company()[::share], [], [])
         for group, (target, anchor) in enumerate(concept.targets.items()):
-            kept = set(anchor.lower().split()) | {"a", "an", "the", "of", "in", "to", "with"}
-            for context in (c for c in CONTEXTS for _ in range(DRAWS if "{b}" in c or "{c}" in c else 1)):
-                slots = {"g": rng.choice(GROUNDS), "b": rng.choice(companions()), "c": rng.choice(captions())}
-                corpus.targets.append(context.format(x=target, **slots))
-                corpus.anchors.append(context.format(x=anchor, **slots))
-                corpus.changed.append(set(target.lower().split()) - kept)
+            for harmful, counterpart, words in in_contexts(rng, target, anchor):
+                corpus.targets.append(harmful)
+                corpus.anchors.append(counterpart)
+                corpus.changed.append(words)
                 corpus.groups.append(group)
         recipes = {c.name: c for c in map(load, known())} | {concept.name: concept}
         for recipe in recipes.values():

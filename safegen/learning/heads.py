@@ -17,26 +17,27 @@ from torch.nn import functional as F
 from safegen.learning.linear import whitening
 
 MEMBERS, HIDDEN = 3, 64
-STEPS, BATCH = 2400, 512
-POSITIVE = 128  # of a batch
-TARGETS = 0.6  # of the positive part: recipe prompts; the rest is what a published set has
+STEPS, NEGATIVE = 2400, 384
+TARGETS, UNSAFE, SALADS = 77, 51, 32  # of a batch, beside its NEGATIVE
 RATE, DECAY = 4e-3, 0.05
 NOISE, NOISES = 1.0, 4096  # benign standard deviations; rows of it, drawn once since drawing them takes long
 
 
-def train(targets: Tensor, negative: Tensor, unsafe: Tensor | None = None, members: int = MEMBERS) -> dict[str, Tensor]:
-    """A head from the means of recipe prompts, of benign ones and of unsafe ones from elsewhere, (N, D) each.
+def train(positive: Sequence[tuple[Tensor, int]], negative: Tensor, members: int = MEMBERS) -> dict[str, Tensor]:
+    """A head from the means of harmful prompts and of benign ones, (N, D) each.
+
+    Args:
+        positive: kinds of harmful prompts, each with how many of it a batch holds.
+        negative: benign prompts.
+        members: networks that are averaged.
 
     Returns:
         `weight` (H, D), `centre` (D,), `bias` (H,) and `out` (H,), H over all members: the log-odds are
         `out . gelu(weight (x - centre) + bias)`; a constant does not matter to what is calibrated.
     """
     centre, white, _ = whitening(negative)
-    count = POSITIVE if unsafe is None else round(TARGETS * POSITIVE)
-    drawn = [(targets, count), (negative, BATCH - POSITIVE)]
-    if unsafe is not None:
-        drawn.insert(1, (unsafe, POSITIVE - count))
-    drawn = [((points - centre) @ white, size) for points, size in drawn]
+    drawn = [((points - centre) @ white, size) for points, size in (*positive, (negative, NEGATIVE))]
+    size = sum(count for _, count in drawn)
     # A generator of its own: what else runs in the process neither disturbs it nor is disturbed.
     draw = torch.Generator().manual_seed(0)
     weight = _start((members * HIDDEN, len(centre)), len(centre), draw)
@@ -45,11 +46,11 @@ def train(targets: Tensor, negative: Tensor, unsafe: Tensor | None = None, membe
     optimizer = torch.optim.AdamW([weight, bias, out, level], lr=RATE, weight_decay=DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=STEPS)
     noises = NOISE * torch.randn((NOISES, len(centre)), generator=draw)
-    labels = (torch.arange(BATCH) < POSITIVE).float().unsqueeze(1).expand(-1, members)
+    labels = (torch.arange(size) < size - NEGATIVE).float().unsqueeze(1).expand(-1, members)
     for _ in range(STEPS):
-        batch = torch.cat([points[torch.randint(0, len(points), (size,), generator=draw)] for points, size in drawn])
-        batch += noises[torch.randint(0, NOISES, (BATCH,), generator=draw)]
-        hidden = F.gelu(F.linear(batch, weight, bias)).reshape(BATCH, members, HIDDEN)
+        batch = torch.cat([points[torch.randint(0, len(points), (count,), generator=draw)] for points, count in drawn])
+        batch += noises[torch.randint(0, NOISES, (size,), generator=draw)]
+        hidden = F.gelu(F.linear(batch, weight, bias)).reshape(size, members, HIDDEN)
         # Every member has a loss of its own; what they share is the batch.
         loss = F.binary_cross_entropy_with_logits((hidden * out).sum(-1) + level, labels)
         optimizer.zero_grad()

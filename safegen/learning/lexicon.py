@@ -1,0 +1,70 @@
+"""The words that a text encoder knows, and what each means to it alone: what an attacker has to choose from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from safegen import refusal
+from safegen.conditioning import Position
+from safegen.learning.encoded import Encoded, encode, kept
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from safegen.families import Family
+
+LEAST = 3  # letters of a word
+
+
+@dataclass(frozen=True)
+class Lexicon:
+    """W words, and the unit vectors (W, D) of what they mean."""
+
+    words: tuple[str, ...]
+    meanings: Tensor
+
+    @classmethod
+    def of(cls, family: Family, most: int | None = None) -> Lexicon:
+        """The whole words of the family's first tokenizer, the most frequent ones if there are too many."""
+        known = (w for w in whole_words(family.readings[0].tokenizer) if not refusal.names_minor(w))
+        words = list(dict.fromkeys(known))[:most]
+        return cls(tuple(words), _directions(kept(family, [words]))) if words else cls((), torch.empty(0, 0))
+
+    def near(self, aim: Tensor, count: int, off: Tensor | None = None) -> Tensor:
+        """The words (at most `count`,) that from the middle of all point most to `aim` (D,), and least to `off`."""
+        middle = self.meanings.mean(0)
+        spread = self.meanings - middle
+        alike = torch.cosine_similarity(spread, (aim - middle).unsqueeze(0))
+        if off is not None:
+            alike = alike - 2 * torch.cosine_similarity(spread, off.unsqueeze(0)).clamp(min=0)
+        return alike.topk(min(count, len(self.words))).indices
+
+
+def meanings(family: Family, texts: Sequence[str]) -> Tensor:
+    """What texts mean (N, D): the mean state of their words in every channel, as unit vectors side by side."""
+    return _directions(encode(family, texts))
+
+
+def _directions(parts: Mapping[str, Encoded]) -> Tensor:
+    found = [part.features.means for part in parts.values()]
+    chosen = [means.get(Position.TOKEN, next(iter(means.values()))) for means in found]
+    return torch.cat([F.normalize(mean, dim=1) for mean in chosen], dim=1)
+
+
+def whole_words(tokenizer: Any) -> Iterator[str]:
+    """The entries of a vocabulary that stand for a whole word, in its own order, which is that of frequency."""
+    pieces = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
+    for suffix, prefixes in (("</w>", ()), ("", ("\u2581", "\u0120")), ("", ())):
+        marked = [p for p, _ in pieces if p.endswith(suffix) and p.startswith(prefixes or "")]
+        if marked:
+            break
+    for piece in marked:
+        word = piece.removesuffix("</w>").lstrip("\u2581\u0120")
+        if len(word) >= LEAST and word.isascii() and word.isalpha():
+            yield word.lower()
