@@ -21,12 +21,15 @@ from safegen.families import Family, family_of
 from safegen.families.stable_diffusion import CHANNEL
 from safegen.generator import Generator, Settings
 from safegen.guard import Guard
-from safegen.learning import contrastive, corpus, encoded
+from safegen.learning import contrastive, corpus, encoded, heads, salads
 from tests import miniatures
 
 HARMFUL, BENIGN = "a cat and a kitchen knife", "a cat and a wooden spoon"
 BEHIND = (Position.END, Position.PAD)
-FEWER = {"CAPTIONS": 400, "PLAINS": 400, "LONGS": 250}  # benign prompts of each kind
+# Of what directions are learned from, enough for one concept of this encoder.
+FEWER = {"CAPTIONS": 400, "PLAINS": 400, "LONGS": 250, "COUPLES": 300, "ESCORTED": 200, "SLIPS": 200, "AMONG": 50}
+FEWER |= {"DRAWS": 2, "MISSPELT": 2, "LONG": 1}
+FEWER_SALADS = {"VOCABULARY": 800, "PER_LINE": 8, "PER_ANCHOR": 4, "PLAIN": 200, "RANDOM": 50}
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the libraries, about a denoiser as small as this
 
@@ -39,20 +42,23 @@ def pipe() -> Any:
 
 @pytest.fixture(scope="module")
 def folder(pipe: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Directions of two concepts, learned for it from a sixth of the benign text."""
+    """Violence, learned for it from a sixth of the benign text."""
     found, few = tmp_path_factory.mktemp("learned"), corpus.lookalikes()[:600]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SAFEGEN_CACHE", str(tmp_path_factory.mktemp("cache")))
         for name, value in FEWER.items():
             patch.setattr(corpus, name, value)
+        for name, value in FEWER_SALADS.items():
+            patch.setattr(salads, name, value)
+        patch.setattr(heads, "STEPS", 1200)
         patch.setattr(corpus, "lookalikes", lambda: few)
         patch.setattr(contrastive, "FITTED", 500)
         everyday = encoded.background(family_of(pipe))
-        for name in ("nudity", "violence"):
-            (found / name).mkdir()
-            (found / name / "concept.toml").write_bytes((concepts.known()[name] / "concept.toml").read_bytes())
-            (direction,) = contrastive.learn(concepts.load(name), family_of(pipe), everyday).values()
-            direction.save(found / name / f"{direction.stem}.safetensors")
+        (found / "violence").mkdir()
+        recipe = concepts.known()["violence"] / "concept.toml"
+        (found / "violence" / recipe.name).write_bytes(recipe.read_bytes())
+        (direction,) = contrastive.learn(concepts.load("violence"), family_of(pipe), everyday).values()
+        direction.save(found / "violence" / f"{direction.stem}.safetensors")
     return found
 
 
@@ -103,9 +109,10 @@ def test_it_is_clips_own_class_and_causal(pipe: Any) -> None:
     assert torch.isfinite(pipe.text_encoder(torch.zeros(1, 77, dtype=torch.long))[0]).all()
 
 
-@pytest.mark.parametrize("name", ["nudity", "violence"])
-def test_what_is_learned_for_it_holds_on_other_lines_of_the_recipe(folder: Path, name: str) -> None:
-    (path,) = (folder / name).glob("*.safetensors")
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_what_is_learned_for_it_holds_on_other_lines_of_the_recipe(folder: Path) -> None:
+    (path,) = (folder / "violence").glob("*.safetensors")
     direction = directions.load(path)
     assert path.name.startswith("clip_text_model-")
     assert direction.info["held_out"]["auc"] > 0.9

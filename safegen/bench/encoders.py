@@ -40,7 +40,7 @@ def learn(folder: Path, pairs: Path, tick: Tick) -> None:
     for name, shipped in concepts.known().items():
         (folder / name).mkdir()
         (folder / name / "concept.toml").write_bytes((shipped / "concept.toml").read_bytes())
-        for direction in contrastive.learn(concepts.load(name), family, everyday, entries, pairs.name).values():
+        for direction in contrastive.learn(concepts.load(name), family, everyday, entries, {"pairs": pairs.name}).values():
             direction.save(folder / name / f"{direction.stem}.safetensors")
         tick(1)
 
