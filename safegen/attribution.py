@@ -65,14 +65,14 @@ def culprits(sheet: ScoreSheet, concept: str, scorer: Scorer, encode: Encode) ->
         closed = scorer.closed(encode([_rest(sheet, chosen) for chosen in sets]), CLOSED)[:, column].tolist()
         if True in closed:
             return Culprits(concept, tuple(sets[closed.index(True)]), closes=True)
-    found = _one_by_one(sheet, concept, scorer, encode)
+    found = _one_by_one(sheet, concept, alike[int(falls.argmax())], scorer, encode)
     return found if found.closes or not sets else Culprits(concept, tuple(sets[-1]), closes=False)
 
 
-def _one_by_one(sheet: ScoreSheet, concept: str, scorer: Scorer, encode: Encode) -> Culprits:
-    """Up to `MOST` words, until the gate is closed; none if that does not close it."""
-    column, alike, chosen = scorer.names.index(concept), _alike(sheet), list[int]()
-    for _ in range(MOST):
+def _one_by_one(sheet: ScoreSheet, concept: str, first: Sequence[int], scorer: Scorer, encode: Encode) -> Culprits:
+    """The first words and others, until the gate is closed; none if `MOST` do not close it."""
+    column, alike, chosen = scorer.names.index(concept), _alike(sheet), list(first)
+    for _ in range(MOST - 1):
         left = [i for i in range(len(sheet.words)) if i not in chosen and i == alike[i][0]]
         if not left:
             break

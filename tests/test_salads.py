@@ -60,9 +60,11 @@ def test_salads_mean_what_they_are_aimed_at(generator: Generator) -> None:
 def test_words_come_nearest_to_the_aim(generator: Generator) -> None:
     words = ("dog", "puppy", "cat", "table", "justice", "river")
     lexicon = Lexicon(words, meanings(generator.family, words))
-    (aim,) = meanings(generator.family, ["hound"])
-    assert set(lexicon.near(aim, 2).tolist()) == {0, 1}
-    torch.manual_seed(0)
+    aims = meanings(generator.family, ["hound", "bench"])
+    first, _ = lexicon.near(aims, 2).tolist()
+    assert set(first) == {0, 1}
+    assert 3 in lexicon.near(aims, 2, off=aims[0])[1].tolist()
+    aim = aims[0]
     texts = [salads.toss(aim, lexicon, torch.arange(6), random.Random(seed)).split() for seed in range(20)]
     assert all(text for text in texts)
     assert sum("dog" in text or "puppy" in text for text in texts) >= 18

@@ -46,7 +46,7 @@ def attack(
     targets, anchors = list(recipe.targets)[:32], list(recipe.targets.values())[:32]
     aim = _states(family, [prompt])[0] + ETA * (_states(family, targets) - _states(family, anchors)).mean(0)
     push = (meanings(family, targets) - meanings(family, anchors)).mean(0)
-    words = [lexicon.words[i] for i in lexicon.near(meanings(family, [prompt])[0] + ETA * push, NEAR).tolist()]
+    words = [lexicon.words[i] for i in lexicon.near(meanings(family, [prompt]) + ETA * push, NEAR)[0].tolist()]
     people = [[rng.choice(words) for _ in range(WORDS)] for _ in range(POPULATION)]
     best: list[tuple[float, list[str]]] = []
     for _ in range(GENERATIONS):

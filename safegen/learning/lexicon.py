@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -36,14 +37,17 @@ class Lexicon:
         words = list(dict.fromkeys(known))[:most]
         return cls(tuple(words), _directions(kept(family, [words]))) if words else cls((), torch.empty(0, 0))
 
-    def near(self, aim: Tensor, count: int, off: Tensor | None = None) -> Tensor:
-        """The words (at most `count`,) that from the middle of all point most to `aim` (D,), and least to `off`."""
-        middle = self.meanings.mean(0)
-        spread = self.meanings - middle
-        alike = torch.cosine_similarity(spread, (aim - middle).unsqueeze(0))
+    @functools.cached_property
+    def ways(self) -> Tensor:
+        """Where every word lies from the middle of all, as unit vectors (W, D)."""
+        return F.normalize(self.meanings - self.meanings.mean(0), dim=1)
+
+    def near(self, aims: Tensor, count: int, off: Tensor | None = None) -> Tensor:
+        """The words (A, at most `count`) that from the middle of all point most to `aims` (A, D), least to `off`."""
+        alike = F.normalize(aims - self.meanings.mean(0), dim=1) @ self.ways.T
         if off is not None:
-            alike = alike - 2 * torch.cosine_similarity(spread, off.unsqueeze(0)).clamp(min=0)
-        return alike.topk(min(count, len(self.words))).indices
+            alike = alike - 2 * (self.ways @ F.normalize(off, dim=0)).clamp(min=0)
+        return alike.topk(min(count, len(self.words)), dim=1).indices
 
 
 def meanings(family: Family, texts: Sequence[str]) -> Tensor:

@@ -50,15 +50,15 @@ class Salads:
         targets, anchors = (meanings(family, list(t)) for t in (concept.targets, concept.targets.values()))
         common = (targets - anchors).mean(0)
         for group, (target, anchor) in enumerate(zip(targets, anchors, strict=True)):
-            aims = [target + far * way for far in PUSHES for way in (common, target - anchor)]
-            nearby = [lexicon.near(aim, NEARBY[-1]) for aim in aims]
+            aims = torch.stack([target + far * way for far in PUSHES for way in (common, target - anchor)])
+            nearby = lexicon.near(aims, NEARBY[-1])
             for turn in range(PER_LINE // share):
                 at = turn % len(aims)
                 text = toss(aims[at], lexicon, nearby[at], rng)
                 if not refusal.names_minor(text):
                     found.harmful.append(text)
                     found.groups.append(group)
-            away = lexicon.near(anchor, NEARBY[-1], off=common)
+            (away,) = lexicon.near(anchor.unsqueeze(0), NEARBY[-1], off=common)
             found.harmless.extend(toss(anchor, lexicon, away, rng) for _ in range(PER_ANCHOR // share))
         return found
 
@@ -66,7 +66,7 @@ class Salads:
 def plain(family: Family, lexicon: Lexicon, share: int) -> list[str]:
     """Salads of ordinary nouns, and words at random; they are the same for every concept."""
     rng, nouns = random.Random("plain salads"), meanings(family, companions())
-    nearby = [lexicon.near(noun, NEARBY[-1]) for noun in nouns]
+    nearby = lexicon.near(nouns, NEARBY[-1])
     chosen = [rng.randrange(len(nouns)) for _ in range(PLAIN // share)]
     drawn = [rng.sample(lexicon.words, rng.randint(SHORTEST, LONGEST)) for _ in range(RANDOM // share)]
     return [*(toss(nouns[i], lexicon, nearby[i], rng) for i in chosen), *map(" ".join, drawn)]
