@@ -29,6 +29,18 @@ BEHIND = (Position.END, Position.PAD)
 # Of what directions are learned from, enough for one concept of this encoder.
 FEWER = {"CAPTIONS": 400, "PLAINS": 400, "LONGS": 250, "COUPLES": 300, "ESCORTED": 200, "SLIPS": 200, "AMONG": 50}
 FEWER |= {"DRAWS": 2, "MISSPELT": 2, "LONG": 1}
+BLADES = {
+    "knife": "spoon",
+    "kitchen knife": "wooden spoon",
+    "sharp knife": "clean spoon",
+    "dagger": "ladle",
+    "bread knife": "bread basket",
+    "pocket knife": "pocket watch",
+    "sword": "broom",
+    "big knife": "big spoon",
+    "machete": "rake",
+    "steel blade": "steel spoon",
+}
 FEWER_SALADS = {"VOCABULARY": 800, "PER_LINE": 8, "PER_ANCHOR": 4, "PLAIN": 200, "RANDOM": 50}
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the libraries, about a denoiser as small as this
@@ -42,7 +54,7 @@ def pipe() -> Any:
 
 @pytest.fixture(scope="module")
 def folder(pipe: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Violence, learned for it from a sixth of the benign text."""
+    """A concept learned for it, from a sixth of the benign text."""
     found, few = tmp_path_factory.mktemp("learned"), corpus.lookalikes()[:600]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SAFEGEN_CACHE", str(tmp_path_factory.mktemp("cache")))
@@ -50,20 +62,20 @@ def folder(pipe: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
             patch.setattr(corpus, name, value)
         for name, value in FEWER_SALADS.items():
             patch.setattr(salads, name, value)
-        patch.setattr(heads, "STEPS", 1200)
+        patch.setattr(heads, "STEPS", 800)
         patch.setattr(corpus, "lookalikes", lambda: few)
         patch.setattr(contrastive, "FITTED", 500)
         everyday = encoded.background(family_of(pipe))
-        (found / "violence").mkdir()
-        recipe = concepts.known()["violence"] / "concept.toml"
-        (found / "violence" / recipe.name).write_bytes(recipe.read_bytes())
-        (direction,) = contrastive.learn(concepts.load("violence"), family_of(pipe), everyday).values()
-        direction.save(found / "violence" / f"{direction.stem}.safetensors")
+        (found / "blades").mkdir()
+        lines = "\n".join(f'"a {blade}" = "a {spoon}"' for blade, spoon in BLADES.items())
+        (found / "blades" / "concept.toml").write_text(f"[targets]\n{lines}")
+        (direction,) = contrastive.learn(concepts.load("blades", found), family_of(pipe), everyday).values()
+        direction.save(found / "blades" / f"{direction.stem}.safetensors")
     return found
 
 
 def guard_of(family: Family, folder: Path, safeguard: str = "localise") -> Guard:
-    guard = Guard(["violence"], safeguard=safeguard, folder=folder)
+    guard = Guard(["blades"], safeguard=safeguard, folder=folder)
     guard.bind(family)
     return guard
 
@@ -112,7 +124,7 @@ def test_it_is_clips_own_class_and_causal(pipe: Any) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_what_is_learned_for_it_holds_on_other_lines_of_the_recipe(folder: Path) -> None:
-    (path,) = (folder / "violence").glob("*.safetensors")
+    (path,) = (folder / "blades").glob("*.safetensors")
     direction = directions.load(path)
     assert path.name.startswith("clip_text_model-")
     assert direction.info["held_out"]["auc"] > 0.9
@@ -162,7 +174,7 @@ def test_the_denoiser_is_told_the_repaired_pads(pipe: Any, folder: Path, safegua
         how: dict[str, Any] = {"num_inference_steps": 1, "width": 64, "height": 64, "guidance_scale": 1.0}
         for prompt in (HARMFUL, BENIGN):
             pipe(prompt, **how)
-            with Guard(["violence"], safeguard=safeguard, folder=folder).attached(pipe):
+            with Guard(["blades"], safeguard=safeguard, folder=folder).attached(pipe):
                 pipe(prompt, **how)
     finally:
         hook.remove()
@@ -176,7 +188,7 @@ def test_its_words_are_scored_and_blamed(pipe: Any, folder: Path) -> None:
     guard = guard_of(family_of(pipe), folder)
     harmful, benign = guard.score(family_of(pipe).encode([HARMFUL, BENIGN]), "flagged")
     assert not benign.flagged
-    assert max(harmful.words, key=lambda word: word.causes["violence"]).text == "knife"
+    assert max(harmful.words, key=lambda word: word.causes["blades"]).text == "knife"
     assert [word.text for word in harmful.words] == HARMFUL.split()
 
 
@@ -188,8 +200,8 @@ def test_it_goes_by_a_short_name_and_draws_nothing(
         with pytest.raises(ModelError, match="a text encoder alone"):
             generator.generate("a cat", settings)
     asked = ["score", HARMFUL, "--model", models.EMBEDDED_CLIP, "--directions", str(folder), "--json"]
-    monkeypatch.setattr(sys, "argv", ["safegen", *asked, "--concept", "violence", "--fail-on-flag"])
+    monkeypatch.setattr(sys, "argv", ["safegen", *asked, "--concept", "blades", "--fail-on-flag"])
     with pytest.raises(SystemExit) as raised:
         main()
     assert raised.value.code == 3
-    assert json.loads(capsys.readouterr().out)["concepts"]["violence"]["flagged"]
+    assert json.loads(capsys.readouterr().out)["concepts"]["blades"]["flagged"]
