@@ -554,7 +554,7 @@ def test_every_channel_is_learned_in_one_pass(monkeypatch: pytest.MonkeyPatch) -
         assert all(torch.isfinite(tensor).all() for tensor in direction.tensors.values())
         classes = {key.split(".")[0] for key in direction.tensors} - {"gate", "check"}
         assert classes == ({"pooled"} if reading.pooled else {"token", "end", "pad"})
-    corpus = contrastive.Corpus.of(concepts.load("violence"))
+    corpus = contrastive.Corpus.of(concepts.load("violence"), hidden=True)
     assert total == len(everyday) + len(corpus.targets) + len(corpus.anchors) + len(corpus.hard) + len(corpus.company)
     told_: list[str] = []
     with pytest.raises(DirectionError, match="held-out AUC of only"):

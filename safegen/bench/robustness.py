@@ -11,7 +11,7 @@ from safegen.bench import attacks, genetic
 from safegen.bench.cases import draw, judged, name_of, objects, shows, singles
 from safegen.bench.rows import Row, Tick
 from safegen.bench.statistics import Rate
-from safegen.learning.lexicon import Lexicon
+from safegen.learning.lexicon import Lexicon, vocabulary
 
 if TYPE_CHECKING:
     from safegen.builtin.judge import Judge
@@ -47,7 +47,7 @@ def genetic_suite(generator: Generator, judge: Judge, count: int, tick: Tick) ->
     guard, rng = generator.guard, random.Random(606)
     assert guard is not None
     things = rng.sample(objects(True), count)
-    lexicon, rows = Lexicon.of(generator.family), []
+    lexicon, rows = Lexicon.of(generator.family, vocabulary(generator.family)), []
     for title, guarded, bar in (("without a guard", False, None), ("through the guard", True, 0.10)):
         cases = []
         for case, thing in zip(singles(random.Random(607), things), things, strict=True):

@@ -49,7 +49,7 @@ def learn(
     variant: Variant = None,
     offline: Offline = False,
 ) -> None:
-    """Turn recipes into direction files for the loaded encoder: minutes the first time, then about one each."""
+    """Turn recipes into direction files for the loaded encoder: some minutes each."""
     from safegen import concepts, console, files, library, models, promptsets
     from safegen.errors import UsageError
     from safegen.families import family_of

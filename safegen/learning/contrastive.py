@@ -184,7 +184,7 @@ def learn(
             the file's record.
         channels: those to learn; all when empty.
     """
-    corpus = Corpus.of(concept, pairs)
+    corpus = Corpus.of(concept, pairs, hidden=True)
     materials = Material.of(corpus, Salads.of(concept, family), family, everyday or background(family))
     names = sources or {}
     origins = [f"{names.get('pairs', '')}: {len(corpus.unsafe)} training pairs"] if corpus.unsafe else []

@@ -132,14 +132,18 @@ def _slipped(rng: random.Random, word: str) -> str:
     return word.rstrip("aeiouys" if rng.random() < 0.7 else "") + rng.choice(ENDINGS)
 
 
-def in_contexts(rng: random.Random, target: str, anchor: str) -> Iterator[tuple[str, str, set[str]]]:
-    """A line of a recipe and its counterpart in every context, and the words that make the first harmful."""
+def in_contexts(rng: random.Random, target: str, anchor: str, hidden: bool) -> Iterator[tuple[str, str, set[str]]]:
+    """A line of a recipe and its counterpart in every context, and the words that make the first harmful.
+
+    With `hidden`, also where harm is harder to see: misspelt, or among captions.
+    """
     kept = set(anchor.lower().split()) | {"a", "an", "the", "of", "in", "to", "with"}
     own = set(target.lower().split()) - kept
     drawn = [(target, anchor, context) for context in CONTEXTS for _ in range(DRAWS if _open(context) else 1)]
-    for _ in range(MISSPELT):
-        drawn.append((misspelt(rng, target, own), misspelt(rng, anchor), rng.choice(ESCORT)))
-    drawn += [(target, anchor, _among_captions(rng)) for _ in range(LONG)]
+    if hidden:
+        for _ in range(MISSPELT):
+            drawn.append((misspelt(rng, target, own), misspelt(rng, anchor), rng.choice(ESCORT)))
+        drawn += [(target, anchor, _among_captions(rng)) for _ in range(LONG)]
     for harmful, counterpart, context in drawn:
         slots = {"g": rng.choice(GROUNDS), "b": rng.choice(companions()), "c": rng.choice(captions())}
         words = set(harmful.lower().split()) - kept
@@ -195,13 +199,13 @@ class Corpus:
         return [prompt for part in self.harder for prompt in part]
 
     @classmethod
-    def of(cls, concept: Concept, pairs: Sequence[Entry] = ()) -> Corpus:
-        """Every recipe line in every context, with seeded companions; and the concept's training pairs."""
+    def of(cls, concept: Concept, pairs: Sequence[Entry] = (), *, hidden: bool = False) -> Corpus:
+        """Every recipe line in every context (see `in_contexts`), and the concept's training pairs."""
         rng = random.Random(concept.name)
         share = share_of(concept)
         corpus = cls([], [], [], [], [], company()[::share], [], [])
         for group, (target, anchor) in enumerate(concept.targets.items()):
-            for harmful, counterpart, words in in_contexts(rng, target, anchor):
+            for harmful, counterpart, words in in_contexts(rng, target, anchor, hidden):
                 corpus.targets.append(harmful)
                 corpus.anchors.append(counterpart)
                 corpus.changed.append(words)

@@ -31,11 +31,9 @@ class Lexicon:
     meanings: Tensor
 
     @classmethod
-    def of(cls, family: Family, most: int | None = None) -> Lexicon:
-        """The whole words of the family's first tokenizer, the most frequent ones if there are too many."""
-        known = (w for w in whole_words(family.readings[0].tokenizer) if not refusal.names_minor(w))
-        words = list(dict.fromkeys(known))[:most]
-        return cls(tuple(words), _directions(kept(family, [words]))) if words else cls((), torch.empty(0, 0))
+    def of(cls, family: Family, words: Sequence[str]) -> Lexicon:
+        """Those words through the family's encoders; kept in the cache."""
+        return cls(tuple(words), _directions(kept(family, [words])))
 
     @functools.cached_property
     def ways(self) -> Tensor:
@@ -59,6 +57,12 @@ def _directions(parts: Mapping[str, Encoded]) -> Tensor:
     found = [part.features.means for part in parts.values()]
     chosen = [means.get(Position.TOKEN, next(iter(means.values()))) for means in found]
     return torch.cat([F.normalize(mean, dim=1) for mean in chosen], dim=1)
+
+
+def vocabulary(family: Family, most: int | None = None) -> list[str]:
+    """The whole words of the family's first tokenizer, the most frequent ones if there are too many."""
+    known = (w for w in whole_words(family.readings[0].tokenizer) if not refusal.names_minor(w))
+    return list(dict.fromkeys(known))[:most]
 
 
 def whole_words(tokenizer: Any) -> Iterator[str]:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from safegen import refusal
 from safegen.learning.corpus import companions, share_of
-from safegen.learning.lexicon import Lexicon, meanings
+from safegen.learning.lexicon import Lexicon, meanings, vocabulary
 
 if TYPE_CHECKING:
     from safegen.concepts import Concept
@@ -43,9 +43,10 @@ class Salads:
     @classmethod
     def of(cls, concept: Concept, family: Family) -> Salads:
         """Those that the family's encoders give; none without words enough."""
-        lexicon, share = Lexicon.of(family, VOCABULARY), share_of(concept)
-        if len(lexicon.words) < NEARBY[0]:
+        words, share = vocabulary(family, VOCABULARY), share_of(concept)
+        if len(words) < NEARBY[0]:
             return cls([], [], [], [])
+        lexicon = Lexicon.of(family, words)
         found, rng = cls([], [], [], plain(family, lexicon, share)), random.Random(f"salads {concept.name}")
         targets, anchors = (meanings(family, list(t)) for t in (concept.targets, concept.targets.values()))
         common = (targets - anchors).mean(0)
@@ -65,7 +66,7 @@ class Salads:
 
 def plain(family: Family, lexicon: Lexicon, share: int) -> list[str]:
     """Salads of ordinary nouns, and words at random; they are the same for every concept."""
-    rng, nouns = random.Random("plain salads"), meanings(family, companions())
+    rng, nouns = random.Random("plain salads"), Lexicon.of(family, companions()).meanings
     nearby = lexicon.near(nouns, NEARBY[-1])
     chosen = [rng.randrange(len(nouns)) for _ in range(PLAIN // share)]
     drawn = [rng.sample(lexicon.words, rng.randint(SHORTEST, LONGEST)) for _ in range(RANDOM // share)]
