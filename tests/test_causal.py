@@ -20,7 +20,7 @@ from safegen.errors import ModelError
 from safegen.families import Family, family_of
 from safegen.families.stable_diffusion import CHANNEL
 from safegen.generator import Generator, Settings
-from safegen.guard import Guard
+from safegen.guard import NUDITY, Guard
 from safegen.learning import contrastive, corpus, encoded, heads, salads
 from tests import miniatures
 
@@ -66,11 +66,13 @@ def folder(pipe: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setattr(corpus, "lookalikes", lambda: few)
         patch.setattr(contrastive, "FITTED", 500)
         everyday = encoded.background(family_of(pipe))
-        (found / "blades").mkdir()
         lines = "\n".join(f'"a {blade}" = "a {spoon}"' for blade, spoon in BLADES.items())
-        (found / "blades" / "concept.toml").write_text(f"[targets]\n{lines}")
+        for name in ("blades", NUDITY):  # which every guard watches for: nothing more is to be learned for that
+            (found / name).mkdir()
+            (found / name / "concept.toml").write_text(f"[targets]\n{lines}")
         (direction,) = contrastive.learn(concepts.load("blades", found), family_of(pipe), everyday).values()
-        direction.save(found / "blades" / f"{direction.stem}.safetensors")
+        for name in ("blades", NUDITY):
+            direction.save(found / name / f"{direction.stem}.safetensors")
     return found
 
 
@@ -143,7 +145,8 @@ def test_the_end_and_every_pad_carry_the_harm(pipe: Any, folder: Path) -> None:
     # Another prompt's words in front of them change neither what they say nor that it is heard.
     reworded = spliced(harmful, benign, [Position.TOKEN])
     assert margin(guard, reworded, "gate") > 0
-    assert margin(guard, reworded, "check") > 0
+    with_words, without, neither = (margin(guard, one, "check") for one in (harmful, reworded, benign))
+    assert without - neither > (with_words - neither) / 2
     cut = spliced(reworded, benign, BEHIND)
     assert torch.equal(channel_of(cut).states, channel_of(benign).states)
 

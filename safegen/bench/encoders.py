@@ -36,11 +36,11 @@ def encoders_suite(first: Generator, data: Path, quick: bool, tick: Tick) -> lis
 def learn(folder: Path, pairs: Path, tick: Tick) -> None:
     """Directions of every standard concept for the second encoder, beside copies of their recipes."""
     family, entries = family_of(models.load(models.EMBEDDED_CLIP, offline=True)), promptsets.read(pairs)
-    everyday = encoded.background(family, tick)
+    everyday, sources = encoded.background(family, tick), {"pairs": pairs.name}
     for name, shipped in concepts.known().items():
         (folder / name).mkdir()
         (folder / name / "concept.toml").write_bytes((shipped / "concept.toml").read_bytes())
-        for direction in contrastive.learn(concepts.load(name), family, everyday, entries, {"pairs": pairs.name}).values():
+        for direction in contrastive.learn(concepts.load(name), family, everyday, entries, sources).values():
             direction.save(folder / name / f"{direction.stem}.safetensors")
         tick(1)
 
