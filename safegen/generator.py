@@ -218,12 +218,14 @@ class Generator:
 
         Raises:
             UsageError: a value that the model cannot use.
+            ModelError: the model has nothing to draw with.
         """
         steps, guidance = models.defaults(self.model)
         steps = settings.steps or steps or self.family.steps
         wanted = (settings.guidance, guidance, self.family.guidance)
         guidance = next(value for value in wanted if value is not None)
-        width, height = settings.size or (self.family.size, self.family.size)
+        side = self.family.size
+        width, height = settings.size or (side, side)
         check_size(width, height)
         return steps, guidance, (width, height)
 

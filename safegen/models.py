@@ -15,8 +15,10 @@ from safegen.errors import ModelError, UsageError
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-EMBEDDED = "embedded"
+EMBEDDED, EMBEDDED_CLIP = "embedded", "embedded-clip"
 EMBEDDED_FOLDER = Path(__file__).parent / "builtin" / "weights" / "pipeline"
+# What comes with safegen; the second is a text encoder of CLIP's class alone, to score and to learn with.
+SHIPPED: Mapping[str, Path] = {EMBEDDED: EMBEDDED_FOLDER, EMBEDDED_CLIP: EMBEDDED_FOLDER.with_name("causal")}
 EMBEDDED_STEPS, EMBEDDED_GUIDANCE = 20, 3.0
 DTYPES = ("auto", "float32", "float16", "bfloat16")
 OFFLOADS = ("none", "model", "sequential")
@@ -83,7 +85,7 @@ def load(name: str = EMBEDDED, **how: Unpack[Loading]) -> Any:
     """A diffusers pipeline, from safetensors only and never with code of its own.
 
     Args:
-        name: `embedded`, an alias, a hub id, or the path of a local folder or of one .safetensors file.
+        name: one of `SHIPPED`, an alias, a hub id, or the path of a local folder or of one .safetensors file.
         how: see `Loading`.
 
     Raises:
@@ -116,6 +118,8 @@ def load(name: str = EMBEDDED, **how: Unpack[Loading]) -> Any:
         "quantization_config": _quantization(how.get("quantize")),
     }
     options = {key: value for key, value in options.items() if value is not None}
+    if name == EMBEDDED_CLIP:  # a text encoder alone; diffusers wants to hear what is not there
+        options |= dict.fromkeys(("unet", "vae"))
     try:
         pipe = _read(kind, source, single, options)
     except Exception as error:  # diffusers raises a dozen kinds; all mean that there is no model
@@ -139,10 +143,10 @@ def locate(name: str) -> str:
     Raises:
         ModelError: a path that does not exist, a folder that is no diffusers model, or a pickled file.
     """
-    if name == EMBEDDED:
-        if not (EMBEDDED_FOLDER / "model_index.json").is_file():
-            raise ModelError("the embedded model is missing from this installation", "Install safegen again.")
-        return str(EMBEDDED_FOLDER)
+    if name in SHIPPED:
+        if not (SHIPPED[name] / "model_index.json").is_file():
+            raise ModelError(f"the model {name!r} is missing from this installation", "Install safegen again.")
+        return str(SHIPPED[name])
     if name in ALIASES:
         return ALIASES[name].repo
     path = Path(name).expanduser()
@@ -157,7 +161,7 @@ def locate(name: str) -> str:
     if name.startswith((".", "/", "~")) or name.count("/") != 1:
         raise ModelError(
             f"no model named {name!r}",
-            f"Use an alias ({', '.join((EMBEDDED, *ALIASES))}), a hub id such as owner/name, "
+            f"Use an alias ({', '.join((*SHIPPED, *ALIASES))}), a hub id such as owner/name, "
             "a local folder, or a .safetensors file.",
         )
     return name
@@ -229,9 +233,9 @@ def _read(kind: str, source: str, single: bool, options: dict[str, Any]) -> Any:
 
 def _placed(pipe: Any, where: str, how: Loading) -> Any:
     """The pipeline on its device, or offloaded from it, with the decoder's memory savers on."""
-    if how.get("slicing"):
+    if how.get("slicing") and pipe.vae is not None:
         pipe.vae.enable_slicing()
-    if how.get("tiling"):
+    if how.get("tiling") and pipe.vae is not None:
         pipe.vae.enable_tiling()
     offload = how.get("offload", "none")
     if offload == "none":

@@ -10,6 +10,8 @@ import diffusers
 import torch
 import transformers
 
+from safegen import models
+
 CORPUS = "a cat and a kitchen knife , a dog with a red apple on a blue background next to the big house"
 SPECIALS = ("<|startoftext|>", "<|endoftext|>")
 LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789.,:;!?'\"-()*>&_|[]{}<=/+#%@\\^~`$"
@@ -136,6 +138,21 @@ def stable_diffusion() -> Any:
         clip(),
         clip_tokenizer(),
         unet(64),
+        diffusers.DDIMScheduler(clip_sample=False, steps_offset=1),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+
+
+def causal() -> Any:
+    """The causal encoder that comes with safegen, in front of a denoiser with random weights."""
+    encoder = models.load(models.EMBEDDED_CLIP, device="cpu", offline=True)
+    return diffusers.StableDiffusionPipeline(
+        autoencoder(),
+        encoder.text_encoder,
+        encoder.tokenizer,
+        unet(encoder.text_encoder.config.hidden_size),
         diffusers.DDIMScheduler(clip_sample=False, steps_offset=1),
         safety_checker=None,
         feature_extractor=None,

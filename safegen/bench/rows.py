@@ -25,7 +25,7 @@ class Row:
     def rate(cls, measure: str, outcomes: Sequence[bool], bar: float | None = None) -> Row:
         """A share with its interval, held to a bar from below if there is one."""
         rate = Rate.of(outcomes)
-        raw = {"hits": rate.hits, "total": rate.total, "interval": list(rate.interval)}
+        raw = {"rate": rate.value, "hits": rate.hits, "total": rate.total, "interval": list(rate.interval)}
         if bar is None:
             return cls(measure, str(rate), "", True, raw)
         return cls(measure, str(rate), f"at least {bar:.0%}", rate.value >= bar, raw)

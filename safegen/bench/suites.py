@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safegen import console
-from safegen.bench import cost, pictures, robustness, texts, throughput
+from safegen.bench import cost, encoders, pictures, robustness, texts, throughput
 from safegen.bench.report import Album, page
 from safegen.bench.rows import Row
 from safegen.builtin import world
@@ -23,7 +23,21 @@ from safegen.version import __version__
 if TYPE_CHECKING:
     from safegen.generator import Generator
 
-SUITES = ("judge", "model", "guard", "methods", "robust", "genetic", "words", "text", "sets", "cost", "throughput")
+SUITES = (
+    "judge",
+    "model",
+    "guard",
+    "methods",
+    "robust",
+    "genetic",
+    "words",
+    "text",
+    "encoders",
+    "sets",
+    "cost",
+    "throughput",
+)
+TEXTUAL = ("text", "encoders")  # suites that need prompt sets
 
 
 def run(
@@ -32,26 +46,27 @@ def run(
     """Measure the named suites, all by default, on the embedded model; show and keep the figures.
 
     Args:
-        names: of `SUITES`; by default `text` runs when there is `data`, `sets` when there are any, `judge` when
-            there is the font.
+        names: of `SUITES`; by default those of `TEXTUAL` run when there is `data`, `sets` when there are any, `judge`
+            when there is the font.
         quick: a tenth of the pictures.
-        data: folder with the prompt sets of the text suite.
+        data: folder with the prompt sets of the suites in `TEXTUAL`.
         sets: files of prompts in their published columns.
         out: JSON file for the figures; a page of the same name with `.html` goes beside it. Suites that
             it holds already, from an interrupted run of the same code, are not run again.
 
     Raises:
-        UsageError: an unknown suite, no prompts for one of text, or an `out` of something else.
+        UsageError: an unknown suite, no prompts for one of `TEXTUAL`, or an `out` of something else.
     """
     from safegen.generator import Generator
 
-    able = {"text": data is not None, "sets": bool(sets), "judge": world.FONT.is_file()}
+    able = {**dict.fromkeys(TEXTUAL, data is not None), "sets": bool(sets), "judge": world.FONT.is_file()}
     chosen = list(names) or [suite for suite in SUITES if able.get(suite, True)]
     for name in chosen:
         if name not in SUITES:
             raise UsageError(f"unknown suite {name!r}", f"Known: {', '.join(SUITES)}.")
-    if "text" in chosen and (data is None or not (data / "coprov2_train_pairs.csv").is_file()):
-        raise UsageError("the text suite needs prompt sets", "Give their folder with --data.")
+    textual = [name for name in TEXTUAL if name in chosen]
+    if textual and (data is None or not (data / texts.PAIRS).is_file()):
+        raise UsageError(f"the {textual[0]} suite needs prompt sets", "Give their folder with --data.")
     if "sets" in chosen and not sets:
         raise UsageError("the sets suite needs sets of prompts", "Name their files with --set.")
     if "judge" in chosen and not world.FONT.is_file():
@@ -123,6 +138,7 @@ def measure(
             "genetic": lambda: robustness.genetic_suite(generator, judge, 2 if quick else 20, tick),
             "words": lambda: texts.words_suite(generator, 10 if quick else 100, 40 if quick else 1000, tick),
             "text": lambda: texts.text_suite(generator, data or Path(), 300 if quick else 4000, tick),
+            "encoders": lambda: encoders.encoders_suite(generator, data or Path(), quick, tick),
             "sets": lambda: texts.sets_suite(generator, sets, 300 if quick else 5000, tick),
             "cost": lambda: cost.cost_suite(generator, 3 if quick else 15, tick),
             "throughput": lambda: throughput.throughput_suite(generator, 32 if quick else 48, 1 if quick else 3, tick),

@@ -12,11 +12,12 @@ def bench(
     suites: Annotated[
         Optional[list[str]],  # noqa: UP045
         typer.Argument(
-            help="Of judge, model, guard, methods, robust, genetic, words, text, sets, cost, throughput; all by default"
+            help="Of judge, model, guard, methods, robust, genetic, words, text, encoders, sets, cost, "
+            "throughput; all by default"
         ),
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="A tenth of the pictures: a look, not a figure.")] = False,
-    data: Annotated[Optional[Path], typer.Option(help="Folder with the prompt sets of the text suite.")] = None,  # noqa: UP045
+    data: Annotated[Optional[Path], typer.Option(help="Folder with the prompt sets of text and encoders.")] = None,  # noqa: UP045
     set_: Annotated[
         Optional[list[Path]],  # noqa: UP045
         typer.Option(

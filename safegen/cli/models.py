@@ -14,14 +14,14 @@ app = typer.Typer(no_args_is_help=True, help="The models that go by a short name
 def list_(json: Annotated[bool, typer.Option("--json", help="JSON lines.")] = False) -> None:
     """Aliases with what is behind them: hub id, licence, download."""
     from safegen import console
-    from safegen.models import ALIASES, EMBEDDED
+    from safegen.models import ALIASES, SHIPPED
 
     if json:
         for name, alias in ALIASES.items():
             facts = {"repo": alias.repo, "licence": alias.licence, "gigabytes": alias.size, "gated": alias.gated}
             console.show_json({"schema": "safegen.model/1", "name": name, **facts})
         return
-    rows = [(EMBEDDED, "comes with safegen", "Apache-2.0", "0")]
+    rows = [(name, "comes with safegen", "Apache-2.0", "0") for name in SHIPPED]
     for name, alias in ALIASES.items():
         licence = f"{alias.licence}{' (accept it on the hub first)' if alias.gated else ''}"
         rows.append((name, alias.repo, licence, f"{alias.size:.1f}"))

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from safegen.conditioning import Conditioning
+from safegen.errors import ModelError
 from safegen.families.base import Family, Values, present
 from safegen.families.inversions import converted
 from safegen.families.readings import Reading
@@ -44,6 +45,13 @@ class StableDiffusion(Family):
 
     @property
     def size(self) -> int:
+        """The side of the pictures that the model was trained on, in pixels.
+
+        Raises:
+            ModelError: it has nothing to draw with.
+        """
+        if self.pipe.unet is None:
+            raise ModelError("the model is a text encoder alone", "It scores and learns; draw with another --model.")
         return int(self.pipe.unet.config.sample_size * self.pipe.vae_scale_factor)
 
     def encode_words(self, prompts: Sequence[str], pads: int = 0) -> Conditioning:

@@ -1,0 +1,60 @@
+"""The two text encoders that come with safegen, side by side: what is learned does not hang on one geometry.
+
+The first reads both ways and keeps the sentence in its words and its start; the second is causal, as CLIP is,
+and keeps it in its end and its pads. Both get directions from the same recipes and pairs, the second's are
+learned here, and both are asked the same. Nothing is drawn.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from safegen import concepts, models, promptsets
+from safegen.bench import texts
+from safegen.bench.rows import Row, Tick
+from safegen.families import family_of
+from safegen.generator import Generator
+from safegen.learning import contrastive, encoded
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+NEAR = 0.03
+
+
+def encoders_suite(first: Generator, data: Path, quick: bool, tick: Tick) -> list[Row]:
+    """The text and words suites on both encoders, each figure held to be near the other."""
+    with tempfile.TemporaryDirectory() as folder:
+        learn(Path(folder), data / texts.PAIRS, tick)
+        second = Generator.load(models.EMBEDDED_CLIP, folder=Path(folder), offline=True)
+    one, other = (figures(generator, data, quick, tick) for generator in (first, second))
+    return [compared(measure, one[measure], other[measure]) for measure in one]
+
+
+def learn(folder: Path, pairs: Path, tick: Tick) -> None:
+    """Directions of every standard concept for the second encoder, beside copies of their recipes."""
+    family, entries = family_of(models.load(models.EMBEDDED_CLIP, offline=True)), promptsets.read(pairs)
+    everyday, sources = encoded.background(family, tick), {"pairs": pairs.name}
+    for name, shipped in concepts.known().items():
+        (folder / name).mkdir()
+        (folder / name / "concept.toml").write_bytes((shipped / "concept.toml").read_bytes())
+        for direction in contrastive.learn(concepts.load(name), family, everyday, entries, sources).values():
+            direction.save(folder / name / f"{direction.stem}.safetensors")
+        tick(1)
+
+
+def figures(generator: Generator, data: Path, quick: bool, tick: Tick) -> Mapping[str, Row]:
+    """The rows of both suites by their measure; single categories are left out."""
+    rows = texts.text_suite(generator, data, 300 if quick else 4000, tick)
+    rows += texts.words_suite(generator, 10 if quick else 100, 40 if quick else 1000, tick)
+    return {row.measure: row for row in rows if not row.measure.startswith(" ")}
+
+
+def compared(measure: str, one: Row, other: Row) -> Row:
+    """One measure on both encoders."""
+    rates = [row.raw["rate"] for row in (one, other)]
+    near = abs(rates[0] - rates[1]) <= NEAR
+    figure = f"{one.figure} | {other.figure}"
+    return Row(measure, figure, f"within {NEAR:.0%} of each other", near, {"embedded": rates[0], "clip": rates[1]})

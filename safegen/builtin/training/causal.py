@@ -1,0 +1,191 @@
+"""The second text encoder: CLIP's own class, causal, small, taught by the first to see harm where CLIP has it.
+
+A causal state knows only what stands before it, so the sentence ends up in the end token and in every pad
+behind it. The pupil learns, through linear maps that are thrown away afterwards, the teacher's state of every
+word at that word's last token, and the teacher's sentence in the mean of its words, the end and the pads.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from diffusers import DDIMScheduler, StableDiffusionPipeline
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizerFast
+
+from safegen.builtin.training.autoencoder import SHIPPED
+from safegen.builtin.training.lessons import Lessons, Teacher, mean_word, texts
+from safegen.builtin.training.progress import Progress, device
+from safegen.learning.linear import whitening
+
+OUT = SHIPPED.parent / "causal"
+START, END = "<|startoftext|>", "<|endoftext|>"
+VOCABULARY, WIDTH, LAYERS, HEADS, INNER, WINDOW = 7_000, 256, 4, 4, 768, 77
+TOKENS = 1_536  # of a batch, pads included
+DRAWN = 512  # texts, of which a batch takes some of like length
+FULL = 4  # every so many batches, one with pads up to the window's end, as a pipeline fills it
+
+
+def tokenizer_for(corpus: Iterable[str]) -> CLIPTokenizerFast:
+    """Byte-level pairs merged as often as `VOCABULARY` allows, in CLIP's own form."""
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    blank = CLIPTokenizerFast(vocab={START: 0, END: 1}, merges=[])
+    learner = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
+    learner.normalizer, learner.pre_tokenizer = (
+        blank.backend_tokenizer.normalizer,
+        blank.backend_tokenizer.pre_tokenizer,
+    )
+    room = VOCABULARY - 2 * len(letters) - 2
+    learner.train_from_iterator(
+        corpus,
+        trainers.BpeTrainer(
+            vocab_size=room + 2 * len(letters), initial_alphabet=letters, end_of_word_suffix="</w>", show_progress=False
+        ),
+    )
+    merges = [tuple(pair) for pair in json.loads(learner.to_str())["model"]["merges"]][:room]
+    pieces = [*letters, *(f"{letter}</w>" for letter in letters), *("".join(pair) for pair in merges), START, END]
+    vocab = {piece: i for i, piece in enumerate(dict.fromkeys(pieces))}
+    return CLIPTokenizerFast(vocab=vocab, merges=merges, model_max_length=WINDOW)
+
+
+class Pupil(nn.Module):
+    """The encoder with the maps that it is taught through."""
+
+    def __init__(self, tokenizer: CLIPTokenizerFast, teacher: Teacher | None = None) -> None:
+        super().__init__()
+        config = CLIPTextConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=WIDTH,
+            intermediate_size=INNER,
+            projection_dim=WIDTH,
+            num_hidden_layers=LAYERS,
+            num_attention_heads=HEADS,
+            max_position_embeddings=WINDOW,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+        config._attn_implementation = "eager"  # the fused attention's bf16 backward is slow on the CPU
+        self.encoder = CLIPTextModel(config)
+        self.words = nn.Linear(WIDTH, 384)
+        self.mean, self.end, self.pad = (nn.Linear(WIDTH, 768) for _ in range(3))
+        if teacher is not None:
+            table = self.encoder.get_input_embeddings().weight
+            table.data.copy_(meanings(tokenizer, teacher) * table.std())
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Tokens (B, T) to states (B, T, D)."""
+        with torch.autocast(ids.device.type, torch.bfloat16):
+            states: Tensor = self.encoder(ids)[0]
+        return states.float()
+
+
+def meanings(tokenizer: CLIPTokenizerFast, teacher: Teacher) -> Tensor:
+    """What the teacher makes of every token alone (V, D), in its leading directions: a beginning, soon unlearned."""
+    pieces = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
+    states = torch.stack([mean_word(read) for read, _ in teacher.read([p.removesuffix("</w>") for p in pieces])])
+    mean, white, _ = whitening(states)
+    whitened = (states - mean) @ white
+    leading = torch.linalg.svd(whitened, full_matrices=False)[2][:WIDTH]
+    return torch.mm(whitened, leading.T)
+
+
+def batch(lessons: Lessons, step: int, end: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Some texts of like length: rows (B,), tokens (B, T) filled up with pads, lengths (B,)."""
+    rng = random.Random(step)
+    rows = torch.tensor([rng.randrange(len(lessons)) for _ in range(DRAWN)])
+    length = WINDOW
+    if step % FULL:
+        lengths = lessons.starts[rows + 1] - lessons.starts[rows]
+        longest = rng.randrange(DRAWN)
+        rows = rows[lengths.argsort()[: longest + 1].flip(0)]
+        length = min(int(lengths.sort().values[longest]) + rng.randint(0, 3), WINDOW)
+    rows = rows[: TOKENS // length]
+    starts, stops = lessons.starts[rows], lessons.starts[rows + 1]
+    ids = torch.full((len(rows), length), end)
+    for row, (start, stop) in enumerate(zip(starts.tolist(), stops.tolist(), strict=True)):
+        ids[row, : stop - start] = lessons.ids[start:stop]
+    return rows, ids, stops - starts
+
+
+def loss_of(pupil: Pupil, lessons: Lessons, step: int, end: int) -> Tensor:
+    """How far words, their mean, the end and the pads are from what the teacher says."""
+    rows, ids, lengths = batch(lessons, step, end)
+    where = device()
+    states, whole = pupil(ids.to(where)), lessons.whole[rows].float().to(where)
+    at = torch.arange(ids.shape[1]).expand_as(ids)
+    spelled, pads = (at > 0) & (at < lengths[:, None] - 1), at >= lengths[:, None]
+    means = (states * spelled.to(where).unsqueeze(-1)).sum(1) / (lengths - 2).clamp(min=1).to(where).unsqueeze(-1)
+    ends = states[torch.arange(len(rows)), lengths - 1]
+    firsts, counts = lessons.firsts[rows], lessons.firsts[rows + 1] - lessons.firsts[rows]
+    owners = torch.arange(len(rows)).repeat_interleave(counts)
+    told = torch.cat([torch.arange(f, f + c) for f, c in zip(firsts.tolist(), counts.tolist(), strict=True)])
+    words = states[owners, lessons.places[told]]
+    loss = distance(pupil.words(words), lessons.words[told].float().to(where))
+    loss = loss + distance(pupil.mean(means), whole) + distance(pupil.end(ends), whole)
+    if bool(pads.any()):
+        behind = pads.nonzero()[:, 0]
+        loss = loss + distance(pupil.pad(states[pads.to(where)]), whole[behind])
+    return loss
+
+
+def distance(found: Tensor, wanted: Tensor) -> Tensor:
+    """Mean square in whitened units, and one minus the cosine."""
+    return F.mse_loss(found, wanted) + 1 - F.cosine_similarity(found, wanted, dim=-1).mean()
+
+
+def prepare(folder: Path) -> None:
+    """Collect the texts, make a vocabulary of them and let the teacher read them; the longest part on a CPU."""
+    if not (data := os.environ.get("SAFEGEN_DATA")):
+        raise SystemExit("set SAFEGEN_DATA to the folder of the prompt sets")
+    teacher = Teacher()
+    known = texts(Path(data), teacher.vocabulary)
+    tokenizer = tokenizer_for(known)
+    tokenizer.save_pretrained(folder / "tokenizer")
+    Lessons.of(known, teacher, tokenizer).keep(folder / "lessons.safetensors")
+
+
+def train(folder: Path, steps: int, minutes: float) -> None:
+    """Train, or go on training, under `folder`; ``SAFEGEN_DATA`` names the folder of the prompt sets."""
+    if not (folder / "lessons.safetensors").exists():
+        prepare(folder)
+    tokenizer = CLIPTokenizerFast.from_pretrained(folder / "tokenizer")
+    lessons = Lessons.kept(folder / "lessons.safetensors")
+    torch.manual_seed(0)
+    begun = (folder / "checkpoint.safetensors").exists()
+    pupil = Pupil(tokenizer, None if begun else Teacher()).to(device())
+    run = Progress(pupil, folder, steps, peak_lr=1e-3, minutes=minutes, decay=0.998)
+    print(f"causal from step {run.step}, {len(lessons)} texts, {len(lessons.ids)} tokens", flush=True)
+    total = 0.0
+    for step in run:
+        loss = loss_of(pupil, lessons, step, tokenizer.eos_token_id)
+        run.update(loss)
+        total += loss.item()
+        if step % 50 == 49:
+            print(f"causal {step + 1} loss {total / 50:.4f}", flush=True)
+            total = 0.0
+    ship(run.average.encoder, tokenizer)
+
+
+def ship(encoder: CLIPTextModel, tokenizer: CLIPTokenizerFast) -> None:
+    """Write the encoder as a stock pipeline that has nothing to draw with, in half precision."""
+    pipe = StableDiffusionPipeline(
+        vae=None,
+        text_encoder=encoder.half(),
+        tokenizer=tokenizer,
+        unet=None,
+        scheduler=DDIMScheduler(clip_sample=False, steps_offset=1),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    shutil.rmtree(OUT, ignore_errors=True)
+    pipe.save_pretrained(OUT, safe_serialization=True)

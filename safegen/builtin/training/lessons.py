@@ -1,0 +1,186 @@
+"""What the causal encoder is taught with: texts, and what the first encoder makes of them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import BertModel, BertTokenizerFast
+
+from safegen import concepts, promptsets
+from safegen.builtin import world
+from safegen.builtin.training.autoencoder import SHIPPED
+from safegen.learning.corpus import PLAIN, Corpus, benign_prompts, captions
+from safegen.learning.linear import whitening
+
+SETS = ("coco_captions_8k.csv", "coprov2_train_pairs.csv")
+SCENES, MIXED, SPOILED = 6_000, 8_000, 14_000  # captions of the world, two texts in one, texts with a fault
+BATCH = 64
+
+
+def texts(data: Path, vocabulary: Sequence[str]) -> list[str]:
+    """Everything that the project learns from, the training parts of prompt sets, and words that none of it has.
+
+    Args:
+        data: folder of `SETS`.
+        vocabulary: words to take in besides; each stands in two short prompts.
+    """
+    rng = random.Random("lessons")
+    everyday, pairs = (promptsets.read(data / name) for name in SETS)
+    found = [*captions(), *benign_prompts(), *(e.prompt for e in everyday if not e.is_validation)]
+    for name in concepts.known():
+        corpus = Corpus.of(concepts.load(name), pairs)
+        found += [*corpus.targets, *corpus.anchors, *corpus.hard, *corpus.unsafe, *corpus.safe]
+    found += [world.sample(rng).caption for _ in range(SCENES)]
+    found = list(dict.fromkeys(found))
+    joined = [f"{rng.choice(found)}, {rng.choice(found)}" for _ in range(MIXED)]
+    spoiled = [_spoiled(rng, rng.choice(found)) for _ in range(SPOILED)]
+    return list(dict.fromkeys([*found, *joined, *spoiled, *_named(rng, vocabulary)]))
+
+
+def _spoiled(rng: random.Random, text: str) -> str:
+    """A word left out, as when its cause is asked for, or two of its letters exchanged."""
+    words = text.split()
+    place = rng.randrange(len(words))
+    if rng.random() < 0.6:
+        return " ".join(words[:place] + words[place + 1 :]) or text
+    at = rng.randrange(len(words[place]))
+    words[place] = words[place][:at] + words[place][at : at + 2][::-1] + words[place][at + 2 :]
+    return " ".join(words)
+
+
+def _named(rng: random.Random, vocabulary: Sequence[str]) -> Iterator[str]:
+    for _ in range(2):
+        shuffled = rng.sample(vocabulary, len(vocabulary))
+        for first, second in zip(shuffled[::2], shuffled[1::2], strict=False):
+            yield rng.choice(PLAIN[2:]).format(b=f"a {first}", c=f"a {second}", g="red")
+
+
+class Teacher:
+    """The shipped encoder with its tokenizer."""
+
+    def __init__(self) -> None:
+        self.tokenizer = BertTokenizerFast.from_pretrained(SHIPPED / "tokenizer")
+        self.encoder = BertModel.from_pretrained(SHIPPED / "text_encoder", torch_dtype=torch.float32).eval()
+
+    @property
+    def vocabulary(self) -> list[str]:
+        """Its whole words."""
+        return sorted(
+            word for word in self.tokenizer.get_vocab() if len(word) > 2 and word.isascii() and word.isalpha()
+        )
+
+    @torch.no_grad()
+    def read(self, texts: Sequence[str]) -> list[tuple[Tensor, list[tuple[int, int]]]]:
+        """Per text the states (T, 384) of its tokens, specials included, and their characters."""
+        found: dict[int, tuple[Tensor, list[tuple[int, int]]]] = {}
+        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))  # like lengths together: fewer pads
+        for start in range(0, len(order), BATCH):
+            rows = order[start : start + BATCH]
+            told = self.tokenizer(
+                [texts[i] for i in rows],
+                padding=True,
+                truncation=True,
+                return_tensors="pt",
+                return_offsets_mapping=True,
+            )
+            with torch.autocast("cpu", torch.bfloat16):
+                states = self.encoder(told.input_ids, attention_mask=told.attention_mask)[0].float()
+            for i, state, spans, used in zip(
+                rows, states, told.offset_mapping.tolist(), told.attention_mask.sum(1).tolist(), strict=True
+            ):
+                found[i] = (state[:used].half(), [tuple(span) for span in spans[:used]])
+        return [found[i] for i in range(len(texts))]
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """N texts in the pupil's tokens with the teacher's whitened states.
+
+    Attributes:
+        ids: tokens of all texts, start and end included, one text after the other.
+        starts: (N + 1,) where each text begins in `ids`.
+        whole: (N, 768) the teacher's mean state of words beside its first state.
+        places: (M,) where in its text every word has its last token.
+        firsts: (N + 1,) where each text's words begin in `places`.
+        words: (M, 384) the teacher's mean state of each word.
+    """
+
+    ids: Tensor
+    starts: Tensor
+    whole: Tensor
+    places: Tensor
+    firsts: Tensor
+    words: Tensor
+
+    @classmethod
+    def of(cls, texts: Sequence[str], teacher: Teacher, tokenizer: Any) -> Lessons:
+        """Let the teacher read them; about two milliseconds a text."""
+        told = tokenizer(list(texts), truncation=True, return_offsets_mapping=True)
+        ids, starts, wholes, places, firsts, words = [], [0], [], [], [0], []
+        for tokens, spans, (states, theirs) in zip(
+            told.input_ids, told.offset_mapping, teacher.read(texts), strict=True
+        ):
+            ids += tokens
+            starts.append(len(ids))
+            wholes.append(torch.cat([mean_word(states), states[0].float()]))
+            parts = []
+            for place, (begin, end) in ends_of_words(tokenizer.convert_ids_to_tokens(tokens), spans):
+                inside = [i for i, (a, b) in enumerate(theirs) if a < end and b > begin]
+                if inside:  # the teacher's window may be full
+                    places.append(place)
+                    parts.append((inside[0], inside[-1] + 1))
+            firsts.append(len(places))
+            sums = F.pad(states.float().cumsum(0), (0, 0, 1, 0))
+            first, last = torch.tensor(parts, dtype=torch.long).reshape(-1, 2).T
+            words.append((sums[last] - sums[first]) / (last - first).unsqueeze(-1))
+        whole, word = torch.stack(wholes), torch.cat(words)
+        width = word.shape[1]
+        middle, start = _whitened(whole[:, :width]), _whitened(whole[:, width:])
+        return cls(
+            *(torch.tensor(ids), torch.tensor(starts), torch.cat([middle, start], dim=1).half()),
+            *(torch.tensor(places), torch.tensor(firsts), _whitened(word).half()),
+        )
+
+    @classmethod
+    def kept(cls, path: Path) -> Lessons:
+        """Read what `keep` wrote."""
+        tensors = load_file(path)
+        return cls(**{field.name: tensors[field.name] for field in fields(cls)})
+
+    def keep(self, path: Path) -> None:
+        """Write them, so that a resumed run need not read the texts again."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file({field.name: getattr(self, field.name).contiguous() for field in fields(self)}, path)
+
+    def __len__(self) -> int:
+        return len(self.whole)
+
+
+def mean_word(states: Tensor) -> Tensor:
+    """The mean state (384,) of a text's own tokens, where it has any."""
+    return (states[1:-1] if len(states) > 2 else states).float().mean(0)
+
+
+def ends_of_words(tokens: Sequence[str], spans: Sequence[tuple[int, int]]) -> Iterator[tuple[int, tuple[int, int]]]:
+    """Every word's last token and its characters."""
+    begin = None
+    for place, (token, (start, end)) in enumerate(zip(tokens, spans, strict=True)):
+        if start == end:
+            continue
+        begin = start if begin is None else begin
+        if token.endswith("</w>"):
+            yield place, (begin, end)
+            begin = None
+
+
+def _whitened(states: Tensor) -> Tensor:
+    mean, white, _ = whitening(states[torch.randperm(len(states), generator=torch.Generator().manual_seed(0))[:50_000]])
+    return (states - mean) @ white
