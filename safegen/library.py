@@ -98,13 +98,14 @@ def learn_missing(
 ) -> dict[str, dict[str, Direction]]:
     """Learn directions for the channels that have none yet, by concept, and keep them in the cache."""
     from safegen.learning import contrastive, encoded
+    from safegen.learning.effort import BRIEF
 
-    everyday = encoded.background(family)
+    everyday = encoded.background(family, BRIEF)
     fresh: dict[str, dict[str, Direction]] = {}
     for name, channels in missing.items():
         if on_learn:
             on_learn(f"learning {name} for this encoder (once; cached)")
-        fresh[name] = contrastive.learn(concepts.load(name, folder), family, everyday, channels=channels)
+        fresh[name] = contrastive.learn(concepts.load(name, folder), family, BRIEF, everyday, channels=channels)
         for channel, direction in fresh[name].items():
             if on_learn:
                 figures = ", ".join(f"{figure} {value:.4g}" for figure, value in direction.info["held_out"].items())

@@ -17,6 +17,7 @@ from safegen import bundles, cache, concepts, directions, library, promptsets
 from safegen.directions import Direction
 from safegen.errors import DirectionError, OutputError, PromptError, UnknownConcept
 from safegen.learning import corpus
+from safegen.learning.effort import BRIEF
 
 Command = Callable[..., int]
 STRANGER = "ab" * 32  # the fingerprint of an encoder that nothing is shipped for
@@ -253,7 +254,7 @@ def test_benign_prompts_of_ones_own(tmp_path: Path, command: Command, capsys: py
     own = promptsets.training_prompts(file)
     assert 20 < len(own) < 36
     assert not any(promptsets.is_validation(prompt) for prompt in own)
-    assert set(corpus.benign_prompts(own)) == {*corpus.benign_prompts(), *own}
+    assert set(corpus.benign_prompts(BRIEF, own)) == {*corpus.benign_prompts(BRIEF), *own}
     file.write_text("unsafe_prompt,safe_prompt,category\na blunt knife,a spoon,violence\n")
     with pytest.raises(PromptError, match="set of pairs"):
         promptsets.training_prompts(file)
@@ -266,7 +267,7 @@ def test_what_is_learned_with_poor_figures_is_shown_and_not_kept(
 ) -> None:
     seen: dict[str, Any] = {}
 
-    def background(_family: Any, _tick: Any, more: list[str]) -> dict[str, Any]:
+    def background(_family: Any, _effort: Any, _tick: Any, more: list[str]) -> dict[str, Any]:
         seen["more"] = more
         return {}
 

@@ -21,14 +21,14 @@ from safegen.families import Family, family_of
 from safegen.families.stable_diffusion import CHANNEL
 from safegen.generator import Generator, Settings
 from safegen.guard import NUDITY, Guard
-from safegen.learning import contrastive, corpus, encoded, heads, salads
+from safegen.learning import contrastive
+from safegen.learning.effort import BRIEF
 from tests import miniatures
 
 HARMFUL, BENIGN = "a cat and a kitchen knife", "a cat and a wooden spoon"
 BEHIND = (Position.END, Position.PAD)
-# Of what directions are learned from, enough for one concept of this encoder.
-FEWER = {"CAPTIONS": 400, "PLAINS": 400, "LONGS": 250, "COUPLES": 300, "ESCORTED": 200, "SLIPS": 200, "AMONG": 50}
-FEWER |= {"DRAWS": 2, "MISSPELT": 2, "LONG": 1}
+# Enough for one concept of this encoder.
+FEWER = replace(BRIEF, contexts=13, draws=2, captions=400, plain=400, long=250, fitted=500, couples=300, steps=800)
 BLADES = {
     "knife": "spoon",
     "kitchen knife": "wooden spoon",
@@ -41,7 +41,6 @@ BLADES = {
     "machete": "rake",
     "steel blade": "steel spoon",
 }
-FEWER_SALADS = {"VOCABULARY": 800, "PER_LINE": 8, "PER_ANCHOR": 4, "PLAIN": 200, "RANDOM": 50}
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the libraries, about a denoiser as small as this
 
@@ -54,23 +53,15 @@ def pipe() -> Any:
 
 @pytest.fixture(scope="module")
 def folder(pipe: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A concept learned for it, from a sixth of the benign text."""
-    found, few = tmp_path_factory.mktemp("learned"), corpus.lookalikes()[:600]
+    """A concept learned for it."""
+    found = tmp_path_factory.mktemp("learned")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SAFEGEN_CACHE", str(tmp_path_factory.mktemp("cache")))
-        for name, value in FEWER.items():
-            patch.setattr(corpus, name, value)
-        for name, value in FEWER_SALADS.items():
-            patch.setattr(salads, name, value)
-        patch.setattr(heads, "STEPS", 800)
-        patch.setattr(corpus, "lookalikes", lambda: few)
-        patch.setattr(contrastive, "FITTED", 500)
-        everyday = encoded.background(family_of(pipe))
         lines = "\n".join(f'"a {blade}" = "a {spoon}"' for blade, spoon in BLADES.items())
         for name in ("blades", NUDITY):  # which every guard watches for: nothing more is to be learned for that
             (found / name).mkdir()
             (found / name / "concept.toml").write_text(f"[targets]\n{lines}")
-        (direction,) = contrastive.learn(concepts.load("blades", found), family_of(pipe), everyday).values()
+        (direction,) = contrastive.learn(concepts.load("blades", found), family_of(pipe), FEWER).values()
         for name in ("blades", NUDITY):
             direction.save(found / name / f"{direction.stem}.safetensors")
     return found

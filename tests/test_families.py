@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import diffusers
@@ -23,6 +24,7 @@ from safegen.families.stable_diffusion_xl import StableDiffusionXL
 from safegen.generator import Generator, Settings
 from safegen.guard import Guard
 from safegen.learning import contrastive, encoded, region
+from safegen.learning.effort import BRIEF
 from safegen.learning.linear import basis, discriminant
 from safegen.probes import HEADS, Features, features
 from tests import miniatures
@@ -534,18 +536,16 @@ def test_a_slow_tokenizer_is_an_error() -> None:
 def test_every_channel_is_learned_in_one_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     """On random weights the figures are poor, and so the guard refuses to go on."""
     everyday = [" ".join(["a red apple"] * (1 + i % 6)) + f" {i}" for i in range(240)]
-    monkeypatch.setattr(encoded, "benign_prompts", lambda _: everyday)
-    monkeypatch.setattr(contrastive, "FITTED", 120)
-    monkeypatch.setattr("safegen.learning.heads.STEPS", 20)
-    monkeypatch.setattr("safegen.learning.corpus.CONTEXTS", ("{x}", "a photo of {x}", "{b} and {x}"))
-    monkeypatch.setattr("safegen.learning.corpus.lookalikes", lambda: ("a toy gun",))
+    few = replace(BRIEF, contexts=3, fitted=120, steps=20)
+    monkeypatch.setattr(encoded, "benign_prompts", lambda *_: everyday)
+    monkeypatch.setattr("safegen.learning.effort.BRIEF", few)
     monkeypatch.setattr(library, "POOR", 1.1)
     family = family_of(pipeline("sdxl"))
     count = []
     monkeypatch.setattr(
         family, "encode", lambda prompts, inner=family.encode: count.append(len(prompts)) or inner(prompts)
     )
-    learned = contrastive.learn(concepts.load("violence"), family)
+    learned = contrastive.learn(concepts.load("violence"), family, few)
     total, seen = sum(count), set(learned)
     assert seen == {"clip_l", "clip_g", "clip_g_pooled"}
     for reading in family.readings:
@@ -554,7 +554,7 @@ def test_every_channel_is_learned_in_one_pass(monkeypatch: pytest.MonkeyPatch) -
         assert all(torch.isfinite(tensor).all() for tensor in direction.tensors.values())
         classes = {key.split(".")[0] for key in direction.tensors} - {"gate", "check"}
         assert classes == ({"pooled"} if reading.pooled else {"token", "end", "pad"})
-    corpus = contrastive.Corpus.of(concepts.load("violence"), hidden=True)
+    corpus = contrastive.Corpus.of(concepts.load("violence"), few)
     assert total == len(everyday) + len(corpus.targets) + len(corpus.anchors) + len(corpus.hard) + len(corpus.company)
     told_: list[str] = []
     with pytest.raises(DirectionError, match="held-out AUC of only"):

@@ -16,6 +16,7 @@ from safegen.generator import Generator
 from safegen.guard import Guard
 from safegen.learning import region, sanitizer
 from safegen.learning.corpus import Corpus, benign_prompts
+from safegen.learning.effort import PLAIN_SIGHT
 from safegen.learning.sanitizer import alignment, slot
 from safegen.safeguards.es import SanitizerNet
 from safegen.safeguards.region import constrained
@@ -59,7 +60,7 @@ def test_a_sanitizer_learns_to_go_from_targets_to_anchors(
     generator: Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sanitizer, "STEPS", 60)
-    corpus = Corpus.of(concepts.load("violence"))
+    corpus = Corpus.of(concepts.load("violence"), PLAIN_SIGHT)
     harmful = sanitizer.pairs(corpus, generator.family, "text", range(26))
     benign = sanitizer.untouched(generator.family, "text", benign_prompts()[:16])
     net = sanitizer.train(harmful, benign)

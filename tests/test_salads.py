@@ -11,15 +11,12 @@ import torch
 from safegen import concepts, refusal
 from safegen.generator import Generator
 from safegen.learning import corpus, salads
+from safegen.learning.effort import BRIEF, THOROUGH
 from safegen.learning.lexicon import Lexicon, meanings, whole_words
 from safegen.learning.salads import Salads
 from tests import miniatures
 
-
-@pytest.fixture
-def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {"VOCABULARY": 1200, "PER_LINE": 12, "PER_ANCHOR": 6, "PLAIN": 20, "RANDOM": 5}.items():
-        monkeypatch.setattr(salads, name, value)
+FEW = replace(THOROUGH, vocabulary=1200, salads=12, calm_salads=6, plain_salads=20, random_salads=5)
 
 
 @pytest.mark.parametrize("kind", ["byte", "unigram", "word"])
@@ -41,11 +38,10 @@ def test_a_vocabulary_gives_its_whole_words(kind: str) -> None:
     assert "##fe" not in found
 
 
-@pytest.mark.usefixtures("few")
 def test_salads_mean_what_they_are_aimed_at(generator: Generator) -> None:
     recipe = concepts.load("violence")
     recipe = replace(recipe, targets=dict(list(recipe.targets.items())[:6]))
-    found = Salads.of(recipe, generator.family)
+    found = Salads.of(recipe, generator.family, FEW)
     assert len(found.harmful) == len(found.groups)
     assert set(found.groups) == set(range(6))
     assert not any(map(refusal.names_minor, found.harmful))
@@ -54,7 +50,7 @@ def test_salads_mean_what_they_are_aimed_at(generator: Generator) -> None:
     along = [(meanings(generator.family, texts) @ way).mean() for texts in (found.harmful, found.harmless, found.plain)]
     assert along[0] > along[1] + 0.1
     assert along[0] > along[2] + 0.1
-    assert Salads.of(recipe, generator.family) == found
+    assert Salads.of(recipe, generator.family, FEW) == found
 
 
 def test_words_come_nearest_to_the_aim(generator: Generator) -> None:
@@ -74,7 +70,11 @@ def test_an_encoder_with_few_words_has_no_salads() -> None:
     from safegen.families import family_of
 
     family = family_of(miniatures.stable_diffusion())
-    assert Salads.of(concepts.load("violence"), family) == Salads([], [], [], [])
+    assert Salads.of(concepts.load("violence"), family, THOROUGH) == Salads([], [], [], [])
+
+
+def test_an_effort_without_words_makes_none(generator: Generator) -> None:
+    assert Salads.of(concepts.load("violence"), generator.family, BRIEF) == Salads([], [], [], [])
 
 
 def test_a_slip_changes_the_words_that_it_is_to_change() -> None:

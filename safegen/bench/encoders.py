@@ -17,6 +17,7 @@ from safegen.bench.rows import Row, Tick
 from safegen.families import family_of
 from safegen.generator import Generator
 from safegen.learning import contrastive, encoded
+from safegen.learning.effort import THOROUGH
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,11 +37,11 @@ def encoders_suite(first: Generator, data: Path, quick: bool, tick: Tick) -> lis
 def learn(folder: Path, pairs: Path, tick: Tick) -> None:
     """Directions of every standard concept for the second encoder, beside copies of their recipes."""
     family, entries = family_of(models.load(models.EMBEDDED_CLIP, offline=True)), promptsets.read(pairs)
-    everyday, sources = encoded.background(family, tick), {"pairs": pairs.name}
+    everyday, sources = encoded.background(family, THOROUGH, tick), {"pairs": pairs.name}
     for name, shipped in concepts.known().items():
         (folder / name).mkdir()
         (folder / name / "concept.toml").write_bytes((shipped / "concept.toml").read_bytes())
-        for direction in contrastive.learn(concepts.load(name), family, everyday, entries, sources).values():
+        for direction in contrastive.learn(concepts.load(name), family, THOROUGH, everyday, entries, sources).values():
             direction.save(folder / name / f"{direction.stem}.safetensors")
         tick(1)
 

@@ -41,6 +41,13 @@ def learn(
             help="What to learn: contrastive, which every direction needs; beside it es, region or half-spaces."
         ),
     ] = "contrastive",
+    effort: Annotated[
+        str,
+        typer.Option(
+            help="How much to learn from: analytic, seconds each; brief, a minute for all; thorough, minutes each, "
+            "as what is shipped."
+        ),
+    ] = "brief",
     lora: Loras = None,
     directions: Directions = None,
     device: Device = "auto",
@@ -49,14 +56,17 @@ def learn(
     variant: Variant = None,
     offline: Offline = False,
 ) -> None:
-    """Turn recipes into direction files for the loaded encoder: some minutes each."""
+    """Turn recipes into direction files for the loaded encoder."""
     from safegen import concepts, console, files, library, models, promptsets
     from safegen.errors import UsageError
     from safegen.families import family_of
     from safegen.learning import METHODS, contrastive, encoded, region, sanitizer
+    from safegen.learning.effort import EFFORTS
 
     if method not in METHODS:
         raise UsageError(f"unknown method {method!r}", f"Known: {', '.join(METHODS)}.")
+    if effort not in EFFORTS:
+        raise UsageError(f"unknown effort {effort!r}", f"Known: {', '.join(EFFORTS)}.")
     recipes = [concepts.load(name, directions) for name in concept]
     targets = [out or concepts.learned_folder(name, directions) for name in concept]
     for target in targets:
@@ -73,9 +83,9 @@ def learn(
             learned = library.current(recipe, family, directions)
         if learned is None:
             with console.counting("benign prompts encoded") as tick:
-                everyday = encoded.background(family, tick, calm)
+                everyday = encoded.background(family, EFFORTS[effort], tick, calm)
             sources = {"pairs": pairs.name if pairs else "", "benign": benign.name if benign else ""}
-            learned = contrastive.learn(recipe, family, everyday, entries, sources)
+            learned = contrastive.learn(recipe, family, EFFORTS[effort], everyday, entries, sources)
         with console.counting(f"{recipe.name}: steps") as tick:
             if method == "es":
                 learned = sanitizer.learn(recipe, family, learned, tick)

@@ -24,8 +24,9 @@ def added(tokenizer: Any) -> int:
 
 def converted(pipe: Any, tokenizer: Any, prompts: Sequence[str]) -> list[str]:
     """The prompts as the pipeline hands them to a tokenizer."""
-    convert = getattr(pipe, "maybe_convert_prompt", None)
-    return list(prompts) if convert is None else list(convert(list(prompts), tokenizer))
+    if not hasattr(pipe, "maybe_convert_prompt") or not _behind(tokenizer):
+        return list(prompts)  # as it would, but it takes every prompt apart first
+    return list(pipe.maybe_convert_prompt(list(prompts), tokenizer))
 
 
 def tokens_read(pipe: Any, tokenizer: Any, texts: Sequence[Text], longest: int) -> list[tuple[Token, ...]]:

@@ -24,6 +24,7 @@ from safegen.conditioning import Position
 from safegen.directions import Direction, rounded
 from safegen.learning import heads
 from safegen.learning.corpus import Corpus
+from safegen.learning.effort import Effort
 from safegen.learning.encoded import Encoded, background, encode, kept
 from safegen.learning.linear import basis, discriminant, varies
 from safegen.learning.salads import Salads
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
 METHOD = "contrastive"
 RANK = 32
 FLAG_RATE = 8e-4  # of benign prompts, per concept: all seven together stay under half a percent
-FITTED = 2700  # benign prompts that the fit sees; the rest calibrate
 WORD_THRESHOLD = 2.5  # standard deviations over the words of everyday captions
 BENIGN = "directions/benign.txt (MS-COCO captions, CC BY 4.0), directions/nouns.txt, directions/hard.txt"
 
@@ -47,6 +47,7 @@ BENIGN = "directions/benign.txt (MS-COCO captions, CC BY 4.0), directions/nouns.
 class Material:
     """Everything that one fit sees, through one channel."""
 
+    effort: Effort
     groups: Tensor  # (N,) the recipe line of every target
     plain: Tensor  # (N,) whether its harm is in plain sight
     targets: Encoded
@@ -61,21 +62,32 @@ class Material:
     safe: Encoded | None = None
 
     @classmethod
-    def of(cls, corpus: Corpus, salads: Salads, family: Family, everyday: Mapping[str, Encoded]) -> dict[str, Material]:
+    def of(
+        cls, effort: Effort, corpus: Corpus, salads: Salads, family: Family, everyday: Mapping[str, Encoded]
+    ) -> dict[str, Material]:
         """By channel; every prompt goes through the encoders once."""
         groups, plain, lines = (torch.tensor(some) for some in (corpus.groups, corpus.plain, salads.groups))
-        targets, anchors = encode(family, corpus.targets, corpus.changed), encode(family, corpus.anchors)
-        benign = kept(family, corpus.harder)
-        company = kept(family, [part for part in (corpus.company, salads.plain) if part])
+        pads = effort.pads
+        targets, anchors = (
+            encode(family, prompts, changed, pads=pads)
+            for prompts, changed in ((corpus.targets, corpus.changed), (corpus.anchors, ()))
+        )
+        benign = kept(family, corpus.harder, pads=pads)
+        company = kept(family, [part for part in (corpus.company, salads.plain) if part], pads=pads)
         others = (salads.harmful, salads.harmless, corpus.unsafe, corpus.safe)
-        more = [encode(family, prompts) if prompts else {} for prompts in others]
+        more = [encode(family, prompts, pads=pads) if prompts else {} for prompts in others]
         return {
             c: cls(
-                *(groups, plain, targets[c], anchors[c], benign[c], company[c], everyday[c], lines),
+                *(effort, groups, plain, targets[c], anchors[c], benign[c], company[c], everyday[c], lines),
                 *(part.get(c) for part in more),
             )
             for c in targets
         }
+
+    @property
+    def fitted(self) -> int:
+        """How many of the everyday prompts the fit sees; the rest calibrate."""
+        return self.effort.fitted
 
     @property
     def positions(self) -> list[Position]:
@@ -98,7 +110,9 @@ def fit(material: Material, rows: Tensor) -> dict[str, Tensor]:
             tensors |= word_tensors(material, rows, key)
             continue
         counterpart = anchors.features.means[position][rows]
-        benign = everyday.features.means[position][:FITTED][everyday.features.present[position][:FITTED]]
+        benign = everyday.features.means[position][: material.fitted][
+            everyday.features.present[position][: material.fitted]
+        ]
         tensors |= {f"{key}.{k}": v for k, v in basis(positive[rows] - counterpart, benign, RANK).items()}
         own, _ = discriminant(positive[rows], torch.cat([counterpart, benign]))
         scores = benign @ own
@@ -106,12 +120,12 @@ def fit(material: Material, rows: Tensor) -> dict[str, Tensor]:
     return tensors
 
 
-def head_tensors(material: Material, rows: Tensor, head: str, members: int = heads.MEMBERS) -> dict[str, Tensor]:
-    """A head trained jointly over its position classes."""
+def head_tensors(material: Material, rows: Tensor, head: str, members: int | None = None) -> dict[str, Tensor]:
+    """A head fitted jointly over its position classes."""
     positions = [p for p in material.positions if p in HEADS[head]]
     # What only looks harmful is the hardest to tell, and counts twice.
     safe = [part.joined(positions) for part in (material.hard, material.hard, material.company)]
-    safe += [material.anchors.joined(positions)[rows], material.everyday.joined(positions)[:FITTED]]
+    safe += [material.anchors.joined(positions)[rows], material.everyday.joined(positions)[: material.fitted]]
     safe += [part.joined(positions) for part in (material.safe, material.tossed) if part is not None]
     harmful = [(material.targets.joined(positions)[rows], heads.TARGETS)]
     if material.unsafe is not None:
@@ -120,7 +134,10 @@ def head_tensors(material: Material, rows: Tensor, head: str, members: int = hea
         lines = torch.isin(material.salad_groups, material.groups[rows])
         harmful.append((material.salads.joined(positions)[lines], heads.SALADS))
     keys = [position.name.lower() for position in positions]
-    return heads.split(heads.train(harmful, torch.cat(safe), members), head, keys)
+    effort, harmless = material.effort, torch.cat(safe)
+    if not effort.steps:
+        return heads.split(heads.solve(torch.cat([points for points, _ in harmful]), harmless), head, keys)
+    return heads.split(heads.train(harmful, harmless, effort.steps, members or effort.members), head, keys)
 
 
 def word_tensors(material: Material, rows: Tensor, key: str) -> dict[str, Tensor]:
@@ -168,6 +185,7 @@ def calibration(values: Tensor, bins: Tensor, head: str) -> dict[str, Tensor]:
 def learn(
     concept: Concept,
     family: Family,
+    effort: Effort,
     everyday: Mapping[str, Encoded] | None = None,
     pairs: Sequence[Entry] = (),
     sources: Mapping[str, str] | None = None,
@@ -178,15 +196,16 @@ def learn(
     Args:
         concept: the recipe.
         family: the model to learn for.
-        everyday: the encoded benign prompts, to share between concepts; made here when absent.
+        effort: how much to learn from.
+        everyday: its benign prompts, encoded, to share between concepts; made here when absent.
         pairs: entries of a published set of unsafe and safe prompts; only its training part, and only
             the concept's categories, are used.
         sources: where `pairs` come from, and the `benign` prompts that `everyday` holds beside the usual ones, for
             the file's record.
         channels: those to learn; all when empty.
     """
-    corpus = Corpus.of(concept, pairs, hidden=True)
-    materials = Material.of(corpus, Salads.of(concept, family), family, everyday or background(family))
+    corpus, salads = Corpus.of(concept, effort, pairs), Salads.of(concept, family, effort)
+    materials = Material.of(effort, corpus, salads, family, everyday or background(family, effort))
     names = sources or {}
     origins = [f"{names.get('pairs', '')}: {len(corpus.unsafe)} training pairs"] if corpus.unsafe else []
     calm = f"{BENIGN}, {names['benign']}" if names.get("benign") else BENIGN
@@ -203,6 +222,7 @@ def _learned(concept: Concept, reading: Reading, material: Material, calm: str, 
         "concept": concept.name,
         "title": concept.title,
         "method": METHOD,
+        "effort": material.effort.name,
         "encoder": reading.kind,
         "output": reading.output,
         "fingerprint": reading.fingerprint,
@@ -213,7 +233,7 @@ def _learned(concept: Concept, reading: Reading, material: Material, calm: str, 
         "word_threshold": WORD_THRESHOLD,
         "threshold": [round(v, 3) for v in tensors["gate.thresholds"].tolist()],
         "calibration": {
-            "n": torch.bincount(material.everyday.bins[FITTED:]).tolist(),
+            "n": torch.bincount(material.everyday.bins[material.fitted :], minlength=len(BINS) + 1).tolist(),
             "bins": [f"up to {BINS[0]} word tokens", f"up to {BINS[1]}", "more"],
             "source": calm,
             "false_positive_rate": FLAG_RATE,
@@ -225,15 +245,15 @@ def _learned(concept: Concept, reading: Reading, material: Material, calm: str, 
 
 def calibrated(material: Material, tensors: dict[str, Tensor], names: Sequence[str]) -> dict[str, Tensor]:
     """The heads' calibration on the everyday prompts that the fit has not seen."""
-    bins = material.everyday.bins[FITTED:]
+    bins = material.everyday.bins[material.fitted :]
     parts: dict[str, Tensor] = {}
     for head in names:
-        parts |= calibration(material.values(material.everyday, tensors, head)[FITTED:], bins, head)
+        parts |= calibration(material.values(material.everyday, tensors, head)[material.fitted :], bins, head)
     return parts
 
 
 def assess(material: Material) -> dict[str, float]:
-    """Figures on every fifth recipe line, which one network without them reaches: AUC, caught, benign flagged.
+    """Figures on every fifth recipe line, which a gate of one network without them reaches: AUC, caught, flagged.
 
     The AUC is of lines in plain sight, and so is what is caught, beside what is where harm is hidden.
     """
@@ -246,13 +266,13 @@ def assess(material: Material) -> dict[str, float]:
         z, lines = probes.calibrated(material.values(part, tensors, "gate").unsqueeze(-1), part.bins)
         return (z - lines)[:, 0]
 
-    harmful, benign = margins(material.targets), margins(material.everyday)[FITTED:]
+    harmful, benign = margins(material.targets), margins(material.everyday)[material.fitted :]
     positive, hidden = harmful[held & material.plain], harmful[held & ~material.plain]
     salads = None if material.salads is None else margins(material.salads)[material.salad_groups % 5 == 4]
     return {
         "auc": round(float((positive[:, None] > benign).float().mean()), 4),
         "caught": over(positive),
-        "caught_hidden": over(hidden),
+        **({"caught_hidden": over(hidden)} if len(hidden) else {}),
         "flagged_benign": over(benign),
         "flagged_hard": over(margins(material.hard)),
         **({"caught_salads": over(salads)} if salads is not None else {}),

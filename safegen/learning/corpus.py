@@ -9,11 +9,9 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from safegen.concepts import Concept, directions_folder, known, load
+from safegen.learning.effort import THOROUGH, Effort
 from safegen.promptsets import Entry
 
-CAPTIONS, PLAINS, LONGS = 2400, 2100, 1500  # benign prompts of each kind
-COUPLES, ESCORTED = 4000, 3000  # more of the plain kind; phrases of hard.txt beside something
-SPARED = 4  # of the benign prompts for the standard concepts, one's own concept takes every fourth
 CONTEXTS = (
     "{x}",
     "a photo of {x}",
@@ -39,9 +37,6 @@ PLAIN = (
     "{b} with {c}",
     "a picture of {b} and {c} on a {g} background",
 )
-DRAWS = 5  # of every context that needs a companion, with others each time
-MISSPELT, LONG = 12, 6  # draws of every line with its harmful words misspelt, and within captions
-SLIPS, AMONG = 5000, 1500  # harmless prompts with misspelt words; with an ordinary thing among captions
 ENDINGS = ("a", "e", "o", "i", "en", "er", "os", "as", "es")
 _NO_SLOT = str.maketrans("{}", "()")
 ESCORT = ("{x} and {b}", "{b} and {x}", "{x} next to {b}", "a photo of {x}", "{x} on a {g} background")
@@ -86,28 +81,28 @@ def long_prompts(count: int) -> list[str]:
     return [" ".join(rng.sample(captions(), rng.randint(2, 4))) for _ in range(count)]
 
 
-def benign_prompts(more: Sequence[str] = ()) -> list[str]:
+def benign_prompts(effort: Effort = THOROUGH, more: Sequence[str] = ()) -> list[str]:
     """Everyday captions, plain prompts, long ones and the user's own, shuffled: some fit, the others calibrate."""
-    prompts = [*captions()[:CAPTIONS], *plain_prompts(PLAINS), *long_prompts(LONGS), *more]
+    prompts = [*captions()[: effort.captions], *plain_prompts(effort.plain), *long_prompts(effort.long), *more]
     random.Random("background").shuffle(prompts)
     return prompts
 
 
-def company() -> list[str]:
+def company(effort: Effort) -> list[str]:
     """Two things beside each other: ordinary ones, and ones that only look harmful; short, as gates err most there."""
     rng = random.Random("company")
     short = [phrase for phrase in lookalikes() if len(phrase.split()) <= 6]
     escorted = [
         rng.choice(ESCORT).format(x=phrase, b=rng.choice(companions()), g=rng.choice(GROUNDS))
-        for phrase in rng.sample(short, min(ESCORTED, len(short)))
+        for phrase in rng.sample(short, min(effort.escorted, len(short)))
     ]
-    phrases = rng.choices([*companions(), *short], k=SLIPS)
+    phrases = rng.choices([*companions(), *short], k=effort.slips)
     slips = [
         rng.choice(ESCORT).format(x=misspelt(rng, phrase), b=rng.choice(companions()), g=rng.choice(GROUNDS))
         for phrase in phrases
     ]
-    among = [_among_captions(rng).format(x=rng.choice(companions())) for _ in range(AMONG)]
-    return [*plain_prompts(COUPLES, "couples"), *escorted, *slips, *among]
+    among = [_among_captions(rng).format(x=rng.choice(companions())) for _ in range(effort.things)]
+    return [*plain_prompts(effort.couples, "couples"), *escorted, *slips, *among]
 
 
 def misspelt(rng: random.Random, text: str, words: Collection[str] | None = None) -> str:
@@ -133,21 +128,20 @@ def _slipped(rng: random.Random, word: str) -> str:
 
 
 def in_contexts(
-    rng: random.Random, target: str, anchor: str, hidden: bool
+    rng: random.Random, target: str, anchor: str, effort: Effort
 ) -> Iterator[tuple[str, str, set[str], bool]]:
-    """A line of a recipe and its counterpart in every context, the words that make the first harmful, and whether
-    they are in plain sight.
-
-    With `hidden`, also where harm is harder to see: misspelt, or among captions.
-    """
+    """A line of a recipe and its counterpart in contexts, the words that make the first harmful, and whether they are
+    in plain sight: neither misspelt nor among captions."""
     kept = set(anchor.lower().split()) | {"a", "an", "the", "of", "in", "to", "with"}
     own = set(target.lower().split()) - kept
-    drawn = [(target, anchor, context) for context in CONTEXTS for _ in range(DRAWS if _open(context) else 1)]
+    contexts = (
+        CONTEXTS if effort.contexts >= len(CONTEXTS) else [CONTEXTS[0], *rng.sample(CONTEXTS[1:], effort.contexts - 1)]
+    )
+    drawn = [(target, anchor, context) for context in contexts for _ in range(effort.draws if _open(context) else 1)]
     plain = len(drawn)
-    if hidden:
-        for _ in range(MISSPELT):
-            drawn.append((misspelt(rng, target, own), misspelt(rng, anchor), rng.choice(ESCORT)))
-        drawn += [(target, anchor, _among_captions(rng)) for _ in range(LONG)]
+    for _ in range(effort.misspelt):
+        drawn.append((misspelt(rng, target, own), misspelt(rng, anchor), rng.choice(ESCORT)))
+    drawn += [(target, anchor, _among_captions(rng)) for _ in range(effort.among)]
     for number, (harmful, counterpart, context) in enumerate(drawn):
         slots = {"g": rng.choice(GROUNDS), "b": rng.choice(companions()), "c": rng.choice(captions())}
         words = set(harmful.lower().split()) - kept
@@ -177,11 +171,6 @@ def harmless(recipe: Concept, but: set[str]) -> list[str]:
     return prompts
 
 
-def share_of(concept: Concept) -> int:
-    """Of the prompts that are not the concept's own, one in how many is used."""
-    return 1 if concept.name in known() else SPARED
-
-
 @dataclass(frozen=True)
 class Corpus:
     """The prompts that one concept is learned from; targets and anchors are aligned."""
@@ -191,9 +180,8 @@ class Corpus:
     changed: list[set[str]]  # per target prompt, the words that make it harmful
     groups: list[int]  # per target prompt, the recipe line it comes from
     plain: list[bool]  # per target prompt, whether its harm is in plain sight
-    harder: list[
-        list[str]
-    ]  # benign, but looks harmful; by where it comes from, since most of it is the same for every concept
+    # Benign, but looks harmful; by where it comes from, since most of it is the same for every concept.
+    harder: list[list[str]]
     company: list[str]
     unsafe: list[str]  # prompts of a published set, and their safe counterparts
     safe: list[str]
@@ -204,13 +192,12 @@ class Corpus:
         return [prompt for part in self.harder for prompt in part]
 
     @classmethod
-    def of(cls, concept: Concept, pairs: Sequence[Entry] = (), *, hidden: bool = False) -> Corpus:
-        """Every recipe line in every context (see `in_contexts`), and the concept's training pairs."""
+    def of(cls, concept: Concept, effort: Effort, pairs: Sequence[Entry] = ()) -> Corpus:
+        """Every recipe line in contexts (see `in_contexts`), and the concept's training pairs."""
         rng = random.Random(concept.name)
-        share = share_of(concept)
-        corpus = cls([], [], [], [], [], [], company()[::share], [], [])
+        corpus = cls([], [], [], [], [], [], company(effort), [], [])
         for group, (target, anchor) in enumerate(concept.targets.items()):
-            for harmful, counterpart, words, plain in in_contexts(rng, target, anchor, hidden):
+            for harmful, counterpart, words, plain in in_contexts(rng, target, anchor, effort):
                 corpus.targets.append(harmful)
                 corpus.anchors.append(counterpart)
                 corpus.changed.append(words)
@@ -219,7 +206,7 @@ class Corpus:
         recipes = {c.name: c for c in map(load, known())} | {concept.name: concept}
         for recipe in recipes.values():
             corpus.harder.append(harmless(recipe, but=set(concept.targets)))
-        corpus.harder.append(list(lookalikes()[::share]))
+        corpus.harder.append(list(lookalikes()[:: effort.lookalikes]))
         for entry in pairs:
             if entry.category.casefold() in concept.categories and entry.safe and not entry.is_validation:
                 corpus.unsafe.append(entry.prompt)

@@ -13,6 +13,7 @@ from torch import Tensor
 from safegen.concepts import cache_folder
 from safegen.conditioning import SCORED, Channel, Position
 from safegen.learning.corpus import benign_prompts
+from safegen.learning.effort import THOROUGH, Effort
 from safegen.probes import Features, bin_lengths, features, lengths_of
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from safegen.families import Family
 
 BATCH = 64
-PADS = 8  # of an encoder that masks them: their states differ by little more than where they stand
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,7 @@ def encode(
     prompts: Sequence[str],
     changed: Sequence[set[str]] = (),
     tick: Callable[[int], None] | None = None,
+    pads: int = THOROUGH.pads,
 ) -> dict[str, Encoded]:
     """All prompts through the family's encoders, in batches of like length; by channel.
 
@@ -110,6 +111,7 @@ def encode(
         prompts: at least one.
         changed: per prompt, the words to mark in `slots`; none when empty.
         tick: told how many prompts are done.
+        pads: see `Effort`.
     """
     if not prompts:
         raise ValueError("nothing to encode")
@@ -118,7 +120,7 @@ def encode(
     for start in range(0, len(prompts), BATCH):
         chosen = order[start : start + BATCH]
         words = [changed[i] for i in chosen] if changed else []
-        for name, channel in family.encode_words([prompts[i] for i in chosen], PADS).channels.items():
+        for name, channel in family.encode_words([prompts[i] for i in chosen], pads).channels.items():
             parts.setdefault(name, []).append(_reduce(channel, words))
         if tick is not None:
             tick(len(chosen))
@@ -173,28 +175,31 @@ def _reduce(channel: Channel, changed: Sequence[set[str]]) -> Encoded:
 
 
 def background(
-    family: Family, tick: Callable[[int], None] | None = None, more: Sequence[str] = ()
+    family: Family, effort: Effort, tick: Callable[[int], None] | None = None, more: Sequence[str] = ()
 ) -> dict[str, Encoded]:
     """The everyday benign prompts and the user's own, by channel; kept in the cache."""
-    return kept(family, [benign_prompts(more)], tick)
+    return kept(family, [benign_prompts(effort, more)], tick, effort.pads)
 
 
 def kept(
-    family: Family, parts: Sequence[Sequence[str]], tick: Callable[[int], None] | None = None
+    family: Family,
+    parts: Sequence[Sequence[str]],
+    tick: Callable[[int], None] | None = None,
+    pads: int = THOROUGH.pads,
 ) -> dict[str, Encoded]:
     """Prompts that concepts share, as one, by channel; each part of them is kept in the cache."""
-    found = [_kept(family, prompts, tick) for prompts in parts]
+    found = [_kept(family, prompts, tick, pads) for prompts in parts]
     return {channel: joined([part[channel] for part in found]) for channel in found[0]}
 
 
-def _kept(family: Family, prompts: Sequence[str], tick: Callable[[int], None] | None) -> dict[str, Encoded]:
+def _kept(family: Family, prompts: Sequence[str], tick: Callable[[int], None] | None, pads: int) -> dict[str, Encoded]:
     paths = {}
     for channel, fingerprint in family.fingerprints().items():
-        key = hashlib.sha256("\n".join([fingerprint, *prompts]).encode()).hexdigest()[:16]
+        key = hashlib.sha256("\n".join([fingerprint, str(pads), *prompts]).encode()).hexdigest()[:16]
         paths[channel] = cache_folder().parent / "background" / f"{key}.safetensors"
     if all(path.is_file() for path in paths.values()):
         return {channel: Encoded.load(path) for channel, path in paths.items()}
-    encoded = encode(family, prompts, tick=tick)
+    encoded = encode(family, prompts, tick=tick, pads=pads)
     for channel, path in paths.items():
         encoded[channel].save(path)
     return encoded

@@ -14,21 +14,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from safegen.learning.linear import whitening
+from safegen.learning.linear import discriminant, whitening
 
-MEMBERS, HIDDEN = 3, 64
-STEPS, NEGATIVE = 2400, 384
+HIDDEN, NEGATIVE = 64, 384
 TARGETS, UNSAFE, SALADS = 77, 51, 32  # of a batch, beside its NEGATIVE
 RATE, DECAY = 4e-3, 0.05
 NOISE, NOISES = 1.0, 4096  # benign standard deviations; rows of it, drawn once since drawing them takes long
 
 
-def train(positive: Sequence[tuple[Tensor, int]], negative: Tensor, members: int = MEMBERS) -> dict[str, Tensor]:
+def train(positive: Sequence[tuple[Tensor, int]], negative: Tensor, steps: int, members: int) -> dict[str, Tensor]:
     """A head from the means of harmful prompts and of benign ones, (N, D) each.
 
     Args:
         positive: kinds of harmful prompts, each with how many of it a batch holds.
         negative: benign prompts.
+        steps: of the training.
         members: networks that are averaged.
 
     Returns:
@@ -44,10 +44,10 @@ def train(positive: Sequence[tuple[Tensor, int]], negative: Tensor, members: int
     bias = _start((members * HIDDEN,), len(centre), draw)
     out, level = _start((members, HIDDEN), HIDDEN, draw), _start((members,), HIDDEN, draw)
     optimizer = torch.optim.AdamW([weight, bias, out, level], lr=RATE, weight_decay=DECAY)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=STEPS)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps)
     noises = NOISE * torch.randn((NOISES, len(centre)), generator=draw)
     labels = (torch.arange(size) < size - NEGATIVE).float().unsqueeze(1).expand(-1, members)
-    for _ in range(STEPS):
+    for _ in range(steps):
         batch = torch.cat([points[torch.randint(0, len(points), (count,), generator=draw)] for points, count in drawn])
         batch += noises[torch.randint(0, NOISES, (size,), generator=draw)]
         hidden = F.gelu(F.linear(batch, weight, bias)).reshape(size, members, HIDDEN)
@@ -59,6 +59,13 @@ def train(positive: Sequence[tuple[Tensor, int]], negative: Tensor, members: int
         schedule.step()
     folded = weight.detach() @ white
     return {"weight": folded, "centre": centre, "bias": bias.detach(), "out": out.detach().flatten() / members}
+
+
+def solve(positive: Tensor, negative: Tensor) -> dict[str, Tensor]:
+    """The same in closed form, as a line: gelu(z) - gelu(-z) is z."""
+    probe, centre = discriminant(positive, negative)
+    turned = torch.tensor([1.0, -1.0])
+    return {"weight": turned.unsqueeze(1) * probe, "centre": centre, "bias": torch.zeros(2), "out": turned}
 
 
 def _start(shape: tuple[int, ...], inputs: int, draw: torch.Generator) -> nn.Parameter:

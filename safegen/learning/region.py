@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from safegen.conditioning import SCORED, Position
 from safegen.errors import UsageError
 from safegen.learning.corpus import Corpus, benign_prompts
+from safegen.learning.effort import PLAIN_SIGHT
 from safegen.learning.linear import varies, whitening
 from safegen.learning.sanitizer import Pairs, pairs, untouched
 from safegen.safeguards.region import HalfSpaces, constrained
@@ -92,7 +93,7 @@ def learn(
             f"a {type(family.pipe).__name__} has no UNet with a single channel to learn a region through",
             "Use --method half-spaces, which needs the text encoders alone.",
         )
-    corpus = Corpus.of(concept)
+    corpus = Corpus.of(concept, PLAIN_SIGHT)
     return {channel: _learned(corpus, family, channel, d, tick, denoiser) for channel, d in directions.items()}
 
 

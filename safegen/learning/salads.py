@@ -18,15 +18,14 @@ from torch import Tensor
 
 from safegen import refusal
 from safegen.concepts import known, load
-from safegen.learning.corpus import companions, share_of
+from safegen.learning.corpus import companions
 from safegen.learning.lexicon import Lexicon, meanings, vocabulary
 
 if TYPE_CHECKING:
     from safegen.concepts import Concept
     from safegen.families import Family
+    from safegen.learning.effort import Effort
 
-VOCABULARY = 8000  # words that salads are made of
-PER_LINE, PER_ANCHOR, PLAIN, RANDOM = 60, 20, 4000, 1000
 NEARBY, HANDFULS, ANYWHERE = (60, 150, 400), (12, 25, 50), 2000  # of what size the random handfuls are, and from where
 SHORTEST, LONGEST, STRAY = 2, 9, (0, 0, 1, 2)  # words; of them, words that have nothing to do with the aim
 PUSHES = (0.0, 0.5, 1.0)  # along the way from anchor to target, beyond the target
@@ -42,37 +41,37 @@ class Salads:
     plain: list[str]
 
     @classmethod
-    def of(cls, concept: Concept, family: Family) -> Salads:
+    def of(cls, concept: Concept, family: Family, effort: Effort) -> Salads:
         """Those that the family's encoders give; none without words enough."""
-        words, share = vocabulary(family, VOCABULARY), share_of(concept)
+        words = vocabulary(family, effort.vocabulary)
         if len(words) < NEARBY[0]:
             return cls([], [], [], [])
         lexicon = Lexicon.of(family, words)
-        found, rng = cls([], [], [], plain(family, lexicon, share)), random.Random(f"salads {concept.name}")
+        found, rng = cls([], [], [], plain(family, lexicon, effort)), random.Random(f"salads {concept.name}")
         targets, anchors = (meanings(family, list(t)) for t in (concept.targets, concept.targets.values()))
         common = (targets - anchors).mean(0)
         for group, (target, anchor) in enumerate(zip(targets, anchors, strict=True)):
             aims = torch.stack([target + far * way for far in PUSHES for way in (common, target - anchor)])
             nearby = lexicon.near(aims, NEARBY[-1])
-            for turn in range(PER_LINE // share):
+            for turn in range(effort.salads):
                 at = turn % len(aims)
                 text = toss(aims[at], lexicon, nearby[at], rng)
                 if not refusal.names_minor(text):
                     found.harmful.append(text)
                     found.groups.append(group)
             (away,) = lexicon.near(anchor.unsqueeze(0), NEARBY[-1], off=common)
-            found.harmless.extend(toss(anchor, lexicon, away, rng) for _ in range(PER_ANCHOR // share))
+            found.harmless.extend(toss(anchor, lexicon, away, rng) for _ in range(effort.calm_salads))
         return found
 
 
-def plain(family: Family, lexicon: Lexicon, share: int) -> list[str]:
+def plain(family: Family, lexicon: Lexicon, effort: Effort) -> list[str]:
     """Salads of ordinary nouns, and words at random that no standard recipe has; the same for every concept."""
     rng, nouns = random.Random("plain salads"), Lexicon.of(family, companions()).meanings
     nearby = lexicon.near(nouns, NEARBY[-1])
-    chosen = [rng.randrange(len(nouns)) for _ in range(PLAIN // share)]
+    chosen = [rng.randrange(len(nouns)) for _ in range(effort.plain_salads)]
     loaded = {word for recipe in map(load, known()) for target in recipe.targets for word in target.lower().split()}
     others = [word for word in lexicon.words if word not in loaded]
-    drawn = [rng.sample(others, rng.randint(SHORTEST, LONGEST)) for _ in range(RANDOM // share)]
+    drawn = [rng.sample(others, rng.randint(SHORTEST, LONGEST)) for _ in range(effort.random_salads)]
     return [*(toss(nouns[i], lexicon, nearby[i], rng) for i in chosen), *map(" ".join, drawn)]
 
 

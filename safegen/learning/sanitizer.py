@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from safegen.conditioning import Position
 from safegen.learning.corpus import Corpus, benign_prompts
+from safegen.learning.effort import PLAIN_SIGHT
 from safegen.safeguards.es import SanitizerNet
 
 if TYPE_CHECKING:
@@ -184,7 +185,7 @@ def learn(
         directions: of this concept, by channel; what they hold is kept.
         tick: told of every step.
     """
-    corpus = Corpus.of(concept)
+    corpus = Corpus.of(concept, PLAIN_SIGHT)
     return {channel: _learned(corpus, family, channel, d, tick) for channel, d in directions.items()}
 
 

@@ -18,6 +18,7 @@ from safegen import concepts, promptsets
 from safegen.builtin import world
 from safegen.builtin.training.autoencoder import SHIPPED
 from safegen.learning.corpus import PLAIN, Corpus, benign_prompts, captions
+from safegen.learning.effort import PLAIN_SIGHT
 from safegen.learning.linear import whitening
 
 SETS = ("coco_captions_8k.csv", "coprov2_train_pairs.csv")
@@ -36,7 +37,7 @@ def texts(data: Path, vocabulary: Sequence[str]) -> list[str]:
     everyday, pairs = (promptsets.read(data / name) for name in SETS)
     found = [*captions(), *benign_prompts(), *(e.prompt for e in everyday if not e.is_validation)]
     for name in concepts.known():
-        corpus = Corpus.of(concepts.load(name), pairs)
+        corpus = Corpus.of(concepts.load(name), PLAIN_SIGHT, pairs)
         found += [*corpus.targets, *corpus.anchors, *corpus.hard, *corpus.unsafe, *corpus.safe]
     found += [world.sample(rng).caption for _ in range(SCENES)]
     found = list(dict.fromkeys(found))

@@ -1,0 +1,118 @@
+"""Efforts: how much a direction is learned from, and how long."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True)
+class Effort:
+    """Numbers of prompts, and of steps.
+
+    Attributes:
+        name: as the command line and direction files have it.
+        contexts: of a recipe's line, at most.
+        draws: of every context that needs a companion, with others each time.
+        misspelt: draws of a line with its harmful words misspelt.
+        among: draws of a line among captions.
+        captions, plain, long: everyday prompts of each kind; some fit, the others calibrate.
+        fitted: of the everyday prompts, how many the fit sees.
+        lookalikes: of the phrases that only look harmful, one in how many is used.
+        couples, escorted, slips, things: harmless prompts of two things, of a lookalike beside something, with
+            misspelt words, and of a thing among captions.
+        vocabulary: words that salads are made of; none are made where it is 0.
+        salads, calm_salads: of every line's target, and of its anchor.
+        plain_salads, random_salads: of ordinary nouns, and of words at random.
+        members, steps: networks of a head, and steps of their training; without steps a head is a closed form.
+        pads: encoded of a prompt, where the encoder masks them: their states differ by little more than where they
+            stand.
+    """
+
+    name: str
+    contexts: int
+    draws: int
+    misspelt: int
+    among: int
+    captions: int
+    plain: int
+    long: int
+    fitted: int
+    lookalikes: int
+    couples: int
+    escorted: int
+    slips: int
+    things: int
+    vocabulary: int
+    salads: int
+    calm_salads: int
+    plain_salads: int
+    random_salads: int
+    members: int
+    steps: int
+    pads: int
+
+
+THOROUGH = Effort(
+    "thorough",
+    contexts=13,
+    draws=5,
+    misspelt=12,
+    among=6,
+    captions=2400,
+    plain=2100,
+    long=1500,
+    fitted=2700,
+    lookalikes=1,
+    couples=4000,
+    escorted=3000,
+    slips=5000,
+    things=1500,
+    vocabulary=8000,
+    salads=60,
+    calm_salads=20,
+    plain_salads=4000,
+    random_salads=1000,
+    members=3,
+    steps=2400,
+    pads=8,
+)
+# What is in plain sight of it: what a sanitizer and a region learn to move, a misspelt word has no state to move to.
+PLAIN_SIGHT = replace(THOROUGH, misspelt=0, among=0)
+# All seven concepts of the embedded encoder in a minute on two cores.
+BRIEF = replace(
+    THOROUGH,
+    name="brief",
+    contexts=5,
+    draws=1,
+    misspelt=0,
+    among=0,
+    captions=900,
+    plain=900,
+    long=400,
+    fitted=800,
+    lookalikes=6,
+    couples=600,
+    escorted=400,
+    slips=300,
+    things=0,
+    vocabulary=0,
+    members=2,
+    steps=500,
+    pads=2,
+)
+# One concept in seconds.
+ANALYTIC = replace(
+    BRIEF,
+    name="analytic",
+    contexts=2,
+    captions=300,
+    plain=300,
+    long=60,
+    fitted=260,
+    lookalikes=60,
+    couples=60,
+    escorted=0,
+    slips=0,
+    steps=0,
+)
+EFFORTS = {effort.name: effort for effort in (ANALYTIC, BRIEF, THOROUGH)}
