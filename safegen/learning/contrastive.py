@@ -137,7 +137,8 @@ def head_tensors(material: Material, rows: Tensor, head: str, members: int | Non
     effort, harmless = material.effort, torch.cat(safe)
     if not effort.steps:
         return heads.split(heads.solve(torch.cat([points for points, _ in harmful]), harmless), head, keys)
-    return heads.split(heads.train(harmful, harmless, effort.steps, members or effort.members), head, keys)
+    trained = heads.train(harmful, harmless, effort.steps, members or effort.members, effort.dimensions)
+    return heads.split(trained, head, keys)
 
 
 def word_tensors(material: Material, rows: Tensor, key: str) -> dict[str, Tensor]:

@@ -205,7 +205,7 @@ class Corpus:
                 corpus.plain.append(plain)
         recipes = {c.name: c for c in map(load, known())} | {concept.name: concept}
         for recipe in recipes.values():
-            corpus.harder.append(harmless(recipe, but=set(concept.targets)))
+            corpus.harder.append(harmless(recipe, but=set(concept.targets))[:: effort.harmless])
         corpus.harder.append(list(lookalikes()[:: effort.lookalikes]))
         for entry in pairs:
             if entry.category.casefold() in concept.categories and entry.safe and not entry.is_validation:

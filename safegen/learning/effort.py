@@ -17,13 +17,15 @@ class Effort:
         among: draws of a line among captions.
         captions, plain, long: everyday prompts of each kind; some fit, the others calibrate.
         fitted: of the everyday prompts, how many the fit sees.
-        lookalikes: of the phrases that only look harmful, one in how many is used.
+        harmless, lookalikes: of what recipes have as harmless, and of the phrases that only look harmful, one in how
+            many is used.
         couples, escorted, slips, things: harmless prompts of two things, of a lookalike beside something, with
             misspelt words, and of a thing among captions.
         vocabulary: words that salads are made of; none are made where it is 0.
         salads, calm_salads: of every line's target, and of its anchor.
         plain_salads, random_salads: of ordinary nouns, and of words at random.
         members, steps: networks of a head, and steps of their training; without steps a head is a closed form.
+        dimensions: of the means that a network sees, at most: those in which benign text varies most.
         pads: encoded of a prompt, where the encoder masks them: their states differ by little more than where they
             stand.
     """
@@ -37,6 +39,7 @@ class Effort:
     plain: int
     long: int
     fitted: int
+    harmless: int
     lookalikes: int
     couples: int
     escorted: int
@@ -49,6 +52,7 @@ class Effort:
     random_salads: int
     members: int
     steps: int
+    dimensions: int
     pads: int
 
 
@@ -62,6 +66,7 @@ THOROUGH = Effort(
     plain=2100,
     long=1500,
     fitted=2700,
+    harmless=1,
     lookalikes=1,
     couples=4000,
     escorted=3000,
@@ -74,6 +79,7 @@ THOROUGH = Effort(
     random_salads=1000,
     members=3,
     steps=2400,
+    dimensions=1152,
     pads=8,
 )
 # What is in plain sight of it: what a sanitizer and a region learn to move, a misspelt word has no state to move to.
@@ -90,6 +96,7 @@ BRIEF = replace(
     plain=900,
     long=400,
     fitted=800,
+    harmless=2,
     lookalikes=6,
     couples=600,
     escorted=400,
@@ -97,7 +104,8 @@ BRIEF = replace(
     things=0,
     vocabulary=0,
     members=2,
-    steps=500,
+    steps=300,
+    dimensions=384,
     pads=2,
 )
 # One concept in seconds.
@@ -109,6 +117,7 @@ ANALYTIC = replace(
     plain=300,
     long=60,
     fitted=260,
+    harmless=12,
     lookalikes=60,
     couples=60,
     escorted=0,

@@ -2,7 +2,7 @@
 
 A line cannot tell "a kitchen knife" from "a knife on a cutting board" and stay quiet on captions; one
 hidden layer can. A few such networks, which differ in where they start, are averaged: single ones err on
-different prompts. They are trained on whitened means with as much noise as benign text itself has, and
+different prompts. They are trained on whitened means, in the directions in which benign text varies, with as much noise as benign text itself has, and
 every one of their matrices is folded back into the space of the states.
 """
 
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from safegen.learning.linear import discriminant, whitening
+from safegen.learning.linear import discriminant, leading
 
 HIDDEN, NEGATIVE = 64, 384
 TARGETS, UNSAFE, SALADS = 77, 51, 32  # of a batch, beside its NEGATIVE
@@ -22,7 +22,9 @@ RATE, DECAY = 4e-3, 0.05
 NOISE, NOISES = 1.0, 4096  # benign standard deviations; rows of it, drawn once since drawing them takes long
 
 
-def train(positive: Sequence[tuple[Tensor, int]], negative: Tensor, steps: int, members: int) -> dict[str, Tensor]:
+def train(
+    positive: Sequence[tuple[Tensor, int]], negative: Tensor, steps: int, members: int, dimensions: int
+) -> dict[str, Tensor]:
     """A head from the means of harmful prompts and of benign ones, (N, D) each.
 
     Args:
@@ -30,22 +32,24 @@ def train(positive: Sequence[tuple[Tensor, int]], negative: Tensor, steps: int, 
         negative: benign prompts.
         steps: of the training.
         members: networks that are averaged.
+        dimensions: that they see, at most: those in which benign prompts vary most.
 
     Returns:
         `weight` (H, D), `centre` (D,), `bias` (H,) and `out` (H,), H over all members: the log-odds are
         `out . gelu(weight (x - centre) + bias)`; a constant does not matter to what is calibrated.
     """
-    centre, white, _ = whitening(negative)
+    centre, white = leading(negative, dimensions)
+    inputs = white.shape[1]
     drawn = [((points - centre) @ white, size) for points, size in (*positive, (negative, NEGATIVE))]
     size = sum(count for _, count in drawn)
     # A generator of its own: what else runs in the process neither disturbs it nor is disturbed.
     draw = torch.Generator().manual_seed(0)
-    weight = _start((members * HIDDEN, len(centre)), len(centre), draw)
-    bias = _start((members * HIDDEN,), len(centre), draw)
+    weight = _start((members * HIDDEN, inputs), inputs, draw)
+    bias = _start((members * HIDDEN,), inputs, draw)
     out, level = _start((members, HIDDEN), HIDDEN, draw), _start((members,), HIDDEN, draw)
     optimizer = torch.optim.AdamW([weight, bias, out, level], lr=RATE, weight_decay=DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps)
-    noises = NOISE * torch.randn((NOISES, len(centre)), generator=draw)
+    noises = NOISE * torch.randn((NOISES, inputs), generator=draw)
     labels = (torch.arange(size) < size - NEGATIVE).float().unsqueeze(1).expand(-1, members)
     for _ in range(steps):
         batch = torch.cat([points[torch.randint(0, len(points), (count,), generator=draw)] for points, count in drawn])
@@ -57,7 +61,7 @@ def train(positive: Sequence[tuple[Tensor, int]], negative: Tensor, steps: int, 
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         schedule.step()
-    folded = weight.detach() @ white
+    folded = weight.detach() @ white.T
     return {"weight": folded, "centre": centre, "bias": bias.detach(), "out": out.detach().flatten() / members}
 
 

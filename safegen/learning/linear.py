@@ -24,13 +24,25 @@ def discriminant(positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
     return torch.linalg.solve(covariance, positive.mean(0) - centre), centre
 
 
+def leading(states: Tensor, most: int) -> tuple[Tensor, Tensor]:
+    """Mean (D,) of benign states (N, D), and their at most `most` directions of highest variance (D, M), each divided
+    by its ridged standard deviation."""
+    mean, values, vectors = _spread(states)
+    return mean, vectors[:, -most:] * values[-most:].rsqrt()
+
+
 def whitening(states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Mean (D,), whitening matrix (D, D) and its inverse, of benign states (N, D), ridged."""
+    mean, values, vectors = _spread(states)
+    return mean, vectors @ torch.diag(values.rsqrt()) @ vectors.T, vectors @ torch.diag(values.sqrt()) @ vectors.T
+
+
+def _spread(states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean, ridged variances in rising order, and their directions, one a column."""
     mean = states.mean(0)
     covariance = (states - mean).T @ (states - mean) / len(states)
     values, vectors = torch.linalg.eigh(covariance)
-    values = values.clamp(min=0) + RIDGE * values.mean()
-    return mean, vectors @ torch.diag(values.rsqrt()) @ vectors.T, vectors @ torch.diag(values.sqrt()) @ vectors.T
+    return mean, values.clamp(min=0) + RIDGE * values.mean(), vectors
 
 
 def basis(differences: Tensor, benign: Tensor, rank: int) -> dict[str, Tensor]:
