@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from safegen.errors import ModelError
+
+INDEX = "model_index.json"
+AGAIN = "Download it again: safegen pull NAME, or copy the whole folder."
 
 # File names under which a repository would hand us pickled code.
 PICKLED = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
@@ -16,6 +23,18 @@ CLASSES = {
     ("sd3", "sd35_large", "sd35_medium"): "StableDiffusion3Pipeline",
     ("flux-dev", "flux-schnell"): "FluxPipeline",
 }
+
+# Any of these is a tokenizer's vocabulary. Without one the libraries load a tokenizer that knows no word.
+VOCABULARIES = (
+    ("tokenizer.json",),
+    ("vocab.json", "merges.txt"),
+    ("vocab.txt",),
+    ("spiece.model",),
+    ("tokenizer.model",),
+)
+# How classes of parts end that have no weights.
+WEIGHTLESS = ("Tokenizer", "TokenizerFast", "Scheduler", "Processor", "ProcessorFast", "FeatureExtractor")
+SHARD = re.compile(r"-\d+-of-\d+")
 
 
 def pipeline_class(path: Path) -> str:
@@ -46,24 +65,139 @@ def pipeline_class(path: Path) -> str:
     )
 
 
-def check_whole(folder: Path) -> None:
-    """Whether every shard that an index names is there, and nothing has to be read from a pickle.
+def index(folder: Path, what: str) -> dict[str, Any]:
+    """What the model_index.json of a folder says: the pipeline's class, and the library and class of every part.
 
     Raises:
-        ModelError: one of the two does not hold.
+        ModelError: it is not JSON, or names no class.
     """
-    for part in sorted(path for path in folder.iterdir() if path.is_dir()):
-        pickled = [path for path in sorted(part.iterdir()) if path.suffix in PICKLED]
-        if pickled and not any(part.glob("*.safetensors")):
-            raise ModelError(
-                f"{folder.name} has pickled weights only, which can run code: {part.name}/{pickled[0].name}",
-                "Take a revision or a model with .safetensors files.",
-            )
-    for index in sorted(folder.glob("*/*.index*.json")):
-        named = set(json.loads(index.read_text(encoding="utf-8")).get("weight_map", {}).values())
-        if missing := sorted(name for name in named if not (index.parent / name).is_file()):
-            raise ModelError(
-                f"{folder.name} is half-downloaded: {index.parent.name}/{missing[0]} is missing"
-                + (f", and {len(missing) - 1} more files" if missing[1:] else ""),
-                "Download it again: safegen pull NAME, or copy the whole folder.",
-            )
+    values = _json(folder / INDEX, what)
+    if not values.get("_class_name"):
+        raise ModelError(f"{what}: {INDEX} names no pipeline class", AGAIN)
+    return values
+
+
+def parts(index: Mapping[str, Any]) -> dict[str, str | None]:
+    """By name, the class of a pipeline's parts; None is a part that the model does without."""
+    pairs = {name: value for name, value in index.items() if isinstance(value, list) and len(value) == 2}
+    return {n: v[1] for n, v in pairs.items() if not n.startswith("_") and (v[1] is None or isinstance(v[1], str))}
+
+
+def check_whole(folder: Path, what: str, variant: str | None = None) -> None:
+    """Whether everything that the model_index.json names is there to the last byte, and nothing is a pickle.
+
+    Args:
+        folder: in diffusers' layout.
+        what: the model's name in messages.
+        variant: of the weight files, such as fp16; parts that have none are read without.
+
+    Raises:
+        ModelError: the first thing that is not.
+    """
+    named = index(folder, what)
+    found = parts(named)
+    for name in _required(named["_class_name"]):
+        if found.get(name) is None:
+            raise ModelError(f"{what} has no {name}", "It cannot be loaded without; take the whole model.")
+    weights: list[Path] = []
+    for name, kind in sorted(found.items()):
+        if kind is None:
+            continue
+        if not (folder / name).is_dir():
+            raise _halved(what, f"{name}/ is missing")
+        if kind.endswith(("Tokenizer", "TokenizerFast")) or name.startswith("tokenizer"):
+            _check_tokenizer(folder / name, what)
+        elif not kind.endswith(WEIGHTLESS):
+            weights += _weights(folder / name, what, variant)
+    if variant and not any(_variant(path.name) == variant for path in weights):
+        raise ModelError(f"{what} has no weights of the variant {variant!r}", "Leave out --variant, or pull that one.")
+    for path in weights:
+        _check_weights(path, what)
+
+
+def _required(kind: str) -> list[str]:
+    """The parts that a pipeline cannot be made without."""
+    import diffusers
+
+    pipeline = getattr(diffusers, kind, None)
+    if pipeline is None:
+        raise ModelError(f"diffusers {diffusers.__version__} has no {kind}", "pip install --upgrade diffusers")
+    parameters = inspect.signature(pipeline.__init__).parameters.values()
+    some = [p.name for p in parameters if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
+    return [name for name in some if name != "self" and name not in pipeline._optional_components]
+
+
+def _check_tokenizer(folder: Path, what: str) -> None:
+    if not (folder / "tokenizer_config.json").is_file():
+        raise _halved(what, f"{folder.name}/tokenizer_config.json is missing")
+    if not any(all((folder / name).is_file() for name in names) for names in VOCABULARIES):
+        raise _halved(what, f"{folder.name}/ has no vocabulary")
+
+
+def _weights(folder: Path, what: str, variant: str | None) -> list[Path]:
+    """The weight files of a part, of the variant if it has them."""
+    if not (folder / "config.json").is_file():
+        raise _halved(what, f"{folder.name}/config.json is missing")
+    files = sorted(folder.iterdir())
+    tensors = [path for path in files if path.suffix == ".safetensors"]
+    for wanted in dict.fromkeys((variant, None)):
+        for path in files:
+            if ".safetensors." in path.name and path.suffix == ".json" and _variant(path.name) == wanted:
+                return _shards(path, what)
+        if some := [p for p in tensors if _variant(p.name) == wanted and not SHARD.search(p.stem)]:
+            return some
+    if not tensors and (pickled := [path.name for path in files if path.suffix in PICKLED]):
+        raise ModelError(
+            f"{what} has pickled weights only, which can run code: {folder.name}/{pickled[0]}",
+            "Take a revision or a model with .safetensors files.",
+        )
+    if others := [path.name for path in tensors if _variant(path.name) not in (variant, None)]:
+        raise ModelError(
+            f"{what} has other weights than those asked for: {folder.name}/{others[0]}",
+            f"Say --variant {_variant(others[0])}.",
+        )
+    raise _halved(what, f"{folder.name}/ has no weights" + (" but parts without their index" if tensors else ""))
+
+
+def _shards(path: Path, what: str) -> list[Path]:
+    """The files that an index of weights names."""
+    shards = _json(path, what).get("weight_map")
+    if not isinstance(shards, dict) or not shards or not all(isinstance(name, str) for name in shards.values()):
+        raise _halved(what, f"{path.parent.name}/{path.name} names no weights")
+    named = sorted(set(shards.values()))
+    if missing := [name for name in named if not (path.parent / name).is_file()]:
+        more = f", and {len(missing) - 1} more files" if missing[1:] else ""
+        raise _halved(what, f"{path.parent.name}/{missing[0]} is missing{more}")
+    return [path.parent / name for name in named]
+
+
+def _check_weights(path: Path, what: str) -> None:
+    """A file of weights knows its own length; no number of it is read."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt"):
+            pass
+    except (SafetensorError, OSError) as error:
+        raise _halved(what, f"{path.parent.name}/{path.name} is not whole ({error})") from error
+
+
+def _variant(name: str) -> str | None:
+    """`fp16` of model.fp16.safetensors, of its shards, and of model.safetensors.index.fp16.json."""
+    words = SHARD.sub("", name).split(".")[1:]
+    return ".".join(word for word in words if word not in ("safetensors", "index", "json")) or None
+
+
+def _json(path: Path, what: str) -> dict[str, Any]:
+    name = path.name if path.name == INDEX else f"{path.parent.name}/{path.name}"
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise _halved(what, f"{name} is not JSON") from error
+    if not isinstance(values, dict):
+        raise _halved(what, f"{name} is not a JSON object")
+    return values
+
+
+def _halved(what: str, why: str) -> ModelError:
+    return ModelError(f"{what} is half-downloaded: {why}", AGAIN)

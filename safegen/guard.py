@@ -26,6 +26,17 @@ NUDITY = "nudity"  # always loaded: the one refusal depends on it
 MAX_STRENGTH = 1.5
 
 
+def checked(strength: float) -> float:
+    """The strength, once it is known to be in range.
+
+    Raises:
+        UsageError: it is not, or is no number.
+    """
+    if not 0 <= strength <= MAX_STRENGTH:
+        raise UsageError(f"strength {strength} is outside 0 to {MAX_STRENGTH}", "1 is the default.")
+    return strength
+
+
 @dataclass(frozen=True)
 class Report:
     """What the guard found and did in one prompt."""
@@ -68,14 +79,12 @@ class Guard:
         safeguard: str = safeguards.DEFAULT,
         folder: Path | None = None,
     ) -> None:
-        if not 0 <= strength <= MAX_STRENGTH:
-            raise UsageError(f"strength {strength} is outside 0 to {MAX_STRENGTH}", "1 is the default.")
         known = concepts.known(folder)
         self.names = tuple(dict.fromkeys(names)) or tuple(known)
         for name in self.names:
             if name not in known:
                 raise UnknownConcept(name, known)
-        self.strength, self.folder = strength, folder
+        self.strength, self.folder = checked(strength), folder
         self.safeguard = safeguards.create(safeguard)
         self.directions: Mapping[str, Mapping[str, Direction]] = {}  # by concept and channel
         self.tools: Tools | None = None  # of the model that the guard is bound to

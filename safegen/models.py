@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from safegen import additions, checkpoints
-from safegen.errors import ModelError, UsageError
+from safegen import additions, checkpoints, hub, placement
+from safegen.errors import ModelError
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -20,8 +20,6 @@ EMBEDDED_FOLDER = Path(__file__).parent / "builtin" / "weights" / "pipeline"
 # What comes with safegen; the second is a text encoder of CLIP's class alone, to score and to learn with.
 SHIPPED: Mapping[str, Path] = {EMBEDDED: EMBEDDED_FOLDER, EMBEDDED_CLIP: EMBEDDED_FOLDER.with_name("causal")}
 EMBEDDED_STEPS, EMBEDDED_GUIDANCE = 20, 3.0
-DTYPES = ("auto", "float32", "float16", "bfloat16")
-OFFLOADS = ("none", "model", "sequential")
 
 
 @dataclass(frozen=True)
@@ -65,7 +63,7 @@ class Placing(TypedDict, total=False):
 
     device: str  # auto, cpu, cuda, mps, …
     offline: bool  # never ask the network; what is not in the cache is an error
-    offload: str  # of OFFLOADS: whole models, or single layers, on the device only while they run
+    offload: str  # of placement.OFFLOADS: whole models, or single layers, on the device only while they run
     slicing: bool  # decode one picture at a time
     tiling: bool  # decode tile by tile
 
@@ -73,12 +71,12 @@ class Placing(TypedDict, total=False):
 class Loading(Placing, total=False):
     """How to load a model."""
 
-    dtype: str  # of DTYPES; auto is float32 on the CPU, else what the family was trained in
+    dtype: str  # of placement.DTYPES; auto is float32 on the CPU, else what the family was trained in
     revision: str | None  # a branch, tag or commit of the hub
     variant: str | None  # such as fp16, of the weight files
     embeddings: Sequence[str | Path]  # textual inversions
     loras: Sequence[str | Path]  # FILE or FILE:SCALE each
-    quantize: str | None  # a backend of diffusers' PipelineQuantizationConfig, such as bitsandbytes_4bit
+    quantize: str | None  # of placement.BACKENDS
 
 
 def load(name: str = EMBEDDED, **how: Unpack[Loading]) -> Any:
@@ -92,41 +90,36 @@ def load(name: str = EMBEDDED, **how: Unpack[Loading]) -> Any:
         ModelError: not found, not in the cache while offline, pickled, incomplete, with code of its own, of a
             class that cannot be guarded, or in a dtype that the device lacks; or what is to be added does not
             belong to it, see `additions`.
-        UsageError: an unknown dtype or way to offload.
+        UsageError: an unknown dtype, way to offload or backend to quantise with.
     """
-    _check(how)
+    placement.check(how)
     some = additions.listed(how.get("embeddings", ()), how.get("loras", ()))
     source = locate(name)
-    offline = how.get("offline", False)
     _quiet()
     import torch
     from diffusers.utils import logging as diffusers_logging
 
     diffusers_logging.disable_progress_bar()
-    where = _device(how.get("device", "auto"), torch)
+    where = placement.device(how.get("device", "auto"), torch)
+    wanted = how.get("dtype", "auto")
+    placement.check_dtype(wanted, where, torch)
     single = Path(source).suffix == ".safetensors"
-    kind = checkpoints.pipeline_class(Path(source)) if single else _pipeline_class(name, source, how)
-    dtype = _dtype(how.get("dtype", "auto"), where, kind, torch)
-    if Path(source).is_dir():
-        checkpoints.check_whole(Path(source))
+    path, kind = (Path(source), checkpoints.pipeline_class(Path(source))) if single else _whole(name, source, how)
     options = {
-        "torch_dtype": dtype,
-        "use_safetensors": True,
-        "local_files_only": offline or Path(source).is_dir(),
-        "revision": how.get("revision"),
+        "torch_dtype": placement.dtype(wanted, where, kind, torch),
         "variant": how.get("variant"),
-        "quantization_config": _quantization(how.get("quantize")),
+        "quantization_config": placement.quantization(how.get("quantize")),
     }
     options = {key: value for key, value in options.items() if value is not None}
     if name == EMBEDDED_CLIP:  # a text encoder alone; diffusers wants to hear what is not there
         options |= dict.fromkeys(("unet", "vae"))
     try:
-        pipe = _read(kind, source, single, options)
+        pipe = _read(kind, path, single, how.get("offline", False), options)
     except Exception as error:  # diffusers raises a dozen kinds; all mean that there is no model
-        raise _explained(name, source, error, offline) from error
+        raise _explained(name, error, single, how) from error
     pipe.set_progress_bar_config(disable=True)
     additions.add(pipe, some)
-    return _placed(pipe, where, how)
+    return placement.placed(pipe, where, how)
 
 
 def defaults(name: str) -> tuple[int | None, float | None]:
@@ -171,47 +164,43 @@ def pull(name: str, *, revision: str | None = None, variant: str | None = None) 
     """Download what loading needs, and nothing pickled; the folder in the hub's cache.
 
     Raises:
-        ModelError: the hub has no such model, or wants its licence accepted first.
+        ModelError: the hub has no such model, wants its licence accepted first, or it could not be loaded.
     """
     source = locate(name)
-    if Path(source).exists():
+    if Path(source).is_file():
         return source
-    from diffusers import DiffusionPipeline
-
-    try:
-        return str(DiffusionPipeline.download(source, use_safetensors=True, revision=revision, variant=variant))
-    except Exception as error:  # the hub raises a dozen kinds
-        raise _explained(name, source, error, offline=False) from error
+    return str(_whole(name, source, {"revision": revision, "variant": variant})[0])
 
 
-def _check(how: Loading) -> None:
-    for key, known in (("dtype", DTYPES), ("offload", OFFLOADS)):
-        value = how.get(key, known[0])
-        if value not in known:
-            raise UsageError(f"unknown {key} {value!r}", f"One of: {', '.join(known)}.")
+def _whole(name: str, source: str, how: Loading) -> tuple[Path, str]:
+    """A model's folder, complete, and its pipeline's class, which is known before gigabytes are downloaded."""
+    if Path(source).is_dir():
+        folder, kind = Path(source), _pipeline_class(name, Path(source))
+    else:
+        revision, variant, offline = how.get("revision"), how.get("variant"), how.get("offline", False)
+        repository = hub.Repository(name, source, revision, variant, offline)
+        folder = repository.folder()
+        kind = _pipeline_class(name, folder)
+        repository.fetch(folder)
+    if name not in SHIPPED:
+        checkpoints.check_whole(folder, name, how.get("variant"))
+    return folder, kind
 
 
-def _pipeline_class(name: str, source: str, how: Loading) -> str:
-    """The pipeline's class, before its gigabytes are read or downloaded."""
-    from diffusers import DiffusionPipeline
-
+def _pipeline_class(name: str, folder: Path) -> str:
     from safegen.families import check_class
 
-    local = how.get("offline", False) or Path(source).is_dir()
-    try:
-        config = DiffusionPipeline.load_config(source, revision=how.get("revision"), local_files_only=local)
-    except Exception as error:  # likewise
-        raise _explained(name, source, error, how.get("offline", False)) from error
-    kind = config["_class_name"]
-    parts = [value for key, value in config.items() if not key.startswith("_") and isinstance(value, (list, tuple))]
-    modules = [part[0] for part in parts if len(part) == 2 and isinstance(part[0], str)]
+    index = checkpoints.index(folder, name)
+    kind = index["_class_name"]
+    pairs = [value for key, value in index.items() if not key.startswith("_") and isinstance(value, list)]
+    modules = [pair[0] for pair in pairs if len(pair) == 2 and isinstance(pair[0], str)]
     own = [module for module in modules if not _is_library(module)]
     if not isinstance(kind, str) or own:
         raise ModelError(
-            f"the model {name!r} brings code of its own ({', '.join(own) or kind[0]})",
+            f"the model {name!r} brings code of its own ({', '.join(own) or kind})",
             "safegen runs no code from models; use one of plain diffusers classes.",
         )
-    check_class(kind)
+    check_class(kind, checkpoints.parts(index).get("text_encoder"))
     return kind
 
 
@@ -222,97 +211,34 @@ def _is_library(module: str) -> bool:
     return module.split(".", maxsplit=1)[0] in libraries or hasattr(diffusers.pipelines, module)
 
 
-def _read(kind: str, source: str, single: bool, options: dict[str, Any]) -> Any:
+def _read(kind: str, path: Path, single: bool, offline: bool, options: dict[str, Any]) -> Any:
     import diffusers
 
-    if single:
-        options.pop("use_safetensors")
-        return getattr(diffusers, kind).from_single_file(source, **options)
-    return diffusers.DiffusionPipeline.from_pretrained(source, **options)
+    if single:  # its configuration is on the hub
+        return getattr(diffusers, kind).from_single_file(str(path), local_files_only=offline, **options)
+    return diffusers.DiffusionPipeline.from_pretrained(
+        str(path), local_files_only=True, use_safetensors=True, **options
+    )
 
 
-def _placed(pipe: Any, where: str, how: Loading) -> Any:
-    """The pipeline on its device, or offloaded from it, with the decoder's memory savers on."""
-    if how.get("slicing") and pipe.vae is not None:
-        pipe.vae.enable_slicing()
-    if how.get("tiling") and pipe.vae is not None:
-        pipe.vae.enable_tiling()
-    offload = how.get("offload", "none")
-    if offload == "none":
-        return pipe.to(where)
-    if where == "cpu":
-        raise ModelError(
-            f"--offload {offload} needs a GPU to offload from", "Leave it out; on the CPU it saves nothing."
-        )
-    if offload == "model":
-        pipe.enable_model_cpu_offload(device=where)
-    else:
-        pipe.enable_sequential_cpu_offload(device=where)
-    return pipe
-
-
-def _quantization(backend: str | None) -> Any:
-    if backend is None:
-        return None
-    from diffusers import PipelineQuantizationConfig
-
-    flags = {"bitsandbytes_4bit": {"load_in_4bit": True}, "bitsandbytes_8bit": {"load_in_8bit": True}}
-    try:
-        return PipelineQuantizationConfig(quant_backend=backend, quant_kwargs=flags.get(backend, {}))
-    except Exception as error:  # an unknown backend, or one that is not installed
-        raise ModelError(
-            f"cannot quantise with {backend!r}: {error}", "Install the backend, or leave it out."
-        ) from error
-
-
-def _explained(name: str, source: str, error: Exception, offline: bool) -> ModelError:
-    text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    if "gated" in str(error).lower() or "401" in text or "403" in text:
+def _explained(name: str, error: Exception, single: bool, how: Loading) -> ModelError:
+    """Why a checkpoint that is there, and looked whole, could not be loaded."""
+    text = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+    if single and hub.unreachable(error):
         return ModelError(
-            f"the hub does not hand out {source} to everyone",
-            f"Accept its licence at https://huggingface.co/{source} and log in: hf auth login.",
+            f"the configuration that {name!r} is read by is not in the local cache", "Load it once with a network."
         )
-    if not Path(source).exists() and (
-        offline or os.environ.get("HF_HUB_OFFLINE") == "1" or "onnection" in text or "offline" in str(error)
-    ):
-        return ModelError(
-            f"the model {name!r} ({source}) is not in the local cache",
-            f"Fetch it once with a network: safegen pull {name}; or use the embedded model (leave out --model).",
-        )
-    if "safetensors" in str(error) and ".bin" in str(error):
-        return ModelError(f"the model {name!r} has pickled weights only", "It must have .safetensors files.")
-    return ModelError(f"cannot load the model {name!r}: {text[:300]}", "It must be a diffusers model in safetensors.")
-
-
-def _device(wanted: str, torch: Any) -> str:
-    if wanted == "auto":
-        return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        torch.empty(1, device=wanted)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ModelError(f"the device {wanted!r} cannot be used here", "Leave out --device, or use cpu.") from error
-    return wanted
-
-
-def _dtype(wanted: str, device: str, kind: str, torch: Any) -> Any:
-    """The dtype asked for, tried on the device; by default what the pipeline's class was trained in."""
-    if wanted == "auto":
-        halved = torch.float16 if kind.startswith(("StableDiffusionPipeline", "StableDiffusionXL")) else torch.bfloat16
-        return torch.float32 if device == "cpu" else halved
-    dtype = getattr(torch, wanted)
-    try:
-        some = torch.ones(1, 8, 8, 8, device=device, dtype=dtype)
-        torch.nn.functional.conv2d(some, some) @ some[..., :1, :1]
-    except (RuntimeError, NotImplementedError, TypeError) as error:
-        raise ModelError(
-            f"the device {device!r} cannot compute in {wanted}", "Leave out --dtype, or use float32."
-        ) from error
-    return dtype
+    hint = "Download it again; it must be a diffusers model in safetensors."
+    if isinstance(error, ImportError):
+        hint = "Install what it asks for."
+    elif how.get("quantize"):
+        hint = "Leave out --quantize, or load it on a GPU that the backend supports."
+    return ModelError(f"cannot load the model {name!r}: {text[:300]}", hint)
 
 
 def _quiet() -> None:
     """Keep the libraries' own chatter off the terminal; errors still arrive as exceptions."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
+    os.environ.setdefault("DIFFUSERS_VERBOSITY", "critical")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     warnings.filterwarnings("ignore", module=r"(transformers|diffusers|huggingface_hub|torch)\b")

@@ -459,12 +459,21 @@ def test_text_that_an_encoder_does_not_see_is_told(name: str) -> None:
 
 
 IMAGE = Image.new("RGB", (64, 64), "gray")
+AREA = {"width": 64, "height": 64}
 RELATIVES: list[tuple[str, str, dict[str, Any]]] = [
     ("sd", "StableDiffusionImg2ImgPipeline", {"image": IMAGE, "strength": 1.0}),
     ("sd", "StableDiffusionInpaintPipeline", {"image": IMAGE, "mask_image": IMAGE, "strength": 1.0}),
     ("sdxl", "StableDiffusionXLImg2ImgPipeline", {"image": IMAGE, "strength": 1.0}),
     ("sd3", "StableDiffusion3Img2ImgPipeline", {"image": IMAGE, "strength": 1.0}),
+    ("sdxl", "StableDiffusionXLInpaintPipeline", {"image": IMAGE, "mask_image": IMAGE, "strength": 1.0, **AREA}),
     ("flux-dev", "FluxImg2ImgPipeline", {"image": IMAGE, "strength": 1.0}),
+    ("flux-dev", "FluxInpaintPipeline", {"image": IMAGE, "mask_image": IMAGE, "strength": 1.0, **AREA}),
+    ("flux-dev", "FluxKontextPipeline", {"image": IMAGE, "_auto_resize": False, "max_area": 64 * 64, **AREA}),
+    ("qwen-image", "QwenImageImg2ImgPipeline", {"image": IMAGE, "strength": 1.0, **AREA}),
+    ("qwen-image", "QwenImageInpaintPipeline", {"image": IMAGE, "mask_image": IMAGE, "strength": 1.0, **AREA}),
+    ("z-image", "ZImageImg2ImgPipeline", {"image": IMAGE, "strength": 1.0, **AREA}),
+    ("z-image", "ZImageInpaintPipeline", {"image": IMAGE, "mask_image": IMAGE, "strength": 1.0, **AREA}),
+    ("flux2-klein", "Flux2KleinInpaintPipeline", {"image": IMAGE, "mask_image": IMAGE, "strength": 1.0, **AREA}),
 ]
 
 

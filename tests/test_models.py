@@ -77,14 +77,105 @@ def test_an_unsupported_class_is_refused_before_its_weights_are_read(folder: Pat
     with pytest.raises(ModelError, match="cannot guard a KandinskyPipeline") as raised:
         models.load(str(indexed(folder, _class_name="KandinskyPipeline")))
     assert "StableDiffusionXLPipeline" in raised.value.hint
+    assert "CLIPTextModel reach the denoiser is not known" in raised.value.hint
 
 
 def test_a_missing_encoder_is_an_error(folder: Path) -> None:
-    with pytest.raises(ModelError, match="cannot load the model"):
-        family_of(models.load(str(indexed(folder, text_encoder=[None, None]))))
-    shutil.rmtree(folder / "tokenizer")
-    with pytest.raises(ModelError):
+    with pytest.raises(ModelError, match="model has no text_encoder"):
+        models.load(str(indexed(folder, text_encoder=[None, None])))
+
+
+# A part of the pipeline, what of it did not arrive, and the words that say so.
+LOST: dict[str, tuple[str, str, str]] = {
+    "the vocabulary": ("sd", "tokenizer/tokenizer.json", "half-downloaded: tokenizer/ has no vocabulary"),
+    "its configuration": ("sd", "tokenizer/tokenizer_config.json", "tokenizer/tokenizer_config.json is missing"),
+    "the tokenizer": ("sd", "tokenizer", "half-downloaded: tokenizer/ is missing"),
+    "the encoder": ("sd", "text_encoder", "half-downloaded: text_encoder/ is missing"),
+    "the encoder's weights": ("sd", "text_encoder/model.safetensors", "text_encoder/ has no weights"),
+    "the denoiser's configuration": ("sd", "unet/config.json", "unet/config.json is missing"),
+    "SDXL's second tokenizer": ("sdxl", "tokenizer_2", "half-downloaded: tokenizer_2/ is missing"),
+    "FLUX's tokenizer": ("flux-dev", "tokenizer", "half-downloaded: tokenizer/ is missing"),
+    "FLUX's second vocabulary": ("flux-dev", "tokenizer_2/tokenizer.json", "tokenizer_2/ has no vocabulary"),
+}
+
+
+@pytest.mark.parametrize("case", LOST)
+def test_what_did_not_arrive_is_named(tmp_path: Path, case: str) -> None:
+    name, lost, words = LOST[case]
+    miniatures.BUILDERS[name]().save_pretrained(tmp_path / "model")
+    checkpoints.check_whole(tmp_path / "model", "it")
+    path = tmp_path / "model" / lost
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    with pytest.raises(ModelError, match=words) as raised:
+        models.load(str(tmp_path / "model"))
+    assert "Download it again" in raised.value.hint
+
+
+def test_half_a_vocabulary_is_none(folder: Path) -> None:
+    (folder / "tokenizer" / "tokenizer.json").rename(folder / "tokenizer" / "vocab.json")
+    with pytest.raises(ModelError, match="has no vocabulary"):
+        checkpoints.check_whole(folder, "it")
+    (folder / "tokenizer" / "merges.txt").write_text("a b")
+    checkpoints.check_whole(folder, "it")
+
+
+def test_a_tokenizer_without_a_length_reads_nothing() -> None:
+    pipe = miniatures.stable_diffusion()
+    pipe.tokenizer.model_max_length = int(1e30)
+    with pytest.raises(ModelError, match="names no length"):
+        family_of(pipe)
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "words"),
+    [
+        ("model_index.json", "{}", "names no pipeline class"),
+        ("model_index.json", '{"_class_name": {"a": 1}}', "brings code of its own"),
+        ("model_index.json", "[]", "model_index.json is not a JSON object"),
+        ("model_index.json", '{"_class', "half-downloaded: model_index.json is not JSON"),
+        ("unet/diffusion_pytorch_model.safetensors.index.json", "{", "unet/diffusion.*index.json is not JSON"),
+        ("unet/diffusion_pytorch_model.safetensors.index.json", '{"weight_map": {"a": [1]}}', "names no weights"),
+        ("vae/diffusion_pytorch_model.safetensors", "shorter", "vae/diffusion_pytorch_model.safetensors is not whole"),
+    ],
+)
+def test_files_cut_short_are_named(folder: Path, file: str, text: str, words: str) -> None:
+    (folder / file).write_text(text)
+    with pytest.raises(ModelError, match=words):
         models.load(str(folder))
+
+
+def test_weights_cut_short_are_not_read(folder: Path) -> None:
+    weights = folder / "text_encoder" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(ModelError, match=r"text_encoder/model\.safetensors is not whole"):
+        models.load(str(folder))
+
+
+def test_shards_need_their_index(folder: Path) -> None:
+    (folder / "unet" / "diffusion_pytorch_model.safetensors.index.json").unlink()
+    with pytest.raises(ModelError, match="unet/ has no weights but parts without their index"):
+        models.load(str(folder))
+
+
+def test_a_variant_is_of_some_parts_and_not_of_none(folder: Path) -> None:
+    vae = folder / "vae" / "diffusion_pytorch_model.safetensors"
+    with pytest.raises(ModelError, match="no weights of the variant 'fp16'"):
+        models.load(str(folder), variant="fp16")
+    vae.rename(vae.with_name("diffusion_pytorch_model.fp16.safetensors"))
+    assert models.load(str(folder), variant="fp16", device="cpu").vae is not None
+    with pytest.raises(ModelError, match="other weights than those asked for: vae/") as raised:
+        models.load(str(folder))
+    assert raised.value.hint == "Say --variant fp16."
+
+
+def test_a_variant_in_shards_is_read_by_its_own_index(folder: Path) -> None:
+    pipe = miniatures.stable_diffusion()
+    shutil.rmtree(folder / "unet")
+    pipe.unet.save_pretrained(folder / "unet", max_shard_size="50KB", variant="fp16")
+    assert models.load(str(folder), variant="fp16", device="cpu").unet is not None
+    sorted((folder / "unet").glob("*.safetensors"))[0].unlink()
+    with pytest.raises(ModelError, match=r"half-downloaded: unet/.*fp16.* is missing"):
+        models.load(str(folder), variant="fp16")
 
 
 def test_a_dtype_that_the_device_lacks(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,15 +204,17 @@ def test_an_offloaded_encoder_is_still_known() -> None:
     assert family_of(pipe).fingerprints() == before
 
 
-def test_an_unknown_quantisation_is_an_error(folder: Path) -> None:
-    with pytest.raises(ModelError, match="cannot quantise with 'magic'"):
-        models.load(str(folder), quantize="magic")
+def test_a_backend_that_is_not_installed_is_named(folder: Path) -> None:
+    with pytest.raises(ModelError, match="bitsandbytes_4bit needs bitsandbytes") as raised:
+        models.load(str(folder), quantize="bitsandbytes_4bit")
+    assert raised.value.hint.startswith("pip install bitsandbytes")
 
 
-@pytest.mark.parametrize("how", [{"dtype": "float8"}, {"offload": "everything"}])
+@pytest.mark.parametrize("how", [{"dtype": "float8"}, {"offload": "everything"}, {"quantize": "magic"}])
 def test_unknown_options_are_usage_errors(how: dict[str, Any]) -> None:
-    with pytest.raises(UsageError, match="unknown"):
+    with pytest.raises(UsageError, match="unknown") as raised:
         models.load(**how)
+    assert raised.value.hint.startswith("One of:")
 
 
 def test_one_file_checkpoints(tmp_path: Path) -> None:
@@ -156,8 +249,9 @@ def test_the_commands_tell_and_exit(
 ) -> None:
     assert command("models", "list", "--json") == 0
     found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [model["name"] for model in found] == list(models.ALIASES)
-    assert all(model["licence"] and model["gigabytes"] > 1 for model in found)
+    assert [model["name"] for model in found] == [*models.SHIPPED, *models.ALIASES]
+    assert all(model["licence"] for model in found)
+    assert all((model["gigabytes"] > 1) is (model["name"] in models.ALIASES) for model in found)
     assert command("models", "list") == 0
     assert "qwen-image" in capsys.readouterr().out
     assert command("pull", str(folder)) == 0
@@ -165,7 +259,60 @@ def test_the_commands_tell_and_exit(
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     assert command("pull", "sd15") == 1
     shutil.rmtree(folder / "text_encoder")
+    capsys.readouterr()
     assert command("generate", "a cat", "--model", str(folder)) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert "text_encoder/ is missing" in lines[0]  # and no line of diffusers' own before it
     assert command("generate", "a cat", "--model", "model.ckpt") == 1
     assert "is a pickle" in capsys.readouterr().err
     assert command("generate", "a cat", "--dtype", "float8") == 2
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *[("generate", "a cat", "--strength", value) for value in ("2", "nan", "-1", "inf")],
+        ("generate", "a cat", "--no-guard", "--strength", "2"),
+        ("batch", "prompts.txt", "--strength", "nan"),
+        ("generate", "a cat", "--size", "100"),
+        ("batch", "prompts.txt", "--size", "64x100"),
+    ],
+)
+def test_settings_are_checked_before_a_model_is_looked_for(
+    command: Callable[..., int], arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command(*arguments, "--model", "./nowhere") == 2
+    said = capsys.readouterr().err
+    assert "outside 0 to 1.5" in said or "cannot be drawn" in said
+    assert arguments[-1] in said.replace("2.0", "2")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("generate", "a cat"),
+        ("score", "a cat"),
+        ("directions", "learn", "hate"),
+        ("serve", "--port", "0", "--vae-slicing", "--vae-tiling"),
+    ],
+)
+def test_commands_take_every_option_of_loading(
+    command: Callable[..., int], arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for option, value in (("--dtype", "float8"), ("--offload", "half"), ("--quantize", "magic")):
+        assert command(*arguments, option, value) == 2
+        assert repr(value) in capsys.readouterr().err
+    where = ("--model", "owner/model", "--revision", "old", "--variant", "fp16", "--offline")
+    assert command(*arguments, *where) == 1
+    assert "(owner/model, revision old, variant fp16)" in capsys.readouterr().err
+
+
+def test_files_are_verified_for_the_encoder_as_it_is_loaded(
+    command: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command("directions", "verify", "hate", "--device", "cpu", "--dtype", "float32") == 0
+    assert command("directions", "verify", "hate", "--device", "cpu", "--dtype", "bfloat16") == 1
+    assert "none for this encoder yet" in capsys.readouterr().out
+    where = ("--model", "owner/model", "--revision", "old", "--variant", "fp16", "--offline")
+    assert command("directions", "verify", *where) == 1
+    assert "(owner/model, revision old, variant fp16)" in capsys.readouterr().err

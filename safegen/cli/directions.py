@@ -8,7 +8,7 @@ from typing import Annotated, Optional
 import typer
 
 from safegen.cli import sharing
-from safegen.cli.options import Device, Directions, Dtype, Loras, Model, Offline, Revision, Variant
+from safegen.cli.options import Device, Directions, Dtype, Loras, Model, Offline, Offload, Quantize, Revision, Variant
 from safegen.models import EMBEDDED
 
 app = typer.Typer(no_args_is_help=True, help="Recipes of concepts and the direction files learned from them.")
@@ -54,6 +54,8 @@ def learn(
     dtype: Dtype = "auto",
     revision: Revision = None,
     variant: Variant = None,
+    offload: Offload = "none",
+    quantize: Quantize = None,
     offline: Offline = False,
 ) -> None:
     """Turn recipes into direction files for the loaded encoder."""
@@ -74,7 +76,15 @@ def learn(
     entries = promptsets.read(pairs) if pairs else []
     calm = promptsets.training_prompts(benign) if benign else []
     pipe = models.load(
-        model, device=device, dtype=dtype, revision=revision, variant=variant, offline=offline, loras=lora or ()
+        model,
+        device=device,
+        dtype=dtype,
+        revision=revision,
+        variant=variant,
+        offload=offload,
+        quantize=quantize,
+        offline=offline,
+        loras=lora or (),
     )
     family = family_of(pipe)
     for recipe, target in zip(recipes, targets, strict=True):
@@ -161,6 +171,10 @@ def verify(
     model: Model = EMBEDDED,
     lora: Loras = None,
     directions: Directions = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    revision: Revision = None,
+    variant: Variant = None,
     offline: Offline = False,
 ) -> None:
     """Check that every file is sound, for this encoder, and of today's recipe."""
@@ -169,7 +183,10 @@ def verify(
     from safegen.families import family_of
 
     recipes = [concepts.load(name, directions) for name in concept or concepts.known(directions)]
-    fingerprints = family_of(models.load(model, offline=offline, loras=lora or ())).fingerprints()
+    pipe = models.load(
+        model, device=device, dtype=dtype, revision=revision, variant=variant, offline=offline, loras=lora or ()
+    )
+    fingerprints = family_of(pipe).fingerprints()
     rows = []
     for recipe in recipes:
         for channel, fingerprint in fingerprints.items():

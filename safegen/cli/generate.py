@@ -180,16 +180,19 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
     """Width and height in pixels from WIDTHxHEIGHT or one number.
 
     Raises:
-        UsageError: it is neither.
+        UsageError: it is neither, or cannot be drawn.
     """
     from safegen.errors import UsageError
+    from safegen.generator import check_size
 
     if text is None:
         return None
     match = re.fullmatch(r"(\d{1,5})(?:x(\d{1,5}))?", text.strip().lower())
     if not match:
         raise UsageError(f"size {text!r} is not WIDTHxHEIGHT", "As in --size 512x768, or --size 512.")
-    return int(match[1]), int(match[2] or match[1])
+    width, height = int(match[1]), int(match[2] or match[1])
+    check_size(width, height)
+    return width, height
 
 
 def _next_number(folder: Path) -> int:

@@ -17,6 +17,9 @@ def list_(json: Annotated[bool, typer.Option("--json", help="JSON lines.")] = Fa
     from safegen.models import ALIASES, SHIPPED
 
     if json:
+        for name in SHIPPED:
+            facts = {"repo": "", "licence": "Apache-2.0", "gigabytes": 0.0, "gated": False}
+            console.show_json({"schema": "safegen.model/1", "name": name, **facts})
         for name, alias in ALIASES.items():
             facts = {"repo": alias.repo, "licence": alias.licence, "gigabytes": alias.size, "gated": alias.gated}
             console.show_json({"schema": "safegen.model/1", "name": name, **facts})

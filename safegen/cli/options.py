@@ -8,7 +8,7 @@ from typing import Annotated, Optional
 import typer
 
 from safegen import safeguards
-from safegen.guard import MAX_STRENGTH
+from safegen.guard import MAX_STRENGTH, checked
 
 Prompts = Annotated[Optional[list[str]], typer.Argument(help="Prompts; - reads stdin.")]  # noqa: UP045
 Images = Annotated[int, typer.Option("--images", "-n", min=1, max=1000, help="Pictures a prompt, consecutive seeds.")]
@@ -21,7 +21,8 @@ Safeguard = Annotated[
     str, typer.Option(envvar="SAFEGEN_SAFEGUARD", help=f"The method: {', '.join(safeguards.REGISTRY)}.")
 ]
 Strength = Annotated[
-    float, typer.Option(min=0, max=MAX_STRENGTH, envvar="SAFEGEN_STRENGTH", help="0 is off, 1 the default, up to 1.5.")
+    float,
+    typer.Option(callback=checked, envvar="SAFEGEN_STRENGTH", help=f"0 is off, 1 the default, up to {MAX_STRENGTH}."),
 ]
 Guarded = Annotated[bool, typer.Option("--guard/--no-guard", help="Without the guard a banner and the records say so.")]
 Metadata = Annotated[bool, typer.Option("--metadata/--no-metadata", help="The record inside the PNG.")]
@@ -45,7 +46,7 @@ Slicing = Annotated[bool, typer.Option("--vae-slicing", help="Decode one picture
 Tiling = Annotated[bool, typer.Option("--vae-tiling", help="Decode pictures tile by tile.")]
 Quantize = Annotated[
     Optional[str],  # noqa: UP045
-    typer.Option(help="Load weights quantised, by a backend of diffusers such as bitsandbytes_4bit."),
+    typer.Option(help="Load weights quantised: bitsandbytes_4bit or bitsandbytes_8bit."),
 ]
 Embeddings = Annotated[
     Optional[list[str]],  # noqa: UP045

@@ -33,6 +33,8 @@ def score(
     dtype: options.Dtype = "auto",
     revision: options.Revision = None,
     variant: options.Variant = None,
+    offload: options.Offload = "none",
+    quantize: options.Quantize = None,
     offline: options.Offline = False,
 ) -> None:
     """Score prompts word by word; nothing is drawn."""
@@ -60,6 +62,8 @@ def score(
         dtype=dtype,
         revision=revision,
         variant=variant,
+        offload=offload,
+        quantize=quantize,
         offline=offline,
         embeddings=embedding or (),
         loras=lora or (),

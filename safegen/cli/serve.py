@@ -6,7 +6,24 @@ from typing import Annotated
 
 import typer
 
-from safegen.cli.options import Concepts, Device, Directions, Embeddings, Loras, Model, Offline, Safeguard, Strength
+from safegen.cli.options import (
+    Concepts,
+    Device,
+    Directions,
+    Dtype,
+    Embeddings,
+    Loras,
+    Model,
+    Offline,
+    Offload,
+    Quantize,
+    Revision,
+    Safeguard,
+    Slicing,
+    Strength,
+    Tiling,
+    Variant,
+)
 from safegen.models import EMBEDDED
 from safegen.safeguards import DEFAULT
 
@@ -33,6 +50,13 @@ def serve(
     lora: Loras = None,
     directions: Directions = None,
     device: Device = "auto",
+    dtype: Dtype = "auto",
+    revision: Revision = None,
+    variant: Variant = None,
+    offload: Offload = "none",
+    slicing: Slicing = False,
+    tiling: Tiling = False,
+    quantize: Quantize = None,
     offline: Offline = False,
 ) -> None:
     """Serve a model: /v1/images/generations, /v1/models, /v1/score, /healthz, and a page at / to try it."""
@@ -56,6 +80,13 @@ def serve(
             strength=strength,
             safeguard=safeguard,
             device=device,
+            dtype=dtype,
+            revision=revision,
+            variant=variant,
+            offload=offload,
+            slicing=slicing,
+            tiling=tiling,
+            quantize=quantize,
             offline=offline,
             folder=directions,
             embeddings=embedding or (),

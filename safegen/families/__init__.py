@@ -24,29 +24,31 @@ FAMILIES: tuple[type[Family], ...] = (
 __all__ = ["FAMILIES", "Family", "check_class", "family_of"]
 
 
-def check_class(name: str, reason: str = "") -> type[Family]:
+def check_class(name: str, encoder: str | None = None) -> type[Family]:
     """The family of a pipeline's class, before anything of the pipeline is loaded.
 
+    Args:
+        name: of the class.
+        encoder: the class of its text encoder, where it has one.
+
     Raises:
-        ModelError: the class is not supported.
+        ModelError: the class is not supported, even where its text encoder would be: nothing is half-guarded.
     """
     for family in FAMILIES:
         if name in family.pipelines:
             return family
+    reason = f"Which states of its {encoder} reach the denoiser is not known, and what is left out leaks. "
     supported = ", ".join(family.pipelines[0] for family in FAMILIES)
-    raise ModelError(f"safegen cannot guard a {name}", f"{reason}Supported: {supported} and relatives.")
+    raise ModelError(
+        f"safegen cannot guard a {name}", f"{reason if encoder else ''}Supported: {supported} and relatives."
+    )
 
 
 def family_of(pipe: Any) -> Family:
     """The family of a diffusers pipeline, by its class.
 
     Raises:
-        ModelError: the class is not supported, even where its text encoder would be: nothing is half-guarded.
+        ModelError: the class is not supported.
     """
     encoder = getattr(pipe, "text_encoder", None)
-    reason = (
-        f"Which states of its {type(encoder).__name__} reach the denoiser is not known, and what is left out leaks. "
-        if encoder is not None
-        else ""
-    )
-    return check_class(type(pipe).__name__, reason)(pipe)
+    return check_class(type(pipe).__name__, None if encoder is None else type(encoder).__name__)(pipe)

@@ -15,6 +15,8 @@ ASIDE = ("lm_head.", "visual.", "vision_tower.", "multi_modal_projector.")
 PROJECTION = "text_projection."
 # Weights of a LoRA: small, and whole in the fingerprint, because anyone can make one.
 ADAPTERS = (".lora_",)
+# More tokens than any encoder sees: what a tokenizer without a configuration takes for its length.
+BOUNDLESS = 10**6
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,9 @@ class Reading:
             with `unmasked` where pads are attended to.
         width: of its states.
         window: how many tokens the encoder sees.
+
+    Raises:
+        ModelError: the tokenizer gives no character offsets, or has no length.
     """
 
     channel: str
@@ -43,6 +48,11 @@ class Reading:
             raise ModelError(
                 f"the tokenizer {type(self.tokenizer).__name__} gives no character offsets",
                 "Load the pipeline with a fast tokenizer.",
+            )
+        if self.window > BOUNDLESS:
+            raise ModelError(
+                f"the tokenizer {type(self.tokenizer).__name__} names no length (it says {self.window:.0e} tokens)",
+                "Load the pipeline with its whole tokenizer, tokenizer_config.json included.",
             )
 
     @property

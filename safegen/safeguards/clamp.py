@@ -64,7 +64,8 @@ def clampable(directions: Sequence[Direction]) -> None:
         if not any(name.endswith(".dual") for name in direction.tensors):
             raise DirectionError(
                 f"the direction {direction.concept!r} holds no basis to clamp along",
-                f"Learn it again: safegen directions learn {direction.concept}",
+                f"Learn it again: safegen directions learn {direction.concept}, "
+                "with this --model, --lora and --directions.",
             )
 
 

@@ -87,7 +87,8 @@ def network(direction: Direction, device: torch.device | None = None) -> Sanitiz
     if not weights:
         raise DirectionError(
             f"the direction {direction.concept!r} holds no learned sanitizer",
-            f"Train one: safegen directions learn {direction.concept} --method es",
+            f"Train one: safegen directions learn {direction.concept} --method es, "
+            "with this --model, --lora and --directions.",
         )
     net = SanitizerNet(weights["mean"].shape[-1])
     net.load_state_dict(dict(weights))

@@ -76,7 +76,8 @@ def half_spaces(direction: Direction, device: torch.device | None = None) -> dic
     if not spaces:
         raise DirectionError(
             f"the direction {direction.concept!r} holds no safe region",
-            f"Learn it: safegen directions learn {direction.concept} --method region",
+            f"Learn it: safegen directions learn {direction.concept} --method region, "
+            "with this --model, --lora and --directions.",
         )
     return spaces
 

@@ -1,0 +1,146 @@
+"""The hub's cache without a network, and what the hub's errors mean."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import huggingface_hub.constants
+import pytest
+from huggingface_hub import errors
+
+from safegen import models
+from safegen.errors import ModelError
+from safegen.families import family_of
+from safegen.hub import Repository
+from tests import miniatures
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # of the libraries, about models as small as these
+COMMIT = "c" * 40
+NAME = "owner/miniature"
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models") / "miniature"
+    pipe = miniatures.stable_diffusion()
+    pipe.save_pretrained(folder)
+    shutil.rmtree(folder / "unet")
+    pipe.unet.save_pretrained(folder / "unet", max_shard_size="50KB")
+    return folder
+
+
+@pytest.fixture
+def snapshot(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The miniature as the hub's own client would have put it into its cache."""
+    cache = tmp_path / "hub"
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(cache))
+    home = cache / "models--owner--miniature"
+    for name in ("blobs", "refs"):
+        (home / name).mkdir(parents=True)
+    (home / "refs" / "main").write_text(COMMIT)
+    for path in (p for p in saved.rglob("*") if p.is_file()):
+        blob = home / "blobs" / hashlib.sha256(path.read_bytes()).hexdigest()
+        shutil.copy(path, blob)
+        link = home / "snapshots" / COMMIT / path.relative_to(saved)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(blob)
+    return home / "snapshots" / COMMIT
+
+
+@pytest.mark.parametrize("how", [{"offline": True}, {"offline": True, "revision": COMMIT}, {}])
+def test_a_whole_snapshot_is_loaded_without_a_network(snapshot: Path, how: models.Loading) -> None:
+    pipe = models.load(NAME, device="cpu", **how)
+    assert family_of(pipe).fingerprints() == family_of(miniatures.stable_diffusion()).fingerprints()
+
+
+def shard(snapshot: Path) -> None:
+    sorted((snapshot / "unet").glob("*.safetensors"))[-1].unlink()
+
+
+def encoder(snapshot: Path) -> None:
+    shutil.rmtree(snapshot / "text_encoder")
+
+
+def vocabulary(snapshot: Path) -> None:
+    (snapshot / "tokenizer" / "tokenizer.json").unlink()
+
+
+def pickled(snapshot: Path) -> None:
+    weights = snapshot / "vae" / "diffusion_pytorch_model.safetensors"
+    weights.rename(weights.with_suffix(".bin"))
+
+
+@pytest.mark.parametrize("how", [{"offline": True}, {}], ids=["offline", "unreachable"])
+@pytest.mark.parametrize(
+    ("harm", "words"),
+    [
+        (shard, "half-downloaded: unet/.* is missing"),
+        (encoder, "half-downloaded: text_encoder/ is missing"),
+        (vocabulary, "half-downloaded: tokenizer/ has no vocabulary"),
+        (pickled, "pickled weights only"),
+    ],
+)
+def test_a_half_downloaded_snapshot_names_what_is_missing(
+    snapshot: Path, harm: Callable[[Path], None], words: str, how: models.Loading
+) -> None:
+    harm(snapshot)
+    with pytest.raises(ModelError, match=f"{NAME}.*{words}"):
+        models.load(NAME, **how)
+
+
+def test_what_is_not_in_the_cache_is_named_with_its_revision_and_variant(snapshot: Path) -> None:
+    with pytest.raises(
+        ModelError, match=r"\(owner/miniature, revision old, variant fp16\) is not in the local"
+    ) as raised:
+        models.load(NAME, offline=True, revision="old", variant="fp16")
+    assert f"safegen pull {NAME} --revision old --variant fp16" in raised.value.hint
+    with pytest.raises(ModelError, match=f"{NAME} has no weights of the variant 'fp16'"):
+        models.load(NAME, offline=True, variant="fp16")
+
+
+def test_pulling_checks_the_class_and_that_all_is_there(
+    snapshot: Path, command: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command("pull", NAME) == 0
+    assert capsys.readouterr().out.strip() == str(snapshot)
+    vocabulary(snapshot)
+    assert command("pull", NAME) == 1
+    assert "has no vocabulary" in capsys.readouterr().err
+    index = snapshot / "model_index.json"
+    values = json.loads(index.read_text())
+    index.unlink()
+    index.write_text(json.dumps({**values, "_class_name": "KandinskyPipeline"}))
+    assert command("pull", NAME) == 1
+    assert "cannot guard a KandinskyPipeline" in capsys.readouterr().err
+
+
+def said(kind: type[errors.HfHubHTTPError], status: int) -> errors.HfHubHTTPError:
+    request = httpx.Request("GET", "https://huggingface.co/owner/m403")
+    return kind("no", response=httpx.Response(status, request=request))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (said(errors.GatedRepoError, 403), "does not hand out owner/m403"),
+        (said(errors.HfHubHTTPError, 401), "does not hand out owner/m403"),
+        (said(errors.RepositoryNotFoundError, 401), "has no model owner/m403"),
+        (said(errors.RevisionNotFoundError, 404), "has no owner/m403, revision old"),
+        (said(errors.HfHubHTTPError, 503), "cannot fetch the model 'owner/m403'"),
+        (errors.EntryNotFoundError("gated 401"), "has no model_index.json"),
+        (errors.LocalEntryNotFoundError("gated 401"), "is not in the local cache"),
+        (OSError("the folder m403 is gated"), "cannot fetch the model 'owner/m403': the folder"),
+    ],
+)
+def test_errors_of_the_hub_are_told_apart_by_their_type(error: Exception, words: str) -> None:
+    repository = Repository("owner/m403", "owner/m403", "old")
+    assert words in str(repository.explained(error))
+    if type(error) is not OSError:
+        wrapped = OSError("gated, 401, as diffusers wraps it")
+        wrapped.__cause__ = error
+        assert words in str(repository.explained(wrapped))
