@@ -2,8 +2,9 @@
 
 A line cannot tell "a kitchen knife" from "a knife on a cutting board" and stay quiet on captions; one
 hidden layer can. A few such networks, which differ in where they start, are averaged: single ones err on
-different prompts. They are trained on whitened means, in the directions in which benign text varies, with as much noise as benign text itself has, and
-every one of their matrices is folded back into the space of the states.
+different prompts. They are trained on whitened means, in the directions in which benign text varies, with
+as much noise as benign text itself has, and every one of their matrices is folded back into the space of
+the states.
 """
 
 from __future__ import annotations
