@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from safegen import console, refusal
+from safegen import cache, console, refusal
 from safegen.bench import attacks, cases, efforts, genetic, origins, pictures, robustness, suites, texts
 from safegen.bench.cases import Case, Seed
 from safegen.bench.origins import Sources
@@ -227,13 +227,24 @@ def test_the_search_measures_nobody_twice(generator: Generator, monkeypatch: pyt
     assert len(tried) == len(set(tried)) == 4
 
 
-def test_learning_is_timed_in_an_empty_cache(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SAFEGEN_CACHE", "/somewhere")
-    (row,) = efforts.learn_suite(generator, True, lambda _: None)
-    assert os.environ["SAFEGEN_CACHE"] == "/somewhere"
-    assert row.raw["seconds"] > 0
-    assert row.bar == "at most 5 s"
-    assert min(row.raw["held_out_auc"]) > 0.9
+def test_learning_is_timed_in_an_empty_cache(
+    generator: Generator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SAFEGEN_CACHE", str(tmp_path))
+    (tmp_path / "x.safetensors").touch()
+    met = []
+
+    def learn() -> efforts.Learned:
+        met.append(cache.kept())
+        assert generator.guard is not None
+        return generator.guard.directions
+
+    row = efforts.timed("all", learn, 5)
+    assert met == [[]]
+    assert os.environ["SAFEGEN_CACHE"] == str(tmp_path)
+    assert (row.bar, row.met) == ("at most 5 s", True)
+    assert len(row.raw["held_out_auc"]) == 7
+    assert f"held-out AUC {min(row.raw['held_out_auc']):.4f}" in row.figure
 
 
 def test_progress_knows_its_total(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
