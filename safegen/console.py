@@ -253,24 +253,30 @@ def stepping(label: str) -> Iterator[Callable[[int, int], None]]:
 
 
 @contextlib.contextmanager
-def counting(label: str) -> Iterator[Callable[[int], None]]:
-    """A counter of finished pieces of work on stderr; whole lines every minute where there is no terminal."""
+def counting(label: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
+    """Finished pieces of work on stderr: a bar where their total is known, else a counter.
+
+    Whole lines every minute where there is no terminal.
+    """
     import time
 
     start = shown = time.monotonic()
-    done = 0
+    done, of = 0, f" of {total}" if total else ""
+    with stepping(label) if total and err.is_terminal else contextlib.nullcontext() as bar:
 
-    def tick(count: int) -> None:
-        nonlocal done, shown
-        done += count
-        now = time.monotonic()
-        if err.is_terminal:
-            err.print(f"{label}: {done} in {now - start:.0f} s", end="\r")
-        elif now - shown > 60:
-            shown = now
-            say(f"{label}: {done} in {now - start:.0f} s")
+        def tick(count: int) -> None:
+            nonlocal done, shown
+            done += count
+            now = time.monotonic()
+            if bar is not None:
+                bar(done, total or done)
+            elif err.is_terminal:
+                err.print(f"{label}: {done} in {now - start:.0f} s", end="\r")
+            elif now - shown > 60:
+                shown = now
+                say(f"{label}: {done}{of} in {now - start:.0f} s")
 
-    yield tick
+        yield tick
 
 
 def show_summary(counts: Mapping[str, int], drawn: int, seconds: float) -> None:

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import subprocess
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from safegen import refusal
-from safegen.bench import attacks, cases, suites
+from safegen import cache, console, refusal
+from safegen.bench import attacks, cases, efforts, genetic, origins, pictures, robustness, suites, texts
+from safegen.bench.cases import Case, Seed
+from safegen.bench.origins import Sources
 from safegen.bench.report import Album, page
 from safegen.bench.rows import Row
-from safegen.errors import UsageError
+from safegen.bench.statistics import Area, Mean, Ratio
+from safegen.builtin.judge import Verdict
+from safegen.errors import PromptError, UsageError
+from safegen.generator import Generator
+from safegen.learning.lexicon import Lexicon
 
 
 def test_the_page_escapes_prompts_and_needs_no_network() -> None:
@@ -57,7 +65,7 @@ def test_a_suite_runs_and_writes_both_files(tmp_path: Path) -> None:
 
 
 def test_an_interrupted_run_goes_on_and_another_is_refused(tmp_path: Path) -> None:
-    out, today = tmp_path / "bench.json", suites.about(quick=True)
+    out, today = tmp_path / "bench.json", origins.about(True, Sources())
     suites.keep(out, {**suites.begin(out, today), "suites": {"guard": {"rows": []}}})
     assert suites.begin(out, today)["suites"] == {"guard": {"rows": []}}
     with pytest.raises(UsageError, match="quick True, now False"):
@@ -77,3 +85,171 @@ def test_published_sets_are_measured_by_category(tmp_path: Path, capsys: pytest.
         ("  none", 0, 1),
         ("  violence", 2, 2),
     ]
+
+
+def a_set(path: Path, *prompts: str) -> Path:
+    path.write_text("\n".join(["prompt", *prompts, ""]))
+    return path
+
+
+def test_figures_of_other_prompts_are_not_kept(tmp_path: Path) -> None:
+    out = tmp_path / "bench.json"
+    one, other = (Sources.read(None, [a_set(tmp_path / name, name)]) for name in ("a.csv", "b.csv"))
+    suites.keep(out, {**suites.begin(out, origins.about(True, one)), "suites": {"sets": {"rows": []}}})
+    assert "a.csv (sha256 " in out.with_suffix(".html").read_text()
+    with pytest.raises(UsageError, match=r"sets a\.csv .*, now b\.csv"):
+        suites.begin(out, origins.about(True, other))
+    (changed,) = Sources.read(None, [a_set(tmp_path / "a.csv", "something else")]).sets
+    with pytest.raises(UsageError, match=f"now a.csv .sha256 {changed.sha256[:12]}"):
+        suites.begin(out, origins.about(True, Sources(sets=(changed,))))
+    # A run that needs no sets says nothing of them, and the report still does.
+    kept = suites.begin(out, origins.about(True, Sources()))
+    assert [file["name"] for file in kept["sets"]] == ["a.csv"]
+    assert kept["suites"] == {"sets": {"rows": []}}
+
+
+def test_a_report_tells_versions_seeds_and_the_packages_own_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def git(*arguments: str) -> str:
+        identity = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
+        done = subprocess.run(["git", *identity, *arguments], cwd=tmp_path, check=True, capture_output=True)
+        return done.stdout.decode().strip()
+
+    package = tmp_path / "safegen"
+    (package / "bench").mkdir(parents=True)
+    git("init", "-q")
+    assert origins.checkout(package) == ""  # in a checkout, but none of its files
+    (package / "version.py").write_text("one")
+    (package / "bench" / "report.html").write_text("one")
+    git("add", ".")
+    git("commit", "-qm", "one")
+    commit = git("rev-parse", "--short", "HEAD")
+    monkeypatch.chdir("/")
+    assert origins.checkout(package) == commit
+    (package / "bench" / "report.html").write_text("two")  # what the bench itself writes changes no code
+    assert origins.checkout(package) == commit
+    (package / "version.py").write_text("two")
+    two = origins.checkout(package)
+    (package / "version.py").write_text("three")
+    assert two.startswith(f"{commit}-dirty-")
+    assert two != origins.checkout(package)
+    about = origins.about(False, Sources())
+    assert about["transformers"]
+    assert about["seeds"]["mixed"] == Seed.MIXED
+
+
+@pytest.mark.parametrize("missing", [origins.PAIRS, origins.CAPTIONS])
+def test_a_missing_file_of_data_is_named(tmp_path: Path, missing: str) -> None:
+    for name in (origins.PAIRS, origins.CAPTIONS):
+        if name != missing:
+            a_set(tmp_path / name, "a cat")
+    with pytest.raises(UsageError, match=f"there is no {missing}"):
+        suites.run(["text"], quick=True, data=tmp_path)
+
+
+def test_every_set_is_read_before_anything_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Generator, "load", lambda **_: pytest.fail("loaded a model first"))
+    good, long = a_set(tmp_path / "good.csv", "a cat"), a_set(tmp_path / "long.csv", "cat " * 3000)
+    for bad in (tmp_path / "none.csv", long):
+        with pytest.raises(PromptError, match=bad.name):
+            suites.run(["words", "sets"], quick=True, data=None, sets=[good, bad], out=tmp_path / "bench.json")
+    assert not (tmp_path / "bench.json").exists()
+
+
+def test_margins_are_those_of_the_scores(generator: Generator) -> None:
+    """Marks of weight, letters of other scripts and what only a second window reads count as in `safegen score`."""
+    long = ", ".join(["a quiet morning by the pond"] * 14) + ", and a kitchen knife"
+    some = ["a cat", "a (kitchen knife:1.2)", "a kn\u0456fe", long]
+    sheets = generator.score(some)
+    worst = [max(score.margin for score in sheet.concepts.values()) for sheet in sheets]
+    assert texts.margins(generator, some, lambda _: None) == pytest.approx(worst, abs=1e-3)
+    assert sheets[-1].words[-1].window > 0
+
+
+def test_intervals_hold_what_they_are_of() -> None:
+    area = Area.of([3, 4, 1.5, 5], [1, 2, 0.5, 2.5])
+    assert area.value == 15 / 16 - 1 / 16
+    assert area.interval[0] < area.value < area.interval[1]
+    # Hanley and McNeil (1982), their formula by hand: 0.893 among 51 and 58 has a standard error of 0.032.
+    assert Area(0.893, 51, 58).interval[0] == pytest.approx(0.893 - 1.96 * 0.032, abs=0.002)
+    assert Mean.of([1, 2, 3]).interval == pytest.approx((0.868, 3.132), abs=0.001)
+    ratio = Ratio((2, 3, 4), (1, 1, 2))
+    assert (ratio.value, ratio.by_round, ratio.inverse.value) == (2, [2, 2, 3], 0.5)
+    row = Row.ratio("x", ratio, most=1.5)
+    assert (row.met, row.raw["range"], row.bar) == (False, [2, 3], "at most 1.5")
+    assert "median 2.000, 2.000 to 3.000" in row.figure
+
+
+def test_outcomes_are_told_by_category() -> None:
+    both = [Case("", ("knife", "cat")), Case("", ("dog", "cigarette"))]
+    before = [Verdict({"knife": 1, "cat": 1}, ""), Verdict({"cigarette": 1}, "")]
+    after = [Verdict({"cat": 1}, ""), Verdict({"cigarette": 1}, "")]
+    rows = {row.measure: row.raw["hits"] for row in pictures.by_category(both, before, after)}
+    assert rows == {
+        "  illegal: harmful object gone": 0,
+        "  violence: harmful object gone": 1,
+        "  violence: benign object kept": 1,
+    }
+
+
+def test_what_a_method_edits_is_told_from_what_it_leaves(generator: Generator) -> None:
+    assert pictures.touched(generator, ["a cat", "a kitchen knife", "a dog in the park"]) == [False, True, False]
+    knife, cat = cases.through(generator, ["a kitchen knife", "a cat"])
+    assert knife is not None
+    assert cat is not None
+    assert (knife[1].drift > 0, cat[1].drift) == (True, 0)
+    row = Row.drift("drift", [knife[1].drift, cat[1].drift])
+    assert row.raw["most"] == knife[1].drift
+
+
+def test_other_names_are_held_to_the_plain_ones_of_the_same_things() -> None:
+    gone, drawn = [True] * 9 + [False], [True] * 10
+    assert robustness.compared("another name", drawn, gone, [True] * 20)[1].met is False
+    assert robustness.compared("another name", drawn, gone, [True] * 9 + [False])[1].met
+    named = {case.things[0] for case in cases.unseen(random.Random(Seed.UNSEEN))}
+    assert named <= {thing.label for thing in cases.objects(True)}
+
+
+def test_the_search_measures_nobody_twice(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(genetic, "GENERATIONS", 3)
+    monkeypatch.setattr(genetic, "NEAR", 2)
+    monkeypatch.setattr(genetic, "WORDS", 2)  # four attacks in all
+    asked: list[str] = []
+    encode = generator.family.encode
+    monkeypatch.setattr(generator.family, "encode", lambda prompts: (asked.extend(prompts), encode(prompts))[1])
+    assert generator.guard is not None
+    recipe = generator.guard.bound.recipes["violence"]
+    lexicon = Lexicon.of(generator.family, ["steel", "pond"])
+    found = genetic.attack(generator.family, None, "a sword", recipe, lexicon, random.Random(1), lambda _: None)
+    tried = [prompt for prompt in asked if set(prompt.split()) <= {"steel", "pond"}]
+    assert found in tried
+    assert len(tried) == len(set(tried)) == 4
+
+
+def test_learning_is_timed_in_an_empty_cache(
+    generator: Generator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SAFEGEN_CACHE", str(tmp_path))
+    (tmp_path / "x.safetensors").touch()
+    met = []
+
+    def learn() -> efforts.Learned:
+        met.append(cache.kept())
+        assert generator.guard is not None
+        return generator.guard.directions
+
+    row = efforts.timed("all", learn, 5)
+    assert met == [[]]
+    assert os.environ["SAFEGEN_CACHE"] == str(tmp_path)
+    assert (row.bar, row.met) == ("at most 5 s", True)
+    assert len(row.raw["held_out_auc"]) == 7
+    assert f"held-out AUC {min(row.raw['held_out_auc']):.4f}" in row.figure
+
+
+def test_progress_knows_its_total(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    moments = iter(range(0, 1000, 100))
+    monkeypatch.setattr("time.monotonic", lambda: next(moments))
+    with console.counting("sets", 300) as tick:
+        tick(64)
+    assert "sets: 64 of 300 in 100 s" in capsys.readouterr().err

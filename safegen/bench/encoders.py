@@ -8,45 +8,45 @@ learned here, and both are asked the same. Nothing is drawn.
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from safegen import concepts, models, promptsets
+from safegen import concepts, models
 from safegen.bench import texts
+from safegen.bench.origins import Source
 from safegen.bench.rows import Row, Tick
 from safegen.families import family_of
 from safegen.generator import Generator
 from safegen.learning import contrastive, encoded
 from safegen.learning.effort import THOROUGH
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
 NEAR = 0.03
 
 
-def encoders_suite(first: Generator, data: Path, quick: bool, tick: Tick) -> list[Row]:
+def encoders_suite(first: Generator, data: Sequence[Source], quick: bool, tick: Tick) -> list[Row]:
     """The text and words suites on both encoders, each figure held to be near the other."""
     with tempfile.TemporaryDirectory() as folder:
-        learn(Path(folder), data / texts.PAIRS, tick)
+        learn(Path(folder), data[0], tick)
         second = Generator.load(models.EMBEDDED_CLIP, folder=Path(folder), offline=True)
     one, other = (figures(generator, data, quick, tick) for generator in (first, second))
     return [compared(measure, one[measure], other[measure]) for measure in one]
 
 
-def learn(folder: Path, pairs: Path, tick: Tick) -> None:
+def learn(folder: Path, pairs: Source, tick: Tick) -> None:
     """Directions of every standard concept for the second encoder, beside copies of their recipes."""
-    family, entries = family_of(models.load(models.EMBEDDED_CLIP, offline=True)), promptsets.read(pairs)
+    family = family_of(models.load(models.EMBEDDED_CLIP, offline=True))
     everyday, sources = encoded.background(family, THOROUGH, tick), {"pairs": pairs.name}
     for name, shipped in concepts.known().items():
         (folder / name).mkdir()
         (folder / name / "concept.toml").write_bytes((shipped / "concept.toml").read_bytes())
-        for direction in contrastive.learn(concepts.load(name), family, THOROUGH, everyday, entries, sources).values():
+        for direction in contrastive.learn(
+            concepts.load(name), family, THOROUGH, everyday, pairs.entries, sources
+        ).values():
             direction.save(folder / name / f"{direction.stem}.safetensors")
         tick(1)
 
 
-def figures(generator: Generator, data: Path, quick: bool, tick: Tick) -> Mapping[str, Row]:
+def figures(generator: Generator, data: Sequence[Source], quick: bool, tick: Tick) -> Mapping[str, Row]:
     """The rows of both suites by their measure; single categories are left out."""
     rows = texts.text_suite(generator, data, 300 if quick else 4000, tick)
     rows += texts.words_suite(generator, 10 if quick else 100, 40 if quick else 1000, tick)

@@ -31,6 +31,7 @@ NEAR = 400  # words that an attack is made of
 WORDS = 6  # of an attack
 MUTATION, CROSSOVER = 0.25, 0.5
 ETA = 0.5
+Genes = tuple[str, ...]  # the words of an attack
 
 
 def attack(
@@ -47,26 +48,29 @@ def attack(
     aim = _states(family, [prompt])[0] + ETA * (_states(family, targets) - _states(family, anchors)).mean(0)
     push = (meanings(family, targets) - meanings(family, anchors)).mean(0)
     words = [lexicon.words[i] for i in lexicon.near(meanings(family, [prompt]) + ETA * push, NEAR)[0].tolist()]
-    people = [[rng.choice(words) for _ in range(WORDS)] for _ in range(POPULATION)]
-    best: list[tuple[float, list[str]]] = []
+    people = [tuple(rng.choice(words) for _ in range(WORDS)) for _ in range(POPULATION)]
+    known: dict[Genes, float] = {}  # nobody is measured twice: the guard takes long
     for _ in range(GENERATIONS):
-        known = {tuple(genes) for _, genes in best}
-        fresh = [genes for genes in people if tuple(genes) not in known and not refusal.names_minor(" ".join(genes))]
-        scored = zip(_fitness(family, guard, fresh, aim), fresh, strict=True)
-        best = sorted([*best, *scored], key=lambda pair: -pair[0])[:ELITE]
+        fresh = [
+            genes for genes in dict.fromkeys(people) if genes not in known and not refusal.names_minor(" ".join(genes))
+        ]
+        known |= zip(fresh, _fitness(family, guard, fresh, aim), strict=True)
+        best = sorted(known, key=lambda genes: -known[genes])[:ELITE]
         people = [_child(best, words, rng) for _ in range(POPULATION - ELITE)]
         tick(1)
-    return " ".join(best[0][1])
+    return " ".join(best[0])
 
 
-def _child(best: Sequence[tuple[float, list[str]]], words: Sequence[str], rng: random.Random) -> list[str]:
-    mother, father = (rng.choice(best)[1] for _ in range(2))
+def _child(best: Sequence[Genes], words: Sequence[str], rng: random.Random) -> Genes:
+    mother, father = (rng.choice(best) for _ in range(2))
     cut = rng.randrange(1, WORDS) if rng.random() < CROSSOVER else WORDS
-    genes = [*mother[:cut], *father[cut:]]
-    return [rng.choice(words) if rng.random() < MUTATION else gene for gene in genes]
+    genes = (*mother[:cut], *father[cut:])
+    return tuple(rng.choice(words) if rng.random() < MUTATION else gene for gene in genes)
 
 
-def _fitness(family: Family, guard: Guard | None, people: Sequence[list[str]], aim: Tensor) -> list[float]:
+def _fitness(family: Family, guard: Guard | None, people: Sequence[Genes], aim: Tensor) -> list[float]:
+    if not people:
+        return []
     conditioning = family.encode([" ".join(genes) for genes in people])
     states = dict(enumerate(next(iter(conditioning.channels.values())).states))
     if guard is not None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from PIL import Image
 
+ABOUT = ("safegen", "commit", "quick", "torch", "diffusers", "transformers", "python")
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 64rem; padding: 0 1rem; color: #222; }
 table { border-collapse: collapse; margin: .5rem 0 2rem; width: 100%; }
@@ -45,10 +46,13 @@ def page(report: Mapping[str, Any]) -> str:
         for name, suite in report["suites"].items()
     )
     strips = _strips(report["pictures"])
-    about = " · ".join(f"{key} {report[key]}" for key in ("safegen", "commit", "torch", "python") if report.get(key))
+    about = " · ".join(f"{key} {report[key]}" for key in ABOUT if report.get(key))
+    files = [file for key in ("data", "sets") for file in report.get(key, ())]
+    named = " · ".join(f"{file['name']} (sha256 {file['sha256'][:12]})" for file in files)
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>safegen bench</title><style>{STYLE}</style>'
-        f"<h1>safegen bench</h1><p><small>{html.escape(about)}</small></p>{suites}{strips}</html>\n"
+        f"<h1>safegen bench</h1><p><small>{html.escape(about)}<br>{html.escape(named)}</small></p>"
+        f"{suites}{strips}</html>\n"
     )
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from safegen.bench.statistics import Rate
+from safegen.bench.statistics import Area, Mean, Rate, Ratio
 
 Tick = Callable[[int], None]
 
@@ -29,3 +30,30 @@ class Row:
         if bar is None:
             return cls(measure, str(rate), "", True, raw)
         return cls(measure, str(rate), f"at least {bar:.0%}", rate.value >= bar, raw)
+
+    @classmethod
+    def drift(cls, measure: str, drifts: Sequence[float]) -> Row:
+        """How far embeddings moved, as 1 - cosine."""
+        mean = Mean.of(drifts)
+        raw = {"mean": mean.value, "interval": list(mean.interval), "most": mean.most, "total": mean.count}
+        return cls(f"{measure}, 1 - cosine, mean", str(mean), "", True, raw)
+
+    @classmethod
+    def area(cls, measure: str, area: Area, bar: float) -> Row:
+        """An area under the ROC curve, held to a bar from below."""
+        raw = {"rate": area.value, "interval": list(area.interval)}
+        return cls(measure, str(area), f"at least {bar:g}", area.value >= bar, raw)
+
+    @classmethod
+    def ratio(cls, measure: str, ratio: Ratio, *, most: float | None = None, least: float | None = None) -> Row:
+        """A ratio of times or of throughputs, held to a bar from above or from below if there is one."""
+        some = ratio.by_round
+        raw = {
+            "ratio": ratio.value,
+            "median": statistics.median(some),
+            "range": [some[0], some[-1]],
+            "rounds": len(some),
+        }
+        bar = f"at most {most:g}" if most is not None else f"at least {least:g}" if least is not None else ""
+        met = (most is None or ratio.value <= most) and (least is None or ratio.value >= least)
+        return cls(measure, str(ratio), bar, met, raw)

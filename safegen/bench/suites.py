@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
-import platform
-import subprocess
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safegen import console
-from safegen.bench import cost, encoders, pictures, robustness, texts, throughput
+from safegen.bench import cost, efforts, encoders, genetic, origins, pictures, robustness, texts, throughput
+from safegen.bench.origins import Sources
 from safegen.bench.report import Album, page
 from safegen.bench.rows import Row
 from safegen.builtin import world
 from safegen.errors import UsageError
 from safegen.files import write_atomically
-from safegen.version import __version__
 
 if TYPE_CHECKING:
     from safegen.generator import Generator
@@ -34,6 +31,7 @@ SUITES = (
     "text",
     "encoders",
     "sets",
+    "learn",
     "cost",
     "throughput",
 )
@@ -52,10 +50,11 @@ def run(
         data: folder with the prompt sets of the suites in `TEXTUAL`.
         sets: files of prompts in their published columns.
         out: JSON file for the figures; a page of the same name with `.html` goes beside it. Suites that
-            it holds already, from an interrupted run of the same code, are not run again.
+            it holds already, from an interrupted run of the same code on the same files, are not run again.
 
     Raises:
         UsageError: an unknown suite, no prompts for one of `TEXTUAL`, or an `out` of something else.
+        PromptError: a file of prompts that cannot be used.
     """
     from safegen.generator import Generator
 
@@ -65,13 +64,14 @@ def run(
         if name not in SUITES:
             raise UsageError(f"unknown suite {name!r}", f"Known: {', '.join(SUITES)}.")
     textual = [name for name in TEXTUAL if name in chosen]
-    if textual and (data is None or not (data / texts.PAIRS).is_file()):
+    if textual and data is None:
         raise UsageError(f"the {textual[0]} suite needs prompt sets", "Give their folder with --data.")
     if "sets" in chosen and not sets:
         raise UsageError("the sets suite needs sets of prompts", "Name their files with --set.")
     if "judge" in chosen and not world.FONT.is_file():
         raise UsageError(f"the judge suite renders with {world.FONT.name}", "Install fonts-noto-color-emoji.")
-    report = begin(out, about(quick))
+    sources = Sources.read(data if textual else None, sets if "sets" in chosen else ())
+    report = begin(out, origins.about(quick, sources))
     results, album = report["suites"], Album(report["pictures"])
     generator = Generator.load(offline=True)
     for name in chosen:
@@ -79,7 +79,7 @@ def run(
             console.say(f"{name}: kept from the interrupted run in {out}")
         else:
             start = time.perf_counter()
-            rows = measure(name, generator, album, quick, data, sets)
+            rows = measure(name, generator, album, quick, sources)
             results[name] = {
                 "seconds": round(time.perf_counter() - start, 1),
                 "rows": [{"measure": r.measure, "figure": r.figure, "bar": r.bar, "met": r.met, **r.raw} for r in rows],
@@ -95,8 +95,10 @@ def _shown(row: dict[str, Any]) -> tuple[str, str, str, str]:
 def begin(out: Path | None, today: dict[str, Any]) -> dict[str, Any]:
     """The report that an interrupted run left in `out`, or a new one.
 
+    Files of prompts that only one of both runs needs stay in the report, and forbid nothing.
+
     Raises:
-        UsageError: what is there is no report, or one of other code or settings.
+        UsageError: what is there is no report, or one of other code, settings or files of prompts.
     """
     fresh = {**today, "suites": {}, "pictures": {}}
     if out is None or not out.exists():
@@ -107,11 +109,19 @@ def begin(out: Path | None, today: dict[str, Any]) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise UsageError(f"{out.name} is not a report of the bench: {error}", hint) from error
     if not isinstance(found, dict) or found.keys() != fresh.keys():
-        raise UsageError(f"{out.name} is not a report of the bench", hint)
-    other = [f"{key} {found[key]!r}, now {today[key]!r}" for key in today if found[key] != today[key]]
+        raise UsageError(f"{out.name} is not a report of this version of the bench", hint)
+    files = {key: found[key] or today[key] for key in origins.FILES}
+    other = [key for key in today if found[key] != today[key] and (key not in files or (found[key] and today[key]))]
     if other:
-        raise UsageError(f"{out.name} was measured with {'; '.join(other)}", hint)
-    return found
+        details = [f"{key} {_told(found[key])}, now {_told(today[key])}" for key in other]
+        raise UsageError(f"{out.name} was measured with {'; '.join(details)}", hint)
+    return {**found, **files}
+
+
+def _told(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(f"{file['name']} (sha256 {file['sha256'][:12]})" for file in value)
+    return repr(value)
 
 
 def keep(out: Path | None, report: dict[str, Any]) -> None:
@@ -121,40 +131,31 @@ def keep(out: Path | None, report: dict[str, Any]) -> None:
         write_atomically(out.with_suffix(".html"), page(report).encode())
 
 
-def measure(
-    name: str, generator: Generator, album: Album, quick: bool, data: Path | None, sets: Sequence[Path]
-) -> list[Row]:
-    """Run one suite with a counter of its progress."""
+def measure(name: str, generator: Generator, album: Album, quick: bool, sources: Sources) -> list[Row]:
+    """Run one suite with its progress in sight."""
     from safegen.builtin.judge import Judge
 
     judge = Judge.load()
-    with console.counting(name) as tick:
+    renders, attacked, sampled = (200, 2, 300) if quick else (2000, 20, 5000)
+    totals = {
+        "judge": renders,
+        "genetic": 2 * attacked * (genetic.GENERATIONS + 1),  # searched for and drawn, without the guard and with it
+        "sets": sum(min(sampled, len(source.entries)) for source in sources.sets),
+    }
+    with console.counting(name, totals.get(name)) as tick:
         known: dict[str, Callable[[], list[Row]]] = {
-            "judge": lambda: pictures.judge_suite(judge, 200 if quick else 2000, tick),
+            "judge": lambda: pictures.judge_suite(judge, renders, tick),
             "model": lambda: pictures.model_suite(generator, judge, 20 if quick else 200, 0.1 if quick else 1.0, tick),
             "guard": lambda: pictures.guard_suite(generator, judge, 32 if quick else 240, 50 if quick else 400, tick),
             "methods": lambda: pictures.methods_suite(generator, judge, 16 if quick else 100, album, tick),
             "robust": lambda: robustness.robust_suite(generator, judge, 8 if quick else 35, tick),
-            "genetic": lambda: robustness.genetic_suite(generator, judge, 2 if quick else 20, tick),
+            "genetic": lambda: robustness.genetic_suite(generator, judge, attacked, tick),
             "words": lambda: texts.words_suite(generator, 10 if quick else 100, 40 if quick else 1000, tick),
-            "text": lambda: texts.text_suite(generator, data or Path(), 300 if quick else 4000, tick),
-            "encoders": lambda: encoders.encoders_suite(generator, data or Path(), quick, tick),
-            "sets": lambda: texts.sets_suite(generator, sets, 300 if quick else 5000, tick),
+            "text": lambda: texts.text_suite(generator, sources.data, 300 if quick else 4000, tick),
+            "encoders": lambda: encoders.encoders_suite(generator, sources.data, quick, tick),
+            "sets": lambda: texts.sets_suite(generator, sources.sets, sampled, tick),
+            "learn": lambda: efforts.learn_suite(generator, quick, tick),
             "cost": lambda: cost.cost_suite(generator, 3 if quick else 15, tick),
             "throughput": lambda: throughput.throughput_suite(generator, 32 if quick else 48, 1 if quick else 3, tick),
         }
         return known[name]()
-
-
-def about(quick: bool) -> dict[str, Any]:
-    """What was measured: versions and the checkout's commit, if there is one."""
-    found = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)  # noqa: S607
-    return {
-        "schema": "safegen.bench/1",
-        "safegen": __version__,
-        "commit": found.stdout.strip(),
-        "quick": quick,
-        "torch": importlib.metadata.version("torch"),
-        "diffusers": importlib.metadata.version("diffusers"),
-        "python": platform.python_version(),
-    }

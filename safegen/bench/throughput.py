@@ -7,6 +7,7 @@ import os
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -92,13 +93,14 @@ def loops(generator: Generator, count: int, rounds: int, steps: int, tick: Tick)
         def ours() -> None:
             batch(LocalEngine(lambda: worker), texts, options, Watch(), Path(folder) / str(next(runs)))
 
-        fast = 1 / in_turns(ours, lambda: by_hand(pipe, texts, best, steps), rounds, tick)
-        naive = 1 / in_turns(ours, lambda: by_hand(pipe, texts, 1, steps), rounds, tick)
+        fast = in_turns(ours, lambda: by_hand(pipe, texts, best, steps), rounds, tick).inverse
+        naive = in_turns(ours, lambda: by_hand(pipe, texts, 1, steps), rounds, tick).inverse
     raw = {"best_batch": best, "prompts": count, "steps": steps}
-    return [
-        Row("batch over the best loop by hand, throughput", f"{fast:.3f}", "at least 0.95", fast >= 0.95, raw),
-        Row("batch over a call per prompt, throughput", f"{naive:.3f}", "at least 1.5", naive >= 1.5, raw),
+    rows = [
+        Row.ratio("batch over the best loop by hand, throughput", fast, least=0.95),
+        Row.ratio("batch over a call per prompt, throughput", naive, least=1.5),
     ]
+    return [replace(row, raw={**row.raw, **raw}) for row in rows]
 
 
 class Sleeper:

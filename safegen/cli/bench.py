@@ -12,8 +12,8 @@ def bench(
     suites: Annotated[
         Optional[list[str]],  # noqa: UP045
         typer.Argument(
-            help="Of judge, model, guard, methods, robust, genetic, words, text, encoders, sets, cost, "
-            "throughput; all by default"
+            help="Of judge, model, guard, methods, robust, genetic, words, text, encoders, sets, learn, "
+            "cost, throughput; all by default"
         ),
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="A tenth of the pictures: a look, not a figure.")] = False,

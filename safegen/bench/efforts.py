@@ -1,0 +1,71 @@
+"""How long learning takes: what a user waits for before a new encoder is guarded for the first time."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from safegen import concepts, library
+from safegen.bench.rows import Row, Tick
+from safegen.learning import contrastive, encoded
+from safegen.learning.effort import ANALYTIC
+
+if TYPE_CHECKING:
+    from safegen.directions import Direction
+    from safegen.families import Family
+    from safegen.generator import Generator
+
+    Learned = Mapping[str, Mapping[str, Direction]]  # by concept and channel
+
+ONE = "violence"
+ALL_SECONDS, ONE_SECONDS = 60, 5
+
+
+def learn_suite(generator: Generator, quick: bool, tick: Tick) -> list[Row]:
+    """Every standard concept briefly, as on first use, and one analytically; each into an empty cache."""
+    rows, family, count = [], generator.family, len(concepts.known())
+    if not quick:
+        rows.append(timed(f"all {count} concepts, brief", lambda: briefly(family, tick), ALL_SECONDS))
+    return [*rows, timed(f"{ONE}, analytic", lambda: analytically(family, tick), ONE_SECONDS)]
+
+
+def timed(measure: str, learn: Callable[[], Learned], most: int) -> Row:
+    """How long it takes, beside how well what was learned does; the model is loaded already."""
+    with empty_cache():
+        start = time.perf_counter()
+        learned = learn()
+        seconds = time.perf_counter() - start
+    areas = [d.info["held_out"]["auc"] for channels in learned.values() for d in channels.values()]
+    figure = f"{seconds:.1f} s, held-out AUC {min(areas):.4f} to {max(areas):.4f}"
+    raw = {"seconds": seconds, "held_out_auc": areas}
+    return Row(f"learning {measure}", figure, f"at most {most} s", seconds <= most, raw)
+
+
+def briefly(family: Family, tick: Tick) -> Learned:
+    """What the library learns for an encoder that it has no directions for."""
+    channels = list(family.fingerprints())
+    return library.learn_missing(dict.fromkeys(concepts.known(), channels), family, None, lambda _: tick(1))
+
+
+def analytically(family: Family, tick: Tick) -> Learned:
+    """One concept in closed form, its benign prompts included."""
+    everyday = encoded.background(family, ANALYTIC, tick)
+    return {ONE: contrastive.learn(concepts.load(ONE), family, ANALYTIC, everyday)}
+
+
+@contextlib.contextmanager
+def empty_cache() -> Iterator[None]:
+    """**Changes the environment while the context lasts**: safegen's cache is a new folder, removed afterwards."""
+    before = os.environ.get("SAFEGEN_CACHE")
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["SAFEGEN_CACHE"] = folder
+        try:
+            yield
+        finally:
+            del os.environ["SAFEGEN_CACHE"]
+            if before is not None:
+                os.environ["SAFEGEN_CACHE"] = before
