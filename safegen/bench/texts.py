@@ -104,11 +104,13 @@ def sets_suite(generator: Generator, sets: Sequence[Path], limit: int, tick: Tic
     """How much of published sets of prompts is flagged, of each as a whole and per category of its own."""
     tools, rows = _tools(generator), []
     for path in sets:
-        entries = promptsets.read(path)
+        dropped: list[str] = []
+        entries = promptsets.read(path, dropped.append)
         random.Random(0).shuffle(entries)
         entries = entries[:limit]
         over = [m >= 0 for m in margins(tools, [e.prompt for e in entries], tick)]
         rows.append(Row.rate(f"{path.name}: flagged", over))
+        rows += [Row(said, "", "", True) for said in dropped]
         categories = sorted({e.category for e in entries})
         for category in categories if len(categories) > 1 else ():
             part = [o for o, e in zip(over, entries, strict=True) if e.category == category]
