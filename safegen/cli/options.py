@@ -21,7 +21,13 @@ Safeguard = Annotated[
     str, typer.Option(envvar="SAFEGEN_SAFEGUARD", help=f"The method: {', '.join(safeguards.REGISTRY)}.")
 ]
 Strength = Annotated[
-    float, typer.Option(min=0, max=MAX_STRENGTH, envvar="SAFEGEN_STRENGTH", help="0 is off, 1 the default, up to 1.5.")
+    float,
+    typer.Option(
+        min=0,
+        max=MAX_STRENGTH,
+        envvar="SAFEGEN_STRENGTH",
+        help="0 is off, 1 the default, up to 1.5; localise, which rewrites the words, has nothing stronger than 1.",
+    ),
 ]
 Guarded = Annotated[bool, typer.Option("--guard/--no-guard", help="Without the guard a banner and the records say so.")]
 Metadata = Annotated[bool, typer.Option("--metadata/--no-metadata", help="The record inside the PNG.")]

@@ -85,6 +85,7 @@ class Region:
     """See the module."""
 
     name = "region"
+    baseline = False
 
     def check(self, tools: Tools) -> None:
         """Raises:
