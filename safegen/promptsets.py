@@ -149,7 +149,7 @@ def _csv_rows(file: TextIO, name: str) -> Iterator[tuple[int, Mapping[str, objec
             yield reader.reader.line_num, row  # the outer count stays behind where lines are empty
     except csv.Error as error:
         raise PromptError(
-            f"{name}, line {reader.reader.line_num + 1}: {error}",
+            f"{name}, line {reader.reader.line_num}: {error}",
             "Give plain CSV, with quotes that close and no huge field.",
         ) from error
 

@@ -246,6 +246,8 @@ class Worker:
         row = shot.row
         generator = self.guarded(row.concepts, row.strength)
         record = generator.record(row.prompt, row.settings, shot.seed, report, seconds)
+        if self.options.on_flag == "warn" and report is not None and report.before.flagged:
+            status = "flagged"
         record |= {"id": shot.id, "row": row.number, "batch": together}
         record["status"] = status or record["status"]
         if status != "skipped":
