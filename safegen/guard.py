@@ -42,8 +42,8 @@ class Report:
 
     @property
     def status(self) -> str:
-        """What its picture is recorded as: `flagged` where it is drawn over the line, `sanitized`, or `ok`."""
-        return "flagged" if self.after.flagged else "sanitized" if self.sanitized else "ok"
+        """What its picture is recorded as: `ok` where nothing was changed, `flagged` where that was not enough."""
+        return "ok" if not self.sanitized else "flagged" if self.after.flagged else "sanitized"
 
     @property
     def rewritten(self) -> str:

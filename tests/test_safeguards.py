@@ -142,9 +142,11 @@ def test_a_baseline_is_drawn_as_published_and_says_so(generator: Generator) -> N
 
 
 def test_the_status_is_of_what_is_drawn(generator: Generator) -> None:
-    """Not of what was tried: at strength 0 a flagged prompt is drawn flagged."""
-    _, reports = bound(generator, "localise", 0).sanitize(generator.family.encode([BENIGN[0], HARMFUL[0]]))
-    assert [report.status for report in reports] == ["ok", "flagged"]
+    """What a little strength has changed, and not enough, is not called sanitized."""
+    prompts = generator.family.encode([BENIGN[0], HARMFUL[0]])
+    for strength, status in ((0, "ok"), (0.05, "flagged"), (1, "sanitized")):
+        _, reports = bound(generator, "localise", strength).sanitize(prompts)
+        assert [report.status for report in reports] == ["ok", status]
 
 
 # localise encodes another text, which is no function of the states.
