@@ -162,6 +162,8 @@ def show_report(report: Report | None) -> None:
     say(
         f"sanitized {count} of {len(report.before.words)} words; the embedding moved by {report.drift:.3f} (1 - cosine)"
     )
+    if report.after.flagged:
+        say(f"! drawn as flagged: still over the line under {', '.join(report.after.open_gates())}", "bold yellow")
 
 
 def _say_weights(report: Report) -> None:

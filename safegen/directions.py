@@ -10,11 +10,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from safegen import probes
+from safegen.conditioning import Position
 from safegen.errors import DirectionError
 
 if TYPE_CHECKING:
@@ -27,7 +29,10 @@ NETWORKS = ("es.",)
 # Of the encoder's width in their last dimension:
 HEADS = ("gate", "gate_centre", "check", "check_centre")
 WIDE = ("mean", "own", "basis", "dual", *HEADS, "region_mean", "region_normals", "region_moves")
-CALIBRATION = ("gate.scale", "gate.quantiles", "gate.thresholds", "check.scale", "check.thresholds")
+CALIBRATION = (
+    *("gate.bias", "gate.out", "gate.scale", "gate.quantiles", "gate.thresholds"),
+    *("check.bias", "check.out", "check.scale", "check.thresholds"),
+)
 TEXTS = ("concept", "method", "encoder", "output", "fingerprint", "recipe_sha256")
 NUMBERS = ("width", "word_threshold")
 REQUIRED = (*TEXTS, *NUMBERS, "threshold", "calibration")
@@ -102,7 +107,7 @@ def load(path: Path) -> Direction:
     except (SafetensorError, OSError) as error:
         raise DirectionError(f"{path.name} is not a safetensors file: {error}", relearn) from error
     info = _parse(metadata.get("safegen"), path, relearn)
-    if missing := [name for name in CALIBRATION if name not in tensors]:
+    if missing := [name for name in _needed(tensors) if name not in tensors]:
         raise DirectionError(f"{path.name} lacks the tensors {', '.join(missing)}", relearn)
     for name, tensor in tensors.items():
         if not tensor.is_floating_point() or not bool(torch.isfinite(tensor).all()):
@@ -111,6 +116,18 @@ def load(path: Path) -> Direction:
         if not name.startswith(NETWORKS) and name.rsplit(".", 1)[-1] in WIDE and tensor.shape[-1] != width:
             raise DirectionError(f"{path.name}: {name!r} has width {tensor.shape[-1]}, expected {width}", relearn)
     return Direction({k: v.float() for k, v in tensors.items()}, info, digest)
+
+
+def _needed(tensors: Collection[str]) -> list[str]:
+    """The tensors without which a file would score less than it should, and nothing would say so.
+
+    Its calibration; and both heads, weights and centre, for every class that a head sees and the file knows. An
+    output without words is pooled.
+    """
+    classes = {p for p in Position if any(name.startswith(f"{p.name.lower()}.") for name in tensors)}
+    classes |= set() if Position.POOLED in classes else {Position.TOKEN}
+    heads = [f"{p.name.lower()}.{head}" for head, seen in probes.HEADS.items() for p in seen if p in classes]
+    return [*CALIBRATION, *(f"{head}{half}" for head in heads for half in ("", "_centre"))]
 
 
 def _parse(text: str | None, path: Path, hint: str) -> dict[str, Any]:

@@ -272,7 +272,7 @@ class Generator:
             "size": list(size),
             "scheduler": type(self.pipe.scheduler).__name__,
             "model": Path(self.model).name if Path(self.model).exists() else self.model,
-            "status": "sanitized" if report and report.sanitized else "ok",
+            "status": report.status if report else "ok",
             "guard": {
                 "safeguard": guard.safeguard.name if guard else "",
                 "strength": guard.strength if guard else 0.0,

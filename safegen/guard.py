@@ -52,6 +52,11 @@ class Report:
         return self.drift > 0
 
     @property
+    def status(self) -> str:
+        """What its picture is recorded as: `ok` where nothing was changed, `flagged` where that was not enough."""
+        return "ok" if not self.sanitized else "flagged" if self.after.flagged else "sanitized"
+
+    @property
     def rewritten(self) -> str:
         """The text that the repaired embedding is the encoding of; empty where the text stayed."""
         return self.after.prompt if self.after.prompt != self.before.prompt else ""
@@ -62,7 +67,7 @@ class Guard:
 
     Args:
         names: active concepts; all standard ones when empty.
-        strength: 0 leaves everything as it is, 1 is the default, up to 1.5.
+        strength: 0 leaves everything as it is, 1 is the default, up to 1.5; `localise` has nothing stronger than 1.
         safeguard: name of the method.
         folder: the user's own concepts, one folder each.
 
@@ -90,6 +95,7 @@ class Guard:
         self.tools: Tools | None = None  # of the model that the guard is bound to
         self.watch: Scorer | None = None  # of nudity, where that is not active
         self.last: list[Report] = []
+        self._held: set[contextlib.ExitStack] = set()  # what is attached for good
 
     @classmethod
     def load(
@@ -174,7 +180,8 @@ class Guard:
 
         Raises:
             Refused: minors in a sexual context.
-            GuardError: the guard failed, or its result is not finite; there must be no picture.
+            GuardError: the guard failed, its result is not finite, or gate or check object to what a method of
+                ours has made at full strength; there must be no picture.
         """
         before = self.score(conditioning, passages=passages)
         weights = [passage.weights for passage in passages] or [()] * len(before)
@@ -182,10 +189,14 @@ class Guard:
         if not acts and not any(weights):
             self.last = [Report(sheet, sheet, 0.0) for sheet in before]
             return conditioning, self.last
+        from safegen.safeguards import clamp
+
         with _closed("sanitizing"):
             tools, edited = self.bound, conditioning
             if acts:
                 edited = self.safeguard.edit(conditioning, before, tools, self.strength)
+                if self.strength >= 1 and not self.safeguard.baseline:
+                    edited = clamp.settled(edited, safeguards.flagged_rows(before), tools)
             drifts = _drifts(conditioning, edited)
             objections: list[list[str]] = [[] for _ in before]
             if self.strength > 0:
@@ -223,8 +234,27 @@ class Guard:
 
         family = family_of(pipe)
         self.bind(family)
-        with family.intercepted(lambda conditioning: self.sanitize(conditioning)[0]):
+
+        def repair(conditioning: Conditioning) -> Conditioning:
+            if self.bound.family is not family:  # it was bound to another pipeline since
+                self.bind(family)
+            return self.sanitize(conditioning)[0]
+
+        with family.intercepted(repair):
             yield self
+
+    def attach(self, pipe: Any) -> Callable[[], None]:
+        """**Changes `pipe` for good**, as `attached` does for a while; call what comes back to detach.
+
+        Raises:
+            ModelError, DirectionError: see `attached`.
+        """
+        stack = contextlib.ExitStack()
+        stack.enter_context(self.attached(pipe))
+        # The pipeline holds the guard, and the guard this: a context that nobody holds would end by itself.
+        self._held.add(stack)
+        stack.callback(self._held.discard, stack)
+        return stack.close
 
 
 def intense(

@@ -94,6 +94,7 @@ class ScoreSheet:
                     "z": round(c.z, 3),
                     "percentile": round(c.percentile, 2),
                     "threshold": round(c.threshold, 3),
+                    "margin": round(c.margin, 3),
                     "flagged": c.flagged,
                 }
                 for name, c in self.concepts.items()

@@ -50,7 +50,7 @@ def test_json_has_the_promised_fields(run) -> None:
     assert harmful["schema"] == "safegen.score/1"
     assert harmful["flagged"] is True
     assert benign["flagged"] is False
-    assert set(harmful["concepts"]["violence"]) == {"score", "z", "percentile", "threshold", "flagged"}
+    assert set(harmful["concepts"]["violence"]) == {"score", "z", "percentile", "threshold", "margin", "flagged"}
     word = harmful["words"][-1]
     assert word["text"] == "knife"
     assert word["causes"]["violence"] == max(w["causes"]["violence"] for w in harmful["words"])

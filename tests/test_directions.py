@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,26 @@ def test_numbers_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(DirectionError, match="not finite"):
         directions.load(tmp_path / "nan.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("lost", "named"),
+    [
+        (r"token\.gate", "token.gate"),
+        (r"end\.gate_centre", "end.gate_centre"),
+        (r"pad\.check(_centre)?", "pad.check, pad.check_centre"),
+        (r"\w+\.(gate|check)(_centre)?", "start.gate"),
+        (r"token\..*", "token.gate"),
+        (r"gate\.bias", "gate.bias"),
+    ],
+)
+def test_a_file_that_lacks_a_part_of_its_heads_is_refused(tmp_path: Path, lost: str, named: str) -> None:
+    """It would score lower, and nothing would say so."""
+    direction = directions.load(shipped())
+    tensors = {name: tensor for name, tensor in direction.tensors.items() if not re.fullmatch(lost, name)}
+    directions.Direction(tensors, direction.info).save(tmp_path / "part.safetensors")
+    with pytest.raises(DirectionError, match=rf"part\.safetensors lacks the tensors .*{re.escape(named)}"):
+        directions.load(tmp_path / "part.safetensors")
 
 
 @pytest.mark.parametrize("content", [b"", b"\x80\x04\x95pickle", b"\x00" * 100, b"\xff" * 100])

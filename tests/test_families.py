@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -260,6 +261,25 @@ def test_detaching_leaves_the_pipeline_as_it_was(name: str) -> None:
     assert not any(method in vars(pipe) for method in methods)
     after = told(name, HARMFUL)
     assert all(same(plain[c], after[c]) for c in plain)
+
+
+def test_what_is_attached_for_good_stays_where_nobody_keeps_the_way_back() -> None:
+    pipe = miniatures.stable_diffusion()
+    plain = told("sd", HARMFUL, pipe)
+    prepared("sd").attach(pipe)
+    gc.collect()
+    assert not any(same(states, plain[c]) for c, states in told("sd", HARMFUL, pipe).items())
+
+
+def test_a_guard_follows_the_pipeline_that_calls_it() -> None:
+    """Attached to a second one, it would otherwise read the first with the other's directions."""
+    guard = prepared("sdxl")
+    prepared("sd")
+    with guard.attached(pipeline("sd")), guard.attached(pipeline("sdxl")):
+        told("sd", HARMFUL)
+        assert guard.last[0].sanitized
+        told("sdxl", HARMFUL)
+        assert guard.last[0].sanitized
 
 
 @EVERY

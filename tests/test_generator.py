@@ -68,6 +68,17 @@ def test_attached_to_a_users_own_pipeline_and_detached(generator: Generator) -> 
     assert bare(generator, prompt, 3) == before
 
 
+def test_attached_for_good_until_it_is_detached(generator: Generator) -> None:
+    prompts = ("a cat and a kitchen knife", "a pistol on a red background")
+    before, plain = dict(vars(generator.pipe)), [bare(generator, prompt, 3) for prompt in prompts]
+    detach = Guard.load("violence").attach(generator.pipe)
+    assert all(bare(generator, prompt, 3) != one for prompt, one in zip(prompts, plain, strict=True))
+    detach()
+    detach()
+    assert dict(vars(generator.pipe)) == before
+    assert [bare(generator, prompt, 3) for prompt in prompts] == plain
+
+
 def test_an_error_inside_still_detaches(generator: Generator) -> None:
     method = generator.pipe.encode_prompt
     with pytest.raises(ModelError), Guard.load("violence").attached(generator.pipe):

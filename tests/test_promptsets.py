@@ -33,11 +33,49 @@ def test_the_split_is_fixed_and_three_tenths() -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [("a,b\n1,2\n", "no column of prompts"), ("", "no column"), ("prompt\n\n", "holds no prompts"),
-     ("id,prompt\n1,x\n1,y\n", "second row")],
+     ("id,prompt\n1,x\n\n1,y\n", "line 4: a second row")],
 )  # fmt: skip
 def test_a_broken_set_is_an_error(tmp_path: Path, text: str, words: str) -> None:
     with pytest.raises(PromptError, match=words):
         read(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('{"prompt": "x"}\n{"prompt"\n', "line 2: not JSON: .* column 10"),
+        ('{"prompt": "x"}\n\n{"words": "y"}\n', r"line 3, has no column of prompts \(found: words\)"),
+        ('{"prompt": "x"}\n{"prompt": ["y"]}\n', r'line 2: prompt is no text, but \["y"\]'),
+        ('{"prompt": "x", "safe_prompt": {"a": 1}}\n', "line 1: safe_prompt is no text"),
+        ('{"prompt": "x", "id": 1}\n\n{"prompt": "y", "id": 1}\n', "line 3: a second row has the id '1'"),
+    ],
+)
+def test_a_broken_line_is_named(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(PromptError, match=words):
+        read(tmp_path, text, "set.jsonl")
+
+
+def test_a_huge_field_is_named(tmp_path: Path) -> None:
+    with pytest.raises(PromptError, match=r"set\.csv, line 3: field larger than field limit"):
+        read(tmp_path, f"prompt\nx\n{'y' * 140_000}\n")
+
+
+def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
+    (tmp_path / "set.csv").write_text("id,prompt\n1,x\n2,\n3,x\n4,y\n5, x\n")
+    said: list[str] = []
+    assert [e.prompt for e in promptsets.read(tmp_path / "set.csv", said.append)] == ["x", "y"]
+    assert said == ["set.csv: 1 rows without a prompt and 2 with a repeated one are left out"]
+
+
+def test_pairs_to_learn_from_are_pairs_of_the_concept(tmp_path: Path) -> None:
+    recipes = [concepts.load("violence"), concepts.load("hate")]
+    (tmp_path / "p.csv").write_text("prompt,category\nx,violence\n")
+    with pytest.raises(PromptError, match=r"p\.csv has no column safe_prompt"):
+        promptsets.training_pairs(tmp_path / "p.csv", recipes)
+    (tmp_path / "p.csv").write_text("unsafe_prompt,safe_prompt,category\nx,y,Violence\nz,y,gore\n")
+    assert len(promptsets.training_pairs(tmp_path / "p.csv", recipes[:1])) == 2
+    with pytest.raises(PromptError, match=r"no pairs for hate \(categories found: Violence, gore\)"):
+        promptsets.training_pairs(tmp_path / "p.csv", recipes)
 
 
 def test_a_set_that_is_not_text_is_an_error(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ class Source:
     name: str
     sha256: str
     entries: tuple[Entry, ...]
+    dropped: tuple[str, ...] = ()  # what is said of rows that were left out
 
     @classmethod
     def read(cls, path: Path) -> Source:
@@ -39,13 +40,14 @@ class Source:
         Raises:
             PromptError: it cannot be read, or one of its prompts cannot be cleaned.
         """
-        entries = tuple(promptsets.read(path))
+        dropped: list[str] = []
+        entries = tuple(promptsets.read(path, dropped.append))
         for entry in entries:
             try:
                 prompts.clean(entry.prompt)
             except PromptError as error:
                 raise PromptError(f"{path.name}, prompt {entry.id[:40]!r}: {error}", error.hint) from error
-        return cls(path.name, hashlib.sha256(path.read_bytes()).hexdigest(), entries)
+        return cls(path.name, hashlib.sha256(path.read_bytes()).hexdigest(), entries, tuple(dropped))
 
 
 @dataclass(frozen=True)

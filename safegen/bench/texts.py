@@ -108,6 +108,7 @@ def sets_suite(generator: Generator, sets: Sequence[Source], limit: int, tick: T
         entries = entries[:limit]
         over = [m >= 0 for m in margins(generator, [e.prompt for e in entries], tick)]
         rows.append(Row.rate(f"{source.name}: flagged", over))
+        rows += [Row(said, "", "", True) for said in source.dropped]
         categories = sorted({e.category for e in entries})
         for category in categories if len(categories) > 1 else ():
             part = [o for o, e in zip(over, entries, strict=True) if e.category == category]

@@ -73,8 +73,8 @@ def learn(
     targets = [out or concepts.learned_folder(name, directions) for name in concept]
     for target in targets:
         files.check_writable(target)
-    entries = promptsets.read(pairs) if pairs else []
-    calm = promptsets.training_prompts(benign) if benign else []
+    entries = promptsets.training_pairs(pairs, recipes, console.say) if pairs else []
+    calm = promptsets.training_prompts(benign, console.say) if benign else []
     pipe = models.load(
         model,
         device=device,

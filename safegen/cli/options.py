@@ -22,7 +22,11 @@ Safeguard = Annotated[
 ]
 Strength = Annotated[
     float,
-    typer.Option(callback=checked, envvar="SAFEGEN_STRENGTH", help=f"0 is off, 1 the default, up to {MAX_STRENGTH}."),
+    typer.Option(
+        callback=checked,
+        envvar="SAFEGEN_STRENGTH",
+        help=f"0 is off, 1 the default, up to {MAX_STRENGTH}; localise, which rewrites words, has no more than 1.",
+    ),
 ]
 Guarded = Annotated[bool, typer.Option("--guard/--no-guard", help="Without the guard a banner and the records say so.")]
 Metadata = Annotated[bool, typer.Option("--metadata/--no-metadata", help="The record inside the PNG.")]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from safegen.conditioning import SCORED
-from safegen.errors import UsageError
+from safegen.errors import GuardError, UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,9 +43,13 @@ class Tools:
 
 
 class Safeguard(Protocol):
-    """A method that edits conditioning before denoising."""
+    """A method that edits conditioning before denoising.
+
+    What a `baseline` makes is drawn as published, over the line or not; the others fail closed.
+    """
 
     name: str
+    baseline: bool
 
     def check(self, tools: Tools) -> None:
         """Whether the method can work on every channel of the model, asked once before it is used.
@@ -85,6 +89,13 @@ def create(name: str) -> Safeguard:
     module, attribute = REGISTRY[name].split(":")
     safeguard: Safeguard = getattr(importlib.import_module(module), attribute)()
     return safeguard
+
+
+def unsafe(names: Sequence[str]) -> GuardError:
+    """The error for a prompt that is still over a line of these concepts after it was repaired."""
+    return GuardError(
+        f"the prompt could not be made safe under {', '.join(names)}", "No picture was made. Say it in other words."
+    )
 
 
 def flagged_rows(sheets: Sequence[ScoreSheet]) -> list[int]:

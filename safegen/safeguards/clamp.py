@@ -20,6 +20,7 @@ from torch import Tensor
 from safegen.conditioning import SCORED, Channel, Conditioning
 from safegen.errors import DirectionError
 from safegen.probes import Probes, bins_of, features
+from safegen.safeguards import unsafe
 from safegen.scoring import Scorer
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class Clamp:
     """See the module."""
 
     name = "clamp"
+    baseline = False
 
     def check(self, tools: Tools) -> None:
         """Raises:
@@ -83,6 +85,24 @@ def clamped(
     return conditioning.with_states(states)
 
 
+def settled(conditioning: Conditioning, rows: Sequence[int], tools: Tools) -> Conditioning:
+    """Repaired prompts `rows` as they may be drawn: clamped under the concepts that still object to one.
+
+    Raises:
+        GuardError: gate or check object even then.
+    """
+    over = tools.scorer.objections(conditioning)
+    if not any(over[row] for row in rows):
+        return conditioning
+    for column, name in enumerate(tools.scorer.names):
+        if some := [row for row in rows if name in over[row]]:
+            conditioning = clamped(conditioning, some, tools.scorer, column, 1.0)
+    over = tools.scorer.objections(conditioning)
+    if names := sorted({name for row in rows for name in over[row]}):
+        raise unsafe(names)
+    return conditioning
+
+
 def close(channel: Channel, rows: Sequence[int], probes: Probes, column: int, strength: float) -> Tensor:
     """States (B, T, D) with the gates of `rows` that are above the benign middle moved to it.
 
@@ -90,9 +110,10 @@ def close(channel: Channel, rows: Sequence[int], probes: Probes, column: int, st
     would lower the gate to its target were it linear, the shortest; repeated, because it is not.
     """
     target = probes.level(MIDDLE, bins_of(channel))[list(rows), column]
-    end, direction = channel.states, probes.directions[column]
+    start, direction = channel.states.detach(), probes.directions[column]
+    moved = torch.zeros_like(start, dtype=torch.float32)
     for _ in range(STEPS):
-        states = end.detach().float().requires_grad_()
+        states = (start + moved).to(start.dtype).float().requires_grad_()
         with torch.enable_grad():
             raw = probes.raw(features(replace(channel, states=states)))[list(rows), column]
             (slope,) = torch.autograd.grad(raw.sum(), [states])
@@ -103,8 +124,11 @@ def close(channel: Channel, rows: Sequence[int], probes: Probes, column: int, st
         gain = (slope * move).sum((1, 2))
         share = torch.zeros_like(gain)
         share[list(rows)] = excess / gain[list(rows)].clamp(min=1e-6)
-        end = (states.detach() - share[:, None, None] * move).to(end.dtype)
-    return _towards(channel.states, end, rows, strength)
+        moved -= share[:, None, None] * move
+    # The moves are constants to a gradient; the states that they are added to are not.
+    closed = channel.states.clone()
+    closed[list(rows)] += (strength * moved[list(rows)]).to(start.dtype)
+    return closed
 
 
 def _inside(channel: Channel, slope: Tensor, direction: Direction) -> Tensor:
@@ -121,13 +145,6 @@ def _inside(channel: Channel, slope: Tensor, direction: Direction) -> Tensor:
         total = torch.where(here, slope, 0.0).sum(1) @ dual.to(slope.device).T @ dual.to(slope.device)  # (B, D)
         moves = torch.where(here, total.unsqueeze(1), moves)
     return moves
-
-
-def _towards(start: Tensor, end: Tensor, rows: Sequence[int], strength: float) -> Tensor:
-    """From some states (B, T, D) towards others by the share `strength`, on the prompts `rows` alone."""
-    moved = start.clone()
-    moved[list(rows)] += (strength * (end[list(rows)].float() - start[list(rows)].float())).to(start.dtype)
-    return moved
 
 
 def boxed(channel: Channel, row: int, own: Tensor, direction: Direction, strength: float) -> Tensor:

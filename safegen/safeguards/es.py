@@ -99,6 +99,7 @@ class Es:
     """See the module."""
 
     name = "es"
+    baseline = False
 
     def check(self, tools: Tools) -> None:
         """Raises:

@@ -4,7 +4,9 @@ The words that cause a flag are found by intervention and replaced in the text b
 names as safe in their place, or dropped, and the text is encoded again: the edit lands on a real text
 embedding (what Embedding Sanitizer, Qiu et al. 2024, is trained to imitate). Only where words cannot
 carry the blame, or not all of it, are states themselves clamped (`clamp.py`). A head with other
-features than the gate's has the last word.
+features than the gate's has the last word. A strength under 1 blends old and new states; there is
+nothing stronger than 1, for the new text is drawn whole. Its states are no function of the old ones,
+so no gradient runs from one to the other: whoever attacks this searches words, or attacks the clamp.
 """
 
 from __future__ import annotations
@@ -15,8 +17,7 @@ from typing import TYPE_CHECKING
 
 from safegen import attribution
 from safegen.attribution import Culprits
-from safegen.errors import GuardError
-from safegen.safeguards import flagged_rows
+from safegen.safeguards import flagged_rows, unsafe
 from safegen.safeguards.clamp import clampable, clamped
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class Localise:
     """See the module."""
 
     name = "localise"
+    baseline = False
 
     def check(self, tools: Tools) -> None:
         """Raises:
@@ -149,10 +151,7 @@ def verified(conditioning: Conditioning, tools: Tools) -> Conditioning:
     worst = [i for i, w in enumerate(sheet.words) if any(score >= lines[k] for k, score in w.scores.items())]
     rest = tools.family.encode([without_words(sheet, worst)])
     if objected := objections(rest, tools):
-        raise GuardError(
-            f"the prompt could not be made safe under {', '.join(objected)}",
-            "No picture was made. Say it in other words.",
-        )
+        raise unsafe(objected)
     return rest
 
 

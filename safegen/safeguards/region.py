@@ -86,6 +86,7 @@ class Region:
     """See the module."""
 
     name = "region"
+    baseline = False
 
     def check(self, tools: Tools) -> None:
         """Raises:

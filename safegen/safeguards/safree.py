@@ -35,6 +35,7 @@ class Safree:
     """See the module."""
 
     name = "safree"
+    baseline = True
 
     def check(self, tools: Tools) -> None:
         """Nothing is needed but the encoder."""
@@ -50,10 +51,12 @@ class Safree:
             sheet, words = sheets[row], reference(conditioning, row).words(row)
             phrases = [p for c in sheet.open_gates() for p in tools.recipes[c].targets]
             toxic = {name: projector(vectors) for name, vectors in sentences(tools, phrases).items()}
-            variants = sentences(tools, [attribution.without(sheet.prompt, [w.span]) for w in words])
+            # Without its only word a prompt has no span of its own; that word's is all there is.
+            masked = [attribution.without(sheet.prompt, [w.span]) for w in words] if len(words) > 1 else [sheet.prompt]
+            variants = sentences(tools, masked)
             chosen = [word for i, word in enumerate(words) if i in triggers(variants, toxic) or len(words) == 1]
-            for name, masked in variants.items():
-                span, channel = projector(masked), conditioning.channels[name]
+            for name, sentence in variants.items():
+                span, channel = projector(sentence), conditioning.channels[name]
                 index = (
                     [i for word in chosen for i in spelled(conditioning, row, word)[name]] if channel.worded else [0]
                 )

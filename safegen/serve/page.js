@@ -32,7 +32,7 @@ function cell(value, over, signed) {
 // The words of a sheet under every concept, and how far the prompt's gate falls without each.
 function showSheet(sheet) {
   const names = Object.keys(sheet.concepts);
-  const over = (name) => sheet.concepts[name].z - sheet.concepts[name].threshold;
+  const over = (name) => sheet.concepts[name].margin;
   const open = names.filter((name) => sheet.concepts[name].flagged).sort((a, b) => over(b) - over(a));
   const cause = sheet.words.every((word) => word.causes && open[0] in word.causes) ? open[0] : "";
   const head = made("tr", ["word", ...names, ...(cause ? ["cause"] : [])].map((text) => made("th", text)));
