@@ -50,11 +50,6 @@ def say(message: str, style: str = "") -> None:
     err.print(Text(plain(message), style=style), soft_wrap=True)
 
 
-def learning(message: str) -> None:
-    """What is being learned for a new encoder, and the figures that it reached."""
-    say(message, "dim")
-
-
 def note_weights(generator: Generator, prompts: Sequence[Prompt]) -> None:
     """That a model knows no weights, where a prompt asks for some."""
     if not generator.family.weighted and any(prompt.weights for prompt in prompts):

@@ -19,6 +19,7 @@ from safegen.families import family_of
 from safegen.guard import Causes, Guard, Report
 from safegen.passages import Passages
 from safegen.prompts import Prompt, clean
+from safegen.telling import NOBODY, Teller
 from safegen.version import __version__
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ class Generator:
         pipe: a diffusers pipeline of a supported family.
         guard: None draws unguarded, and every record says so.
         model: the name that records carry.
-        on_learn: told what has to be learned for this encoder first, and the figures that it reached.
+        teller: told what has to be learned for this encoder first, and the figures that it reached.
         added: textual inversions and LoRAs that the pipeline was loaded with, as records name them.
     """
 
@@ -88,7 +89,7 @@ class Generator:
         pipe: Any,
         guard: Guard | None,
         model: str = "custom",
-        on_learn: Callable[[str], None] | None = None,
+        teller: Teller = NOBODY,
         added: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         self.family = family_of(pipe)
@@ -99,7 +100,7 @@ class Generator:
             )
         self.pipe, self.guard, self.model, self.added = pipe, guard, model, tuple(added)
         if guard is not None:
-            guard.bind(self.family, on_learn)
+            guard.bind(self.family, teller)
 
     @classmethod
     def load(
@@ -111,7 +112,7 @@ class Generator:
         safeguard: str = safeguards.DEFAULT,
         guarded: bool = True,
         folder: Path | None = None,
-        on_learn: Callable[[str], None] | None = None,
+        teller: Teller = NOBODY,
         **how: Unpack[Loading],
     ) -> Generator:
         """Load a model and the directions of the active concepts (all, when none is named).
@@ -122,7 +123,7 @@ class Generator:
             guard = Guard.load(*concepts, strength=strength, safeguard=safeguard, folder=folder) if guarded else None
             pipe = models.load(model, **how)
         some = additions.listed(how.get("embeddings", ()), how.get("loras", ()))
-        return cls(pipe, guard, model, on_learn, [addition.as_json() for addition in some])
+        return cls(pipe, guard, model, teller, [addition.as_json() for addition in some])
 
     def behind(self, guard: Guard) -> Generator:
         """The same model behind another guard."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from safegen import attribution, concepts, library, refusal, safeguards, weighting
 from safegen.errors import GuardError, SafegenError, UnknownConcept, UsageError
 from safegen.scoring import Scorer, reference, spelled, worded
+from safegen.telling import NOBODY, Teller
 
 if TYPE_CHECKING:
     from safegen.conditioning import Conditioning
@@ -104,7 +105,7 @@ class Guard:
         """A guard by the names of its concepts; it takes up a model's encoder when it is bound to one."""
         return cls(names, strength=strength, safeguard=safeguard, folder=folder)
 
-    def bind(self, family: Family, on_learn: Callable[[str], None] | None = None) -> None:
+    def bind(self, family: Family, teller: Teller = NOBODY) -> None:
         """Load the directions for every channel of the family; learn, and cache, those that have no file yet.
 
         Raises:
@@ -113,7 +114,7 @@ class Guard:
             UsageError: the safeguard cannot work on this family.
         """
         chosen = (*self.names, *([] if NUDITY in self.names else [NUDITY]))
-        loaded = library.resolve(chosen, family, self.folder, on_learn)
+        loaded = library.resolve(chosen, family, self.folder, teller)
         recipes = {name: concepts.load(name, self.folder) for name in self.names}
         tools = safeguards.Tools(_scorer(loaded, self.names), family, recipes)
         self.safeguard.check(tools)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from safegen import concepts, directions
 from safegen.errors import DirectionError
+from safegen.telling import NOBODY, Teller
 
 if TYPE_CHECKING:
     from safegen.concepts import Concept
@@ -18,7 +19,7 @@ POOR = 0.9  # held-out AUC under which a learned direction is not called ready
 
 
 def resolve(
-    names: Sequence[str], family: Family, folder: Path | None, on_learn: Callable[[str], None] | None = None
+    names: Sequence[str], family: Family, folder: Path | None, teller: Teller = NOBODY
 ) -> dict[str, dict[str, Direction]]:
     """By concept and channel, the directions for everything that the family's denoiser is told.
 
@@ -32,7 +33,7 @@ def resolve(
     missing = {name: channels for name, channels in missing.items() if channels}
     for name in missing:
         _refuse_strangers(name, family, folder)
-    fresh = learn_missing(missing, family, folder, on_learn) if missing else {}
+    fresh = learn_missing(missing, family, folder, teller) if missing else {}
     return {name: {c: d or fresh[name][c] for c, d in some.items()} for name, some in found.items()}
 
 
@@ -94,22 +95,21 @@ def learn_missing(
     missing: Mapping[str, Sequence[str]],
     family: Family,
     folder: Path | None,
-    on_learn: Callable[[str], None] | None,
+    teller: Teller = NOBODY,
 ) -> dict[str, dict[str, Direction]]:
     """Learn directions for the channels that have none yet, by concept, and keep them in the cache."""
     from safegen.learning import contrastive, encoded
     from safegen.learning.effort import BRIEF
 
-    everyday = encoded.background(family, BRIEF)
+    teller.say(f"learning {', '.join(missing)} for this encoder (once; cached)")
+    everyday = encoded.background(family, BRIEF, teller=teller)
     fresh: dict[str, dict[str, Direction]] = {}
     for name, channels in missing.items():
-        if on_learn:
-            on_learn(f"learning {name} for this encoder (once; cached)")
-        fresh[name] = contrastive.learn(concepts.load(name, folder), family, BRIEF, everyday, channels=channels)
+        recipe = concepts.load(name, folder)
+        fresh[name] = contrastive.learn(recipe, family, BRIEF, everyday, channels=channels, teller=teller)
         for channel, direction in fresh[name].items():
-            if on_learn:
-                figures = ", ".join(f"{figure} {value:.4g}" for figure, value in direction.info["held_out"].items())
-                on_learn(f"{name}, {channel}, held out: {figures}")
+            figures = ", ".join(f"{figure} {value:.4g}" for figure, value in direction.info["held_out"].items())
+            teller.say(f"{name}, {channel}, held out: {figures}")
             check_ready(direction, f"the direction learned for {name!r} on {channel}")
             direction.save(concepts.cache_folder() / name / f"{direction.stem}.safetensors")
     return fresh

@@ -267,11 +267,11 @@ def test_what_is_learned_with_poor_figures_is_shown_and_not_kept(
 ) -> None:
     seen: dict[str, Any] = {}
 
-    def background(_family: Any, _effort: Any, _tick: Any, more: list[str]) -> dict[str, Any]:
+    def background(_family: Any, _effort: Any, more: list[str], _teller: Any) -> dict[str, Any]:
         seen["more"] = more
         return {}
 
-    def learn(recipe: Any, *_: Any) -> dict[str, Direction]:
+    def learn(recipe: Any, *_: Any, teller: Any) -> dict[str, Direction]:
         seen["sources"] = _[-1]
         return {"text": direction(held_out={"auc": seen["auc"], "caught": 0.1})}
 

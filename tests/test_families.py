@@ -562,6 +562,23 @@ def test_a_slow_tokenizer_is_an_error() -> None:
         family_of(pipe)
 
 
+class Notes:
+    """What somebody who learns is told."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.counted: list[tuple[int, int | None]] = []  # pieces told of, and how many there would be
+
+    def say(self, message: str) -> None:
+        self.said.append(message)
+
+    @contextlib.contextmanager
+    def counting(self, label: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
+        done: list[int] = []
+        yield done.append
+        self.counted.append((sum(done), total))
+
+
 def test_every_channel_is_learned_in_one_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     """On random weights the figures are poor, and so the guard refuses to go on."""
     everyday = [" ".join(["a red apple"] * (1 + i % 6)) + f" {i}" for i in range(240)]
@@ -585,11 +602,12 @@ def test_every_channel_is_learned_in_one_pass(monkeypatch: pytest.MonkeyPatch) -
         assert classes == ({"pooled"} if reading.pooled else {"token", "end", "pad"})
     corpus = contrastive.Corpus.of(concepts.load("violence"), few)
     assert total == len(everyday) + len(corpus.targets) + len(corpus.anchors) + len(corpus.hard) + len(corpus.company)
-    told_: list[str] = []
+    told_ = Notes()
     with pytest.raises(DirectionError, match="held-out AUC of only"):
-        library.resolve(["violence"], family, None, told_.append)
-    assert "learning violence" in told_[0]
-    assert "violence, clip_l, held out: auc" in told_[1]
+        library.resolve(["violence"], family, None, told_)
+    assert "learning violence" in told_.said[0]
+    assert "violence, clip_l, held out: auc" in told_.said[1]
+    assert told_.counted == [(len(everyday), len(everyday)), (corpus.size, corpus.size)]
 
 
 def test_every_family_has_a_miniature() -> None:

@@ -17,6 +17,7 @@ from safegen.errors import GuardError, NotFinite, OutOfMemory, SafegenError
 from safegen.generator import Generator, Settings
 from safegen.guard import Guard, Report
 from safegen.passages import Passages
+from safegen.telling import NOBODY, Teller
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -63,7 +64,7 @@ class Worker:
         cls,
         options: Options,
         *,
-        on_learn: Callable[[str], None] | None = None,
+        teller: Teller = NOBODY,
         **where: Unpack[Placing],
     ) -> Worker:
         """Load the model and the directions of the run's concepts.
@@ -77,7 +78,7 @@ class Worker:
             safeguard=options.safeguard,
             guarded=options.guarded,
             folder=Path(options.directions) if options.directions else None,
-            on_learn=on_learn,
+            teller=teller,
             embeddings=options.embeddings,
             loras=options.loras,
             dtype=options.dtype,

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from safegen import concepts, library
-from safegen.bench.rows import Row, Tick
+from safegen.bench.rows import Row
 from safegen.learning import contrastive, encoded
 from safegen.learning.effort import ANALYTIC
 
@@ -25,12 +25,12 @@ ONE = "violence"
 ALL_SECONDS, ONE_SECONDS = 60, 5
 
 
-def learn_suite(generator: Generator, quick: bool, tick: Tick) -> list[Row]:
+def learn_suite(generator: Generator, quick: bool) -> list[Row]:
     """Every standard concept briefly, as on first use, and one analytically; each into an empty cache."""
     rows, family, count = [], generator.family, len(concepts.known())
     if not quick:
-        rows.append(timed(f"all {count} concepts, brief", lambda: briefly(family, tick), ALL_SECONDS))
-    return [*rows, timed(f"{ONE}, analytic", lambda: analytically(family, tick), ONE_SECONDS)]
+        rows.append(timed(f"all {count} concepts, brief", lambda: briefly(family), ALL_SECONDS))
+    return [*rows, timed(f"{ONE}, analytic", lambda: analytically(family), ONE_SECONDS)]
 
 
 def timed(measure: str, learn: Callable[[], Learned], most: int) -> Row:
@@ -45,15 +45,15 @@ def timed(measure: str, learn: Callable[[], Learned], most: int) -> Row:
     return Row(f"learning {measure}", figure, f"at most {most} s", seconds <= most, raw)
 
 
-def briefly(family: Family, tick: Tick) -> Learned:
+def briefly(family: Family) -> Learned:
     """What the library learns for an encoder that it has no directions for."""
     channels = list(family.fingerprints())
-    return library.learn_missing(dict.fromkeys(concepts.known(), channels), family, None, lambda _: tick(1))
+    return library.learn_missing(dict.fromkeys(concepts.known(), channels), family, None)
 
 
-def analytically(family: Family, tick: Tick) -> Learned:
+def analytically(family: Family) -> Learned:
     """One concept in closed form, its benign prompts included."""
-    everyday = encoded.background(family, ANALYTIC, tick)
+    everyday = encoded.background(family, ANALYTIC)
     return {ONE: contrastive.learn(concepts.load(ONE), family, ANALYTIC, everyday)}
 
 

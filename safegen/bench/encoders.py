@@ -35,7 +35,7 @@ def encoders_suite(first: Generator, data: Sequence[Source], quick: bool, tick: 
 def learn(folder: Path, pairs: Source, tick: Tick) -> None:
     """Directions of every standard concept for the second encoder, beside copies of their recipes."""
     family = family_of(models.load(models.EMBEDDED_CLIP, offline=True))
-    everyday, sources = encoded.background(family, THOROUGH, tick), {"pairs": pairs.name}
+    everyday, sources = encoded.background(family, THOROUGH), {"pairs": pairs.name}
     for name, shipped in concepts.known().items():
         (folder / name).mkdir()
         (folder / name / "concept.toml").write_bytes((shipped / "concept.toml").read_bytes())

@@ -150,7 +150,7 @@ def batch(
     load = functools.partial(
         Worker.load,
         options,
-        on_learn=console.learning,
+        teller=console,
         device=device,
         offline=offline,
         offload=offload,

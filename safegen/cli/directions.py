@@ -92,10 +92,9 @@ def learn(
         if method != "contrastive" and not (entries or calm):
             learned = library.current(recipe, family, directions)
         if learned is None:
-            with console.counting("benign prompts encoded") as tick:
-                everyday = encoded.background(family, EFFORTS[effort], tick, calm)
+            everyday = encoded.background(family, EFFORTS[effort], calm, console)
             sources = {"pairs": pairs.name if pairs else "", "benign": benign.name if benign else ""}
-            learned = contrastive.learn(recipe, family, EFFORTS[effort], everyday, entries, sources)
+            learned = contrastive.learn(recipe, family, EFFORTS[effort], everyday, entries, sources, teller=console)
         with console.counting(f"{recipe.name}: steps") as tick:
             if method == "es":
                 learned = sanitizer.learn(recipe, family, learned, tick)

@@ -107,7 +107,7 @@ def generate(
         safeguard=safeguard,
         guarded=guard,
         folder=directions,
-        on_learn=console.learning,
+        teller=console,
         device=device,
         dtype=dtype,
         revision=revision,

@@ -57,7 +57,7 @@ def score(
         concepts=concept or (),
         safeguard=safeguard,
         folder=directions,
-        on_learn=console.learning,
+        teller=console,
         device=device,
         dtype=dtype,
         revision=revision,

@@ -91,7 +91,7 @@ def serve(
             folder=directions,
             embeddings=embedding or (),
             loras=lora or (),
-            on_learn=console.learning,
+            teller=console,
         )
         line = Queue(queue)
         limits = Limits(max_images, max_steps, max_size, timeout)

@@ -29,6 +29,7 @@ from safegen.learning.encoded import Encoded, background, encode, kept
 from safegen.learning.linear import basis, discriminant, varies
 from safegen.learning.salads import Salads
 from safegen.probes import BINS, HEADS, Probes
+from safegen.telling import NOBODY, Teller, Tick
 
 if TYPE_CHECKING:
     from safegen.concepts import Concept
@@ -63,19 +64,25 @@ class Material:
 
     @classmethod
     def of(
-        cls, effort: Effort, corpus: Corpus, salads: Salads, family: Family, everyday: Mapping[str, Encoded]
+        cls,
+        effort: Effort,
+        corpus: Corpus,
+        salads: Salads,
+        family: Family,
+        everyday: Mapping[str, Encoded],
+        tick: Tick | None = None,
     ) -> dict[str, Material]:
         """By channel; every prompt goes through the encoders once."""
         groups, plain, lines = (torch.tensor(some) for some in (corpus.groups, corpus.plain, salads.groups))
         pads = effort.pads
         targets, anchors = (
-            encode(family, prompts, changed, pads=pads)
+            encode(family, prompts, changed, pads, tick)
             for prompts, changed in ((corpus.targets, corpus.changed), (corpus.anchors, ()))
         )
-        benign = kept(family, corpus.harder, pads=pads)
-        company = kept(family, [part for part in (corpus.company, salads.plain) if part], pads=pads)
+        benign = kept(family, corpus.harder, pads, tick)
+        company = kept(family, [part for part in (corpus.company, salads.plain) if part], pads, tick)
         others = (salads.harmful, salads.harmless, corpus.unsafe, corpus.safe)
-        more = [encode(family, prompts, pads=pads) if prompts else {} for prompts in others]
+        more = [encode(family, prompts, (), pads, tick) if prompts else {} for prompts in others]
         return {
             c: cls(
                 *(effort, groups, plain, targets[c], anchors[c], benign[c], company[c], everyday[c], lines),
@@ -191,6 +198,7 @@ def learn(
     pairs: Sequence[Entry] = (),
     sources: Mapping[str, str] | None = None,
     channels: Sequence[str] = (),
+    teller: Teller = NOBODY,
 ) -> dict[str, Direction]:
     """One direction per channel, with the figures that it reached on held-out recipe lines.
 
@@ -204,9 +212,12 @@ def learn(
         sources: where `pairs` come from, and the `benign` prompts that `everyday` holds beside the usual ones, for
             the file's record.
         channels: those to learn; all when empty.
+        teller: told how many prompts are encoded.
     """
+    everyday = everyday or background(family, effort, teller=teller)
     corpus, salads = Corpus.of(concept, effort, pairs), Salads.of(concept, family, effort)
-    materials = Material.of(effort, corpus, salads, family, everyday or background(family, effort))
+    with teller.counting(f"{concept.name}: prompts encoded", corpus.size + salads.size) as tick:
+        materials = Material.of(effort, corpus, salads, family, everyday, tick)
     names = sources or {}
     origins = [f"{names.get('pairs', '')}: {len(corpus.unsafe)} training pairs"] if corpus.unsafe else []
     calm = f"{BENIGN}, {names['benign']}" if names.get("benign") else BENIGN

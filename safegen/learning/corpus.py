@@ -191,6 +191,12 @@ class Corpus:
         """What is benign but looks harmful, as one."""
         return [prompt for part in self.harder for prompt in part]
 
+    @property
+    def size(self) -> int:
+        """How many prompts there are."""
+        parts = (self.targets, self.anchors, *self.harder, self.company, self.unsafe, self.safe)
+        return sum(map(len, parts))
+
     @classmethod
     def of(cls, concept: Concept, effort: Effort, pairs: Sequence[Entry] = ()) -> Corpus:
         """Every recipe line in contexts (see `in_contexts`), and the concept's training pairs."""

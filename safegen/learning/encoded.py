@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from safegen.conditioning import SCORED, Channel, Position
 from safegen.learning.corpus import benign_prompts
 from safegen.learning.effort import THOROUGH, Effort
 from safegen.probes import Features, bin_lengths, features, lengths_of
+from safegen.telling import NOBODY, Teller, Tick
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -101,8 +102,8 @@ def encode(
     family: Family,
     prompts: Sequence[str],
     changed: Sequence[set[str]] = (),
-    tick: Callable[[int], None] | None = None,
     pads: int = THOROUGH.pads,
+    tick: Tick | None = None,
 ) -> dict[str, Encoded]:
     """All prompts through the family's encoders, in batches of like length; by channel.
 
@@ -110,8 +111,8 @@ def encode(
         family: the model to encode with.
         prompts: at least one.
         changed: per prompt, the words to mark in `slots`; none when empty.
-        tick: told how many prompts are done.
         pads: see `Effort`.
+        tick: told how many prompts are done.
     """
     if not prompts:
         raise ValueError("nothing to encode")
@@ -174,32 +175,34 @@ def _reduce(channel: Channel, changed: Sequence[set[str]]) -> Encoded:
     )
 
 
-def background(
-    family: Family, effort: Effort, tick: Callable[[int], None] | None = None, more: Sequence[str] = ()
-) -> dict[str, Encoded]:
+def background(family: Family, effort: Effort, more: Sequence[str] = (), teller: Teller = NOBODY) -> dict[str, Encoded]:
     """The everyday benign prompts and the user's own, by channel; kept in the cache."""
-    return kept(family, [benign_prompts(effort, more)], tick, effort.pads)
+    prompts = benign_prompts(effort, more)
+    with teller.counting("benign prompts encoded", len(prompts)) as tick:
+        return kept(family, [prompts], effort.pads, tick)
 
 
 def kept(
     family: Family,
     parts: Sequence[Sequence[str]],
-    tick: Callable[[int], None] | None = None,
     pads: int = THOROUGH.pads,
+    tick: Tick | None = None,
 ) -> dict[str, Encoded]:
     """Prompts that concepts share, as one, by channel; each part of them is kept in the cache."""
-    found = [_kept(family, prompts, tick, pads) for prompts in parts]
+    found = [_kept(family, prompts, pads, tick) for prompts in parts]
     return {channel: joined([part[channel] for part in found]) for channel in found[0]}
 
 
-def _kept(family: Family, prompts: Sequence[str], tick: Callable[[int], None] | None, pads: int) -> dict[str, Encoded]:
+def _kept(family: Family, prompts: Sequence[str], pads: int, tick: Tick | None) -> dict[str, Encoded]:
     paths = {}
     for channel, fingerprint in family.fingerprints().items():
         key = hashlib.sha256("\n".join([fingerprint, str(pads), *prompts]).encode()).hexdigest()[:16]
         paths[channel] = cache_folder().parent / "background" / f"{key}.safetensors"
     if all(path.is_file() for path in paths.values()):
+        if tick is not None:
+            tick(len(prompts))
         return {channel: Encoded.load(path) for channel, path in paths.items()}
-    encoded = encode(family, prompts, tick=tick, pads=pads)
+    encoded = encode(family, prompts, pads=pads, tick=tick)
     for channel, path in paths.items():
         encoded[channel].save(path)
     return encoded

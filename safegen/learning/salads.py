@@ -40,6 +40,11 @@ class Salads:
     harmless: list[str]
     plain: list[str]
 
+    @property
+    def size(self) -> int:
+        """How many there are."""
+        return len(self.harmful) + len(self.harmless) + len(self.plain)
+
     @classmethod
     def of(cls, concept: Concept, family: Family, effort: Effort) -> Salads:
         """Those that the family's encoders give; none without words enough."""
