@@ -87,7 +87,7 @@ def check_ready(direction: Direction, what: str) -> None:
     if not isinstance(auc, (int, float)) or not auc >= POOR:  # not a number is poor, too
         raise DirectionError(
             f"{what} reaches a held-out AUC of only {auc}; under {POOR} it is not ready",
-            "This encoder cannot be guarded on that concept; extend its recipe, or leave the concept out.",
+            "Learn it with safegen directions learn --effort thorough, extend its recipe, or leave the concept out.",
         )
 
 

@@ -142,10 +142,13 @@ def head_tensors(material: Material, rows: Tensor, head: str, members: int | Non
         harmful.append((material.salads.joined(positions)[lines], heads.SALADS))
     keys = [position.name.lower() for position in positions]
     effort, harmless = material.effort, torch.cat(safe)
-    if not effort.steps:
-        return heads.split(heads.solve(torch.cat([points for points, _ in harmful]), harmless), head, keys)
-    trained = heads.train(harmful, harmless, effort.steps, members or effort.members, effort.dimensions)
-    return heads.split(trained, head, keys)
+    parts = []
+    if effort.line < 1:
+        nets = heads.train(harmful, harmless, effort.steps, members or effort.members, effort.dimensions)
+        parts.append((nets, 1 - effort.line))
+    if effort.line:
+        parts.append((heads.solve(torch.cat([points for points, _ in harmful]), harmless), effort.line))
+    return heads.split(heads.blended(parts, harmless), head, keys)
 
 
 def word_tensors(material: Material, rows: Tensor, key: str) -> dict[str, Tensor]:

@@ -73,6 +73,18 @@ def solve(positive: Tensor, negative: Tensor) -> dict[str, Tensor]:
     return {"weight": turned.unsqueeze(1) * probe, "centre": centre, "bias": torch.zeros(2), "out": turned}
 
 
+def blended(parts: Sequence[tuple[dict[str, Tensor], float]], negative: Tensor) -> dict[str, Tensor]:
+    """Heads about the same centre as one, each with its share of what varies over benign prompts (N, D)."""
+    if len(parts) == 1:
+        return parts[0][0]
+    outs = []
+    for head, share in parts:
+        hidden = F.gelu(F.linear(negative - head["centre"], head["weight"], head["bias"]))
+        outs.append(head["out"] * share / (hidden @ head["out"]).std())
+    joined = {name: torch.cat([head[name] for head, _ in parts]) for name in ("weight", "bias")}
+    return {**joined, "centre": parts[0][0]["centre"], "out": torch.cat(outs)}
+
+
 def _start(shape: tuple[int, ...], inputs: int, draw: torch.Generator) -> nn.Parameter:
     """Uniform numbers within one over the root of a layer's inputs."""
     return nn.Parameter((2 * torch.rand(shape, generator=draw) - 1) * inputs**-0.5)

@@ -48,7 +48,7 @@ class Salads:
     @classmethod
     def of(cls, concept: Concept, family: Family, effort: Effort) -> Salads:
         """Those that the family's encoders give; none without words enough."""
-        words = vocabulary(family, effort.vocabulary)
+        words = vocabulary(family, effort.vocabulary) if effort.vocabulary else []
         if len(words) < NEARBY[0]:
             return cls([], [], [], [])
         lexicon = Lexicon.of(family, words)
