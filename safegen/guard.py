@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from safegen import attribution, concepts, library, refusal, safeguards, weighting
 from safegen.errors import GuardError, SafegenError, UnknownConcept, UsageError
-from safegen.scoring import Scorer, reference, spelled, worded
+from safegen.scoring import Scorer, with_intensities
 from safegen.telling import NOBODY, Teller
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ class Guard:
         sheets = [weighting.shown(s, p.weights) for s, p in zip(sheets, passages, strict=True)] if passages else sheets
         if isinstance(self.safeguard, safeguards.Intense):
             with _closed("scoring"):
-                sheets = intense(sheets, conditioning, self.safeguard, tools)
+                sheets = with_intensities(sheets, conditioning, self.safeguard, tools.scorer)
         if causes == "none":
             return sheets
         with _closed("finding causes"):
@@ -256,24 +256,6 @@ class Guard:
         self._held.add(stack)
         stack.callback(self._held.discard, stack)
         return stack.close
-
-
-def intense(
-    sheets: Sequence[ScoreSheet], conditioning: Conditioning, safeguard: safeguards.Intense, tools: Tools
-) -> list[ScoreSheet]:
-    """The sheets with the safeguard's own score of every word: the highest of its tokens and of all concepts."""
-    scores = {
-        name: safeguard.intensities(channel, tools.scorer.channels[name].directions).amax(-1).tolist()
-        for name, channel in worded(conditioning).items()
-    }
-    found = []
-    for row, sheet in enumerate(sheets):
-        marked = []
-        for score, word in zip(sheet.words, reference(conditioning, row).words(row), strict=True):
-            places = spelled(conditioning, row, word).items()
-            marked.append(replace(score, intensity=max(scores[name][row][i] for name, some in places for i in some)))
-        found.append(replace(sheet, words=tuple(marked)))
-    return found
 
 
 def _scorer(loaded: Mapping[str, Mapping[str, Direction]], names: Sequence[str]) -> Scorer:

@@ -8,6 +8,7 @@ channel alone would let through what another tells the denoiser.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from safegen.conditioning import SCORED, Channel, Conditioning, Position, Word
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from safegen.directions import Direction
+    from safegen.safeguards import Intense
 
 CARRIES = 0.5  # of the worst word's own score, from which another word counts as harmful, too
 
@@ -159,6 +161,24 @@ class Scorer:
 
     def _named(self, values: Sequence[float]) -> dict[str, float]:
         return dict(zip(self.names, values, strict=True))
+
+
+def with_intensities(
+    sheets: Sequence[ScoreSheet], conditioning: Conditioning, safeguard: Intense, scorer: Scorer
+) -> list[ScoreSheet]:
+    """The sheets with a safeguard's own score of every word: the highest of its tokens and of all concepts."""
+    scores = {
+        name: safeguard.intensities(channel, scorer.channels[name].directions).amax(-1).tolist()
+        for name, channel in worded(conditioning).items()
+    }
+    found = []
+    for row, sheet in enumerate(sheets):
+        marked = []
+        for score, word in zip(sheet.words, reference(conditioning, row).words(row), strict=True):
+            places = spelled(conditioning, row, word).items()
+            marked.append(replace(score, intensity=max(scores[name][row][i] for name, some in places for i in some)))
+        found.append(replace(sheet, words=tuple(marked)))
+    return found
 
 
 def worded(conditioning: Conditioning) -> dict[str, Channel]:
