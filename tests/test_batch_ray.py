@@ -14,6 +14,7 @@ import pytest
 from tests.test_batch import check, pictures, records, start
 
 pytest.importorskip("ray")
+pytestmark = pytest.mark.timeout(600)  # Ray alone takes a minute to begin on a busy machine
 COUNT = 18
 HOW = ("--steps", "10", "--batch-size", "2")
 RAY = (*HOW, "--engine", "ray", "--workers", "2")
