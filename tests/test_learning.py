@@ -14,7 +14,7 @@ from safegen import concepts
 from safegen.conditioning import Position, Token
 from safegen.generator import Generator
 from safegen.guard import Guard
-from safegen.learning import region, sanitizer
+from safegen.learning import heads, region, sanitizer
 from safegen.learning.corpus import Corpus, benign_prompts
 from safegen.learning.effort import PLAIN_SIGHT
 from safegen.learning.sanitizer import alignment, slot
@@ -83,6 +83,30 @@ def test_the_learned_score_is_highest_on_the_harmful_word(generator: Generator) 
 
 def cloud(count: int, seed: int) -> Tensor:
     return torch.randn(count, 8, generator=torch.Generator().manual_seed(seed))
+
+
+def odds(head: dict[str, Tensor], points: Tensor) -> Tensor:
+    """A head's log-odds of points (N, D), but for a constant."""
+    hidden = torch.nn.functional.linear(points - head["centre"], head["weight"], head["bias"])
+    return torch.nn.functional.gelu(hidden) @ head["out"]
+
+
+def test_a_head_in_closed_form_is_a_line() -> None:
+    head = heads.solve(cloud(60, 1) + 2, cloud(200, 2))
+    points, far = cloud(50, 3), 5 * cloud(50, 4)
+    sums = odds(head, points + far) + odds(head, head["centre"].expand(50, -1))
+    torch.testing.assert_close(sums, odds(head, points) + odds(head, far + head["centre"]), rtol=1e-3, atol=1e-3)
+    assert odds(head, cloud(60, 5) + 2).mean() > odds(head, points).mean() + 1
+
+
+@pytest.mark.parametrize("share", [0.25, 0.5])
+def test_blended_heads_vary_by_their_shares(share: float) -> None:
+    harmful, benign = cloud(60, 1) + 2, cloud(200, 2)
+    nets, line = heads.train([(harmful, 16)], benign, 20, 2, 6), heads.solve(harmful, benign)
+    both = heads.blended([(nets, 1 - share), (line, share)], benign)
+    parts = [odds(part, benign) / odds(part, benign).std() for part in (nets, line)]
+    torch.testing.assert_close(odds(both, benign), (1 - share) * parts[0] + share * parts[1], rtol=1e-4, atol=1e-4)
+    assert heads.blended([(line, 1.0)], benign) is line
 
 
 @pytest.mark.parametrize("strength", [0.5, 1.0])
