@@ -85,7 +85,7 @@ THOROUGH = Effort(
     dimensions=1152,
     pads=8,
 )
-# What is in plain sight of it: what a sanitizer and a region learn to move, a misspelt word has no state to move to.
+# Of it, what is in plain sight: sanitizers and regions learn to move states, and a slip has none to move to.
 PLAIN_SIGHT = replace(THOROUGH, misspelt=0, among=0)
 # All seven concepts of the embedded encoder in a minute on two cores.
 BRIEF = replace(
