@@ -79,8 +79,11 @@ def show_sheet(sheet: ScoreSheet, *, tokens: bool = False, to: Console | None = 
     table.add_column("token" if tokens else "word", min_width=10, overflow="fold")
     for name in names:
         table.add_column(SHORT.get(name, name)[:10], justify="right", no_wrap=True, min_width=6)
-    # Eighty columns hold the causes of one concept: the one farthest over its line. JSON has them all.
-    caused = [name for name in sheet.open_gates()[:1] if not tokens and any(name in w.causes for w in sheet.words)]
+    # Eighty columns hold percentiles and causes of one concept: the one farthest over its line. JSON has them all.
+    worst = sheet.open_gates()[:1]
+    caused = [name for name in worst if not tokens and any(name in w.causes for w in sheet.words)]
+    if worst:
+        table.add_column("own %", justify="right", no_wrap=True)
     if caused:
         table.add_column("cause", justify="right", no_wrap=True)
     if not tokens and any(w.intensity is not None for w in sheet.words):
@@ -93,6 +96,7 @@ def show_sheet(sheet: ScoreSheet, *, tokens: bool = False, to: Console | None = 
         if number > 1 and word.window != rows[number - 2].window:
             table.add_section()  # the encoder reads on in another window
         cells = [_cell(word.scores[name], name in word.flagged) for name in names]
+        cells += [Text(f"{word.percentiles[name]:.1f}") for name in worst]
         # Causes are looked for in the windows that are flagged.
         cells += [Text(f"{word.causes[name]:+.1f}" if name in word.causes else "") for name in caused]
         cells += [Text(f"{word.intensity:.2f}")] if word.intensity is not None and not tokens else []

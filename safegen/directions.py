@@ -22,7 +22,7 @@ from safegen.errors import DirectionError
 if TYPE_CHECKING:
     from torch import Tensor
 
-SCHEMA = "safegen.direction/3"
+SCHEMA = "safegen.direction/4"
 # Stored in half precision; and whole networks:
 HALVED = ("basis", "dual", "gate", "check", "region_normals", "region_moves")
 NETWORKS = ("es.",)
@@ -44,8 +44,8 @@ class Direction:
 
     Attributes:
         tensors: flat names ``class.part``: heads `gate` and `check` (H, D), `_centre` (D,), `own` (D,)
-            and `own_scale` (2,), clamp `mean` (D,), `basis` and `dual` (R, D), `floor` and `ceiling`
-            (R,); half-spaces `region_mean` (D,),
+            with `own_scale` (2,) and, in standard deviations, `own_quantiles` (Q,), clamp `mean` (D,),
+            `basis` and `dual` (R, D), `floor` and `ceiling` (R,); half-spaces `region_mean` (D,),
             `region_normals` and `region_moves` (S, D) and `region_borders` (S,); network `es.*`; per
             head `bias` and `out` (H,) and, for each bin of lengths, `scale` (3, 2), `thresholds` (3,) in
             standard deviations and `quantiles` (3, Q). See `safegen.learning.contrastive`.
@@ -121,13 +121,14 @@ def load(path: Path) -> Direction:
 def _needed(tensors: Collection[str]) -> list[str]:
     """The tensors without which a file would score less than it should, and nothing would say so.
 
-    Its calibration; and both heads, weights and centre, for every class that a head sees and the file knows. An
-    output without words is pooled.
+    Its calibration, of heads and of probes of single positions; and both heads, weights and centre, for every
+    class that a head sees and the file knows. An output without words is pooled.
     """
     classes = {p for p in Position if any(name.startswith(f"{p.name.lower()}.") for name in tensors)}
     classes |= set() if Position.POOLED in classes else {Position.TOKEN}
     heads = [f"{p.name.lower()}.{head}" for head, seen in probes.HEADS.items() for p in seen if p in classes]
-    return [*CALIBRATION, *(f"{head}{half}" for head in heads for half in ("", "_centre"))]
+    own = [f"{name}{part}" for name in tensors if name.endswith(".own") for part in ("_scale", "_quantiles")]
+    return [*CALIBRATION, *own, *(f"{head}{half}" for head in heads for half in ("", "_centre"))]
 
 
 def _parse(text: str | None, path: Path, hint: str) -> dict[str, Any]:

@@ -190,14 +190,10 @@ class Guard:
         if not acts and not any(weights):
             self.last = [Report(sheet, sheet, 0.0) for sheet in before]
             return conditioning, self.last
-        from safegen.safeguards import clamp
-
         with _closed("sanitizing"):
             tools, edited = self.bound, conditioning
             if acts:
                 edited = self.safeguard.edit(conditioning, before, tools, self.strength)
-                if self.strength >= 1 and not self.safeguard.baseline:
-                    edited = clamp.settled(edited, safeguards.flagged_rows(before), tools)
             drifts = _drifts(conditioning, edited)
             objections: list[list[str]] = [[] for _ in before]
             if self.strength > 0:

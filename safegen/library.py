@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from safegen.concepts import Concept
     from safegen.directions import Direction
     from safegen.families import Family
+    from safegen.learning.effort import Effort
 
 POOR = 0.9  # held-out AUC under which a learned direction is not called ready
 
@@ -74,6 +76,19 @@ def current(recipe: Concept, family: Family, folder: Path | None) -> dict[str, D
     found = {channel: find(recipe.name, print_, folder) for channel, print_ in family.fingerprints().items()}
     fresh = {c: d for c, d in found.items() if d is not None and d.info["recipe_sha256"] == recipe.sha256}
     return fresh if len(fresh) == len(found) else None
+
+
+def effort_for(recipe: Concept, family: Family, folder: Path | None) -> Effort:
+    """What a concept is learned with unasked: brief, or more where the files that the new ones go before had more."""
+    from safegen.learning.effort import BRIEF, EFFORTS
+
+    names = {BRIEF.name}
+    if recipe.name in concepts.known(folder):
+        for print_ in family.fingerprints().values():
+            with contextlib.suppress(DirectionError):  # what cannot be read is what learning replaces
+                direction = find(recipe.name, print_, folder)
+                names |= {str(direction.info.get("effort"))} if direction else set()
+    return max((effort for name, effort in EFFORTS.items() if name in names), key=list(EFFORTS.values()).index)
 
 
 def check_ready(direction: Direction, what: str) -> None:

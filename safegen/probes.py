@@ -138,3 +138,16 @@ class Probes:
                 value = (states @ probes.T - scale[:, 0]) / scale[:, 1]
                 scores = torch.where((channel.positions == position).unsqueeze(-1), value, scores)
         return scores
+
+    def own_percentiles(self, own: Tensor, channel: Channel) -> Tensor:
+        """Share (B, T, K) of benign positions of the same class with a lower own score, in percent."""
+        import torch
+
+        values, shares = own.flatten(0, 1).T.contiguous(), torch.zeros_like(own)
+        for position in SCORED:
+            quantiles = self.stack(f"{position.name.lower()}.own_quantiles", own)  # (K, Q)
+            if quantiles is not None:
+                below = torch.searchsorted(quantiles, values, right=True).T.view_as(own)
+                here = (channel.positions == position).unsqueeze(-1)
+                shares = torch.where(here, below * 100.0 / quantiles.shape[-1], shares)
+        return shares

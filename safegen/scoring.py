@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from safegen.directions import Direction
     from safegen.safeguards import Intense
 
+Own = list[list[list[list[float]]]]  # prompts, positions, concepts: score and percentile
 CARRIES = 0.5  # of the worst word's own score, from which another word counts as harmful, too
 
 
@@ -89,7 +90,7 @@ class Scorer:
     def score(self, conditioning: Conditioning) -> list[ScoreSheet]:
         """One sheet per prompt."""
         columns = zip(*(values.tolist() for values in self._verdicts(conditioning)), strict=True)
-        own = {name: probes.own(channel).tolist() for name, (probes, channel) in self.pairs(conditioning).items()}
+        own = {name: self._own(*pair) for name, pair in self.pairs(conditioning).items()}
         sheets = []
         for row, (prompt, column) in enumerate(zip(conditioning.prompts, columns, strict=True)):
             concepts = {k: ConceptScore(*values) for k, *values in zip(self.names, *column, strict=True)}
@@ -103,6 +104,13 @@ class Scorer:
                 )
             )
         return sheets
+
+    def _own(self, probes: Probes, channel: Channel) -> Own:
+        import torch
+
+        scores = probes.own(channel)
+        found: Own = torch.stack([scores, probes.own_percentiles(scores, channel)], -1).tolist()
+        return found
 
     def _verdicts(self, conditioning: Conditioning) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Gate, deviations, percentile and threshold (B, K) of the channel that is farthest over the line."""
@@ -122,45 +130,47 @@ class Scorer:
         self,
         conditioning: Conditioning,
         row: int,
-        own: Mapping[str, list[list[list[float]]]],
+        own: Mapping[str, Own],
         concepts: Mapping[str, ConceptScore],
     ) -> tuple[WordScore, ...]:
         words = reference(conditioning, row).words(row)
-        scores = []
+        found = []
         for word in words:
             places = spelled(conditioning, row, word)
             tokens = [own[name][row][i] for name, indices in places.items() for i in indices]
-            scores.append({k: max(token[column] for token in tokens) for column, k in enumerate(self.names)})
+            found.append(self._named([max(token[column] for token in tokens) for column in range(len(self.names))]))
         carried: list[list[str]] = [[] for _ in words]
         for name in self.names:
             if not concepts[name].flagged or not words:
                 continue
-            highest = max(s[name] for s in scores)
+            highest = max(scores[name] for scores, _ in found)
             line = min(max(self.word_lines[name], CARRIES * highest), highest)
-            for flags, s in zip(carried, scores, strict=True):
-                if s[name] >= line:
+            for flags, (scores, _) in zip(carried, found, strict=True):
+                if scores[name] >= line:
                     flags.append(name)
-        return tuple(WordScore(w.text, w.span, s, tuple(f)) for w, s, f in zip(words, scores, carried, strict=True))
+        return tuple(
+            WordScore(w.text, w.span, *own_, tuple(f)) for w, own_, f in zip(words, found, carried, strict=True)
+        )
 
-    def _tokens(
-        self, conditioning: Conditioning, row: int, own: Mapping[str, list[list[list[float]]]]
-    ) -> tuple[WordScore, ...]:
+    def _tokens(self, conditioning: Conditioning, row: int, own: Mapping[str, Own]) -> tuple[WordScore, ...]:
         """The tokens of the encoder that saw most, and every pooled vector; no template and no repeated pad."""
         shown = []
         for name, channel in conditioning.channels.items():
             if not channel.worded:
-                shown.append(WordScore(f"[{name}]", (0, 0), self._named(own[name][row][0])))
+                shown.append(WordScore(f"[{name}]", (0, 0), *self._named(own[name][row][0])))
             elif channel is reference(conditioning, row):
                 last = Position.START
                 for token, values in zip(channel.tokens[row], own[name][row], strict=True):
                     repeated = token.position is Position.PAD and last is Position.PAD  # one line stands for all pads
                     last = token.position
                     if not repeated and token.position in SCORED:
-                        shown.append(WordScore(token.text, token.span or (0, 0), self._named(values)))
+                        shown.append(WordScore(token.text, token.span or (0, 0), *self._named(values)))
         return tuple(shown)
 
-    def _named(self, values: Sequence[float]) -> dict[str, float]:
-        return dict(zip(self.names, values, strict=True))
+    def _named(self, values: Sequence[Sequence[float]]) -> tuple[dict[str, float], dict[str, float]]:
+        """Scores and percentiles by concept."""
+        scores, percentiles = (dict(zip(self.names, column, strict=True)) for column in zip(*values, strict=True))
+        return scores, percentiles
 
 
 def with_intensities(

@@ -32,7 +32,8 @@ class ConceptScore:
 class WordScore:
     """One word and what each concept makes of it, in benign standard deviations.
 
-    `scores` is the word's own state; `causes` is how much the prompt's gate falls when the word is
+    `scores` is the word's own state, and `percentiles` the share of benign positions of its class with a
+    lower score, in percent; `causes` is how much the prompt's gate falls when the word is
     taken out, for the concepts that were asked about; `intensity`, from 0 to 1, is what the safeguard
     makes of the word, if it has a score of its own; `weight` is what the prompt's marks ask for; `window`
     is which of the encoder's windows reads the word, in a prompt longer than one.
@@ -41,6 +42,7 @@ class WordScore:
     text: str
     span: tuple[int, int]
     scores: Mapping[str, float]
+    percentiles: Mapping[str, float]
     flagged: tuple[str, ...] = ()  # concepts whose gate is open and that this word carries
     causes: Mapping[str, float] = field(default_factory=dict)
     intensity: float | None = None
@@ -100,7 +102,13 @@ class ScoreSheet:
                 for name, c in self.concepts.items()
             },
             "words": [
-                {"text": w.text, "span": list(w.span), "scores": _rounded(w.scores), "flagged": list(w.flagged)}
+                {
+                    "text": w.text,
+                    "span": list(w.span),
+                    "scores": _rounded(w.scores),
+                    "percentiles": _rounded(w.percentiles, 1),
+                    "flagged": list(w.flagged),
+                }
                 | ({"causes": _rounded(w.causes)} if w.causes else {})
                 | ({"intensity": round(w.intensity, 3)} if w.intensity is not None else {})
                 | ({"weight": w.weight} if w.weight != 1 else {})
@@ -111,5 +119,5 @@ class ScoreSheet:
         }
 
 
-def _rounded(scores: Mapping[str, float]) -> dict[str, float]:
-    return {k: round(v, 3) for k, v in scores.items()}
+def _rounded(scores: Mapping[str, float], digits: int = 3) -> dict[str, float]:
+    return {k: round(v, digits) for k, v in scores.items()}

@@ -25,6 +25,7 @@ from safegen.families.stable_diffusion_xl import StableDiffusionXL
 from safegen.generator import Generator, Settings
 from safegen.guard import Guard
 from safegen.learning import contrastive, encoded, region
+from safegen.learning.contrastive import own_tensors
 from safegen.learning.effort import BRIEF
 from safegen.learning.linear import basis, discriminant
 from safegen.probes import HEADS, Features, features
@@ -103,8 +104,7 @@ def _direction(reading: Any, harmful: Features, benign: Features) -> Direction:
         bad, good = harmful.means[position], benign.means[position][benign.present[position]]
         own, _ = discriminant(bad, good)
         tensors |= {f"{key}.{k}": v for k, v in basis(bad - good.mean(0), good, 8).items()}
-        values = good @ own
-        tensors |= {f"{key}.own": own, f"{key}.own_scale": torch.stack([values.mean(), values.std()])}
+        tensors |= {f"{key}.{k}": v for k, v in own_tensors(own, good).items()}
         tensors |= region.around(bad, bad - bad.mean(0) + good.mean(0), good).tensors(key)
     for head, classes in HEADS.items():
         used = [p for p in moving if p in classes]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safegen import prompts, promptsets
+from safegen import placement, prompts, promptsets
 from safegen.bench.cases import Seed
 from safegen.errors import PromptError, UsageError
 from safegen.promptsets import Entry
@@ -84,15 +84,25 @@ def about(quick: bool, sources: Sources) -> dict[str, Any]:
     versions = {name: importlib.metadata.version(name) for name in ("torch", "diffusers", "transformers")}
     files = {key: [{"name": s.name, "sha256": s.sha256} for s in getattr(sources, key)] for key in FILES}
     return {
-        "schema": "safegen.bench/2",
+        "schema": "safegen.bench/3",
         "safegen": __version__,
         "commit": checkout(PACKAGE),
         "quick": quick,
         **versions,
+        "device": device(),
         "python": platform.python_version(),
         "seeds": {seed.name.lower(): seed.value for seed in Seed},
         **files,
     }
+
+
+def device() -> str:
+    """Where the embedded model runs, and in which numbers."""
+    import torch
+
+    where = placement.device("auto", torch)
+    dtype = str(placement.dtype("auto", where, "StableDiffusionPipeline", torch)).removeprefix("torch.")
+    return f"{torch.cuda.get_device_name() if where == 'cuda' else where}, {dtype}"
 
 
 def checkout(package: Path) -> str:

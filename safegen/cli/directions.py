@@ -42,12 +42,12 @@ def learn(
         ),
     ] = "contrastive",
     effort: Annotated[
-        str,
+        Optional[str],  # noqa: UP045
         typer.Option(
             help="How much to learn from: analytic, seconds each; brief, a minute for all; thorough, minutes each, "
-            "as what is shipped."
+            "as what is shipped. By default brief, or that of the file that the new one goes before."
         ),
-    ] = "brief",
+    ] = None,
     lora: Loras = None,
     directions: Directions = None,
     device: Device = "auto",
@@ -67,7 +67,7 @@ def learn(
 
     if method not in METHODS:
         raise UsageError(f"unknown method {method!r}", f"Known: {', '.join(METHODS)}.")
-    if effort not in EFFORTS:
+    if effort is not None and effort not in EFFORTS:
         raise UsageError(f"unknown effort {effort!r}", f"Known: {', '.join(EFFORTS)}.")
     recipes = [concepts.load(name, directions) for name in concept]
     targets = [out or concepts.learned_folder(name, directions) for name in concept]
@@ -92,9 +92,11 @@ def learn(
         if method != "contrastive" and not (entries or calm):
             learned = library.current(recipe, family, directions)
         if learned is None:
-            everyday = encoded.background(family, EFFORTS[effort], calm, console)
+            chosen = EFFORTS[effort] if effort else library.effort_for(recipe, family, directions)
+            console.say(f"{recipe.name}: learning, {chosen.name} effort")
+            everyday = encoded.background(family, chosen, calm, console)
             sources = {"pairs": pairs.name if pairs else "", "benign": benign.name if benign else ""}
-            learned = contrastive.learn(recipe, family, EFFORTS[effort], everyday, entries, sources, teller=console)
+            learned = contrastive.learn(recipe, family, chosen, everyday, entries, sources, teller=console)
         with console.counting(f"{recipe.name}: steps") as tick:
             if method == "es":
                 learned = sanitizer.learn(recipe, family, learned, tick)

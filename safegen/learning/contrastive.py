@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 METHOD = "contrastive"
 RANK = 32
 FLAG_RATE = 8e-4  # of benign prompts, per concept: all seven together stay under half a percent
+LEVELS = torch.linspace(0, 1, 1001)  # of the quantiles that a file holds
 WORD_THRESHOLD = 2.5  # standard deviations over the words of everyday captions
 BENIGN = "directions/benign.txt (MS-COCO captions, CC BY 4.0), directions/nouns.txt, directions/hard.txt"
 
@@ -122,9 +123,16 @@ def fit(material: Material, rows: Tensor) -> dict[str, Tensor]:
         ]
         tensors |= {f"{key}.{k}": v for k, v in basis(positive[rows] - counterpart, benign, RANK).items()}
         own, _ = discriminant(positive[rows], torch.cat([counterpart, benign]))
-        scores = benign @ own
-        tensors[f"{key}.own"], tensors[f"{key}.own_scale"] = own, torch.stack([scores.mean(), scores.std()])
+        tensors |= {f"{key}.{k}": v for k, v in own_tensors(own, benign).items()}
     return tensors
+
+
+def own_tensors(own: Tensor, benign: Tensor) -> dict[str, Tensor]:
+    """A probe of single positions (D,), its scale and, in that scale, quantiles over benign states (N, D)."""
+    scores = benign @ own
+    scale = torch.stack([scores.mean(), scores.std()])
+    quantiles = ((scores - scale[0]) / scale[1]).quantile(LEVELS)
+    return {"own": own, "own_scale": scale, "own_quantiles": quantiles}
 
 
 def head_tensors(material: Material, rows: Tensor, head: str, members: int | None = None) -> dict[str, Tensor]:
@@ -159,13 +167,11 @@ def word_tensors(material: Material, rows: Tensor, key: str) -> dict[str, Tensor
     ours, theirs = chosen[targets.owners], chosen[anchors.owners]
     harmful, beside = targets.words[ours & targets.slots], targets.words[ours & ~targets.slots]
     own, _ = discriminant(harmful, torch.cat([beside, anchors.words[theirs], material.hard.words, everyday]))
-    scores = everyday @ own
     # One difference per recipe prompt: the changed words' mean against the counterpart's words.
     changed, has = targets.means_of_words(targets.slots)
     counterpart, _ = anchors.means_of_words(torch.ones_like(anchors.slots))
     tensors = {
-        "own": own,
-        "own_scale": torch.stack([scores.mean(), scores.std()]),
+        **own_tensors(own, everyday),
         **basis((changed - counterpart)[has & chosen], everyday, 2 * RANK),
     }
     return {f"{key}.{name}": value for name, value in tensors.items()}
@@ -184,7 +190,7 @@ def calibration(values: Tensor, bins: Tensor, head: str) -> dict[str, Tensor]:
         excess = (benign[benign > edge] - edge).mean()
         line = edge + excess * torch.log(torch.tensor(0.05 / FLAG_RATE))
         scales.append(torch.stack([centre, spread]))
-        quantiles.append(benign.quantile(torch.linspace(0, 1, 1001)))
+        quantiles.append(benign.quantile(LEVELS))
         lines.append((line - centre) / spread)
     return {
         f"{head}.scale": torch.stack(scales),

@@ -43,13 +43,9 @@ class Tools:
 
 
 class Safeguard(Protocol):
-    """A method that edits conditioning before denoising.
-
-    What a `baseline` makes is drawn as published, over the line or not; the others fail closed.
-    """
+    """A method that edits conditioning before denoising."""
 
     name: str
-    baseline: bool
 
     def check(self, tools: Tools) -> None:
         """Whether the method can work on every channel of the model, asked once before it is used.
@@ -64,7 +60,11 @@ class Safeguard(Protocol):
     ) -> Conditioning:
         """Conditioning with the flagged prompts repaired; pure, and the identity at strength 0.
 
-        Prompts without an open gate keep their states bit for bit.
+        Prompts without an open gate keep their states bit for bit. A published baseline is drawn as it
+        comes out, over the line or not; methods of ours fail closed at full strength.
+
+        Raises:
+            GuardError: gate or check object to what became of a prompt; there must be no picture.
         """
         ...
 

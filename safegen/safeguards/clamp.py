@@ -20,7 +20,7 @@ from torch import Tensor
 from safegen.conditioning import SCORED, Channel, Conditioning
 from safegen.errors import DirectionError
 from safegen.probes import Probes, bins_of, features
-from safegen.safeguards import unsafe
+from safegen.safeguards import flagged_rows, unsafe
 from safegen.scoring import Scorer
 
 if TYPE_CHECKING:
@@ -37,7 +37,6 @@ class Clamp:
     """See the module."""
 
     name = "clamp"
-    baseline = False
 
     def check(self, tools: Tools) -> None:
         """Raises:
@@ -55,7 +54,7 @@ class Clamp:
             rows = [i for i, sheet in enumerate(sheets) if sheet.concepts[name].flagged]
             if rows:
                 conditioning = clamped(conditioning, rows, tools.scorer, column, strength)
-        return conditioning
+        return settled(conditioning, sheets, tools, strength)
 
 
 def clampable(directions: Sequence[Direction]) -> None:
@@ -85,14 +84,15 @@ def clamped(
     return conditioning.with_states(states)
 
 
-def settled(conditioning: Conditioning, rows: Sequence[int], tools: Tools) -> Conditioning:
-    """Repaired prompts `rows` as they may be drawn: clamped under the concepts that still object to one.
+def settled(conditioning: Conditioning, sheets: Sequence[ScoreSheet], tools: Tools, strength: float) -> Conditioning:
+    """What a method made of flagged prompts, clamped at full strength under the concepts that still object to one.
 
     Raises:
         GuardError: gate or check object even then.
     """
-    over = tools.scorer.objections(conditioning)
-    if not any(over[row] for row in rows):
+    rows = flagged_rows(sheets)
+    over = tools.scorer.objections(conditioning) if strength >= 1 else []
+    if not any(over[row] for row in rows if over):
         return conditioning
     for column, name in enumerate(tools.scorer.names):
         if some := [row for row in rows if name in over[row]]:

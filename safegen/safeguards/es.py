@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from safegen.conditioning import SCORED, Position
 from safegen.errors import DirectionError
 from safegen.safeguards import by_concept
+from safegen.safeguards.clamp import settled
 
 if TYPE_CHECKING:
     from safegen.conditioning import Channel, Conditioning
@@ -99,7 +100,6 @@ class Es:
     """See the module."""
 
     name = "es"
-    baseline = False
 
     def check(self, tools: Tools) -> None:
         """Raises:
@@ -118,7 +118,7 @@ class Es:
         def change(direction: Direction, states: Tensor, positions: Tensor) -> Tensor:
             return network(direction, states.device).sanitized(states, positions, strength)
 
-        return by_concept(conditioning, sheets, tools.scorer, change)
+        return settled(by_concept(conditioning, sheets, tools.scorer, change), sheets, tools, strength)
 
     def intensities(self, channel: Channel, directions: Sequence[Direction]) -> Tensor:
         """Every token's own score (B, T, K) from 0 to 1 by the concepts' networks."""

@@ -33,7 +33,6 @@ class Localise:
     """See the module."""
 
     name = "localise"
-    baseline = False
 
     def check(self, tools: Tools) -> None:
         """Raises:

@@ -24,6 +24,7 @@ from torch import Tensor
 from safegen.conditioning import Position
 from safegen.errors import DirectionError
 from safegen.safeguards import by_concept
+from safegen.safeguards.clamp import settled
 
 if TYPE_CHECKING:
     from safegen.conditioning import Conditioning
@@ -86,7 +87,6 @@ class Region:
     """See the module."""
 
     name = "region"
-    baseline = False
 
     def check(self, tools: Tools) -> None:
         """Raises:
@@ -105,4 +105,4 @@ class Region:
         def change(direction: Direction, states: Tensor, positions: Tensor) -> Tensor:
             return constrained(states, positions, half_spaces(direction, states.device), strength)
 
-        return by_concept(conditioning, sheets, tools.scorer, change)
+        return settled(by_concept(conditioning, sheets, tools.scorer, change), sheets, tools, strength)

@@ -35,7 +35,6 @@ class Safree:
     """See the module."""
 
     name = "safree"
-    baseline = True
 
     def check(self, tools: Tools) -> None:
         """Nothing is needed but the encoder."""

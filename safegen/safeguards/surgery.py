@@ -31,7 +31,6 @@ class Surgery:
     """See the module."""
 
     name = "surgery"
-    baseline = True
 
     def __init__(self) -> None:
         self._meanings: dict[tuple[str, ...], Tensor] = {}  # of a recipe's phrases, in one encoder
