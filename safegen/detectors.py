@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from safegen import models
 from safegen.errors import UsageError
-from safegen.families.base import replaced
+from safegen.families.calls import replaced
 from safegen.guard import NUDITY
 
 if TYPE_CHECKING:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import platform
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safegen import additions, models, safeguards, weighting
+from safegen import additions, models, records, safeguards, weighting
 from safegen.detectors import unblackened
 from safegen.errors import GuardError, ModelError, NotFinite, UsageError
 from safegen.families import family_of
@@ -20,7 +19,6 @@ from safegen.guard import Causes, Guard, Report
 from safegen.passages import Passages
 from safegen.prompts import Prompt, clean
 from safegen.telling import NOBODY, Teller
-from safegen.version import __version__
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -247,57 +245,6 @@ class Generator:
         for seed in range(first, first + images):
             start = time.perf_counter()
             image = self.draw(guarded, settings, seed, on_step)
-            record = self.record(prompt, settings, seed, report, time.perf_counter() - start)
+            record = records.of(self, prompt, settings, seed, report, time.perf_counter() - start)
             pictures.append(Picture(image, seed, record))
         return pictures, report
-
-    def record(
-        self, prompt: Prompt, settings: Settings, seed: int, report: Report | None, seconds: float
-    ) -> dict[str, Any]:
-        """What is kept of one picture, ready for JSON."""
-        import diffusers
-        import torch
-        import transformers
-
-        steps, guidance, size = self.resolve(settings)
-        guard, prompt = self.guard, self.as_read(prompt)
-        drawn, obeyed = (report.after.prompt, report.weights) if report else (prompt.text, prompt.weights)
-        weights = [{"text": drawn[slice(*w.span)], "weight": w.value} for w in obeyed]
-        return {
-            "id": prompt.id,
-            "prompt": prompt.own,
-            "negative": settings.negative,
-            "seed": seed,
-            "steps": steps,
-            "guidance": guidance,
-            "size": list(size),
-            "scheduler": type(self.pipe.scheduler).__name__,
-            "model": Path(self.model).name if Path(self.model).exists() else self.model,
-            "status": report.status if report else "ok",
-            "guard": {
-                "safeguard": guard.safeguard.name if guard else "",
-                "strength": guard.strength if guard else 0.0,
-                "directions": guard.hashes if guard else {},
-                "drift": report.drift if report else 0.0,
-                "rewritten": report.rewritten if report else "",
-                "before": report.before.as_json(prompt.id)["concepts"] if report else {},
-                "after": report.after.as_json(prompt.id)["concepts"] if report else {},
-                "words": [
-                    {"text": w.text, "span": list(prompt.placed(w.span)), "concepts": list(w.flagged)}
-                    for w in report.before.words
-                    if w.flagged
-                ]
-                if report
-                else [],
-                **({"weights": weights} if weights else {}),
-            },
-            **({"additions": [dict(addition) for addition in self.added]} if self.added else {}),
-            "seconds": round(seconds, 3),
-            "versions": {
-                "safegen": __version__,
-                "torch": torch.__version__,
-                "diffusers": diffusers.__version__,
-                "transformers": transformers.__version__,
-                "python": platform.python_version(),
-            },
-        }

@@ -1,21 +1,27 @@
 """What is kept of every picture: its record, and the metadata inside the PNG.
 
-Nothing here needs torch: `safegen show` reads pictures on any machine.
+Reading needs no torch: `safegen show` works on any machine.
 """
 
 from __future__ import annotations
 
 import io
 import json
+import platform
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safegen.errors import OutputError, UsageError
 from safegen.files import write_atomically
+from safegen.version import __version__
 
 if TYPE_CHECKING:
     from PIL import Image
+
+    from safegen.generator import Generator, Settings
+    from safegen.guard import Report
+    from safegen.prompts import Prompt
 
 SCHEMA = "safegen.image/1"
 # IPTC's term for pictures made by a trained model, as asked for by the EU AI Act's article 50(2).
@@ -26,6 +32,62 @@ XMP = (
     'Iptc4xmpExt:DigitalSourceType="http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"/>'
     '</rdf:RDF></x:xmpmeta><?xpacket end="w"?>'
 )
+
+
+def of(
+    generator: Generator, prompt: Prompt, settings: Settings, seed: int, report: Report | None, seconds: float
+) -> dict[str, Any]:
+    """What is kept of one picture, ready for JSON."""
+    import diffusers
+    import torch
+    import transformers
+
+    steps, guidance, size = generator.resolve(settings)
+    guard, prompt = generator.guard, generator.as_read(prompt)
+    drawn, obeyed = (report.after.prompt, report.weights) if report else (prompt.text, prompt.weights)
+    weights = [{"text": drawn[slice(*w.span)], "weight": w.value} for w in obeyed]
+    return {
+        "id": prompt.id,
+        "prompt": prompt.own,
+        "negative": settings.negative,
+        "seed": seed,
+        "steps": steps,
+        "guidance": guidance,
+        "size": list(size),
+        "scheduler": type(generator.pipe.scheduler).__name__,
+        "model": Path(generator.model).name if Path(generator.model).exists() else generator.model,
+        "status": report.status if report else "ok",
+        "guard": {
+            "safeguard": guard.safeguard.name if guard else "",
+            "strength": guard.strength if guard else 0.0,
+            "directions": guard.hashes if guard else {},
+            **_done(prompt, report),
+            **({"weights": weights} if weights else {}),
+        },
+        **({"additions": [dict(addition) for addition in generator.added]} if generator.added else {}),
+        "seconds": round(seconds, 3),
+        "versions": {
+            "safegen": __version__,
+            "torch": torch.__version__,
+            "diffusers": diffusers.__version__,
+            "transformers": transformers.__version__,
+            "python": platform.python_version(),
+        },
+    }
+
+
+def _done(prompt: Prompt, report: Report | None) -> dict[str, Any]:
+    """What the guard found and did, if there was one."""
+    if report is None:
+        return {"drift": 0.0, "rewritten": "", "before": {}, "after": {}, "words": []}
+    words = [word for word in report.before.words if word.flagged]
+    return {
+        "drift": report.drift,
+        "rewritten": report.rewritten,
+        "before": report.before.as_json(prompt.id)["concepts"],
+        "after": report.after.as_json(prompt.id)["concepts"],
+        "words": [{"text": w.text, "span": list(prompt.placed(w.span)), "concepts": list(w.flagged)} for w in words],
+    }
 
 
 def parameters_line(record: Mapping[str, Any]) -> str:

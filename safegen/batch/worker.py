@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safegen import refusal, weighting
+from safegen import records, refusal, weighting
 from safegen.batch.options import Options, hashed
 from safegen.batch.plan import Batch, Shot
 from safegen.batch.rows import Row
@@ -246,7 +246,7 @@ class Worker:
     def _record(self, shot: Shot, report: Report | None, status: str, seconds: float, together: int) -> dict[str, Any]:
         row = shot.row
         generator = self.guarded(row.concepts, row.strength)
-        record = generator.record(row.prompt, row.settings, shot.seed, report, seconds)
+        record = records.of(generator, row.prompt, row.settings, shot.seed, report, seconds)
         if self.options.on_flag == "warn" and report is not None and report.before.flagged:
             status = "flagged"
         record |= {"id": shot.id, "row": row.number, "batch": together}

@@ -110,7 +110,7 @@ def batch(
     json: Annotated[bool, typer.Option("--json", help="The summary, or the scores of --dry-run, as JSON.")] = False,
 ) -> None:
     """Draw the pictures of a whole file of prompts; the same command again finishes what is missing."""
-    from safegen import console
+    from safegen import console, findings
     from safegen.batch import job
     from safegen.batch.options import Options
     from safegen.batch.worker import Worker
@@ -158,7 +158,7 @@ def batch(
         tiling=tiling,
     )
     if not options.guarded:
-        console.show_report(None)
+        findings.show_report(None)
     if dry_run:
         _dry_run(source, options, load, json)
         return

@@ -84,7 +84,7 @@ def generate(
     offline: Offline = False,
 ) -> None:
     """Draw pictures from prompts, with harmful words found and repaired first."""
-    from safegen import console, files, refusal
+    from safegen import console, files, findings, refusal
     from safegen.errors import UsageError
     from safegen.prompts import gather
 
@@ -122,7 +122,7 @@ def generate(
     )
     if model == EMBEDDED:
         console.say("model: the embedded one, 128x128 emoji scenes; for photographs: --model sd15", "dim")
-    console.note_weights(generator, batch)
+    findings.note_weights(generator, batch)
     detector = detectors.detector_for(generator) if check == "image" else None
     settings = Settings(seed, steps, guidance, shape, negative)
     number = _next_number(out)
@@ -132,7 +132,7 @@ def generate(
             if detector:
                 look = functools.partial(second_look.look_again, generator, prompt, settings)
                 pictures = [look(picture, detector, on_step) for picture in pictures]
-        console.show_report(report)
+        findings.show_report(report)
         for picture in pictures:
             path = out / f"{number:04d}-{prompt.id[:8]}-{picture.seed}.png"
             number += 1
@@ -140,7 +140,7 @@ def generate(
             if compare:
                 _save_pair(generator, prompt, settings, picture, path)
             if detector:
-                console.show_check(picture.record["check"])
+                findings.show_check(picture.record["check"])
             if preview:
                 console.show_preview(picture.image)
 

@@ -49,7 +49,7 @@ def score(
     batch = gather(prompts or [], file)
     for prompt in batch:
         refusal.check(prompt.text)
-    from safegen import console
+    from safegen import console, findings
     from safegen.generator import Generator
 
     generator = Generator.load(
@@ -68,7 +68,7 @@ def score(
         embeddings=embedding or (),
         loras=lora or (),
     )
-    console.note_weights(generator, batch)
+    findings.note_weights(generator, batch)
     flagged = False
     for start in range(0, len(batch), BATCH):
         part = batch[start : start + BATCH]
@@ -77,6 +77,6 @@ def score(
             if json:
                 console.show_json({**sheet.as_json(prompt.id), "model": model})
             else:
-                console.show_sheet(sheet, tokens=tokens)
+                findings.show_sheet(sheet, tokens=tokens)
     if flagged and fail_on_flag:
         raise typer.Exit(3)
