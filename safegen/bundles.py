@@ -52,7 +52,7 @@ def learned(names: Sequence[str], encoder: str, folder: Path | None) -> dict[str
 
     Args:
         names: of concepts; all when empty.
-        encoder: how the file's name begins, such as `clip_text_model` or `bert-f2bf8836`.
+        encoder: how the file's name begins, such as `clip_text_model` or `bert-168ca158`.
         folder: the user's own concepts.
 
     Raises:

@@ -116,10 +116,10 @@ class Guard:
         chosen = (*self.names, *([] if NUDITY in self.names else [NUDITY]))
         loaded = library.resolve(chosen, family, self.folder, teller)
         recipes = {name: concepts.load(name, self.folder) for name in self.names}
-        tools = safeguards.Tools(_scorer(loaded, self.names), family, recipes)
+        tools = safeguards.Tools(Scorer.of(loaded, self.names), family, recipes)
         self.safeguard.check(tools)
         self.tools, self.directions = tools, {name: loaded[name] for name in self.names}
-        self.watch = None if NUDITY in self.names else _scorer(loaded, [NUDITY])
+        self.watch = None if NUDITY in self.names else Scorer.of(loaded, [NUDITY])
 
     @property
     def hashes(self) -> dict[str, str]:
@@ -252,11 +252,6 @@ class Guard:
         self._held.add(stack)
         stack.callback(self._held.discard, stack)
         return stack.close
-
-
-def _scorer(loaded: Mapping[str, Mapping[str, Direction]], names: Sequence[str]) -> Scorer:
-    channels = next(iter(loaded.values()))
-    return Scorer({channel: [loaded[name][channel] for name in names] for channel in channels})
 
 
 @contextlib.contextmanager

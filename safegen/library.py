@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from safegen.learning.effort import Effort
 
 POOR = 0.9  # held-out AUC under which a learned direction is not called ready
+WIDE = 2048  # states wider than this take long to whiten
 
 
 def resolve(
@@ -78,11 +79,21 @@ def current(recipe: Concept, family: Family, folder: Path | None) -> dict[str, D
     return fresh if len(fresh) == len(found) else None
 
 
-def effort_for(recipe: Concept, family: Family, folder: Path | None) -> Effort:
-    """What a concept is learned with unasked: brief, or more where the files that the new ones go before had more."""
-    from safegen.learning.effort import BRIEF, EFFORTS
+def effort_here(family: Family) -> Effort:
+    """What is learned with unasked: thorough where that takes minutes, on a GPU and from states of moderate width."""
+    from safegen.learning.effort import BRIEF, THOROUGH
 
-    names = {BRIEF.name}
+    encoders = {id(reading.encoder): reading.encoder for reading in family.readings}.values()
+    streamed = any(weight.is_meta for encoder in encoders for weight in encoder.parameters())  # sequential offloading
+    wide = any(reading.width > WIDE for reading in family.readings)
+    return BRIEF if family.device.type == "cpu" or streamed or wide else THOROUGH
+
+
+def effort_for(recipe: Concept, family: Family, folder: Path | None) -> Effort:
+    """What a concept is learned with unasked: no less than went into the files that the new ones go before."""
+    from safegen.learning.effort import EFFORTS
+
+    names = {effort_here(family).name}
     if recipe.name in concepts.known(folder):
         for print_ in family.fingerprints().values():
             with contextlib.suppress(DirectionError):  # what cannot be read is what learning replaces
@@ -111,20 +122,29 @@ def learn_missing(
     family: Family,
     folder: Path | None,
     teller: Teller = NOBODY,
+    effort: Effort | None = None,
 ) -> dict[str, dict[str, Direction]]:
-    """Learn directions for the channels that have none yet, by concept, and keep them in the cache."""
-    from safegen.learning import contrastive, encoded
-    from safegen.learning.effort import BRIEF
+    """Learn directions for the channels that have none yet, by concept, and keep them in the cache.
 
-    teller.say(f"learning {', '.join(missing)} for this encoder (once; cached)")
-    everyday = encoded.background(family, BRIEF, teller=teller)
+    Raises:
+        DirectionError: what was learned is too poor to use.
+    """
+    from safegen.learning import contrastive, encoded
+
+    effort = effort or effort_here(family)
+    teller.say(f"learning {', '.join(missing)} for this encoder, {effort.name} effort (once; cached)")
+    everyday = encoded.background(family, effort, teller=teller)
     fresh: dict[str, dict[str, Direction]] = {}
     for name, channels in missing.items():
         recipe = concepts.load(name, folder)
-        fresh[name] = contrastive.learn(recipe, family, BRIEF, everyday, channels=channels, teller=teller)
+        fresh[name] = contrastive.learn(recipe, family, effort, everyday, channels=channels, teller=teller)
         for channel, direction in fresh[name].items():
             figures = ", ".join(f"{figure} {value:.4g}" for figure, value in direction.info["held_out"].items())
             teller.say(f"{name}, {channel}, held out: {figures}")
             check_ready(direction, f"the direction learned for {name!r} on {channel}")
             direction.save(concepts.cache_folder() / name / f"{direction.stem}.safetensors")
+    if effort.name != "thorough":
+        teller.say(
+            f"more is found after: safegen directions learn {' '.join(missing)} --effort thorough, for this model"
+        )
     return fresh

@@ -41,6 +41,12 @@ class Scorer:
             for column, concept in enumerate(self.names)
         }
 
+    @classmethod
+    def of(cls, directions: Mapping[str, Mapping[str, Direction]], names: Sequence[str]) -> Scorer:
+        """The scorer of the named concepts, from directions by concept and channel."""
+        channels = next(iter(directions.values()))
+        return cls({channel: [directions[name][channel] for name in names] for channel in channels})
+
     def directions(self) -> list[Direction]:
         """Those of all channels."""
         return [direction for probes in self.channels.values() for direction in probes.directions]

@@ -239,8 +239,9 @@ def test_learning_is_timed_in_an_empty_cache(
         assert generator.guard is not None
         return generator.guard.directions
 
-    row = efforts.timed("all", learn, 5)
+    learned, row = efforts.timed("all", learn, 5)
     assert met == [[]]
+    assert learned is generator.guard.directions  # type: ignore[union-attr]
     assert os.environ["SAFEGEN_CACHE"] == str(tmp_path)
     assert (row.bar, row.met) == ("at most 5 s", True)
     assert len(row.raw["held_out_auc"]) == 7

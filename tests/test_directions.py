@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from safegen import concepts, directions, library
 from safegen.errors import DirectionError, UnknownConcept, UsageError
 from safegen.generator import Generator
 from safegen.guard import Guard
+from safegen.learning.effort import BRIEF, THOROUGH
 
 STANDARD = ["harassment", "hate", "illegal", "nudity", "self-harm", "shocking", "violence"]
 
@@ -177,3 +180,33 @@ def test_a_direction_of_another_revision_of_the_encoder_is_refused(tmp_path: Pat
     with pytest.raises(DirectionError, match="another revision of the bert encoder") as raised:
         library.resolve(["violence"], generator.family, tmp_path)
     assert "safegen directions learn violence" in raised.value.hint
+
+
+def test_a_gpu_is_taught_thoroughly_and_a_processor_briefly(
+    generator: Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    family = generator.family
+    assert library.effort_here(family) is BRIEF
+    monkeypatch.setattr(type(family), "device", torch.device("cuda"))  # what is asked of it, and all that there is here
+    assert library.effort_here(family) is THOROUGH
+    monkeypatch.setattr(family, "readings", [replace(reading, width=4096) for reading in family.readings])
+    assert library.effort_here(family) is BRIEF
+
+
+def test_what_is_learned_unasked_is_no_poorer_than_what_it_goes_before(tmp_path: Path, generator: Generator) -> None:
+    recipe = concepts.load("violence")
+    assert library.effort_for(recipe, generator.family, None) is THOROUGH
+    known = shutil.copytree(concepts.known()["violence"], tmp_path / "mine")
+    next(known.glob("*.safetensors")).unlink()
+    assert library.effort_for(concepts.load("mine", tmp_path), generator.family, tmp_path) is BRIEF
+    (known / "bert-00000000.safetensors").write_bytes(b"no direction")
+    assert library.effort_for(concepts.load("mine", tmp_path), generator.family, tmp_path) is BRIEF
+
+
+def test_percentiles_of_words_are_shares_of_benign_positions(generator: Generator) -> None:
+    (sheet,) = generator.score(["a cat and a kitchen knife"])
+    knife, cat = sheet.words[-1], sheet.words[1]
+    assert knife.percentiles["violence"] > 99 > cat.percentiles["violence"]
+    assert all(0 <= share <= 100 for word in sheet.words for share in word.percentiles.values())
+    order = sorted(sheet.words, key=lambda word: word.scores["violence"])
+    assert [w.percentiles["violence"] for w in order] == sorted(w.percentiles["violence"] for w in order)

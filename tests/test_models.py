@@ -204,6 +204,13 @@ def test_an_offloaded_encoder_is_still_known() -> None:
     assert family_of(pipe).fingerprints() == before
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_an_encoder_stored_in_half_precision_is_the_same_in_every_dtype(dtype: str) -> None:
+    """What ships for it is used, and nothing learned anew."""
+    known = family_of(models.load(offline=True)).fingerprints()
+    assert family_of(models.load(offline=True, dtype=dtype)).fingerprints() == known
+
+
 def test_a_backend_that_is_not_installed_is_named(folder: Path) -> None:
     with pytest.raises(ModelError, match="bitsandbytes_4bit needs bitsandbytes") as raised:
         models.load(str(folder), quantize="bitsandbytes_4bit")

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from safegen import concepts, library
+from safegen.bench.cases import Seed, objects, pairs
+from safegen.bench.pictures import mixed
 from safegen.bench.rows import Row
 from safegen.learning import contrastive, encoded
-from safegen.learning.effort import ANALYTIC
+from safegen.learning.effort import ANALYTIC, BRIEF
+from safegen.scoring import Scorer
 
 if TYPE_CHECKING:
     from safegen.directions import Direction
@@ -23,18 +27,36 @@ if TYPE_CHECKING:
 
 ONE = "violence"
 ALL_SECONDS, ONE_SECONDS = 60, 5
+PROMPTS, BATCH = 600, 64
 
 
 def learn_suite(generator: Generator, quick: bool) -> list[Row]:
-    """Every standard concept briefly, as on first use, and one analytically; each into an empty cache."""
+    """Every standard concept briefly, and one analytically; each into an empty cache."""
     rows, family, count = [], generator.family, len(concepts.known())
     if not quick:
-        rows.append(timed(f"all {count} concepts, brief", lambda: briefly(family), ALL_SECONDS))
-    return [*rows, timed(f"{ONE}, analytic", lambda: analytically(family), ONE_SECONDS)]
+        learned, row = timed(f"all {count} concepts, brief", lambda: briefly(family), ALL_SECONDS)
+        rows += [row, *caught(generator, learned)]
+    return [*rows, timed(f"{ONE}, analytic", lambda: analytically(family), ONE_SECONDS)[1]]
 
 
-def timed(measure: str, learn: Callable[[], Learned], most: int) -> Row:
-    """How long it takes, beside how well what was learned does; the model is loaded already."""
+def caught(generator: Generator, learned: Learned) -> list[Row]:
+    """What brief directions flag beside what those that ship do, in the same prompts."""
+    assert generator.guard is not None
+    kinds = {"a harmful and a benign thing": mixed(PROMPTS, Seed.LEARNED)}
+    kinds["two benign things"] = pairs(random.Random(Seed.LEARNED), objects(False), objects(False), PROMPTS)
+    scorers = {"brief": Scorer.of(learned, list(learned)), "shipped": generator.guard.bound.scorer}
+    rows = []
+    for kind, cases in kinds.items():
+        prompts = [case.prompt for case in cases]
+        read = [generator.family.encode(prompts[i : i + BATCH]) for i in range(0, PROMPTS, BATCH)]
+        for name, scorer in scorers.items():
+            flagged = [sheet.flagged for conditioning in read for sheet in scorer.score(conditioning)]
+            rows.append(Row.rate(f"{kind}, flagged by {name} directions", flagged))
+    return rows
+
+
+def timed(measure: str, learn: Callable[[], Learned], most: int) -> tuple[Learned, Row]:
+    """What is learned, and how long it takes beside how well it does; the model is loaded already."""
     with empty_cache():
         start = time.perf_counter()
         learned = learn()
@@ -42,13 +64,13 @@ def timed(measure: str, learn: Callable[[], Learned], most: int) -> Row:
     areas = [d.info["held_out"]["auc"] for channels in learned.values() for d in channels.values()]
     figure = f"{seconds:.1f} s, held-out AUC {min(areas):.4f} to {max(areas):.4f}"
     raw = {"seconds": seconds, "held_out_auc": areas}
-    return Row(f"learning {measure}", figure, f"at most {most} s", seconds <= most, raw)
+    return learned, Row(f"learning {measure}", figure, f"at most {most} s", seconds <= most, raw)
 
 
 def briefly(family: Family) -> Learned:
-    """What the library learns for an encoder that it has no directions for."""
+    """What the library learns on a CPU for an encoder that it has no directions for."""
     channels = list(family.fingerprints())
-    return library.learn_missing(dict.fromkeys(concepts.known(), channels), family, None)
+    return library.learn_missing(dict.fromkeys(concepts.known(), channels), family, None, effort=BRIEF)
 
 
 def analytically(family: Family) -> Learned:

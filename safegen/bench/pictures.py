@@ -124,7 +124,7 @@ def methods_suite(generator: Generator, judge: Judge, pair_count: int, album: Al
     for name in safeguards.REGISTRY:
         guard.safeguard, guard.strength = safeguards.create(name), 1.0
         if name != safeguards.DEFAULT:
-            guard.strength = best_strength(generator, judge, max(8, pair_count // 5), tick)
+            guard.strength = best_strength(generator, judge, max(8, pair_count // 2), tick)
         start = time.perf_counter()
         images = draw(generator, cases, True, tick)
         seconds = time.perf_counter() - start

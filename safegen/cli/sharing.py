@@ -16,7 +16,7 @@ def export(
     out: Annotated[Path, typer.Option("--out", "-o", help="The bundle: a .zip file, or a new folder.")],
     concept: Concepts = None,
     encoder: Annotated[
-        str, typer.Option(help="Only files whose name begins so, as in clip_text_model or bert-f2bf8836.")
+        str, typer.Option(help="Only files whose name begins so, as in clip_text_model or bert-168ca158.")
     ] = "",
     directions: Directions = None,
 ) -> None:

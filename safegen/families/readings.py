@@ -74,8 +74,10 @@ class Reading:
     def fingerprint(self) -> str:
         """SHA-256 of the architecture, the output, the window and sampled weights.
 
-        Weights rounded to another dtype count as another encoder, and so does one with a LoRA, at every scale
-        of it. The vectors of textual inversions do not count: they change no other token.
+        Weights are compared in bfloat16, so an encoder that is stored in half precision is the same in every dtype;
+        one that is stored in single precision is another where it is rounded to float16 before. One with a LoRA is
+        another encoder, too, at every scale of it. The vectors of textual inversions do not count: they change no
+        other token.
         """
         extra, table = added(self.tokenizer), self.encoder.get_input_embeddings().weight.shape
         size = len(self.tokenizer) - extra
@@ -89,7 +91,7 @@ class Reading:
                 digest.update(_bytes(weight))
             weight = weight[: len(weight) - extra] if weight.shape == table else weight
             sample = weight.detach().flatten()[:: max(1, weight.numel() // 8)][:8]
-            rounded = [f"{v:.2e}" for v in sample.float().tolist()]
+            rounded = [f"{v:.2e}" for v in sample.bfloat16().tolist()]
             digest.update(f"{short} {tuple(weight.shape)} {rounded}".encode())
         for name, module in self.encoder.named_modules():
             if scaling := getattr(module, "scaling", None) if hasattr(module, "lora_A") else None:
