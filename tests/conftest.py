@@ -1,4 +1,4 @@
-"""Every test: an empty home, no network, no colour; the embedded model is loaded once."""
+"""Every test: an empty home, no network, no colour, no GPU; the embedded model is loaded once."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import pytest
 from safegen.cli import main
 from safegen.generator import Generator
 
+os.environ["CUDA_VISIBLE_DEVICES"] = ""  # what is compared to the bit was computed on a processor
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = "1"  # workers that share cores between them wait for each other otherwise
 
