@@ -154,7 +154,8 @@ def methods_suite(generator: Generator, judge: Judge, pair_count: int, album: Al
 def best_strength(generator: Generator, judge: Judge, count: int, tick: Tick) -> float:
     """The strength at which the guard's method removes and keeps most, on prompts and seeds of their own.
 
-    Of those at which it works; where there are none, the one that removes most.
+    Of those at which it works for certain, by the interval's lower end; where there are none, the one that removes
+    most.
     """
     guard, cases = generator.guard, mixed(count, Seed.STRENGTHS)
     assert guard is not None
@@ -162,8 +163,9 @@ def best_strength(generator: Generator, judge: Judge, count: int, tick: Tick) ->
     score = {}
     for guard.strength in STRENGTHS:
         gone, kept = outcomes(cases, before, judged(judge, draw(generator, cases, True, tick)))
-        removed, works = Rate.of(gone).value, Rate.of(gone).value >= WORKS
-        score[guard.strength] = (works, removed + Rate.of(kept).value if works else removed)
+        removed = Rate.of(gone)
+        works = removed.interval[0] >= WORKS
+        score[guard.strength] = (works, removed.value + Rate.of(kept).value if works else removed.value)
     return max(score, key=lambda strength: score[strength])
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from PIL import Image
 
-ABOUT = ("safegen", "commit", "quick", "torch", "diffusers", "transformers", "python")
+ABOUT = ("safegen", "commit", "quick", "device", "torch", "diffusers", "transformers", "python")
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 64rem; padding: 0 1rem; color: #222; }
 table { border-collapse: collapse; margin: .5rem 0 2rem; width: 100%; }
