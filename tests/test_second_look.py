@@ -173,7 +173,7 @@ def test_the_checker_is_chosen_where_there_is_one_and_drawing_again_names_what_i
         "safegen.guard.Guard.sanitize",
         lambda self, plain, passages=(): (plain, [SimpleNamespace(sanitized=False, before=None, drift=0.0)]),
     )
-    monkeypatch.setattr("safegen.generator.Generator.record", lambda *_: {"negative": _[2].negative})
+    monkeypatch.setattr("safegen.records.of", lambda *_: {"negative": _[2].negative})
     careless = Generator(pipe, Guard(["nudity"]), "sd15")
     detector = detectors.detector_for(careless)
     assert isinstance(detector, SafetyChecker)
