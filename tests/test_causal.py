@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import filelock
 import pytest
 import torch
 import transformers
@@ -45,23 +47,32 @@ BLADES = {
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the libraries, about a denoiser as small as this
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def pipe() -> Any:
     """The shipped encoder in a pipeline that can draw, if only noise."""
     return miniatures.causal()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def folder(pipe: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A concept learned for it."""
-    found = tmp_path_factory.mktemp("learned")
+    """A concept learned for it, by the first worker that needs it."""
+    base = tmp_path_factory.getbasetemp()
+    found = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "blades"
+    with filelock.FileLock(found.with_suffix(".lock")):
+        if not found.is_dir():
+            learn(family_of(pipe), tmp_path_factory.mktemp("cache")).rename(found)
+    return found
+
+
+def learn(family: Family, cache: Path) -> Path:
+    found = cache / "learned"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SAFEGEN_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("SAFEGEN_CACHE", str(cache))
         lines = "\n".join(f'"a {blade}" = "a {spoon}"' for blade, spoon in BLADES.items())
         for name in ("blades", NUDITY):  # which every guard watches for: nothing more is to be learned for that
-            (found / name).mkdir()
+            (found / name).mkdir(parents=True)
             (found / name / "concept.toml").write_text(f"[targets]\n{lines}")
-        (direction,) = contrastive.learn(concepts.load("blades", found), family_of(pipe), FEWER).values()
+        (direction,) = contrastive.learn(concepts.load("blades", found), family, FEWER).values()
         for name in ("blades", NUDITY):
             direction.save(found / name / f"{direction.stem}.safetensors")
     return found
