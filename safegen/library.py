@@ -130,6 +130,7 @@ def learn_missing(
         DirectionError: what was learned is too poor to use.
     """
     from safegen.learning import contrastive, encoded
+    from safegen.learning.effort import THOROUGH
 
     effort = effort or effort_here(family)
     teller.say(f"learning {', '.join(missing)} for this encoder, {effort.name} effort (once; cached)")

@@ -155,7 +155,7 @@ class Scorer:
                 if scores[name] >= line:
                     flags.append(name)
         return tuple(
-            WordScore(w.text, w.span, *own_, tuple(f)) for w, own_, f in zip(words, found, carried, strict=True)
+            WordScore(w.text, w.span, *both, tuple(f)) for w, both, f in zip(words, found, carried, strict=True)
         )
 
     def _tokens(self, conditioning: Conditioning, row: int, own: Mapping[str, Own]) -> tuple[WordScore, ...]:

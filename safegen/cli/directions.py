@@ -45,7 +45,7 @@ def learn(
         Optional[str],  # noqa: UP045
         typer.Option(
             help="How much to learn from: analytic, seconds each; brief, a minute for all; thorough, minutes each, "
-            "as what is shipped. By default brief, or that of the file that the new one goes before."
+            "as what is shipped. By default brief, on a GPU mostly thorough, and no less than what it goes before had."
         ),
     ] = None,
     lora: Loras = None,

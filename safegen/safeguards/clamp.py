@@ -90,9 +90,10 @@ def settled(conditioning: Conditioning, sheets: Sequence[ScoreSheet], tools: Too
     Raises:
         GuardError: gate or check object even then.
     """
-    rows = flagged_rows(sheets)
-    over = tools.scorer.objections(conditioning) if strength >= 1 else []
-    if not any(over[row] for row in rows if over):
+    if strength < 1:
+        return conditioning
+    rows, over = flagged_rows(sheets), tools.scorer.objections(conditioning)
+    if not any(over[row] for row in rows):
         return conditioning
     for column, name in enumerate(tools.scorer.names):
         if some := [row for row in rows if name in over[row]]:
