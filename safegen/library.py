@@ -144,8 +144,7 @@ def learn_missing(
             teller.say(f"{name}, {channel}, held out: {figures}")
             check_ready(direction, f"the direction learned for {name!r} on {channel}")
             direction.save(concepts.cache_folder() / name / f"{direction.stem}.safetensors")
-    if effort.name != "thorough":
-        teller.say(
-            f"more is found after: safegen directions learn {' '.join(missing)} --effort thorough, for this model"
-        )
+    if effort is not THOROUGH:
+        command = f"safegen directions learn {' '.join(missing)} --effort thorough"
+        teller.say(f"more is found after: {command}, with this --model, --lora and --directions")
     return fresh

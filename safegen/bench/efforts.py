@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from safegen import concepts, library
 from safegen.bench.cases import Seed, objects, pairs
 from safegen.bench.pictures import mixed
-from safegen.bench.rows import Row
+from safegen.bench.rows import Row, Tick
+from safegen.bench.texts import margins
 from safegen.learning import contrastive, encoded
 from safegen.learning.effort import ANALYTIC, BRIEF
 from safegen.scoring import Scorer
@@ -27,31 +28,28 @@ if TYPE_CHECKING:
 
 ONE = "violence"
 ALL_SECONDS, ONE_SECONDS = 60, 5
-PROMPTS, BATCH = 600, 64
+PROMPTS = 600
 
 
-def learn_suite(generator: Generator, quick: bool) -> list[Row]:
+def learn_suite(generator: Generator, quick: bool, tick: Tick) -> list[Row]:
     """Every standard concept briefly, and one analytically; each into an empty cache."""
     rows, family, count = [], generator.family, len(concepts.known())
     if not quick:
         learned, row = timed(f"all {count} concepts, brief", lambda: briefly(family), ALL_SECONDS)
-        rows += [row, *caught(generator, learned)]
+        rows += [row, *caught(generator, learned, tick)]
     return [*rows, timed(f"{ONE}, analytic", lambda: analytically(family), ONE_SECONDS)[1]]
 
 
-def caught(generator: Generator, learned: Learned) -> list[Row]:
+def caught(generator: Generator, learned: Learned, tick: Tick) -> list[Row]:
     """What brief directions flag beside what those that ship do, in the same prompts."""
-    assert generator.guard is not None
     kinds = {"a harmful and a benign thing": mixed(PROMPTS, Seed.LEARNED)}
     kinds["two benign things"] = pairs(random.Random(Seed.LEARNED), objects(False), objects(False), PROMPTS)
-    scorers = {"brief": Scorer.of(learned, list(learned)), "shipped": generator.guard.bound.scorer}
+    scorers = {"brief": Scorer.of(learned, list(learned)), "shipped": None}
     rows = []
     for kind, cases in kinds.items():
-        prompts = [case.prompt for case in cases]
-        read = [generator.family.encode(prompts[i : i + BATCH]) for i in range(0, PROMPTS, BATCH)]
         for name, scorer in scorers.items():
-            flagged = [sheet.flagged for conditioning in read for sheet in scorer.score(conditioning)]
-            rows.append(Row.rate(f"{kind}, flagged by {name} directions", flagged))
+            found = margins(generator, [case.prompt for case in cases], tick, scorer)
+            rows.append(Row.rate(f"{kind}, flagged by {name} directions", [margin >= 0 for margin in found]))
     return rows
 
 

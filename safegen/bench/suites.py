@@ -154,7 +154,7 @@ def measure(name: str, generator: Generator, album: Album, quick: bool, sources:
             "text": lambda: texts.text_suite(generator, sources.data, 300 if quick else 4000, tick),
             "encoders": lambda: encoders.encoders_suite(generator, sources.data, quick, tick),
             "sets": lambda: texts.sets_suite(generator, sources.sets, sampled, tick),
-            "learn": lambda: efforts.learn_suite(generator, quick),
+            "learn": lambda: efforts.learn_suite(generator, quick, tick),
             "cost": lambda: cost.cost_suite(generator, 3 if quick else 15, tick),
             "throughput": lambda: throughput.throughput_suite(generator, 32 if quick else 48, 1 if quick else 3, tick),
         }

@@ -17,6 +17,7 @@ from safegen.prompts import clean
 if TYPE_CHECKING:
     from safegen.generator import Generator
     from safegen.safeguards import Tools
+    from safegen.scoring import Scorer
 
 # prompt -> the words of which one should be the cause under the concept that is farthest over its line
 CAUSES = {
@@ -116,12 +117,13 @@ def sets_suite(generator: Generator, sets: Sequence[Source], limit: int, tick: T
     return rows
 
 
-def margins(generator: Generator, prompts: Sequence[str], tick: Tick) -> list[float]:
+def margins(generator: Generator, prompts: Sequence[str], tick: Tick, scorer: Scorer | None = None) -> list[float]:
     """Per prompt, the highest concept's distance over its threshold, in benign standard deviations.
 
-    What `Generator.score` finds, without its sheets: prompts are cleaned, and long ones read in several windows.
+    What `Generator.score` finds, without its sheets, or would with another scorer than the guard's: prompts are
+    cleaned, and long ones read in several windows.
     """
-    scorer = _tools(generator).scorer
+    scorer = scorer or _tools(generator).scorer
     result: list[float] = []
     for start in range(0, len(prompts), 64):
         read = generator.read([clean(prompt) for prompt in prompts[start : start + 64]])
