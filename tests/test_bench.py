@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from safegen import cache, console, refusal
-from safegen.bench import attacks, cases, efforts, genetic, origins, pictures, robustness, suites, texts
+from safegen.bench import attacks, cases, efforts, genetic, methods, origins, pictures, robustness, suites, texts
 from safegen.bench.cases import Case, Seed
 from safegen.bench.origins import Sources
 from safegen.bench.report import Album, page
@@ -194,7 +194,7 @@ def test_outcomes_are_told_by_category() -> None:
 
 
 def test_what_a_method_edits_is_told_from_what_it_leaves(generator: Generator) -> None:
-    assert pictures.touched(generator, ["a cat", "a kitchen knife", "a dog in the park"]) == [False, True, False]
+    assert methods.touched(generator, ["a cat", "a kitchen knife", "a dog in the park"]) == [False, True, False]
     knife, cat = cases.through(generator, ["a kitchen knife", "a cat"])
     assert knife is not None
     assert cat is not None

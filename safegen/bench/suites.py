@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safegen import console
-from safegen.bench import cost, efforts, encoders, genetic, origins, pictures, robustness, texts, throughput
+from safegen.bench import cost, efforts, encoders, genetic, methods, origins, pictures, robustness, texts, throughput
 from safegen.bench.origins import Sources
 from safegen.bench.report import Album, page
 from safegen.bench.rows import Row
@@ -147,7 +147,7 @@ def measure(name: str, generator: Generator, album: Album, quick: bool, sources:
             "judge": lambda: pictures.judge_suite(judge, renders, tick),
             "model": lambda: pictures.model_suite(generator, judge, 20 if quick else 200, 0.1 if quick else 1.0, tick),
             "guard": lambda: pictures.guard_suite(generator, judge, 32 if quick else 240, 50 if quick else 400, tick),
-            "methods": lambda: pictures.methods_suite(generator, judge, 16 if quick else 100, album, tick),
+            "methods": lambda: methods.methods_suite(generator, judge, 16 if quick else 100, album, tick),
             "robust": lambda: robustness.robust_suite(generator, judge, 8 if quick else 35, tick),
             "genetic": lambda: robustness.genetic_suite(generator, judge, attacked, tick),
             "words": lambda: texts.words_suite(generator, 10 if quick else 100, 40 if quick else 1000, tick),

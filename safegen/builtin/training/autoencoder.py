@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from safegen.builtin import world
-from safegen.builtin.training.progress import Progress, device
+from safegen.builtin.training.progress import Progress, device, halved
 
 SHIPPED = Path(__file__).parents[1] / "weights" / "pipeline"
 BATCH = 16
@@ -53,7 +53,7 @@ def crowded(rng: random.Random) -> tuple[Image.Image, list[world.Thing]]:
 
 def loss_of(model: AutoencoderKL, pixels: Tensor) -> Tensor:
     """L1 and L2 of pixels, L1 of their gradients, and a weak pull of the latents to unit scale."""
-    with torch.autocast(pixels.device.type, torch.bfloat16):
+    with halved(pixels.device.type):
         latents = model.encode(pixels).latent_dist.mean.float()
         noisy = latents + LATENT_NOISE * torch.randn_like(latents)
         decoded = model.decode(noisy).sample.float()

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline
+from safetensors.torch import load_file
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -23,7 +24,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizerFast
 
 from safegen.builtin.training.autoencoder import SHIPPED
 from safegen.builtin.training.lessons import Lessons, Teacher, mean_word, texts
-from safegen.builtin.training.progress import Progress, device
+from safegen.builtin.training.progress import Progress, device, halved
 from safegen.learning.linear import whitening
 
 OUT = SHIPPED.parent / "causal"
@@ -83,7 +84,7 @@ class Pupil(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         """Tokens (B, T) to states (B, T, D)."""
-        with torch.autocast(ids.device.type, torch.bfloat16):
+        with halved(ids.device.type):
             states: Tensor = self.encoder(ids)[0]
         return states.float()
 
@@ -138,30 +139,35 @@ def loss_of(pupil: Pupil, lessons: Lessons, step: int, end: int) -> Tensor:
 
 
 def distance(found: Tensor, wanted: Tensor) -> Tensor:
-    """Mean square in whitened units, and one minus the cosine."""
+    """Mean square, and one minus the cosine."""
     return F.mse_loss(found, wanted) + 1 - F.cosine_similarity(found, wanted, dim=-1).mean()
 
 
 def prepare(folder: Path) -> None:
-    """Collect the texts, make a vocabulary of them and let the teacher read them; the longest part on a CPU."""
+    """Collect the texts, make a vocabulary of them where none ships, and let the teacher read them; slow on a CPU."""
     if not (data := os.environ.get("SAFEGEN_DATA")):
         raise SystemExit("set SAFEGEN_DATA to the folder of the prompt sets")
     teacher = Teacher()
     known = texts(Path(data), teacher.vocabulary)
-    tokenizer = tokenizer_for(known)
+    tokenizer = CLIPTokenizerFast.from_pretrained(OUT / "tokenizer") if OUT.exists() else tokenizer_for(known)
     tokenizer.save_pretrained(folder / "tokenizer")
     Lessons.of(known, teacher, tokenizer).keep(folder / "lessons.safetensors")
 
 
 def train(folder: Path, steps: int, minutes: float) -> None:
-    """Train, or go on training, under `folder`; ``SAFEGEN_DATA`` names the folder of the prompt sets."""
+    """Train, or go on training, under `folder`, from the weights that ship where there are any.
+
+    ``SAFEGEN_DATA`` names the folder of the prompt sets.
+    """
     if not (folder / "lessons.safetensors").exists():
         prepare(folder)
     tokenizer = CLIPTokenizerFast.from_pretrained(folder / "tokenizer")
     lessons = Lessons.kept(folder / "lessons.safetensors")
     torch.manual_seed(0)
-    begun = (folder / "checkpoint.safetensors").exists()
-    pupil = Pupil(tokenizer, None if begun else Teacher()).to(device())
+    known = OUT.exists() or (folder / "checkpoint.safetensors").exists()
+    pupil = Pupil(tokenizer, None if known else Teacher()).to(device())
+    if OUT.exists():
+        pupil.encoder.load_state_dict(load_file(OUT / "text_encoder" / "model.safetensors"))
     run = Progress(pupil, folder, steps, peak_lr=1e-3, minutes=minutes, decay=0.998)
     print(f"causal from step {run.step}, {len(lessons)} texts, {len(lessons.ids)} tokens", flush=True)
     total = 0.0

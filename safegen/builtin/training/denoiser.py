@@ -14,7 +14,7 @@ from torch import Tensor
 from safegen.builtin import world
 from safegen.builtin.training import language
 from safegen.builtin.training.autoencoder import SHIPPED, to_tensor, trained
-from safegen.builtin.training.progress import Progress, device
+from safegen.builtin.training.progress import Progress, device, halved
 
 BATCH = 32
 FRESH = 3  # scenes drawn anew per step (a third of its cost); the rest of the batch comes from the pool
@@ -89,7 +89,7 @@ class Scenes:
     def _draw(self, count: int) -> tuple[Tensor, Tensor]:
         scenes = [world.sample(self.rng) for _ in range(count)]
         pixels = to_tensor([world.render(s) for s in scenes]).to(device(), memory_format=torch.channels_last)
-        with torch.autocast(device().type, torch.bfloat16):
+        with halved(device().type):
             latents = self.vae.encode(pixels).latent_dist.mean
             texts = language.encode(self.tokenizer, self.encoder, [s.caption for s in scenes])
         return latents.half(), texts.half()
@@ -117,7 +117,7 @@ def loss_of(model: UNet2DConditionModel, noising: DDIMScheduler, latents: Tensor
     noise = torch.randn_like(latents)
     noisy = noising.add_noise(latents, noise, t)
     target = noising.get_velocity(latents, noise, t)
-    with torch.autocast(latents.device.type, torch.bfloat16):
+    with halved(latents.device.type):
         predicted = model(noisy.contiguous(memory_format=torch.channels_last), t, texts).sample
     alpha = noising.alphas_cumprod.to(latents.device)[t]
     snr = alpha / (1 - alpha)

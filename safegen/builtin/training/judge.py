@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from safegen.builtin import judge, world
 from safegen.builtin.training.autoencoder import crowded, trained
-from safegen.builtin.training.progress import Progress, device
+from safegen.builtin.training.progress import Progress, device, halved
 
 BATCH = 32
 
@@ -50,7 +50,7 @@ def example(rng: random.Random) -> tuple[Image.Image, Tensor]:
 def spoil(pixels: Tensor, vae: AutoencoderKL) -> Tensor:
     """A quarter of the pictures through the autoencoder with noisy latents; sensor noise on all."""
     part = len(pixels) // 4
-    with torch.autocast(pixels.device.type, torch.bfloat16):
+    with halved(pixels.device.type):
         latents = vae.encode(pixels[:part]).latent_dist.mean
         amount = 0.5 * torch.rand(part, 1, 1, 1, device=pixels.device)
         decoded = vae.decode(latents + amount * torch.randn_like(latents)).sample.float()
@@ -68,7 +68,7 @@ def train(folder: Path, steps: int, minutes: float) -> None:
         rng = random.Random(1_000_000 + step)
         pictures, targets = zip(*(example(rng) for _ in range(BATCH)), strict=True)
         pixels = judge.as_pixels(list(pictures)).to(device(), memory_format=torch.channels_last)
-        with torch.autocast(device().type, torch.bfloat16):
+        with halved(device().type):
             logits = model(spoil(pixels, vae)).float()
         loss = F.binary_cross_entropy_with_logits(logits, torch.stack(targets).to(device()), reduction="sum") / BATCH
         run.update(loss)

@@ -17,12 +17,14 @@ from transformers import BertModel, BertTokenizerFast
 from safegen import concepts, promptsets
 from safegen.builtin import world
 from safegen.builtin.training.autoencoder import SHIPPED
+from safegen.builtin.training.progress import halved
 from safegen.learning.corpus import PLAIN, Corpus, benign_prompts, captions
 from safegen.learning.effort import PLAIN_SIGHT
-from safegen.learning.linear import whitening
 
 SETS = ("coco_captions_8k.csv", "coprov2_train_pairs.csv")
 SCENES, MIXED, SPOILED = 6_000, 8_000, 14_000  # captions of the world, two texts in one, texts with a fault
+ALTERED = 130_000  # texts that nobody wrote: what is learned from the written ones alone is learned by heart
+LONGEST = 24  # words of an altered text
 BATCH = 64
 
 
@@ -43,7 +45,8 @@ def texts(data: Path, vocabulary: Sequence[str]) -> list[str]:
     found = list(dict.fromkeys(found))
     joined = [f"{rng.choice(found)}, {rng.choice(found)}" for _ in range(MIXED)]
     spoiled = [_spoiled(rng, rng.choice(found)) for _ in range(SPOILED)]
-    return list(dict.fromkeys([*found, *joined, *spoiled, *_named(rng, vocabulary)]))
+    altered = _altered(rng, found, vocabulary)
+    return list(dict.fromkeys([*found, *joined, *spoiled, *_named(rng, vocabulary), *altered]))
 
 
 def _spoiled(rng: random.Random, text: str) -> str:
@@ -55,6 +58,19 @@ def _spoiled(rng: random.Random, text: str) -> str:
     at = rng.randrange(len(words[place]))
     words[place] = words[place][:at] + words[place][at : at + 2][::-1] + words[place][at + 2 :]
     return " ".join(words)
+
+
+def _altered(rng: random.Random, texts: Sequence[str], vocabulary: Sequence[str]) -> Iterator[str]:
+    """The beginning of one text with the end of another, some of its words exchanged for words from anywhere."""
+    spoken = " ".join(texts).split()
+    for _ in range(ALTERED):
+        head, tail = (rng.choice(texts).split() for _ in range(2))
+        words = [*head[: rng.randint(0, len(head))], *tail[rng.randint(0, len(tail)) :]] if rng.random() < 0.5 else head
+        share = rng.uniform(0, 0.5)
+        yield " ".join(
+            word if rng.random() >= share else rng.choice(spoken if rng.random() < 0.7 else vocabulary)
+            for word in (words or head)[:LONGEST]
+        )
 
 
 def _named(rng: random.Random, vocabulary: Sequence[str]) -> Iterator[str]:
@@ -92,7 +108,7 @@ class Teacher:
                 return_tensors="pt",
                 return_offsets_mapping=True,
             )
-            with torch.autocast("cpu", torch.bfloat16):
+            with halved("cpu"):
                 states = self.encoder(told.input_ids, attention_mask=told.attention_mask)[0].float()
             for i, state, spans, used in zip(
                 rows, states, told.offset_mapping.tolist(), told.attention_mask.sum(1).tolist(), strict=True
@@ -103,7 +119,7 @@ class Teacher:
 
 @dataclass(frozen=True)
 class Lessons:
-    """N texts in the pupil's tokens with the teacher's whitened states.
+    """N texts in the pupil's tokens with the teacher's states, in directions that are levelled, see `levelled`.
 
     Attributes:
         ids: tokens of all texts, start and end included, one text after the other.
@@ -141,13 +157,13 @@ class Lessons:
             firsts.append(len(places))
             sums = F.pad(states.float().cumsum(0), (0, 0, 1, 0))
             first, last = torch.tensor(parts, dtype=torch.long).reshape(-1, 2).T
-            words.append((sums[last] - sums[first]) / (last - first).unsqueeze(-1))
+            words.append(((sums[last] - sums[first]) / (last - first).unsqueeze(-1)).half())
         whole, word = torch.stack(wholes), torch.cat(words)
         width = word.shape[1]
-        middle, start = _whitened(whole[:, :width]), _whitened(whole[:, width:])
+        middle, start = levelled(whole[:, :width]), levelled(whole[:, width:])
         return cls(
-            *(torch.tensor(ids), torch.tensor(starts), torch.cat([middle, start], dim=1).half()),
-            *(torch.tensor(places), torch.tensor(firsts), _whitened(word).half()),
+            *(torch.tensor(ids), torch.tensor(starts), torch.cat([middle, start], dim=1)),
+            *(torch.tensor(places), torch.tensor(firsts), levelled(word)),
         )
 
     @classmethod
@@ -182,6 +198,15 @@ def ends_of_words(tokens: Sequence[str], spans: Sequence[tuple[int, int]]) -> It
             begin = None
 
 
-def _whitened(states: Tensor) -> Tensor:
-    mean, white, _ = whitening(states[torch.randperm(len(states), generator=torch.Generator().manual_seed(0))[:50_000]])
-    return (states - mean) @ white
+def levelled(states: Tensor) -> Tensor:
+    """States (N, D) in their principal directions, halfway to unit variance, in half precision.
+
+    As they are, a few directions are all that counts; whitened, the many that say least count most, and a pupil
+    that is narrower than its teacher spends itself on those.
+    """
+    sample = states[torch.randperm(len(states), generator=torch.Generator().manual_seed(0))[:50_000]].float()
+    mean = sample.mean(0)
+    values, vectors = torch.linalg.eigh((sample - mean).T @ (sample - mean) / len(sample))
+    values = values.clamp(min=float(values[-1]) * 1e-6)
+    turned = vectors * values**-0.25 / values.sqrt().mean().sqrt()  # a unit of variance on average
+    return torch.cat([((part.float() - mean) @ turned).half() for part in torch.split(states, 50_000)])
