@@ -172,6 +172,20 @@ def pull(name: str, *, revision: str | None = None, variant: str | None = None) 
     return str(_whole(name, source, {"revision": revision, "variant": variant})[0])
 
 
+def find(name: str) -> Path:
+    """The folder or file of a model that is whole on this machine; nothing is loaded or downloaded.
+
+    Raises:
+        ModelError: it is not here, not whole, pickled, with code of its own, or of a class that cannot be guarded.
+    """
+    source = locate(name)
+    _quiet()
+    if Path(source).is_file():
+        checkpoints.pipeline_class(Path(source))
+        return Path(source)
+    return _whole(name, source, {"offline": True})[0]
+
+
 def _whole(name: str, source: str, how: Loading) -> tuple[Path, str]:
     """A model's folder, complete, and its pipeline's class, which is known before gigabytes are downloaded."""
     if Path(source).is_dir():

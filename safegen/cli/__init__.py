@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import typer
 
-from safegen import runner
-from safegen.cli import batch, bench, directions, gallery, generate, models, score, serve, show
+from safegen import runner, settings
+from safegen.cli import batch, bench, directions, doctor, gallery, generate, models, score, serve, show
 from safegen.version import __version__
 
 app = typer.Typer(
@@ -23,6 +24,7 @@ app.command("batch")(batch.batch)
 app.command("gallery")(gallery.gallery)
 app.command("serve")(serve.serve)
 app.command("show")(show.show)
+app.command("doctor")(doctor.doctor)
 app.command("bench")(bench.bench)
 app.command("pull")(models.pull)
 app.add_typer(directions.app, name="directions")
@@ -37,9 +39,16 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def root(
+    context: typer.Context,
     version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Show it."),
 ) -> None:
-    """Options before the command."""
+    """Options before the command, and the settings that the working folder has for it."""
+    found = settings.read(Path.cwd())
+    if found:
+        from safegen import console
+
+        console.say(f"{settings.FILE}: {', '.join(f'{name} = {value}' for name, value in found.items())}", "dim")
+    context.default_map = settings.defaults(context.command, found)
 
 
 def main() -> None:

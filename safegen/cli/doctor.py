@@ -1,0 +1,56 @@
+"""``safegen doctor``: the settings and where each comes from, and whether this installation works."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from safegen.cli.options import Device, Directions, Dtype, Model, Safeguard, Strength
+from safegen.models import EMBEDDED
+from safegen.safeguards import DEFAULT
+
+SOURCES = {
+    "COMMANDLINE": "flag",
+    "ENVIRONMENT": "environment",
+    "DEFAULT_MAP": "safegen.toml",
+    "DEFAULT": "default",
+}
+
+
+def doctor(
+    context: typer.Context,
+    model: Model = EMBEDDED,
+    directions: Directions = None,
+    safeguard: Safeguard = DEFAULT,
+    strength: Strength = 1.0,
+    out: Annotated[Path, typer.Option("--out", "-o", envvar="SAFEGEN_OUT", help="Folder for pictures.")] = Path(
+        "safegen-out"
+    ),
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    json: Annotated[bool, typer.Option("--json", help="JSON lines.")] = False,
+) -> None:
+    """Show every setting with its source, and try what a picture needs; exit code 1 where something does not work."""
+    from safegen import checkup, console, settings
+
+    set_to = [(name, str(context.params[name] or ""), _source(context, name)) for name in settings.NAMES]
+    findings = list(checkup.examine(model, device, directions))
+    if json:
+        for name, value, source in set_to:
+            console.show_json({"schema": "safegen.setting/1", "name": name, "value": value, "source": source})
+        for some in findings:
+            facts = {"name": some.what, "found": some.found, "good": some.good, "hint": some.hint}
+            console.show_json({"schema": "safegen.finding/1", **facts})
+    else:
+        console.show_table("settings", ("name", "value", "from"), set_to)
+        rows = [(f.what, f.found, "" if f.good and f.hint else "ok" if f.good else "FAILS", f.hint) for f in findings]
+        console.show_table("checks", ("what", "found", "", "hint"), rows)
+    if not all(some.good for some in findings):
+        raise typer.Exit(1)
+
+
+def _source(context: typer.Context, name: str) -> str:
+    source = context.get_parameter_source(name)
+    return SOURCES.get(source.name, source.name) if source else ""

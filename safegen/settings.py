@@ -1,0 +1,51 @@
+"""Settings from a file: below flags and the environment, above what safegen has by itself."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safegen.errors import UsageError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+FILE = "safegen.toml"
+# What the file may say; each is an option of some commands and, as SAFEGEN_..., a variable of the environment.
+NAMES = ("model", "directions", "safeguard", "strength", "out", "device", "dtype")
+
+
+def read(folder: Path) -> dict[str, str | int | float]:
+    """What the folder's `FILE` says; nothing where there is none.
+
+    Raises:
+        UsageError: it cannot be read, or says what is none of `NAMES`.
+    """
+    path = folder / FILE
+    if not path.is_file():
+        return {}
+    try:
+        found = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:  # no UTF-8 and no TOML are both a ValueError
+        raise UsageError(f"{FILE} cannot be read: {error}", 'Lines such as: model = "sdxl"') from error
+    for name, value in found.items():
+        if name not in NAMES:
+            raise UsageError(f"{FILE} sets {name!r}, which is no setting", f"Known: {', '.join(NAMES)}.")
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
+            raise UsageError(f"{FILE} sets {name} to {value!r}", "It must be one text or number.")
+    return found
+
+
+def defaults(command: Any, found: Mapping[str, str | int | float]) -> dict[str, Any]:
+    """What was read as the defaults of a command, or of a group's commands by their names, as Click takes them.
+
+    Only options that the environment may set as well: another command may call something else by the same name.
+    """
+    if hasattr(command, "commands"):
+        return {name: defaults(part, found) for name, part in command.commands.items()}
+    open_ones = {param.name for param in command.params if getattr(param, "envvar", None)}
+    return {name: value for name, value in found.items() if name in open_ones}
