@@ -29,7 +29,7 @@ BATCH = 64
 
 
 def texts(data: Path, vocabulary: Sequence[str]) -> list[str]:
-    """Everything that the project learns from, the training parts of prompt sets, and words that none of it has.
+    """Everything that the project learns from, the training parts of prompt sets, and what is made of their words.
 
     Args:
         data: folder of `SETS`.
@@ -45,8 +45,8 @@ def texts(data: Path, vocabulary: Sequence[str]) -> list[str]:
     found = list(dict.fromkeys(found))
     joined = [f"{rng.choice(found)}, {rng.choice(found)}" for _ in range(MIXED)]
     spoiled = [_spoiled(rng, rng.choice(found)) for _ in range(SPOILED)]
-    altered = _altered(rng, found, vocabulary)
-    return list(dict.fromkeys([*found, *joined, *spoiled, *_named(rng, vocabulary), *altered]))
+    invented = altered(rng, found, vocabulary)
+    return list(dict.fromkeys([*found, *joined, *spoiled, *_named(rng, vocabulary), *invented]))
 
 
 def _spoiled(rng: random.Random, text: str) -> str:
@@ -60,7 +60,7 @@ def _spoiled(rng: random.Random, text: str) -> str:
     return " ".join(words)
 
 
-def _altered(rng: random.Random, texts: Sequence[str], vocabulary: Sequence[str]) -> Iterator[str]:
+def altered(rng: random.Random, texts: Sequence[str], vocabulary: Sequence[str]) -> Iterator[str]:
     """The beginning of one text with the end of another, some of its words exchanged for words from anywhere."""
     spoken = " ".join(texts).split()
     for _ in range(ALTERED):

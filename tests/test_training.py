@@ -1,0 +1,33 @@
+"""What the causal encoder is taught with."""
+
+from __future__ import annotations
+
+import random
+
+import torch
+
+from safegen.builtin.training import lessons
+from safegen.builtin.training.lessons import LONGEST, levelled
+
+
+def test_levelled_states_vary_by_the_root_of_what_they_did() -> None:
+    torch.manual_seed(0)
+    turned = torch.linalg.qr(torch.randn(4, 4))[0]
+    states = (torch.randn(20_000, 4) * torch.tensor([8.0, 4.0, 2.0, 1.0])) @ turned + 5
+    found = levelled(states).float()
+    assert found.mean(0).abs().max() < 0.05
+    spread = found.std(0).flip(0)
+    assert torch.allclose(spread / spread[-1], torch.tensor([8.0, 4.0, 2.0, 1.0]).sqrt(), rtol=0.05)
+    assert abs(float(found.var(0).mean()) - 1) < 0.05
+
+
+def test_altered_texts_are_made_of_words_from_anywhere(monkeypatch) -> None:
+    monkeypatch.setattr(lessons, "ALTERED", 300)
+    texts = ["a red cat on a mat", "an old man reads a book " * 6]
+    made = list(lessons.altered(random.Random(0), texts, ["zebra"]))
+    assert len(made) == 300
+    words = {word for text in made for word in text.split()}
+    assert words <= {"zebra", *" ".join(texts).split()}
+    assert "zebra" in words
+    assert all(1 <= len(text.split()) <= LONGEST for text in made)
+    assert len(set(made)) > 250
