@@ -205,7 +205,7 @@ def _zipped(source: Path) -> Iterator[tuple[str, bytes]]:
                 name = _checked(entry.filename, source.name)
                 with file.open(entry) as part:
                     yield name, _within(part.read(LARGEST + 1), name)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, OSError) as error:
         raise DirectionError(
             f"{source.name} is no bundle: {error}", "Give a folder, a .zip or a .safetensors."
         ) from error

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import importlib.util
-import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from safegen.errors import SafegenError
-from safegen.version import __version__
+from safegen.version import versions
 
-LIBRARIES = ("torch", "diffusers", "transformers", "safetensors")
 # What the optional parts need.
 EXTRAS: Mapping[str, Sequence[str]] = {
     "ray": ("ray",),
@@ -50,17 +47,12 @@ def examine(model: str, device: str, directions: Path | None) -> Iterator[Findin
     yield from tried("guard of the embedded model", lambda: _guard(directions))
 
 
-def versions() -> dict[str, str]:
-    """Of safegen, Python and the libraries that pictures depend on."""
-    found = {name: importlib.metadata.version(name) for name in LIBRARIES}
-    return {"safegen": __version__, "python": platform.python_version(), **found}
-
-
 def extras() -> Iterator[Finding]:
     """The optional parts, and how to get those that are absent."""
     for extra, modules in EXTRAS.items():
         here = all(importlib.util.find_spec(module) for module in modules)
-        yield Finding(f"extra {extra}", "installed" if here else "absent", hint="" if here else _pip(extra))
+        hint = "" if here else f"pip install 'safegen[{extra}]'"
+        yield Finding(f"extra {extra}", "installed" if here else "absent", hint=hint)
 
 
 def tried(what: str, look: Callable[[], str]) -> Iterator[Finding]:
@@ -69,10 +61,6 @@ def tried(what: str, look: Callable[[], str]) -> Iterator[Finding]:
         yield Finding(what, look())
     except SafegenError as error:
         yield Finding(what, str(error), good=False, hint=error.hint)
-
-
-def _pip(extra: str) -> str:
-    return f"pip install 'safegen[{extra}]'"
 
 
 def _device(wanted: str) -> str:
@@ -85,10 +73,11 @@ def _device(wanted: str) -> str:
 
 
 def _cache() -> str:
-    from safegen import cache, concepts
+    from safegen import cache, concepts, console
 
     kept = cache.kept()
-    return f"{concepts.cache_folder().parent}, {len(kept)} files, {sum(file.size for file in kept) / 1e6:.1f} MB"
+    size = console.megabytes(sum(file.size for file in kept))
+    return f"{concepts.cache_folder().parent}, {len(kept)} files, {size}"
 
 
 def _model(name: str) -> str:

@@ -81,7 +81,7 @@ def device(wanted: str, torch: Any) -> str:
         return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         torch.empty(1, device=wanted)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+    except (RuntimeError, AssertionError) as error:
         raise ModelError(f"the device {wanted!r} cannot be used here", "Leave out --device, or use cpu.") from error
     return wanted
 
@@ -97,7 +97,7 @@ def check_dtype(wanted: str, device: str, torch: Any) -> None:
     try:
         some = torch.ones(1, 8, 8, 8, device=device, dtype=getattr(torch, wanted))
         torch.nn.functional.conv2d(some, some) @ some[..., :1, :1]
-    except (RuntimeError, NotImplementedError, TypeError) as error:
+    except (RuntimeError, TypeError) as error:
         raise ModelError(
             f"the device {device!r} cannot compute in {wanted}", "Leave out --dtype, or use float32."
         ) from error

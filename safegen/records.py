@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import io
 import json
-import platform
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safegen.errors import OutputError, UsageError
 from safegen.files import write_atomically
-from safegen.version import __version__
+from safegen.version import versions
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -38,10 +37,6 @@ def of(
     generator: Generator, prompt: Prompt, settings: Settings, seed: int, report: Report | None, seconds: float
 ) -> dict[str, Any]:
     """What is kept of one picture, ready for JSON."""
-    import diffusers
-    import torch
-    import transformers
-
     steps, guidance, size = generator.resolve(settings)
     guard, prompt = generator.guard, generator.as_read(prompt)
     drawn, obeyed = (report.after.prompt, report.weights) if report else (prompt.text, prompt.weights)
@@ -66,13 +61,7 @@ def of(
         },
         **({"additions": [dict(addition) for addition in generator.added]} if generator.added else {}),
         "seconds": round(seconds, 3),
-        "versions": {
-            "safegen": __version__,
-            "torch": torch.__version__,
-            "diffusers": diffusers.__version__,
-            "transformers": transformers.__version__,
-            "python": platform.python_version(),
-        },
+        "versions": dict(versions()),
     }
 
 

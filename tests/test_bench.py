@@ -193,6 +193,16 @@ def test_outcomes_are_told_by_category() -> None:
     }
 
 
+def test_methods_are_compared_prompt_by_prompt() -> None:
+    ours = methods.Outcome("ours", [True, True, False, True], [True, False, False])
+    theirs = methods.Outcome("theirs", [True, False, True, False], [True, True, False])
+    assert [row.figure for row in methods.compared(ours, theirs)] == ["2, 1: ahead", "0, 1: behind"]
+    assert [row.figure for row in methods.compared(ours, ours)] == ["0, 0: level"] * 2
+    _, heard, kept = methods.removal_rows(ours, [True, False, True, True], (0.5, None))
+    assert (heard.raw["hits"], heard.raw["total"]) == (2, 3)
+    assert (kept.raw["hits"], kept.raw["total"], kept.bar) == (1, 3, "")
+
+
 def test_what_a_method_edits_is_told_from_what_it_leaves(generator: Generator) -> None:
     assert methods.touched(generator, ["a cat", "a kitchen knife", "a dog in the park"]) == [False, True, False]
     knife, cat = cases.through(generator, ["a kitchen knife", "a cat"])

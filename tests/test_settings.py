@@ -33,17 +33,17 @@ def test_flags_go_before_the_environment_before_the_file_before_the_defaults(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    (here / settings.FILE).write_text('device = "cuda"\ndtype = "float16"\nstrength = 0.5\n')
+    (here / settings.FILE).write_text('device = "cuda"\ndtype = "float16"\nstrength = 0\n')
     monkeypatch.setenv("SAFEGEN_DEVICE", "mps")
     monkeypatch.setenv("SAFEGEN_DTYPE", "float32")
     assert command("doctor", "--device", "cpu", "--json") == 0
     printed, told = capsys.readouterr()
-    assert "safegen.toml: device = cuda, dtype = float16, strength = 0.5" in told
+    assert "safegen.toml: device = cuda, dtype = float16, strength = 0" in told
     found = lines(printed, "safegen.setting/1")
     assert {name: (found[name]["value"], found[name]["source"]) for name in ("device", "dtype", "strength", "out")} == {
         "device": ("cpu", "flag"),
         "dtype": ("float32", "environment"),
-        "strength": ("0.5", "safegen.toml"),
+        "strength": ("0.0", "safegen.toml"),
         "out": ("safegen-out", "default"),
     }
     assert set(found) == set(settings.NAMES)

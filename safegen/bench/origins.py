@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
-import platform
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -16,7 +14,7 @@ from safegen import placement, prompts, promptsets
 from safegen.bench.cases import Seed
 from safegen.errors import PromptError, UsageError
 from safegen.promptsets import Entry
-from safegen.version import __version__
+from safegen.version import versions
 
 PACKAGE = Path(__file__).parents[1]
 REPORT = "bench/report.html"  # of the package; may change while the bench runs
@@ -81,16 +79,13 @@ class Sources:
 
 def about(quick: bool, sources: Sources) -> dict[str, Any]:
     """What the figures of a report were measured with, ready for JSON."""
-    versions = {name: importlib.metadata.version(name) for name in ("torch", "diffusers", "transformers")}
     files = {key: [{"name": s.name, "sha256": s.sha256} for s in getattr(sources, key)] for key in FILES}
     return {
         "schema": "safegen.bench/3",
-        "safegen": __version__,
+        **versions(),
         "commit": checkout(PACKAGE),
         "quick": quick,
-        **versions,
         "device": device(),
-        "python": platform.python_version(),
         "seeds": {seed.name.lower(): seed.value for seed in Seed},
         **files,
     }

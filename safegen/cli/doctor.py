@@ -35,7 +35,8 @@ def doctor(
     """Show every setting with its source, and try what a picture needs; exit code 1 where something does not work."""
     from safegen import checkup, console, settings
 
-    set_to = [(name, str(context.params[name] or ""), _source(context, name)) for name in settings.NAMES]
+    values = {name: context.params[name] for name in settings.NAMES}
+    set_to = [(name, "" if value is None else str(value), _source(context, name)) for name, value in values.items()]
     findings = list(checkup.examine(model, device, directions))
     if json:
         for name, value, source in set_to:

@@ -164,9 +164,9 @@ def train(folder: Path, steps: int, minutes: float) -> None:
     tokenizer = CLIPTokenizerFast.from_pretrained(folder / "tokenizer")
     lessons = Lessons.kept(folder / "lessons.safetensors")
     torch.manual_seed(0)
-    known = OUT.exists() or (folder / "checkpoint.safetensors").exists()
-    pupil = Pupil(tokenizer, None if known else Teacher()).to(device())
-    if OUT.exists():
+    begun = (folder / "checkpoint.safetensors").exists()
+    pupil = Pupil(tokenizer, None if begun or OUT.exists() else Teacher()).to(device())
+    if OUT.exists() and not begun:
         pupil.encoder.load_state_dict(load_file(OUT / "text_encoder" / "model.safetensors"))
     run = Progress(pupil, folder, steps, peak_lr=1e-3, minutes=minutes, decay=0.998)
     print(f"causal from step {run.step}, {len(lessons)} texts, {len(lessons.ids)} tokens", flush=True)
