@@ -126,7 +126,7 @@ def test_a_region_moves_only_what_is_outside(strength: float) -> None:
 
 
 def test_a_region_is_discovered_through_the_denoiser(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {"PROMPTS": 4, "STEPS": 6, "NOISE_STEPS": 3, "KEPT": 24}.items():
+    for name, value in {"PROMPTS": 4, "STEPS": 6, "NOISE_STEPS": 3, "KEPT": 24, "STATES": 2000, "SIDES": 24}.items():
         monkeypatch.setattr(region, name, value)
     concept = concepts.load("violence")
     few = replace(concept, targets=dict(list(concept.targets.items())[:11]))

@@ -5,9 +5,14 @@ from __future__ import annotations
 import random
 
 import torch
+from transformers import CLIPTokenizerFast
 
 from safegen.builtin.training import lessons
-from safegen.builtin.training.lessons import LONGEST, levelled
+from safegen.builtin.training.causal import KINDS, OUT
+from safegen.builtin.training.lessons import LONGEST, Lessons, Teacher, levelled, standard
+from safegen.generator import Generator
+
+TEXTS = ("a cat on a mat", "a man stabbed in an alley", "a kitchen knife and a cat beside a bowl", "two dogs")
 
 
 def test_levelled_states_vary_by_the_root_of_what_they_did() -> None:
@@ -31,3 +36,14 @@ def test_altered_texts_are_made_of_words_from_anywhere(monkeypatch) -> None:
     assert "zebra" in words
     assert all(1 <= len(text.split()) <= LONGEST for text in made)
     assert len(set(made)) > 250
+
+
+def test_lessons_hold_what_the_directions_read(generator: Generator) -> None:
+    found = Lessons.of(TEXTS, Teacher(), CLIPTokenizerFast.from_pretrained(OUT / "tokenizer"))
+    sheets = generator.score(TEXTS)
+    gates = torch.tensor([[concept.score for concept in sheet.concepts.values()] for sheet in sheets])
+    assert found.whole.shape == (4, 2 * 384 + KINDS)
+    assert torch.allclose(found.whole[:, -KINDS:].float(), standard(gates), atol=0.01)
+    assert len(found.words) == sum(len(text.split()) for text in TEXTS)
+    violence = found.words[found.firsts[1] : found.firsts[2], -KINDS:][:, list(sheets[1].concepts).index("violence")]
+    assert int(violence.argmax()) == TEXTS[1].split().index("stabbed")

@@ -2,7 +2,9 @@
 
 A causal state knows only what stands before it, so the sentence ends up in the end token and in every pad
 behind it. The pupil learns, through linear maps that are thrown away afterwards, the teacher's state of every
-word at that word's last token, and the teacher's sentence in the mean of its words, the end and the pads.
+word at that word's last token, and the teacher's sentence in the mean of its words, the end and the pads; and in
+all of these places what the directions that ship read in the teacher's states, since those are many times wider
+than what counts here.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizerFast
 
+from safegen import concepts
 from safegen.builtin.training.autoencoder import SHIPPED
 from safegen.builtin.training.lessons import Lessons, Teacher, mean_word, texts
 from safegen.builtin.training.progress import Progress, device, halved
@@ -30,8 +33,10 @@ from safegen.learning.linear import whitening
 OUT = SHIPPED.parent / "causal"
 START, END = "<|startoftext|>", "<|endoftext|>"
 VOCABULARY, WIDTH, LAYERS, HEADS, INNER, WINDOW = 7_000, 256, 4, 4, 768, 77
+KINDS = len(concepts.known())  # of harm, the last columns of what is learned
 TOKENS = 1_536  # of a batch, pads included
 DRAWN = 512  # texts, of which a batch takes some of like length
+HARM = 4.0  # what the teacher's directions read counts so many times its other states
 FULL = 4  # every so many batches, one with pads up to the window's end, as a pipeline fills it
 
 
@@ -76,8 +81,8 @@ class Pupil(nn.Module):
         )
         config._attn_implementation = "eager"  # the fused attention's bf16 backward is slow on the CPU
         self.encoder = CLIPTextModel(config)
-        self.words = nn.Linear(WIDTH, 384)
-        self.mean, self.end, self.pad = (nn.Linear(WIDTH, 768) for _ in range(3))
+        self.words = nn.Linear(WIDTH, 384 + KINDS)
+        self.mean, self.end, self.pad = (nn.Linear(WIDTH, 768 + KINDS) for _ in range(3))
         if teacher is not None:
             table = self.encoder.get_input_embeddings().weight
             table.data.copy_(meanings(tokenizer, teacher) * table.std())
@@ -139,8 +144,10 @@ def loss_of(pupil: Pupil, lessons: Lessons, step: int, end: int) -> Tensor:
 
 
 def distance(found: Tensor, wanted: Tensor) -> Tensor:
-    """Mean square, and one minus the cosine."""
-    return F.mse_loss(found, wanted) + 1 - F.cosine_similarity(found, wanted, dim=-1).mean()
+    """Of states, mean square and one minus the cosine; of harm, mean square, `HARM` times."""
+    states, theirs = found[:, :-KINDS], wanted[:, :-KINDS]
+    apart = F.mse_loss(states, theirs) + 1 - F.cosine_similarity(states, theirs, dim=-1).mean()
+    return apart + HARM * F.mse_loss(found[:, -KINDS:], wanted[:, -KINDS:])
 
 
 def prepare(folder: Path) -> None:

@@ -14,16 +14,20 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import BertModel, BertTokenizerFast
 
-from safegen import concepts, promptsets
+from safegen import concepts, library, models, promptsets
 from safegen.builtin import world
 from safegen.builtin.training.autoencoder import SHIPPED
 from safegen.builtin.training.progress import halved
+from safegen.conditioning import Position
+from safegen.families import family_of
 from safegen.learning.corpus import PLAIN, Corpus, benign_prompts, captions
-from safegen.learning.effort import PLAIN_SIGHT
+from safegen.learning.effort import THOROUGH
+from safegen.probes import Features
+from safegen.scoring import Scorer
 
 SETS = ("coco_captions_8k.csv", "coprov2_train_pairs.csv")
 SCENES, MIXED, SPOILED = 6_000, 8_000, 14_000  # captions of the world, two texts in one, texts with a fault
-ALTERED = 130_000  # texts that nobody wrote: what is learned from the written ones alone is learned by heart
+ALTERED = 200_000  # texts that nobody wrote: what is learned from the written ones alone is learned by heart
 LONGEST = 24  # words of an altered text
 BATCH = 64
 
@@ -39,8 +43,8 @@ def texts(data: Path, vocabulary: Sequence[str]) -> list[str]:
     everyday, pairs = (promptsets.read(data / name) for name in SETS)
     found = [*captions(), *benign_prompts(), *(e.prompt for e in everyday if not e.is_validation)]
     for name in concepts.known():
-        corpus = Corpus.of(concepts.load(name), PLAIN_SIGHT, pairs)
-        found += [*corpus.targets, *corpus.anchors, *corpus.hard, *corpus.unsafe, *corpus.safe]
+        corpus = Corpus.of(concepts.load(name), THOROUGH, pairs)
+        found += [*corpus.targets, *corpus.anchors, *corpus.hard, *corpus.company, *corpus.unsafe, *corpus.safe]
     found += [world.sample(rng).caption for _ in range(SCENES)]
     found = list(dict.fromkeys(found))
     joined = [f"{rng.choice(found)}, {rng.choice(found)}" for _ in range(MIXED)]
@@ -81,9 +85,12 @@ def _named(rng: random.Random, vocabulary: Sequence[str]) -> Iterator[str]:
 
 
 class Teacher:
-    """The shipped encoder with its tokenizer."""
+    """The shipped encoder with its tokenizer, and what the directions that ship make of its states."""
 
     def __init__(self) -> None:
+        names = list(concepts.known())
+        scorer = Scorer.of(library.resolve(names, family_of(models.load()), None), names)
+        (self.probes,) = scorer.channels.values()
         self.tokenizer = BertTokenizerFast.from_pretrained(SHIPPED / "tokenizer")
         self.encoder = BertModel.from_pretrained(SHIPPED / "text_encoder", torch_dtype=torch.float32).eval()
 
@@ -93,6 +100,21 @@ class Teacher:
         return sorted(
             word for word in self.tokenizer.get_vocab() if len(word) > 2 and word.isascii() and word.isalpha()
         )
+
+    def gates(self, start: Tensor, words: Tensor, end: Tensor) -> Tensor:
+        """Every concept's gate (N, K) of texts with these states (N, 384), in standard deviations."""
+        found = []
+        for states in zip(*(torch.split(part, 4096) for part in (start, words, end)), strict=True):
+            means = dict(zip((Position.START, Position.TOKEN, Position.END), states, strict=True))
+            everywhere = torch.ones(len(states[0]), dtype=torch.bool)
+            found.append(self.probes.raw(Features(means, dict.fromkeys(means, everywhere))))
+        return standard(torch.cat(found))
+
+    def scores(self, words: Tensor) -> Tensor:
+        """Every concept's own score (M, K) of words with these states (M, 384), in standard deviations."""
+        own = self.probes.stack("token.own", words)  # (K, 384)
+        assert own is not None
+        return standard(torch.cat([part.float() @ own.T for part in torch.split(words, 50_000)]))
 
     @torch.no_grad()
     def read(self, texts: Sequence[str]) -> list[tuple[Tensor, list[tuple[int, int]]]]:
@@ -124,10 +146,10 @@ class Lessons:
     Attributes:
         ids: tokens of all texts, start and end included, one text after the other.
         starts: (N + 1,) where each text begins in `ids`.
-        whole: (N, 768) the teacher's mean state of words beside its first state.
+        whole: (N, 768 + K) the teacher's mean state of words beside its first state, and the gates of K concepts.
         places: (M,) where in its text every word has its last token.
         firsts: (N + 1,) where each text's words begin in `places`.
-        words: (M, 384) the teacher's mean state of each word.
+        words: (M, 384 + K) the teacher's mean state of each word, and its own scores.
     """
 
     ids: Tensor
@@ -141,13 +163,13 @@ class Lessons:
     def of(cls, texts: Sequence[str], teacher: Teacher, tokenizer: Any) -> Lessons:
         """Let the teacher read them; about two milliseconds a text."""
         told = tokenizer(list(texts), truncation=True, return_offsets_mapping=True)
-        ids, starts, wholes, places, firsts, words = [], [0], [], [], [0], []
+        ids, starts, outer, places, firsts, words = [], [0], [], [], [0], []
         for tokens, spans, (states, theirs) in zip(
             told.input_ids, told.offset_mapping, teacher.read(texts), strict=True
         ):
             ids += tokens
             starts.append(len(ids))
-            wholes.append(torch.cat([mean_word(states), states[0].float()]))
+            outer.append(torch.stack([states[0].float(), mean_word(states), states[-1].float()]))
             parts = []
             for place, (begin, end) in ends_of_words(tokenizer.convert_ids_to_tokens(tokens), spans):
                 inside = [i for i, (a, b) in enumerate(theirs) if a < end and b > begin]
@@ -158,12 +180,13 @@ class Lessons:
             sums = F.pad(states.float().cumsum(0), (0, 0, 1, 0))
             first, last = torch.tensor(parts, dtype=torch.long).reshape(-1, 2).T
             words.append(((sums[last] - sums[first]) / (last - first).unsqueeze(-1)).half())
-        whole, word = torch.stack(wholes), torch.cat(words)
-        width = word.shape[1]
-        middle, start = levelled(whole[:, :width]), levelled(whole[:, width:])
+        start, middle, stop = torch.stack(outer).unbind(1)
+        word = torch.cat(words)
+        whole = torch.cat([levelled(middle), levelled(start), teacher.gates(start, middle, stop).half()], dim=1)
+        said = torch.cat([levelled(word), teacher.scores(word).half()], dim=1)
         return cls(
-            *(torch.tensor(ids), torch.tensor(starts), torch.cat([middle, start], dim=1)),
-            *(torch.tensor(places), torch.tensor(firsts), levelled(word)),
+            *(torch.tensor(ids), torch.tensor(starts), whole),
+            *(torch.tensor(places), torch.tensor(firsts), said),
         )
 
     @classmethod
@@ -196,6 +219,11 @@ def ends_of_words(tokens: Sequence[str], spans: Sequence[tuple[int, int]]) -> It
         if token.endswith("</w>"):
             yield place, (begin, end)
             begin = None
+
+
+def standard(values: Tensor) -> Tensor:
+    """Every column of values (N, K) in standard deviations from its mean."""
+    return (values - values.mean(0)) / values.std(0)
 
 
 def levelled(states: Tensor) -> Tensor:
