@@ -16,7 +16,7 @@ from safegen.generator import Generator
 from safegen.guard import Guard
 from safegen.learning import heads, region, sanitizer
 from safegen.learning.corpus import Corpus, benign_prompts
-from safegen.learning.effort import PLAIN_SIGHT
+from safegen.learning.effort import BRIEF, PLAIN_SIGHT
 from safegen.learning.sanitizer import alignment, slot
 from safegen.safeguards.es import SanitizerNet
 from safegen.safeguards.region import constrained
@@ -126,7 +126,8 @@ def test_a_region_moves_only_what_is_outside(strength: float) -> None:
 
 
 def test_a_region_is_discovered_through_the_denoiser(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {"PROMPTS": 4, "STEPS": 6, "NOISE_STEPS": 3, "KEPT": 24, "STATES": 2000, "SIDES": 24}.items():
+    little = {"PROMPTS": 4, "STEPS": 6, "NOISE_STEPS": 3, "KEPT": 24, "PLAIN_SIGHT": replace(BRIEF, draws=2)}
+    for name, value in little.items():
         monkeypatch.setattr(region, name, value)
     concept = concepts.load("violence")
     few = replace(concept, targets=dict(list(concept.targets.items())[:11]))

@@ -161,7 +161,7 @@ class Lessons:
 
     @classmethod
     def of(cls, texts: Sequence[str], teacher: Teacher, tokenizer: Any) -> Lessons:
-        """Let the teacher read them; about two milliseconds a text."""
+        """Let the teacher read them; some milliseconds a text."""
         told = tokenizer(list(texts), truncation=True, return_offsets_mapping=True)
         ids, starts, outer, places, firsts, words = [], [0], [], [], [0], []
         for tokens, spans, (states, theirs) in zip(
