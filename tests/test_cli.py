@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -59,9 +60,9 @@ def test_json_has_the_promised_fields(run) -> None:
     assert harmful["truncated"] == ""
 
 
-def test_fail_on_flag_makes_a_gate(run) -> None:
-    assert run("score", "a cat", "--fail-on-flag").returncode == 0
-    assert run("score", KNIFE, "--fail-on-flag").returncode == 3
+def test_fail_on_flag_makes_a_gate(command: Callable[..., int]) -> None:
+    assert command("score", "a cat", "--fail-on-flag") == 0
+    assert command("score", KNIFE, "--fail-on-flag") == 3
 
 
 def test_prompts_come_from_files_and_stdin(run, tmp_path: Path) -> None:

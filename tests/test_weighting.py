@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -203,13 +204,17 @@ def test_skipping_the_flagged_draws_no_weight_that_is_objected_to(generator: Gen
         assert [len(f.report.weights) if f.conditioning and f.report else None for f in found] == drawn
 
 
-def test_the_table_shows_weights(run) -> None:
-    done = run("generate", OWN, "--steps", "1", "--seed", "1", "--json")
-    assert done.returncode == 0, done.stderr
-    assert "weight" in done.stderr
-    assert "weights: cat 1.40; words that were flagged or changed have none" in done.stderr
-    assert json.loads(done.stdout)["text"] == OWN
-    scored = json.loads(run("score", OWN, "--json").stdout)
+def test_the_table_shows_weights(
+    command: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command("generate", OWN, "--steps", "1", "--seed", "1", "--json", "--out", str(tmp_path)) == 0
+    done = capsys.readouterr()
+    assert "weight" in done.err
+    assert "weights: cat 1.40; words that were flagged or changed have none" in done.err
+    assert json.loads(done.out)["text"] == OWN
+    assert command("score", OWN, "--json") == 0
+    scored = json.loads(capsys.readouterr().out)
     assert scored["prompt"] == PLAIN
     assert {w["text"]: w["weight"] for w in scored["words"] if "weight" in w} == {"cat": 1.4, "knife": 1.9}
-    assert "weight" not in run("score", PLAIN).stdout
+    assert command("score", PLAIN) == 0
+    assert "weight" not in capsys.readouterr().out
