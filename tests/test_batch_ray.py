@@ -78,7 +78,7 @@ def test_a_killed_worker_loses_no_row_and_duplicates_none(tmp_path: Path, local:
 
 
 @pytest.mark.slow
-def test_ctrl_c_finishes_the_batches_begun_and_a_run_on_the_other_engine_the_rest(
+def test_ctrl_c_finishes_the_batches_begun_and_the_next_run_the_others(
     tmp_path: Path, local: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     package = tmp_path / "package"
@@ -86,10 +86,10 @@ def test_ctrl_c_finishes_the_batches_begun_and_a_run_on_the_other_engine_the_res
     (package / "shared.py").write_text(SHARED)
     (package / "shared-0.dist-info" / "METADATA").write_text("Name: shared\nVersion: 0\n")
     (package / "shared-0.dist-info" / "entry_points.txt").write_text("[fsspec.specs]\nshared = shared:Shared\n")
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # for the local engine, as in `local`
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (str(package), os.environ.get("PYTHONPATH")))))
     out = tmp_path / "ray"
-    process = start(out, *RAY, "--out", f"shared://{out}", count=COUNT)
+    arguments = (*RAY, "--out", f"shared://{out}")
+    process = start(out, *arguments, count=COUNT)
     wait_for(out, 1, process)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=240)
@@ -99,7 +99,7 @@ def test_ctrl_c_finishes_the_batches_begun_and_a_run_on_the_other_engine_the_res
     check(out)  # of every picture that was finished there is a record
     assert 1 <= len(records(out)) < COUNT
     assert not (out / ".batch.lock").exists()
-    again = start(out, *HOW, "--out", f"shared://{out}", count=COUNT)  # on the other engine: Ray takes long to begin
+    again = start(out, *arguments, count=COUNT)
     printed, err = again.communicate(timeout=240)
     assert again.returncode == 0, err
     assert printed.strip() == f"shared://{out}"

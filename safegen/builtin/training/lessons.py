@@ -12,11 +12,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional as F
-from transformers import BertModel, BertTokenizerFast
 
 from safegen import concepts, library, models, promptsets
 from safegen.builtin import world
-from safegen.builtin.training.autoencoder import SHIPPED
 from safegen.builtin.training.progress import halved
 from safegen.conditioning import Position
 from safegen.families import family_of
@@ -88,11 +86,10 @@ class Teacher:
     """The shipped encoder with its tokenizer, and what the directions that ship make of its states."""
 
     def __init__(self) -> None:
-        names = list(concepts.known())
-        scorer = Scorer.of(library.resolve(names, family_of(models.load()), None), names)
-        (self.probes,) = scorer.channels.values()
-        self.tokenizer = BertTokenizerFast.from_pretrained(SHIPPED / "tokenizer")
-        self.encoder = BertModel.from_pretrained(SHIPPED / "text_encoder", torch_dtype=torch.float32).eval()
+        family, names = family_of(models.load(device="cpu", offline=True)), list(concepts.known())
+        (reading,) = family.readings
+        self.tokenizer, self.encoder = reading.tokenizer, reading.encoder
+        (self.probes,) = Scorer.of(library.resolve(names, family, None), names).channels.values()
 
     @property
     def vocabulary(self) -> list[str]:
