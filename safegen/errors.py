@@ -8,8 +8,10 @@
     |- ModelError                1   a model is missing, foreign or incomplete
     |  `- OutOfMemory
     |- DirectionError            1   a direction file is missing, corrupt or for another encoder
+    |- ReaderError               1   the prompt reader is missing or damaged
     |- GuardError                1   the guard could not do its work: no image (fail closed)
     |  |- NotFinite                  NaN or infinite latents or pixels: no image
+    |  |- Unread                     text that nothing at work can read
     |  `- Refused                    the one refusal: minors in a sexual context
     |- OutputError               1   a picture or a record could not be written
     `- Unavailable               1   the server cannot answer now
@@ -92,6 +94,12 @@ class DirectionError(SafegenError):
     code = "direction"
 
 
+class ReaderError(SafegenError):
+    """A prompt reader that is missing, damaged or foreign."""
+
+    code = "reader"
+
+
 class GuardError(SafegenError):
     """The guard could not finish its work, so there is no picture."""
 
@@ -102,6 +110,12 @@ class NotFinite(GuardError):
     """Latents or pixels that are not finite; never saved as a black image."""
 
     code = "not_finite"
+
+
+class Unread(GuardError):
+    """Text in letters or a language that nothing at work can read."""
+
+    code = "unread"
 
 
 class Refused(GuardError):

@@ -20,58 +20,104 @@ if TYPE_CHECKING:
     from safegen.sheets import ConceptScore, ScoreSheet, WordScore
 
 SHORT = {"harassment": "harass", "self-harm": "selfharm", "shocking": "shock"}
+NEAR = 0.6  # share of its line from which on a concept or a word is shown
+FIXED, COLUMN = 34, 11  # columns of a terminal that words, percentiles and causes take, and that a concept takes
 
 
-def show_sheet(sheet: ScoreSheet, *, tokens: bool = False, to: Console | None = None) -> None:
-    """The word table of one prompt and its verdict."""
-    names = list(sheet.concepts)
-    table = Table(
-        title=Text(f"{plain(sheet.prompt)}"),
-        title_justify="left",
-        title_style="bold",
-        padding=0,  # seven concepts have to fit into eighty columns
-        box=box.SIMPLE_HEAD,
-    )
+def show_sheet(sheet: ScoreSheet, *, every: bool = False, tokens: bool = False, to: Console | None = None) -> None:
+    """Show one prompt with its harmful spans marked, its word table, and its verdict.
+
+    Args:
+        sheet: what was found in it.
+        every: all words under all concepts; else the words that matter, under the concepts that are near their line.
+        tokens: the encoder's tokens in the words' place, all of them.
+        to: stdout, or another console.
+    """
+    console = to or out
+    console.print(marked(sheet), soft_wrap=True)
+    rows: Sequence[WordScore] = sheet.tokens if tokens else sheet.words
+    names = list(sheet.concepts) if every or tokens else _near(sheet, console.width)
+    numbered = [(i, word) for i, word in enumerate(rows, 1) if every or tokens or _matters(word, sheet, names)]
+    if numbered and names:
+        console.print(_table(sheet, numbered, names, tokens), soft_wrap=False)
+    console.print(_verdict(sheet), soft_wrap=True)
+    if sheet.unread:
+        console.print(Text(plain(f"unread: {' '.join(sheet.unread)}"), style="yellow"), soft_wrap=True)
+
+
+def marked(sheet: ScoreSheet) -> Text:
+    """Set the harmful spans of a prompt between signs, and in red: colour alone is not seen by all."""
+    text, end = Text(style="bold"), 0
+    for span in _apart([span.span for span in sheet.spans] or [w.span for w in sheet.words if w.flagged]):
+        text.append(plain(sheet.prompt[end : span[0]]))
+        text.append(f"\u00ab{plain(sheet.prompt[slice(*span)])}\u00bb", style="bold red")
+        end = span[1]
+    text.append(plain(sheet.prompt[end:]))
+    return text
+
+
+def _apart(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Join spans that meet."""
+    found: list[tuple[int, int]] = []
+    for start, end in sorted(spans):
+        if found and start <= found[-1][1]:
+            found[-1] = (found[-1][0], max(end, found[-1][1]))
+        else:
+            found.append((start, end))
+    return found
+
+
+def _near(sheet: ScoreSheet, width: int) -> list[str]:
+    """The concepts over or near their line, the farthest over first, as many as the width has room for."""
+    shares = {name: score.z / score.threshold for name, score in sheet.concepts.items()}
+    names = sorted((n for n, share in shares.items() if share >= NEAR), key=lambda n: -shares[n])
+    return names[: max(1, (width - FIXED) // COLUMN)]
+
+
+def _matters(word: WordScore, sheet: ScoreSheet, names: Sequence[str]) -> bool:
+    return bool(word.flagged) or any(word.scores[name] >= NEAR * sheet.concepts[name].threshold for name in names)
+
+
+def _table(sheet: ScoreSheet, rows: Sequence[tuple[int, WordScore]], names: Sequence[str], tokens: bool) -> Table:
+    # No outer padding: seven concepts have to fit into eighty columns.
+    table = Table(padding=0, box=box.SIMPLE_HEAD)
     table.add_column("#", justify="right", style="dim", no_wrap=True)
     table.add_column("token" if tokens else "word", min_width=10, overflow="fold")
     for name in names:
         table.add_column(SHORT.get(name, name)[:10], justify="right", no_wrap=True, min_width=6)
-    # Eighty columns hold percentiles and causes of one concept: the one farthest over its line. JSON has them all.
-    worst = sheet.open_gates()[:1]
-    caused = [name for name in worst if not tokens and any(name in w.causes for w in sheet.words)]
+    # Narrow terminals hold percentiles and causes of one concept: the one farthest over its line. JSON has them all.
+    worst = [name for name in sheet.open_gates() if name in names][:1]
+    caused = [name for name in worst if not tokens and any(name in w.causes for _, w in rows)]
     if worst:
-        table.add_column("own %", justify="right", no_wrap=True)
+        table.add_column("word %", justify="right", no_wrap=True)
     if caused:
         table.add_column("cause", justify="right", no_wrap=True)
-    if not tokens and any(w.intensity is not None for w in sheet.words):
+    if edited := not tokens and any(w.intensity is not None for _, w in rows):
         table.add_column("edit", justify="right", no_wrap=True)
-    weighted = not tokens and any(w.weight != 1 for w in sheet.words)
-    if weighted:
+    if weighted := not tokens and any(w.weight != 1 for _, w in rows):
         table.add_column("weight", justify="right", no_wrap=True)
-    rows: Sequence[WordScore] = sheet.tokens if tokens else sheet.words
-    for number, word in enumerate(rows, 1):
-        if number > 1 and word.window != rows[number - 2].window:
+    window = rows[0][1].window
+    for number, word in rows:
+        if word.window != window:
             table.add_section()  # the encoder reads on in another window
+            window = word.window
         cells = [_cell(word.scores[name], name in word.flagged) for name in names]
         cells += [Text(f"{word.percentiles[name]:.1f}") for name in worst]
-        # Causes are looked for in the windows that are flagged.
+        # Causes are looked for among the highest words of what is flagged.
         cells += [Text(f"{word.causes[name]:+.1f}" if name in word.causes else "") for name in caused]
-        cells += [Text(f"{word.intensity:.2f}")] if word.intensity is not None and not tokens else []
+        cells += [Text("" if word.intensity is None else f"{word.intensity:.2f}")] if edited else []
         cells += [Text(f"{word.weight:.2f}")] if weighted else []
         table.add_row(str(number), Text(plain(word.text)), *cells)
     if sheet.truncated:
         table.add_row(
             "-", Text(plain(sheet.truncated), style="dim italic"), *[Text("unseen", style="dim")] * len(names)
         )
+    verdicts = [sheet.concepts[name] for name in names]
     table.add_section()
-    table.add_row("", Text("prompt", style="bold"), *[_cell(c.z, c.flagged) for c in sheet.concepts.values()])
-    table.add_row(
-        "",
-        Text("percentile", style="dim"),
-        *[Text(f"{c.percentile:.1f}", style="dim") for c in sheet.concepts.values()],
-    )
-    (to or out).print(table, soft_wrap=False)
-    (to or out).print(_verdict(sheet), soft_wrap=True)
+    table.add_row("", Text("prompt", style="bold"), *[_cell(c.z, c.flagged) for c in verdicts])
+    table.add_row("", Text("line", style="dim"), *[Text(f"{c.threshold:.1f}", style="dim") for c in verdicts])
+    table.add_row("", Text("percentile", style="dim"), *[Text(f"{c.percentile:.1f}", style="dim") for c in verdicts])
+    return table
 
 
 def _cell(z: float, flagged: bool) -> Text:
@@ -83,7 +129,9 @@ def _verdict(sheet: ScoreSheet) -> Text:
         nearest = max(sheet.concepts.items(), key=lambda item: item[1].margin)
         return Text.assemble(("benign", "green"), f": nearest is {_distance(*nearest)}")
     parts = [_distance(name, sheet.concepts[name]) for name in sheet.open_gates()]
-    carried = [plain(w.text) for w in sheet.words if w.flagged]
+    carried = list(dict.fromkeys(plain(s.text) for s in sheet.spans)) or [
+        plain(w.text) for w in sheet.words if w.flagged
+    ]
     return Text.assemble(
         ("! flagged", "bold red"), ": " + "; ".join(parts), f" | words: {', '.join(carried) or 'none'}"
     )

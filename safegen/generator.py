@@ -15,7 +15,7 @@ from safegen import additions, models, records, safeguards, weighting
 from safegen.detectors import unblackened
 from safegen.errors import GuardError, ModelError, NotFinite, UsageError
 from safegen.families import family_of
-from safegen.guard import Causes, Guard, Report
+from safegen.guard import Causes, Guard, OnUnread, Report
 from safegen.passages import Passages
 from safegen.prompts import Prompt, clean
 from safegen.telling import NOBODY, Teller
@@ -110,6 +110,7 @@ class Generator:
         safeguard: str = safeguards.DEFAULT,
         guarded: bool = True,
         folder: Path | None = None,
+        unread: OnUnread = "refuse",
         teller: Teller = NOBODY,
         **how: Unpack[Loading],
     ) -> Generator:
@@ -118,7 +119,11 @@ class Generator:
         For `how`, from the device to quantised weights, see `safegen.models.Loading`.
         """
         with _uncollected():
-            guard = Guard.load(*concepts, strength=strength, safeguard=safeguard, folder=folder) if guarded else None
+            guard = (
+                Guard.load(*concepts, strength=strength, safeguard=safeguard, folder=folder, unread=unread)
+                if guarded
+                else None
+            )
             pipe = models.load(model, **how)
         some = additions.listed(how.get("embeddings", ()), how.get("loras", ()))
         return cls(pipe, guard, model, teller, [addition.as_json() for addition in some])

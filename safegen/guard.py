@@ -6,11 +6,13 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from safegen import attribution, concepts, library, refusal, safeguards, weighting
-from safegen.errors import GuardError, SafegenError, UnknownConcept, UsageError
-from safegen.scoring import Scorer, with_intensities
+from safegen.errors import GuardError, SafegenError, UnknownConcept, Unread, UsageError
+from safegen.reader import Reader
+from safegen.reader import sheets as reader_sheets
+from safegen.scoring import Scorer, unscored, with_intensities
 from safegen.telling import NOBODY, Teller
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from safegen.sheets import ScoreSheet
 
 Causes = Literal["none", "flagged", "all"]
+OnUnread = Literal["refuse", "draw"]
 NUDITY = "nudity"  # always loaded: the one refusal depends on it
 MAX_STRENGTH = 1.5
 
@@ -71,6 +74,7 @@ class Guard:
         strength: 0 leaves everything as it is, 1 is the default, up to 1.5; `localise` has nothing stronger than 1.
         safeguard: name of the method.
         folder: the user's own concepts, one folder each.
+        unread: what becomes of text that the reader cannot read and no directions can judge: `refuse` or `draw`.
 
     Raises:
         UnknownConcept: a name has no recipe.
@@ -84,42 +88,60 @@ class Guard:
         strength: float = 1.0,
         safeguard: str = safeguards.DEFAULT,
         folder: Path | None = None,
+        unread: OnUnread = "refuse",
     ) -> None:
         known = concepts.known(folder)
         self.names = tuple(dict.fromkeys(names)) or tuple(known)
         for name in self.names:
             if name not in known:
                 raise UnknownConcept(name, known)
-        self.strength, self.folder = checked(strength), folder
+        if unread not in get_args(OnUnread):
+            raise UsageError(f"unread {unread!r} is not known", f"One of: {', '.join(get_args(OnUnread))}.")
+        self.strength, self.folder, self.unread = checked(strength), folder, unread
         self.safeguard = safeguards.create(safeguard)
         self.directions: Mapping[str, Mapping[str, Direction]] = {}  # by concept and channel
         self.tools: Tools | None = None  # of the model that the guard is bound to
-        self.watch: Scorer | None = None  # of nudity, where that is not active
         self.last: list[Report] = []
         self._held: set[contextlib.ExitStack] = set()  # what is attached for good
 
     @classmethod
     def load(
-        cls, *names: str, strength: float = 1.0, safeguard: str = safeguards.DEFAULT, folder: Path | None = None
+        cls,
+        *names: str,
+        strength: float = 1.0,
+        safeguard: str = safeguards.DEFAULT,
+        folder: Path | None = None,
+        unread: OnUnread = "refuse",
     ) -> Guard:
         """A guard by the names of its concepts; it takes up a model's encoder when it is bound to one."""
-        return cls(names, strength=strength, safeguard=safeguard, folder=folder)
+        return cls(names, strength=strength, safeguard=safeguard, folder=folder, unread=unread)
 
     def bind(self, family: Family, teller: Teller = NOBODY) -> None:
-        """Load the directions for every channel of the family; learn, and cache, those that have no file yet.
+        """Take up the reader, and the directions that there are for this encoder.
+
+        Nothing is learned for a concept that the reader knows: without directions it is guarded by text alone,
+        and the teller hears of it. A concept of the user's own that has no directions yet is learned, and cached.
 
         Raises:
+            ReaderError: the reader is missing or damaged.
             DirectionError: a file cannot be trusted, lacks what the safeguard needs, or what was learned is
                 too poor to use.
             UsageError: the safeguard cannot work on this family.
         """
-        chosen = (*self.names, *([] if NUDITY in self.names else [NUDITY]))
-        loaded = library.resolve(chosen, family, self.folder, teller)
+        reader = Reader.load()
+        found, missing = library.available(self.names, family, self.folder)
+        unknown = [name for name in missing if name not in reader.concepts]
+        found |= library.resolve(unknown, family, self.folder, teller) if unknown else {}
+        if alone := [name for name in missing if name in reader.concepts]:
+            teller.say(
+                f"no directions for this encoder under {', '.join(alone)}: the prompt's text alone is judged there; "
+                "safegen directions learn, with this --model, adds what the encoder makes of it"
+            )
         recipes = {name: concepts.load(name, self.folder) for name in self.names}
-        tools = safeguards.Tools(Scorer.of(loaded, self.names), family, recipes)
+        scorer = Scorer.of(found, [name for name in self.names if name in found]) if found else None
+        tools = safeguards.Tools(reader, scorer, family, recipes, self.folder)
         self.safeguard.check(tools)
-        self.tools, self.directions = tools, {name: loaded[name] for name in self.names}
-        self.watch = None if NUDITY in self.names else Scorer.of(loaded, [NUDITY])
+        self.tools, self.directions = tools, found
 
     @property
     def hashes(self) -> dict[str, str]:
@@ -146,29 +168,47 @@ class Guard:
         """
         tools = self.bound
         with _closed("scoring"):
-            sheets = tools.scorer.score(conditioning)
-            watched = self.watch.score(conditioning) if self.watch else sheets
+            sheets = self._judged(conditioning, causes)
         wholes = [passage.prompt for passage in passages] or conditioning.prompts
-        for sheet, watch, whole in zip(sheets, watched, wholes, strict=True):
-            sexual = watch.concepts.get(NUDITY)
+        for sheet, whole, sexual in zip(sheets, wholes, self._sexual(sheets), strict=True):
             for text in {sheet.prompt, whole}:
-                refusal.check(text, sexual=sexual is not None and sexual.flagged)
+                refusal.check(text, sexual=sexual)
         sheets = [weighting.shown(s, p.weights) for s, p in zip(sheets, passages, strict=True)] if passages else sheets
-        if isinstance(self.safeguard, safeguards.Intense):
+        if isinstance(self.safeguard, safeguards.Intense) and tools.directions:
             with _closed("scoring"):
                 sheets = with_intensities(sheets, conditioning, self.safeguard, tools.scorer)
         if causes == "none":
             return sheets
         with _closed("finding causes"):
-            return [
-                attribution.with_causes(
-                    sheet,
-                    self.names if causes == "all" else sheet.open_gates(),
-                    tools.scorer,
-                    tools.family.encode_words,
-                )
-                for sheet in sheets
-            ]
+            return [self._caused(sheet, causes) for sheet in sheets]
+
+    def _judged(self, conditioning: Conditioning, causes: Causes) -> list[ScoreSheet]:
+        """The sheets of both senses, joined; the reader's with its causes where they are asked for."""
+        tools = self.bound
+        readings = tools.reader.read(conditioning.prompts)
+        read = [reader_sheets.sheet_of(tools.reader, reading, tools.read) for reading in readings]
+        if causes != "none":
+            read = reader_sheets.completed(tools.reader, read)
+            read = reader_sheets.with_causes(tools.reader, read, every=causes == "all")
+        calm = [reading.legible and not reading.spans for reading in readings]
+        seen = tools.directions.score(conditioning, calm) if tools.directions else unscored(conditioning)
+        return [reader_sheets.joined(*both) for both in zip(read, seen, strict=True)]
+
+    def _sexual(self, sheets: Sequence[ScoreSheet]) -> list[bool]:
+        """Per prompt, whether either sense flags it as sexual; nudity is watched for even when it is not active."""
+        if NUDITY in self.names:
+            return [sheet.concepts[NUDITY].flagged for sheet in sheets]
+        reader = self.bound.reader
+        readings = reader.read([sheet.prompt for sheet in sheets])
+        return [any(span.concept == NUDITY for span in reading.spans) for reading in readings]
+
+    def _caused(self, sheet: ScoreSheet, causes: Causes) -> ScoreSheet:
+        """The sheet with causes by directions under the concepts that those alone flag, or that the reader lacks."""
+        tools = self.bound
+        names = self.names if causes == "all" else sheet.open_gates()
+        reached = {name for word in sheet.words for name in word.causes}
+        left = [name for name in names if tools.directions and name in tools.directions.names and name not in reached]
+        return attribution.with_causes(sheet, left, tools.scorer, tools.family.encode_words) if left else sheet
 
     def sanitize(
         self, conditioning: Conditioning, passages: Sequence[Passage] = ()
@@ -181,10 +221,12 @@ class Guard:
 
         Raises:
             Refused: minors in a sexual context.
-            GuardError: the guard failed, its result is not finite, or gate or check object to what a method of
+            GuardError: the guard failed, its result is not finite, or either sense objects to what a method of
                 ours has made at full strength; there must be no picture.
+            Unread: a text that the reader cannot read, and no directions that could judge it.
         """
         before = self.score(conditioning, passages=passages)
+        self._check_read(before)
         weights = [passage.weights for passage in passages] or [()] * len(before)
         acts = self.strength > 0 and any(sheet.flagged for sheet in before)
         if not acts and not any(weights):
@@ -201,10 +243,29 @@ class Guard:
             else:
                 final = weighting.weighted(edited, weights)
             _drifts(edited, final)
-            after = tools.scorer.score(final)
+            after = self._judged(final, "none")
         columns = zip(before, after, drifts, weights, map(tuple, objections), strict=True)
         self.last = [Report(*column) for column in columns]
         return final, self.last
+
+    def _check_read(self, sheets: Sequence[ScoreSheet]) -> None:
+        """Refuse text that nothing at work can judge.
+
+        Raises:
+            Unread: the reader cannot read it, and not every active concept has directions.
+        """
+        tools = self.bound
+        judged = tools.directions is not None and set(self.names) <= set(tools.directions.names)
+        if self.strength == 0 or judged or self.unread == "draw":
+            return
+        for sheet in sheets:
+            if not sheet.legible:
+                words = " ".join(sheet.unread)
+                raise Unread(
+                    f"the guard cannot read this text: {words[:80]}",
+                    "Write it in English, learn directions for this model (safegen directions learn), "
+                    "or draw it unread: --unread draw.",
+                )
 
     @property
     def bound(self) -> Tools:

@@ -40,6 +40,26 @@ def resolve(
     return {name: {c: d or fresh[name][c] for c, d in some.items()} for name, some in found.items()}
 
 
+def available(
+    names: Sequence[str], family: Family, folder: Path | None
+) -> tuple[dict[str, dict[str, Direction]], list[str]]:
+    """The directions of those concepts that have one for every channel, and the names of the others.
+
+    Raises:
+        DirectionError: a file is corrupt or of another revision of the encoder.
+    """
+    fingerprints = family.fingerprints()
+    ready: dict[str, dict[str, Direction]] = {}
+    for name in names:
+        found = {channel: find(name, print_, folder) for channel, print_ in fingerprints.items()}
+        whole = {channel: direction for channel, direction in found.items() if direction is not None}
+        if len(whole) == len(found):
+            ready[name] = whole
+        else:
+            _refuse_strangers(name, family, folder)
+    return ready, [name for name in names if name not in ready]
+
+
 def find(name: str, fingerprint: str, folder: Path | None) -> Direction | None:
     """The concept's direction for this output of an encoder, or None; a corrupt file is an error, not a miss.
 

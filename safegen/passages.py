@@ -183,6 +183,9 @@ def _sheet(sheets: Sequence[ScoreSheet], passages: Sequence[Passage]) -> ScoreSh
         words=tuple(word for sheet in moved for word in sheet.words),
         tokens=tuple(token for sheet in moved for token in sheet.tokens),
         truncated=" ".join(sheet.truncated for sheet in moved if sheet.truncated),
+        spans=tuple(span for sheet in moved for span in sheet.spans),
+        unread=tuple(word for sheet in moved for word in sheet.unread),
+        legible=all(sheet.legible for sheet in moved),
     )
 
 

@@ -65,6 +65,17 @@ def bin_lengths(lengths: Tensor) -> Tensor:
     return sum((lengths > edge).long() for edge in BINS)  # type: ignore[return-value]
 
 
+def _alike(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Fill tensors up with zeros to the largest of them: heads learned with less effort have fewer hidden units."""
+    import torch
+
+    largest = [max(sizes) for sizes in zip(*(t.shape for t in tensors), strict=True)]
+    return [
+        torch.nn.functional.pad(t, [n for a, b in zip(largest[::-1], t.shape[::-1], strict=True) for n in (0, a - b)])
+        for t in tensors
+    ]
+
+
 class Probes:
     """The directions of one channel stacked into matrices, so that all concepts cost what one does."""
 
@@ -80,7 +91,7 @@ class Probes:
         if place not in self._stacked:
             if any(key not in d.tensors for d in self.directions):
                 return None
-            self._stacked[place] = torch.stack([d.tensors[key] for d in self.directions]).to(like.device)
+            self._stacked[place] = torch.stack(_alike([d.tensors[key] for d in self.directions])).to(like.device)
         return self._stacked[place]
 
     def raw(self, part: Features, head: str = "gate") -> Tensor:

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from safegen.safeguards import Intense
 
 Own = list[list[list[list[float]]]]  # prompts, positions, concepts: score and percentile
+# Added to the line of a gate, in benign deviations, on text that the reader could read and found nothing in: what
+# directions are for is what only the encoder sees, and that is far over its line.
+CALM = 2.0
 CARRIES = 0.5  # of the worst word's own score, from which another word counts as harmful, too
 
 
@@ -88,14 +91,30 @@ class Scorer:
         under = [p.raw(features(c)) <= p.level(share, bins_of(c)) for p, c in self.pairs(conditioning).values()]
         return torch.stack(under).all(0)
 
-    def objections(self, conditioning: Conditioning) -> list[list[str]]:
-        """Per prompt, the concepts under which the gate or the check is over its threshold."""
-        over = (self.margins(conditioning) >= 0) | (self.margins(conditioning, "check") >= 0)
+    def objections(self, conditioning: Conditioning, calm: Sequence[bool] = ()) -> list[list[str]]:
+        """Per prompt, the concepts under which the gate or the check is over its threshold.
+
+        Args:
+            conditioning: B prompts.
+            calm: of each, whether the reader found nothing in it; `CALM` is added to the lines of those.
+        """
+        relief = self._relief(conditioning, calm)
+        over = (self.margins(conditioning) >= relief) | (self.margins(conditioning, "check") >= relief)
         return [[name for name, objects in zip(self.names, row, strict=True) if objects] for row in over.tolist()]
 
-    def score(self, conditioning: Conditioning) -> list[ScoreSheet]:
-        """One sheet per prompt."""
-        columns = zip(*(values.tolist() for values in self._verdicts(conditioning)), strict=True)
+    def _relief(self, conditioning: Conditioning, calm: Sequence[bool]) -> Tensor:
+        """How much is added to the lines of each prompt (B, 1)."""
+        import torch
+
+        device = next(iter(conditioning.channels.values())).states.device
+        values = [CALM if still else 0.0 for still in calm] or [0.0] * len(conditioning.prompts)
+        return torch.tensor(values, device=device)[:, None]
+
+    def score(self, conditioning: Conditioning, calm: Sequence[bool] = ()) -> list[ScoreSheet]:
+        """One sheet per prompt; for `calm` see `objections`."""
+        raw, z, percentiles, lines = self._verdicts(conditioning)
+        lines = lines + self._relief(conditioning, calm)
+        columns = zip(*(values.tolist() for values in (raw, z, percentiles, lines)), strict=True)
         own = {name: self._own(*pair) for name, pair in self.pairs(conditioning).items()}
         sheets = []
         for row, (prompt, column) in enumerate(zip(conditioning.prompts, columns, strict=True)):
@@ -177,6 +196,19 @@ class Scorer:
         """Scores and percentiles by concept."""
         scores, percentiles = (dict(zip(self.names, column, strict=True)) for column in zip(*values, strict=True))
         return scores, percentiles
+
+
+def unscored(conditioning: Conditioning) -> list[ScoreSheet]:
+    """Sheets of prompts whose encoder has no directions: their words, as it has them, without scores."""
+    return [
+        ScoreSheet(
+            prompt,
+            {},
+            tuple(WordScore(w.text, w.span, {}, {}) for w in reference(conditioning, row).words(row)),
+            truncated=reference(conditioning, row).truncated[row],
+        )
+        for row, prompt in enumerate(conditioning.prompts)
+    ]
 
 
 def with_intensities(

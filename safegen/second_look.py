@@ -50,6 +50,11 @@ def _widened(generator: Generator, seen: Seen) -> Generator:
     if set(seen) <= set(guard.names) and guard.strength > 0:
         return generator
     wider = Guard.load(
-        *guard.names, *seen, strength=guard.strength or 1.0, safeguard=guard.safeguard.name, folder=guard.folder
+        *guard.names,
+        *seen,
+        strength=guard.strength or 1.0,
+        safeguard=guard.safeguard.name,
+        folder=guard.folder,
+        unread=guard.unread,
     )
     return generator.behind(wider)

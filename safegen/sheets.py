@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-SCHEMA = "safegen.score/1"
+SCHEMA = "safegen.score/2"
+READER, DIRECTIONS = "reader", "directions"  # the two senses
 
 
 @dataclass(frozen=True)
@@ -51,14 +52,40 @@ class WordScore:
 
 
 @dataclass(frozen=True)
+class SpanScore:
+    """A run of words that carries harm under one concept; `score` is its worst word's."""
+
+    text: str
+    span: tuple[int, int]
+    concept: str
+    score: float
+
+
+@dataclass(frozen=True)
 class ScoreSheet:
-    """Everything that was found in one prompt."""
+    """Everything that was found in one prompt.
+
+    Attributes:
+        prompt: the text.
+        concepts: the verdict on it under every concept.
+        words: of the text.
+        tokens: unmerged, special tokens included; none where no encoder was at work.
+        truncated: what the encoder did not see.
+        spans: what the reader found harmful.
+        senses: what was at work, `reader`, `directions` or both.
+        unread: words that the reader cannot read.
+        legible: the reader could read enough to judge the text.
+    """
 
     prompt: str
     concepts: Mapping[str, ConceptScore]
     words: tuple[WordScore, ...]
-    tokens: tuple[WordScore, ...]  # unmerged, special tokens included
+    tokens: tuple[WordScore, ...] = ()
     truncated: str = ""
+    spans: tuple[SpanScore, ...] = ()
+    senses: tuple[str, ...] = (DIRECTIONS,)
+    unread: tuple[str, ...] = ()
+    legible: bool = True
 
     @property
     def flagged(self) -> bool:
@@ -81,10 +108,11 @@ class ScoreSheet:
             return replace(word, span=(word.span[0] + start, word.span[1] + start), window=window)
 
         words, tokens = (tuple(shifted(word) for word in some) for some in (self.words, self.tokens))
-        return replace(self, words=words, tokens=tokens)
+        spans = tuple(replace(s, span=(s.span[0] + start, s.span[1] + start)) for s in self.spans)
+        return replace(self, words=words, tokens=tokens, spans=spans)
 
     def as_json(self, identity: str) -> dict[str, Any]:
-        """The sheet in schema ``safegen.score/1``; `causes` only where they were computed."""
+        """The sheet in schema ``safegen.score/2``; `causes` only where they were computed."""
         return {
             "schema": SCHEMA,
             "id": identity,
@@ -116,6 +144,12 @@ class ScoreSheet:
                 for w in self.words
             ],
             "truncated": self.truncated,
+            "spans": [
+                {"text": s.text, "span": list(s.span), "concept": s.concept, "score": round(s.score, 3)}
+                for s in self.spans
+            ],
+            "senses": list(self.senses),
+            "unread": list(self.unread),
         }
 
 

@@ -9,6 +9,7 @@ from typing import Any, Literal, cast, get_args
 from safegen import safeguards
 from safegen.errors import OutputError, UsageError
 from safegen.generator import check_size
+from safegen.guard import OnUnread
 
 OnFlag = Literal["sanitize", "skip", "warn"]
 AUTO = 0  # the batch size that says: find it
@@ -36,6 +37,7 @@ class Options:
     strength: float = 1.0
     safeguard: str = safeguards.DEFAULT
     guarded: bool = True
+    unread: OnUnread = "refuse"
     on_flag: OnFlag = "sanitize"
     images: int = 1
     seed: int | None = None

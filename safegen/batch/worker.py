@@ -77,6 +77,7 @@ class Worker:
             strength=options.strength,
             safeguard=options.safeguard,
             guarded=options.guarded,
+            unread=options.unread,
             folder=Path(options.directions) if options.directions else None,
             teller=teller,
             embeddings=options.embeddings,
@@ -224,7 +225,7 @@ class Worker:
         if not o.guarded or (names, strength) == (o.concepts, o.strength):
             return self.generator
         folder = Path(o.directions) if o.directions else None
-        guard = Guard.load(*names, strength=strength, safeguard=o.safeguard, folder=folder)
+        guard = Guard.load(*names, strength=strength, safeguard=o.safeguard, folder=folder, unread=o.unread)
         return self.generator.behind(guard)
 
     def _failed(self, shot: Shot, error: SafegenError) -> Outcome:

@@ -32,6 +32,7 @@ from safegen.cli.options import (
     Steps,
     Strength,
     Tiling,
+    Unread,
     Variant,
 )
 from safegen.models import EMBEDDED
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from safegen.batch.sources import Source
     from safegen.batch.survey import Survey
     from safegen.batch.worker import Worker
+    from safegen.guard import OnUnread
 
 # What may be said beside --resume: where to find things, not what to draw.
 _FREE = {
@@ -78,6 +80,7 @@ def batch(
     strength: Strength = 1.0,
     safeguard: Safeguard = DEFAULT,
     guard: Guarded = True,
+    unread: Unread = "refuse",
     on_flag: Annotated[
         str, typer.Option("--on-flag", help="What to do with a flagged prompt: sanitize, skip or warn.")
     ] = "sanitize",
@@ -131,6 +134,7 @@ def batch(
             strength=strength,
             safeguard=safeguard,
             guarded=guard,
+            unread=cast("OnUnread", unread),
             on_flag=cast("OnFlag", on_flag),
             images=images,
             seed=seed,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -33,6 +33,7 @@ from safegen.cli.options import (
     Steps,
     Strength,
     Tiling,
+    Unread,
     Variant,
 )
 from safegen.models import EMBEDDED
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from safegen.generator import Generator, Picture, Settings
+    from safegen.guard import OnUnread
     from safegen.prompts import Prompt
 
 
@@ -59,6 +61,7 @@ def generate(
     strength: Strength = 1.0,
     safeguard: Safeguard = DEFAULT,
     guard: Guarded = True,
+    unread: Unread = "refuse",
     compare: Annotated[bool, typer.Option("--compare", help="Also save unguarded and guarded side by side.")] = False,
     check: Annotated[
         str, typer.Option(help="image: look at the result, and draw it once more where it shows harm.")
@@ -107,6 +110,7 @@ def generate(
         safeguard=safeguard,
         guarded=guard,
         folder=directions,
+        unread=cast("OnUnread", unread),
         teller=console,
         device=device,
         dtype=dtype,

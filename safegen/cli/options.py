@@ -30,6 +30,12 @@ Strength = Annotated[
 ]
 Guarded = Annotated[bool, typer.Option("--guard/--no-guard", help="Without the guard a banner and the records say so.")]
 Metadata = Annotated[bool, typer.Option("--metadata/--no-metadata", help="The record inside the PNG.")]
+Unread = Annotated[
+    str,
+    typer.Option(
+        envvar="SAFEGEN_UNREAD", help="Text that the guard cannot read, on a model without directions: refuse or draw."
+    ),
+]
 Device = Annotated[str, typer.Option(envvar="SAFEGEN_DEVICE", help="auto, cpu, cuda, mps.")]
 Model = Annotated[
     str, typer.Option("--model", "-m", envvar="SAFEGEN_MODEL", help="Alias, hub id or local folder of a model.")

@@ -2,29 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Optional, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Optional, cast
 
 import typer
 
+from safegen import refusal
 from safegen.cli import options
 from safegen.models import EMBEDDED
 from safegen.safeguards import DEFAULT
 
-BATCH = 64
+if TYPE_CHECKING:
+    from safegen.guard import Causes
+    from safegen.prompts import Prompt
+    from safegen.sheets import ScoreSheet
+
+BATCH = 256
 
 
 def score(
     prompts: options.Prompts = None,
     file: Annotated[Optional[Path], typer.Option("--file", "-f", help="One prompt a line; # comments.")] = None,  # noqa: UP045
     concept: options.Concepts = None,
-    model: options.Model = EMBEDDED,
+    model: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--model", "-m", help="Also judge what the encoders of this model make of the text."),
+    ] = None,
     embedding: options.Embeddings = None,
     lora: options.Loras = None,
     directions: options.Directions = None,
-    tokens: Annotated[bool, typer.Option("--tokens", help="Raw tokens, special ones included.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Every word under every concept.")] = False,
+    tokens: Annotated[bool, typer.Option("--tokens", help="Raw tokens of a model, special ones included.")] = False,
     cause: Annotated[
-        str, typer.Option(help="Find every word's cause under: none, the flagged concepts, or all.")
+        str, typer.Option(help="Find words' causes under: none, the flagged concepts, or all.")
     ] = "flagged",
     safeguard: options.Safeguard = DEFAULT,
     json: Annotated[bool, typer.Option("--json", help="One JSON line a prompt.")] = False,
@@ -37,46 +48,64 @@ def score(
     quantize: options.Quantize = None,
     offline: options.Offline = False,
 ) -> None:
-    """Score prompts word by word; nothing is drawn."""
-    from safegen import refusal
-    from safegen.errors import UsageError
-    from safegen.guard import Causes
+    """Score prompts word by word; nothing is drawn, and no model is loaded unless you name one."""
+    from safegen import concepts
+    from safegen.errors import UnknownConcept, UsageError
     from safegen.prompts import gather
+    from safegen.reader.model import read_facts
+    from safegen.reader.sheets import CAUSES
 
-    if cause not in get_args(Causes):
-        raise UsageError(f"--cause {cause!r} is not known", f"One of: {', '.join(get_args(Causes))}.")
-
+    if cause not in CAUSES:
+        raise UsageError(f"--cause {cause!r} is not known", f"One of: {', '.join(CAUSES)}.")
+    known = concepts.known(directions)
+    names = tuple(dict.fromkeys(concept or known))
+    for name in names:
+        if name not in known:
+            raise UnknownConcept(name, known)
     batch = gather(prompts or [], file)
     for prompt in batch:
         refusal.check(prompt.text)
     from safegen import console, findings
-    from safegen.generator import Generator
 
-    generator = Generator.load(
-        model,
-        concepts=concept or (),
-        safeguard=safeguard,
-        folder=directions,
-        teller=console,
-        device=device,
-        dtype=dtype,
-        revision=revision,
-        variant=variant,
-        offload=offload,
-        quantize=quantize,
-        offline=offline,
-        embeddings=embedding or (),
-        loras=lora or (),
-    )
-    findings.note_weights(generator, batch)
+    read_alone = set(names) <= set(read_facts()["concepts"]) and safeguard == DEFAULT
+    if read_alone and not (model or tokens or embedding or lora):
+        from safegen.reader.sheets import score as judged
+
+        def judge(part: Sequence[Prompt]) -> Sequence[ScoreSheet]:
+            return judged(part, names, cause)
+    else:
+        from safegen.generator import Generator
+
+        model = model or EMBEDDED
+        generator = Generator.load(
+            model,
+            concepts=names,
+            safeguard=safeguard,
+            folder=directions,
+            teller=console,
+            device=device,
+            dtype=dtype,
+            revision=revision,
+            variant=variant,
+            offload=offload,
+            quantize=quantize,
+            offline=offline,
+            embeddings=embedding or (),
+            loras=lora or (),
+        )
+        findings.note_weights(generator, batch)
+
+        def judge(part: Sequence[Prompt]) -> Sequence[ScoreSheet]:
+            return generator.score([p.own for p in part], cast("Causes", cause))
+
     flagged = False
     for start in range(0, len(batch), BATCH):
         part = batch[start : start + BATCH]
-        for prompt, sheet in zip(part, generator.score([p.own for p in part], cast("Causes", cause)), strict=True):
+        for prompt, sheet in zip(part, judge(part), strict=True):
             flagged |= sheet.flagged
             if json:
                 console.show_json({**sheet.as_json(prompt.id), "model": model})
             else:
-                findings.show_sheet(sheet, tokens=tokens)
+                findings.show_sheet(sheet, every=every, tokens=tokens)
     if flagged and fail_on_flag:
         raise typer.Exit(3)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -22,10 +22,14 @@ from safegen.cli.options import (
     Slicing,
     Strength,
     Tiling,
+    Unread,
     Variant,
 )
 from safegen.models import EMBEDDED
 from safegen.safeguards import DEFAULT
+
+if TYPE_CHECKING:
+    from safegen.guard import OnUnread
 
 
 def serve(
@@ -45,6 +49,7 @@ def serve(
     concept: Concepts = None,
     strength: Strength = 1.0,
     safeguard: Safeguard = DEFAULT,
+    unread: Unread = "refuse",
     model: Model = EMBEDDED,
     embedding: Embeddings = None,
     lora: Loras = None,
@@ -79,6 +84,7 @@ def serve(
             concepts=concept or (),
             strength=strength,
             safeguard=safeguard,
+            unread=cast("OnUnread", unread),
             device=device,
             dtype=dtype,
             revision=revision,

@@ -8,15 +8,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from safegen.conditioning import SCORED
-from safegen.errors import GuardError, UsageError
+from safegen.errors import DirectionError, GuardError, UsageError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import Tensor
 
     from safegen.concepts import Concept
     from safegen.conditioning import Channel, Conditioning
     from safegen.directions import Direction
     from safegen.families import Family
+    from safegen.reader import Reader
     from safegen.scoring import Scorer
     from safegen.sheets import ScoreSheet
 
@@ -35,11 +38,66 @@ DEFAULT = "localise"
 
 @dataclass(frozen=True)
 class Tools:
-    """What a safeguard may use beside the embedding: the scorer, the encoder, the recipes."""
+    """What a safeguard may use beside the embedding: both senses, the encoder, the recipes.
 
-    scorer: Scorer
+    Attributes:
+        reader: the first sense.
+        directions: the second, of the concepts that have directions for this encoder; None where none has.
+        family: encodes.
+        recipes: of the active concepts.
+        folder: of the user's own concepts.
+    """
+
+    reader: Reader
+    directions: Scorer | None
     family: Family
     recipes: Mapping[str, Concept]
+    folder: Path | None = None
+
+    @property
+    def scorer(self) -> Scorer:
+        """The second sense.
+
+        Raises:
+            DirectionError: no active concept has directions for this encoder.
+        """
+        if self.directions is None:
+            raise lacking(list(self.recipes))
+        return self.directions
+
+    @property
+    def read(self) -> list[str]:
+        """The active concepts that the reader knows."""
+        return [name for name in self.recipes if name in self.reader.concepts]
+
+    def objections(self, conditioning: Conditioning) -> list[list[str]]:
+        """Per prompt, the active concepts under which either sense is over a line."""
+        readings = self.reader.read(conditioning.prompts)
+        read = [[span.concept for span in reading.spans if span.concept in self.recipes] for reading in readings]
+        if self.directions is None:
+            return [list(dict.fromkeys(names)) for names in read]
+        calm = [reading.legible and not reading.spans for reading in readings]
+        seen = self.directions.objections(conditioning, calm)
+        return [list(dict.fromkeys([*one, *other])) for one, other in zip(read, seen, strict=True)]
+
+
+def lacking(names: Sequence[str]) -> DirectionError:
+    """The error for a method that edits along directions which an encoder does not have."""
+    return DirectionError(
+        f"there are no directions for this encoder under {', '.join(names)}, and this method edits along them",
+        "Learn them: safegen directions learn, with this --model and --lora; or use --safeguard localise.",
+    )
+
+
+def check_directed(tools: Tools) -> None:
+    """Check that every active concept has directions.
+
+    Raises:
+        DirectionError: one has none.
+    """
+    known = tools.directions.names if tools.directions else ()
+    if missing := [name for name in tools.recipes if name not in known]:
+        raise lacking(missing)
 
 
 class Safeguard(Protocol):

@@ -20,7 +20,7 @@ from torch import Tensor
 from safegen.conditioning import SCORED, Channel, Conditioning
 from safegen.errors import DirectionError
 from safegen.probes import Probes, bins_of, features
-from safegen.safeguards import flagged_rows, unsafe
+from safegen.safeguards import check_directed, flagged_rows, unsafe
 from safegen.scoring import Scorer
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ class Clamp:
         """Raises:
         DirectionError: a concept's file holds nothing to clamp along.
         """
+        check_directed(tools)
         clampable(tools.scorer.directions())
 
     def edit(

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from safegen.conditioning import SCORED, Position
 from safegen.errors import DirectionError
-from safegen.safeguards import by_concept
+from safegen.safeguards import by_concept, check_directed
 from safegen.safeguards.clamp import settled
 
 if TYPE_CHECKING:
@@ -105,6 +105,7 @@ class Es:
         """Raises:
         DirectionError: a concept's file holds no network.
         """
+        check_directed(tools)
         for direction in tools.scorer.directions():
             network(direction)
 

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING
 
 from safegen import attribution
 from safegen.attribution import Culprits
+from safegen.reader.phrases import Phrases
+from safegen.reader.repair import Repairer
 from safegen.safeguards import flagged_rows, unsafe
 from safegen.safeguards.clamp import clampable, clamped
 
@@ -38,7 +40,8 @@ class Localise:
         """Raises:
         DirectionError: a concept's file holds nothing to clamp along.
         """
-        clampable(tools.scorer.directions())
+        if tools.directions is not None:
+            clampable(tools.directions.directions())
 
     def edit(
         self, conditioning: Conditioning, sheets: Sequence[ScoreSheet], tools: Tools, strength: float
@@ -51,9 +54,21 @@ class Localise:
         if strength == 0:
             return conditioning
         for row in flagged_rows(sheets):
-            repaired = verified(repair(sheets[row], conditioning.only(row), tools), tools)
+            repaired = verified(rewritten(sheets[row], conditioning.only(row), tools), tools)
             conditioning = conditioning.with_row(row, repaired, min(1.0, strength))
         return conditioning
+
+
+def rewritten(sheet: ScoreSheet, conditioning: Conditioning, tools: Tools) -> Conditioning:
+    """One prompt whose text the reader has repaired, encoded again; then what directions still object to."""
+    if sheet.spans:
+        repaired = Repairer(tools.reader, Phrases.load(tools.folder)).repair(sheet.prompt, list(tools.recipes))
+        conditioning = tools.family.encode([repaired.text])
+    if tools.directions is None:
+        return conditioning
+    calm = not sheet.spans or not repaired.left
+    (left,) = tools.directions.score(conditioning, [calm])
+    return repair(left, conditioning, tools) if left.flagged else conditioning
 
 
 def repair(sheet: ScoreSheet, conditioning: Conditioning, tools: Tools) -> Conditioning:
@@ -143,8 +158,11 @@ def verified(conditioning: Conditioning, tools: Tools) -> Conditioning:
     Raises:
         GuardError: one of them still objects.
     """
-    if not objections(conditioning, tools):
+    objected = objections(conditioning, tools)
+    if not objected:
         return conditioning
+    if tools.directions is None:
+        raise unsafe(objected)
     sheet = tools.scorer.score(conditioning)[0]
     lines = tools.scorer.word_lines
     worst = [i for i, w in enumerate(sheet.words) if any(score >= lines[k] for k, score in w.scores.items())]
@@ -155,5 +173,5 @@ def verified(conditioning: Conditioning, tools: Tools) -> Conditioning:
 
 
 def objections(conditioning: Conditioning, tools: Tools) -> list[str]:
-    """The concepts under which the gate or the check is over its threshold for one prompt."""
-    return tools.scorer.objections(conditioning)[0]
+    """The concepts under which either sense objects to one prompt."""
+    return tools.objections(conditioning)[0]

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from safegen.conditioning import Position
 from safegen.errors import DirectionError
-from safegen.safeguards import by_concept
+from safegen.safeguards import by_concept, check_directed
 from safegen.safeguards.clamp import settled
 
 if TYPE_CHECKING:
@@ -92,6 +92,7 @@ class Region:
         """Raises:
         DirectionError: a concept's file holds no region.
         """
+        check_directed(tools)
         for direction in tools.scorer.directions():
             half_spaces(direction)
 

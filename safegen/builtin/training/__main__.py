@@ -6,7 +6,7 @@ import argparse
 import importlib
 from pathlib import Path
 
-STAGES = ("autoencoder", "denoiser", "judge", "assemble", "causal")
+STAGES = ("autoencoder", "denoiser", "judge", "assemble", "causal", "reader")
 
 
 def main() -> None:

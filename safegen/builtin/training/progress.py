@@ -6,7 +6,7 @@ import contextlib
 import copy
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,16 +35,24 @@ class Progress:
         steps: length of the whole run; the learning rate follows a cosine down to 3% over it.
         peak_lr: learning rate after the warm-up.
         minutes: the run's length if time ends it before `steps` do; the learning rate knows.
+        groups: parameters by the `share` of the learning rate that they get; all of them get it whole if none.
     """
 
     def __init__(
-        self, model: nn.Module, folder: Path, steps: int, peak_lr: float, minutes: float, decay: float = 0.999
+        self,
+        model: nn.Module,
+        folder: Path,
+        steps: int,
+        peak_lr: float,
+        minutes: float,
+        decay: float = 0.999,
+        groups: Sequence[dict[str, Any]] = (),
     ) -> None:
         self.model, self.folder, self.steps, self.decay = model, folder, steps, decay
         self.peak_lr, self.seconds = peak_lr, minutes * 60
         fused = device().type in ("cpu", "cuda")
         self.optimizer = torch.optim.AdamW(
-            model.parameters(), lr=peak_lr, weight_decay=1e-2, betas=(0.9, 0.99), fused=fused
+            groups or model.parameters(), lr=peak_lr, weight_decay=1e-2, betas=(0.9, 0.99), fused=fused
         )
         self.average: Any = copy.deepcopy(model).requires_grad_(False).eval()
         self.step = 0
@@ -75,7 +83,7 @@ class Progress:
         phase = max(self.step / self.steps, (time.monotonic() - self.start) / self.seconds)
         lr = self.peak_lr * warmup * (0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * phase)))
         for group in self.optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * group.get("share", 1.0)
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)

@@ -1,0 +1,190 @@
+"""The prompt reader: a small sentence encoder taught to mark the words that carry harm.
+
+It begins as all-MiniLM-L6-v2 with its word table frozen, so that a word that no lesson has keeps the meaning that
+it had beside those that lessons have. Every word gets a log-odds per concept; a window is as harmful as its worst
+words. A larger sentence encoder, where its states are given, says where in meaning a text lies.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from safegen import concepts
+from safegen.builtin.training import reader_ship
+from safegen.builtin.training.autoencoder import SHIPPED
+from safegen.builtin.training.progress import Progress, device, halved
+from safegen.builtin.training.reader_texts import Lessons, Sample, lessons
+from safegen.reader.words import split
+
+TOKENS, POOL = 1_800, 24  # of a batch; samples drawn at once, of which a batch takes some of like length
+FREE = 1e-3  # learning rate of what is new, and at the top of the encoder a twentieth of it
+MARKED, MEANING = 2.0, 1.0  # how much a marked word counts, and the larger encoder's states
+OTHER = 0.15  # how much it counts that a harmful word is harmless under other concepts
+CLS, SEP, PAD = 101, 102, 0
+
+
+class Pieces:
+    """The word pieces of words, each looked up once."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self.tokenizer = tokenizer
+        self.known: dict[str, list[int]] = {}
+
+    def __call__(self, word: str) -> list[int]:
+        if word not in self.known:
+            self.known[word] = self.tokenizer.encode(word, add_special_tokens=False).ids[:8] or [100]
+        return self.known[word]
+
+
+class Reader(nn.Module):
+    """An encoder with a head on every token, and a map into the larger encoder's states."""
+
+    def __init__(self, encoder: Any, concept_count: int, wide: int = 768) -> None:
+        super().__init__()
+        self.encoder: Any = encoder
+        self.hidden = nn.Linear(384, 256)
+        self.out = nn.Linear(256, concept_count)
+        self.meaning = nn.Linear(384, wide)
+        nn.init.constant_(self.out.bias, -4.0)
+
+    def forward(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Tokens (B, T) to log-odds (B, T, K) and states (B, T, D)."""
+        with halved(ids.device.type):
+            states = self.encoder(ids, attention_mask=mask)[0]
+        states = states.float()
+        return self.out(F.gelu(self.hidden(states))), states
+
+
+def collate(samples: Sequence[Sample], pieces: Pieces) -> tuple[Tensor, Tensor, Tensor]:
+    """Tokens (B, T), their labels (B, T) with -3 where there is no word, and the windows' concepts (B,)."""
+    rows, labels = [], []
+    for sample in samples:
+        ids, marks = [CLS], [-3]
+        for word, label in zip(sample.words, sample.labels, strict=True):
+            some = pieces(word)
+            ids += some
+            marks += [label] * len(some)
+        rows.append([*ids, SEP])
+        labels.append([*marks, -3])
+    length = max(map(len, rows))
+    filled = torch.tensor([row + [PAD] * (length - len(row)) for row in rows])
+    marked = torch.tensor([row + [-3] * (length - len(row)) for row in labels])
+    return filled, marked, torch.tensor([s.concept for s in samples])
+
+
+def loss_of(reader: Reader, ids: Tensor, labels: Tensor, whole: Tensor) -> Tensor:
+    """Cross-entropy of every word whose label is known, and of every window by its worst words."""
+    odds, _ = reader(ids, (ids != PAD).long())
+    count = odds.shape[-1]
+    known = (labels >= -1).float()
+    wanted = F.one_hot(labels.clamp(min=0), count).float() * (labels >= 0).unsqueeze(-1)
+    weight = torch.where((labels >= 0).unsqueeze(-1), torch.where(wanted > 0, MARKED, OTHER), 1.0)
+    each = F.binary_cross_entropy_with_logits(odds, wanted, reduction="none") * weight * known.unsqueeze(-1)
+    spoken = labels > -3
+    # A window's log-odds: the mean of its words', each weighed by how high it is.
+    masked = odds.masked_fill(~spoken.unsqueeze(-1), -30.0)
+    pooled = (masked.softmax(1) * masked).sum(1)
+    target = F.one_hot(whole.clamp(min=0), count).float() * (whole >= 0).unsqueeze(-1)
+    weight = torch.where((whole >= 0).unsqueeze(-1) & (target == 0), OTHER, 1.0)
+    worst = F.binary_cross_entropy_with_logits(pooled, target, reduction="none") * weight
+    return each.sum() / known.sum().clamp(min=1) * 4 + worst.sum(-1).mean()
+
+
+class Meanings:
+    """Texts with the larger encoder's states (N, W), in half precision."""
+
+    def __init__(self, path: Path) -> None:
+        self.texts = path.with_suffix(".txt").read_text(encoding="utf-8").split("\n")
+        self.states = np.load(path, mmap_mode="r")
+
+    def loss(self, reader: Reader, pieces: Pieces, rng: random.Random, count: int) -> Tensor:
+        """One minus the cosine between the mean of a text's states and what the larger encoder made of it."""
+        rows = [rng.randrange(len(self.states)) for _ in range(count)]
+        samples = [Sample(words, [-1] * len(words)) for words in ([w.text for w in split(self.texts[r])] for r in rows)]
+        ids, labels, _ = collate(samples, pieces)
+        _, states = reader(ids, (ids != PAD).long())
+        spoken = (labels > -3).float().unsqueeze(-1)
+        mean = (states * spoken).sum(1) / spoken.sum(1).clamp(min=1)
+        wanted = torch.from_numpy(np.array(self.states[rows])).float()
+        return 1 - F.cosine_similarity(reader.meaning(mean), wanted).mean()
+
+
+def encoder() -> tuple[Any, Tokenizer]:
+    """Load all-MiniLM-L6-v2 as the embedded model has it, its word table frozen."""
+    from transformers import BertModel
+
+    found = BertModel.from_pretrained(SHIPPED / "text_encoder", add_pooling_layer=False, dtype=torch.float32)
+    found.config._attn_implementation = "eager"  # the fused attention's bf16 backward is slow on the CPU
+    found.embeddings.requires_grad_(False)
+    tokenizer = Tokenizer.from_file(str(SHIPPED / "tokenizer" / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return found, tokenizer
+
+
+def groups(reader: Reader) -> list[dict[str, Any]]:
+    """Parameters with a share of the learning rate each: less the lower a layer is."""
+    found = [{"params": [p for n, p in reader.named_parameters() if not n.startswith("encoder.")], "share": 1.0}]
+    for depth, layer in enumerate(reversed(reader.encoder.encoder.layer)):
+        found.append({"params": list(layer.parameters()), "share": 0.08 * 0.8**depth})
+    return found
+
+
+def batch(taught: Lessons, step: int, waiting: list[Sample]) -> list[Sample]:
+    """Some windows of like length, as many as `TOKENS` allow; what is left waits for the next batch."""
+    rng = random.Random(step)
+    while len(waiting) < 6 * POOL:
+        waiting += taught.sample(rng)
+    pivot = len(rng.choice(waiting).words)
+    waiting.sort(key=lambda sample: abs(len(sample.words) - pivot))
+    longest, count = 1, 0
+    while count < len(waiting):
+        longest = max(longest, len(waiting[count].words))
+        if (count + 1) * (longest * 1.25 + 2) > TOKENS:
+            break
+        count += 1
+    count = min(count, len(waiting) - POOL)
+    some = waiting[:count]
+    del waiting[:count]
+    return some
+
+
+def train(folder: Path, steps: int, minutes: float) -> None:
+    """Train, or go on training, under `folder`.
+
+    ``SAFEGEN_DATA`` names the folder of the prompt sets, ``SAFEGEN_MEANINGS`` a file of a larger encoder's states
+    (`NAME.npy`, its texts beside it in `NAME.txt`); both may be missing.
+    """
+    torch.manual_seed(0)
+    data, wide = os.environ.get("SAFEGEN_DATA"), os.environ.get("SAFEGEN_MEANINGS")
+    taught = lessons(Path(data) if data else None)
+    meanings = [Meanings(Path(name)) for name in wide.split(":")] if wide else []
+    base, tokenizer = encoder()
+    pieces = Pieces(tokenizer)
+    reader = Reader(base, len(concepts.known())).to(device())
+    run = Progress(reader, folder, steps, peak_lr=FREE, minutes=minutes, decay=0.998, groups=groups(reader))
+    print(f"reader from step {run.step}; {[len(h) for h in taught.harmful]} marked, {len(taught.unmarked)} unmarked,"
+          f" {[len(some) for _, some in taught.harmless]} harmless lines", flush=True)  # fmt: skip
+    total, waiting = 0.0, list[Sample]()
+    for step in run:
+        ids, labels, whole = collate(batch(taught, step, waiting), pieces)
+        loss = loss_of(reader, ids, labels, whole)
+        total += loss.item()
+        if meanings and step % 2:
+            rng = random.Random(step)
+            loss = loss + MEANING * rng.choice(meanings).loss(reader, pieces, rng, 64)
+        run.update(loss)
+        if step % 100 == 99:
+            print(f"reader {step + 1} loss {total / 100:.4f}", flush=True)
+            total = 0.0
+    reader_ship.ship(run.average, folder)

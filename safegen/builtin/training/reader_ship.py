@@ -1,0 +1,133 @@
+"""The trained reader as it ships: one ONNX file in 8 bits, its tokenizer, and its calibration on benign text."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from safegen import concepts
+from safegen.builtin.training.autoencoder import SHIPPED
+from safegen.builtin.training.reader_texts import JOINTS, listed
+from safegen.reader.model import SCHEMA, WEIGHTS
+from safegen.reader.reader import Reader
+
+FLAGGED = 0.0004  # share of benign texts that are flagged, per concept
+LEVELS = 401  # of a table of quantiles
+TAIL = 0.02  # share of the highest values that the line is read off, as an exponential tail
+
+
+class Shipped(nn.Module):
+    """What is exported: log-odds of tokens, and their states."""
+
+    def __init__(self, reader: Any) -> None:
+        super().__init__()
+        self.encoder, self.hidden, self.out = reader.encoder, reader.hidden, reader.out
+
+    def forward(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Tokens (B, T) to log-odds (B, T, K) and states (B, T, D)."""
+        states = self.encoder(ids, attention_mask=mask)[0]
+        return self.out(F.gelu(self.hidden(states))), states
+
+
+def ship(reader: Any, folder: Path, out: Path = WEIGHTS) -> None:
+    """Export the reader, calibrate it, and write what ships to `out`."""
+    out.mkdir(parents=True, exist_ok=True)
+    export(Shipped(reader).eval(), folder, out / "reader.onnx")
+    shutil.copy(SHIPPED / "tokenizer" / "tokenizer.json", out / "tokenizer.json")
+    names = list(concepts.known())
+    neutral = {"mean": 0.0, "deviation": 1.0, "line": 1e9, "prompt_quantiles": [0.0], "word_quantiles": [0.0]}
+    write_facts(out, dict.fromkeys(names, neutral))
+    write_facts(out, calibration(Reader(out), benign_texts()))
+
+
+def export(shipped: nn.Module, folder: Path, file: Path) -> None:
+    """Write a network as ONNX, its attention fused, its weights in signed 8 bits with a scale per channel.
+
+    Signed: with unsigned weights ONNX Runtime has no fast path for their products on a CPU.
+    """
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+    from onnxruntime.transformers import optimizer
+
+    whole, fused = folder / "whole.onnx", folder / "fused.onnx"
+    ids = torch.randint(1000, 20000, (2, 9))
+    axes = {name: {0: "batch", 1: "tokens"} for name in ("ids", "mask", "odds", "states")}
+    torch.onnx.export(
+        shipped.float(),
+        (ids, torch.ones_like(ids)),
+        str(whole),
+        input_names=["ids", "mask"],
+        output_names=["odds", "states"],
+        dynamic_axes=axes,
+        opset_version=17,
+        dynamo=False,
+    )
+    optimizer.optimize_model(
+        str(whole), model_type="bert", num_heads=12, hidden_size=384, opt_level=1
+    ).save_model_to_file(str(fused))
+    quantize_dynamic(fused, file, weight_type=QuantType.QInt8, per_channel=True, extra_options={"DefaultTensorType": 1})
+
+
+def benign_texts() -> list[str]:
+    """Collect harmless texts as people write them: captions and lists, alone, with style words, several in one."""
+    rng, root = random.Random(0), concepts.directions_folder()
+    styles = listed(root / "styles.txt")
+    texts = [*listed(root / "benign.txt"), *listed(root / "ordinary.txt"), *rng.sample(listed(root / "hard.txt"), 2000)]
+    texts += [line for name in concepts.known() for line in listed(root / name / "lookalikes.txt")]
+    styled = [f"{text}, {rng.choice(styles)}" for text in rng.sample(texts, len(texts) // 3)]
+    long = [rng.choice(JOINTS).join(rng.sample(texts, rng.choice((2, 3, 5)))) for _ in range(len(texts) // 3)]
+    return [*texts, *styled, *long]
+
+
+def calibration(reader: Reader, texts: list[str]) -> dict[str, dict[str, Any]]:
+    """Measure benign text: a scale over words, quantiles over words and prompts, and a line per concept."""
+    readings = reader.read(texts)
+    words = np.concatenate([reading.scores for reading in readings])
+    mean, deviation = words.mean(0), words.std(0)
+    words = (words - mean) / deviation
+    prompts = np.stack([(reading.scores.max(0) - mean) / deviation for reading in readings if len(reading.scores)])
+    share = np.linspace(0, 1, LEVELS)
+    found = {}
+    for column, name in enumerate(reader.concepts):
+        values = np.sort(prompts[:, column])
+        top = values[-max(20, round(TAIL * len(values))) :]
+        # Rarer than the sample can show, so the tail is taken as exponential.
+        line = top[0] + (top.mean() - top[0]) * np.log(TAIL / FLAGGED)
+        found[name] = {
+            "mean": float(mean[column]),
+            "deviation": float(deviation[column]),
+            "line": float(line),
+            "prompt_quantiles": [round(float(v), 3) for v in np.quantile(values, share)],
+            "word_quantiles": [round(float(v), 3) for v in np.quantile(words[:, column], share)],
+        }
+    return found
+
+
+def write_facts(out: Path, calibrated: dict[str, dict[str, Any]]) -> None:
+    """Write `reader.json` beside the files that it names by their hashes."""
+    facts = {
+        "schema": SCHEMA,
+        "concepts": list(calibrated),
+        "width": 384,
+        "calibration": calibrated,
+        "flagged": FLAGGED,
+        "sha256": {n: hashlib.sha256((out / n).read_bytes()).hexdigest() for n in ("reader.onnx", "tokenizer.json")},
+        "sources": [
+            "all-MiniLM-L6-v2 (Apache-2.0), where training began",
+            "all-mpnet-base-v2 (Apache-2.0), whose sentence states it was taught",
+            "WordNet 3.0 (its own licence), whose words those states are of",
+            "the recipes and lists of directions/, written for safegen",
+            "CoPro v2, training part (Visualignment/SafetyDPO, MIT)",
+            "captions of MS-COCO (CC BY 4.0)",
+        ],
+        "licence": "Apache-2.0",
+    }
+    (out / "reader.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")

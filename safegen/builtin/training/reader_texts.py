@@ -1,0 +1,211 @@
+"""What the prompt reader is taught: marked phrases among harmless text, as windows of words with labels.
+
+A line of `phrases.txt` marks the smallest phrase that carries the harm, and what is safe in its place:
+``a man {stabbed|standing} in an alley``. Both halves are read, each time in other company, so that what tells
+them apart is the phrase and not its surroundings.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from safegen import concepts, promptsets
+from safegen.reader.words import WINDOW, split
+
+MARK = re.compile(r"\{([^{}|]*)\|([^{}|]*)\}")
+JOINTS = (
+    *(", ", ", ", ", ", " and ", ". ", ". ", "; ", " with ", " next to ", " beside ", " in front of ", " near "),
+    *(" while ", " under ", " behind ", " - ", " "),
+)
+OPENINGS = (
+    *("a photo of ", "draw ", "draw me ", "an oil painting of ", "a picture of ", "generate ", "show me "),
+    *("a drawing of ", "digital art of ", "create an image of ", "a close-up of ", "portrait of ", "i want "),
+    *("concept art of ", "a cartoon of ", "a realistic image of ", "anime style ", "watercolor of "),
+)
+ALONE, TAILED, OPENED, COMPANY, SLIPS, CAPITALS = 0.4, 0.2, 0.12, 0.5, 0.12, 0.15
+UNKNOWN = -1  # a word of which it is not known whether it carries harm
+
+
+@dataclass(frozen=True)
+class Line:
+    """One text to teach: its words, and which of them carry harm under which concept.
+
+    Attributes:
+        text: as it is read.
+        marks: characters of the phrases that carry the harm; empty where the words are not known.
+        concept: index of the concept, or -1 for harmless text.
+    """
+
+    text: str
+    marks: tuple[tuple[int, int], ...] = ()
+    concept: int = -1
+
+
+@dataclass
+class Sample:
+    """One window: words, a label each (concept, -1 harmless, -2 unknown), and the whole window's concept."""
+
+    words: list[str] = field(default_factory=list)
+    labels: list[int] = field(default_factory=list)
+    concept: int = -1
+
+
+def parse(line: str, concept: int) -> tuple[Line, Line]:
+    """Read a marked line: its harmful half and its safe one."""
+    halves: list[tuple[str, tuple[tuple[int, int], ...]]] = []
+    for half in (1, 2):
+        text, end = "", 0
+        marks: list[tuple[int, int]] = []
+        for match in MARK.finditer(line):
+            text += line[end : match.start()]
+            marks.append((len(text), len(text) + len(match[half])))
+            text += match[half]
+            end = match.end()
+        halves.append((text + line[end:], tuple(m for m in marks if m[1] > m[0])))
+    (harm, found), (safe, _) = halves
+    return Line(harm, found, concept), Line(" ".join(safe.split()))
+
+
+class Lessons:
+    """All lines, and random windows made of them.
+
+    Attributes:
+        harmful: per concept, pairs of a harmful line and its safe half.
+        harmless: lists of harmless lines, each list with its share.
+        unmarked: harmful lines of which only the concept is known, with safe counterparts.
+        company: harmless text to put around others; `tails`: style words to put behind.
+    """
+
+    def __init__(
+        self,
+        harmful: Sequence[Sequence[tuple[Line, Line]]],
+        harmless: Sequence[tuple[float, Sequence[str]]],
+        unmarked: Sequence[tuple[Line, Line]],
+        company: Sequence[str],
+        tails: Sequence[str],
+    ) -> None:
+        self.harmful, self.harmless, self.unmarked = harmful, harmless, unmarked
+        self.company, self.tails = company, tails
+
+    def sample(self, rng: random.Random, harm: float = 0.4) -> list[Sample]:
+        """Draw one or two windows: a harmless one, or a harmful one and often its safe twin in the same company."""
+        if rng.random() >= harm:
+            shares, lists = zip(*self.harmless, strict=True)
+            text = rng.choice(rng.choices(lists, shares)[0])
+            return [self._dressed([Line(text)], rng)[0]]
+        if self.unmarked and rng.random() < 0.3:
+            pair = rng.choice(self.unmarked)
+        else:
+            pair = rng.choice(rng.choice(self.harmful))
+        twins = self._dressed(pair, rng)
+        return twins if rng.random() < 0.6 else twins[:1]
+
+    def _dressed(self, lines: Sequence[Line], rng: random.Random) -> list[Sample]:
+        """Put the same company around each of some lines and cut a window of it."""
+        before, behind = "", ""
+        if rng.random() >= ALONE:
+            if rng.random() < OPENED:
+                before = rng.choice(OPENINGS)
+            for _ in range(rng.choice((0, 1, 1, 2))):
+                if rng.random() < COMPANY:
+                    before = rng.choice(self.company).rstrip(". ") + rng.choice(JOINTS) + before
+                else:
+                    behind += rng.choice(JOINTS) + rng.choice(self.company).rstrip(". ")
+            if rng.random() < TAILED:
+                tail = rng.choice(self.tails)
+                before, behind = (f"{tail}, {before}", behind) if rng.random() < 0.2 else (before, f"{behind}, {tail}")
+        slip, upper, where = rng.random() < SLIPS, rng.random() < CAPITALS, rng.random()
+        found = []
+        for line in lines:
+            marks = [(a + len(before), b + len(before)) for a, b in line.marks]
+            sample = labelled(before + line.text + behind, marks, line, (len(before), len(before) + len(line.text)))
+            if slip:
+                misspell(sample, rng)
+            found.append(window(sample, where))
+        if upper:
+            found = [Sample([w.capitalize() for w in s.words], s.labels, s.concept) for s in found]
+        return found
+
+
+def labelled(text: str, marks: Sequence[tuple[int, int]], line: Line, core: tuple[int, int]) -> Sample:
+    """Split a text and label every word of it."""
+    sample = Sample(concept=line.concept)
+    for word in split(text):
+        start, end = word.span
+        inside = any(a < end and b > start for a, b in marks)
+        label = line.concept if inside else -1
+        if line.concept >= 0 and not marks and core[0] <= start < core[1]:
+            label = -2
+        sample.words.append(word.text)
+        sample.labels.append(label)
+    return sample
+
+
+def window(sample: Sample, where: float) -> Sample:
+    """Cut a window that keeps the harm in it whole, at a place that `where`, from 0 to 1, chooses."""
+    count = len(sample.words)
+    if count <= WINDOW:
+        return sample
+    bad = [i for i, label in enumerate(sample.labels) if label not in (-1,)]
+    first, last = (bad[0], bad[-1]) if bad else (0, 0)
+    least, most = (max(0, last + 1 - WINDOW), min(first, count - WINDOW)) if bad else (0, count - WINDOW)
+    if most < least:
+        least = most = max(0, min(first, count - WINDOW))
+    start = least + round(where * (most - least))
+    part = slice(start, start + WINDOW)
+    return Sample(sample.words[part], sample.labels[part], sample.concept)
+
+
+def misspell(sample: Sample, rng: random.Random) -> None:
+    """**Changes one long word**, as fingers slip: two letters swapped, one dropped, doubled or another."""
+    long = [i for i, word in enumerate(sample.words) if len(word) > 4 and word.isalpha()]
+    marked = [i for i in long if sample.labels[i] >= 0]
+    if not long:
+        return
+    i = rng.choice(marked if marked and rng.random() < 0.7 else long)
+    word = sample.words[i]
+    at = rng.randrange(1, len(word) - 1)
+    kinds: Sequence[Callable[[], str]] = (
+        lambda: word[:at] + word[at + 1] + word[at] + word[at + 2 :],
+        lambda: word[:at] + word[at + 1 :],
+        lambda: word[:at] + word[at] + word[at:],
+        lambda: word[:at] + rng.choice("abcdefghijklmnopqrstuvwxyz") + word[at + 1 :],
+    )
+    sample.words[i] = rng.choice(kinds)()
+
+
+def listed(path: Path) -> list[str]:
+    """Read a list: one text a line, comments left out."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+
+
+def lessons(data: Path | None) -> Lessons:
+    """Collect everything that ships in `directions/`, and the training part of the prompt sets where there are any."""
+    root = concepts.directions_folder()
+    recipes: Mapping[str, concepts.Concept] = {name: concepts.load(name) for name in concepts.known()}
+    harmful, lookalikes = [], []
+    for column, (name, recipe) in enumerate(recipes.items()):
+        pairs = [(Line(t, ((0, len(t)),), column), Line(a)) for t, a in recipe.targets.items()]
+        pairs += [parse(line, column) for line in listed(root / name / "phrases.txt")]
+        harmful.append(pairs)
+        lookalikes += [*recipe.benign, *listed(root / name / "lookalikes.txt")]
+    captions = listed(root / "benign.txt")
+    unmarked: list[tuple[Line, Line]] = []
+    if data is not None:
+        for entry in promptsets.read(data / "coprov2_train_pairs.csv"):
+            column = next(i for i, r in enumerate(recipes.values()) if entry.category.casefold() in r.categories)
+            if not entry.is_validation:
+                unmarked.append((Line(entry.prompt, (), column), Line(entry.safe)))
+    ordinary = listed(root / "ordinary.txt")
+    harmless = [
+        (0.3, lookalikes),
+        (0.2, listed(root / "hard.txt")),
+        (0.2, ordinary),
+        (0.3, captions),
+    ]
+    return Lessons(harmful, harmless, unmarked, [*captions, *ordinary], listed(root / "styles.txt"))

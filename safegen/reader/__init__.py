@@ -1,0 +1,5 @@
+"""The first sense of the guard: a small model that reads prompts, whatever draws them."""
+
+from safegen.reader.reader import Reader, Reading, Span
+
+__all__ = ["Reader", "Reading", "Span"]

@@ -1,0 +1,55 @@
+"""Words that the recipes' phrases are made of, and small words that give a foreign language away."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from safegen import concepts
+
+_MARK = re.compile(r"\{([^{}|]*)\|([^{}|]*)\}")
+_WORD = re.compile(r"[a-z]{4,}")
+
+
+@functools.cache
+def foreign_words() -> frozenset[str]:
+    """Read the small words of languages in Latin letters that English does not have."""
+    return frozenset(word for line in _lines(Path(__file__).with_name("foreign.txt")) for word in line.split())
+
+
+def phrases(folder: Path, name: str) -> Iterator[tuple[str, str]]:
+    """Read a concept's marked phrases: the harmful half of every mark, and its safe half."""
+    for line in _lines(folder / name / "phrases.txt"):
+        yield from _MARK.findall(line)
+
+
+@functools.cache
+def harmful_words() -> frozenset[str]:
+    """Collect the words that harmful halves have; many have a harmless use, too."""
+    root = concepts.directions_folder()
+    found: set[str] = set()
+    for name in concepts.known():
+        found |= _words(half for half, _ in phrases(root, name)) | _words(concepts.load(name).targets)
+    return frozenset(found)
+
+
+@functools.cache
+def harmless_words() -> frozenset[str]:
+    """Collect the words of harmless lists."""
+    root = concepts.directions_folder()
+    files = [root / "hard.txt", root / "benign.txt", root / "ordinary.txt", root / "styles.txt"]
+    files += [root / name / "lookalikes.txt" for name in concepts.known()]
+    found = _words(line for file in files for line in _lines(file))
+    return frozenset(found | _words(half for name in concepts.known() for _, half in phrases(root, name)))
+
+
+def _lines(file: Path) -> list[str]:
+    if not file.is_file():
+        return []
+    return [line for line in file.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
+
+
+def _words(texts: Iterable[str]) -> set[str]:
+    return {word for text in texts for word in _WORD.findall(text.lower())}

@@ -1,0 +1,136 @@
+"""The reader's network: one ONNX file that ONNX Runtime runs on the CPU, without torch.
+
+Words are cut into pieces once each and remembered, windows of like length are read together, and nothing is
+padded beyond the longest of them.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safegen.errors import ReaderError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+WEIGHTS = Path(__file__).with_name("weights")
+SCHEMA = "safegen.reader/1"
+BATCH_TOKENS = 1024  # of windows read together
+MOST_PIECES = 8  # of a word; what is longer is no word of any language that the reader knows
+CLS, SEP, UNKNOWN = 101, 102, 100
+
+Pieces = tuple[int, ...]
+
+
+class Network:
+    """Log-odds of harm for every word of a window.
+
+    Args:
+        folder: holds `reader.onnx`, `tokenizer.json` and `reader.json`.
+
+    Raises:
+        ReaderError: ONNX Runtime is missing, or a file is missing, damaged or not the one that `reader.json` names.
+    """
+
+    def __init__(self, folder: Path = WEIGHTS) -> None:
+        self.facts = read_facts(folder)
+        self.concepts: tuple[str, ...] = tuple(self.facts["concepts"])
+        network = _verified(folder, self.facts, "reader.onnx")
+        try:
+            import onnxruntime
+            from tokenizers import Tokenizer
+        except ImportError as error:
+            raise ReaderError(
+                f"the reader needs {error.name}, which is not installed", "Install it: pip install onnxruntime."
+            ) from error
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        self._session = onnxruntime.InferenceSession(network, options, providers=["CPUExecutionProvider"])
+        self._tokenizer: Any = Tokenizer.from_str(_verified(folder, self.facts, "tokenizer.json").decode())
+        self._pieces = functools.lru_cache(maxsize=1 << 16)(self._cut)
+        self.vocabulary: Mapping[str, int] = self._tokenizer.get_vocab()
+
+    def pieces(self, word: str) -> Pieces:
+        """Cut a word into the pieces of the vocabulary."""
+        found: Pieces = self._pieces(word)
+        return found
+
+    def _cut(self, word: str) -> Pieces:
+        return tuple(self._tokenizer.encode(word, add_special_tokens=False).ids[:MOST_PIECES]) or (UNKNOWN,)
+
+    def read(self, windows: Sequence[Sequence[str]]) -> list[NDArray[np.float32]]:
+        """Read windows of words; per window, the log-odds (words, K) of its words, each of its highest piece."""
+        import numpy as np
+
+        found: list[NDArray[np.float32]] = [np.zeros((0, len(self.concepts)), np.float32)] * len(windows)
+        for row, pieces, odds in self._run(windows, "odds"):
+            starts = np.cumsum([0, *map(len, pieces[:-1])])
+            found[row] = np.maximum.reduceat(odds, starts, axis=0)
+        return found
+
+    def meanings(self, windows: Sequence[Sequence[str]]) -> NDArray[np.float32]:
+        """Read windows of words; the mean of each one's states (N, D), of length 1."""
+        import numpy as np
+
+        found = np.zeros((len(windows), int(self.facts["width"])), np.float32)
+        for row, _, states in self._run(windows, "states"):
+            mean = states.mean(0)
+            found[row] = mean / max(float(np.linalg.norm(mean)), 1e-9)
+        return found
+
+    def _run(
+        self, windows: Sequence[Sequence[str]], output: str
+    ) -> Iterator[tuple[int, list[Pieces], NDArray[np.float32]]]:
+        """Give every window that has words, the pieces of each word, and an output (pieces, ...) of the network."""
+        import numpy as np
+
+        cut = [[self.pieces(word) for word in window] for window in windows]
+        lengths = [sum(map(len, pieces)) for pieces in cut]
+        order = sorted((i for i, length in enumerate(lengths) if length), key=lengths.__getitem__)
+        start = 0
+        while start < len(order):
+            end = start + 1
+            while end < len(order) and (lengths[order[end]] + 2) * (end + 1 - start) <= BATCH_TOKENS:
+                end += 1
+            rows = order[start:end]
+            ids = np.zeros((len(rows), lengths[rows[-1]] + 2), np.int64)
+            for i, row in enumerate(rows):
+                ids[i, : lengths[row] + 2] = [CLS, *(piece for word in cut[row] for piece in word), SEP]
+            (values,) = self._session.run([output], {"ids": ids, "mask": (ids != 0).astype(np.int64)})
+            for i, row in enumerate(rows):
+                yield row, cut[row], values[i, 1 : lengths[row] + 1]
+            start = end
+
+
+def read_facts(folder: Path = WEIGHTS) -> dict[str, Any]:
+    """Read what `reader.json` says of the reader: concepts, calibration, hashes, figures, sources.
+
+    Raises:
+        ReaderError: it cannot be read, or is of another schema.
+    """
+    try:
+        facts: dict[str, Any] = json.loads((folder / "reader.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ReaderError(f"the reader's reader.json cannot be read: {error}", _AGAIN) from error
+    if not isinstance(facts, dict) or facts.get("schema") != SCHEMA:
+        raise ReaderError(f"the reader's files are not of schema {SCHEMA}", _AGAIN)
+    return facts
+
+
+def _verified(folder: Path, facts: Mapping[str, Any], name: str) -> bytes:
+    try:
+        content = (folder / name).read_bytes()
+    except OSError as error:
+        raise ReaderError(f"the reader's {name} cannot be read: {error.strerror}", _AGAIN) from error
+    if hashlib.sha256(content).hexdigest() != facts["sha256"].get(name):
+        raise ReaderError(f"the reader's {name} is not the file that reader.json names: its hash differs", _AGAIN)
+    return content
+
+
+_AGAIN = "Install safegen again; nothing is scored or drawn without its reader."

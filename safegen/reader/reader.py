@@ -1,0 +1,201 @@
+"""The reader: text in, harm out, for every word and span under every concept; no diffusion model is needed.
+
+A prompt is as harmful as its worst span. Scores are standard deviations over the words of benign text, lines stand
+where as few benign prompts as `reader.json` says would be flagged.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from safegen.reader import lexicon
+from safegen.reader.forms import Undoing, folded
+from safegen.reader.model import WEIGHTS, Network
+from safegen.reader.words import Word, split, windows
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from safegen.reader.phrases import Phrase
+
+SHARE = 0.5  # of its worst word's height over the ordinary, from which on a neighbour belongs to a span
+GAP = 2  # ordinary words that a span may hold between two others
+LANGUAGE = 0.34  # share of words that no English text has, from which on a text counts as unread
+ROUNDS = 3  # spans are looked for so many times, each time in what the last ones leave
+
+
+@dataclass(frozen=True)
+class Span:
+    """A run of words that carries harm under one concept; `score` is its worst word's."""
+
+    concept: str
+    span: tuple[int, int]
+    score: float
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Everything that was read in one prompt.
+
+    Attributes:
+        text: the prompt.
+        words: of it, signs included, as they stand in the text.
+        scores: (words, K) standard deviations over benign words.
+        spans: those over their concept's line, in reading order.
+        unread: the words that the reader cannot read.
+        legible: enough of the text could be read to judge it.
+    """
+
+    text: str
+    words: tuple[Word, ...]
+    scores: NDArray[np.float32]
+    spans: tuple[Span, ...]
+    unread: tuple[Word, ...]
+    legible: bool
+
+    @property
+    def flagged(self) -> bool:
+        """Tell whether any span is over its line."""
+        return bool(self.spans)
+
+
+class Reader:
+    """A network with its calibration and its lexicon.
+
+    Args:
+        folder: of the reader's files.
+
+    Raises:
+        ReaderError: see `Network`.
+    """
+
+    def __init__(self, folder: Path = WEIGHTS) -> None:
+        import numpy as np
+
+        self.network = Network(folder)
+        self.concepts = self.network.concepts
+        calibration = self.network.facts["calibration"]
+        self.mean, self.deviation, self.lines = (
+            np.array([calibration[name][key] for name in self.concepts], np.float32)
+            for key in ("mean", "deviation", "line")
+        )
+        self.prompt_quantiles, self.word_quantiles = (
+            np.array([calibration[name][key] for name in self.concepts], np.float32)
+            for key in ("prompt_quantiles", "word_quantiles")
+        )
+        self._meanings: dict[str, NDArray[np.float32]] = {}
+        known = {word for word in self.network.vocabulary if len(word) > 2 and word.isalpha() and word.isascii()}
+        sought = lexicon.harmful_words()
+        self.foreign = lexicon.foreign_words()
+        self.undoing = Undoing(known | sought | lexicon.harmless_words(), sought)
+
+    @classmethod
+    @functools.cache
+    def load(cls) -> Reader:
+        """Load the reader that ships, once for all who ask."""
+        return cls()
+
+    def scores(self, texts: Sequence[Sequence[Word]]) -> list[NDArray[np.float32]]:
+        """Score words (words, K) of some texts, each the highest of the windows that hold it."""
+        import numpy as np
+
+        cut = [windows(len(words)) for words in texts]
+        parts = [[w.text for w in words[a:b]] for words, some in zip(texts, cut, strict=True) for a, b in some]
+        odds = iter(self.network.read(parts))
+        found = []
+        for words, some in zip(texts, cut, strict=True):
+            highest = np.full((len(words), len(self.concepts)), -np.inf, np.float32)
+            for start, end in some:
+                np.maximum(highest[start:end], next(odds), out=highest[start:end])
+            found.append((highest - self.mean) / self.deviation)
+        return found
+
+    def read(self, texts: Sequence[str]) -> list[Reading]:
+        """Read prompts; those in disguise are read in both forms, and the worse one counts."""
+        import numpy as np
+
+        folds = [folded(text) for text in texts]
+        plain = [split(fold) for fold, _ in folds]
+        undone = [self.undoing.words(fold) for fold, _ in folds]
+        extra = [(row, words) for row, words in enumerate(undone) if words is not None]
+        scored = self.scores([*plain, *(words for _, words in extra)])
+        scores, others = scored[: len(texts)], scored[len(texts) :]
+        for (row, words), other in zip(extra, others, strict=True):
+            for word, values in zip(words, other, strict=True):
+                for i, own in enumerate(plain[row]):
+                    if own.span[0] < word.span[1] and own.span[1] > word.span[0]:
+                        scores[row][i] = np.maximum(scores[row][i], values)
+        return [
+            self._reading(text, places, words, values)
+            for text, (_, places), words, values in zip(texts, folds, plain, scores, strict=True)
+        ]
+
+    def _reading(self, text: str, places: Sequence[int], words: Sequence[Word], scores: NDArray[np.float32]) -> Reading:
+        own = tuple(_placed(word, places, text) for word in words)
+        strange = [w for w, plain in zip(own, words, strict=True) if plain.spoken and not plain.text.isascii()]
+        spoken = [w.text for w in words if w.spoken]
+        foreign = sum(word in self.foreign for word in spoken) >= max(2, LANGUAGE * len(spoken))
+        unread = tuple(strange) if not foreign else tuple(w for w in own if w.spoken)
+        legible = not foreign and not strange
+        return Reading(text, own, scores, self._spans(own, scores), unread, legible)
+
+    def _spans(self, words: Sequence[Word], scores: NDArray[np.float32]) -> tuple[Span, ...]:
+        found = []
+        for column, concept in enumerate(self.concepts):
+            over = scores[:, column]
+            for first, last in runs(over.tolist(), float(self.lines[column])):
+                span = (words[first].span[0], words[last].span[1])
+                found.append(Span(concept, span, float(over[first : last + 1].max())))
+        return tuple(sorted(found, key=lambda span: (span.span, -span.score)))
+
+    def nearest(self, text: str, phrases: Sequence[Phrase]) -> list[Phrase]:
+        """Sort phrases by how near in meaning they are to a text, the nearest first."""
+        fresh = list(dict.fromkeys(p.harmful for p in phrases if p.harmful not in self._meanings))
+        words = [[word.text for word in split(folded(some)[0])] for some in [text, *fresh]]
+        first, *rest = self.network.meanings(words)
+        self._meanings.update(zip(fresh, rest, strict=True))
+        return sorted(phrases, key=lambda p: -float(first @ self._meanings[p.harmful]))
+
+    def percentiles(self, scores: NDArray[np.float32], *, of_prompts: bool = False) -> NDArray[np.float32]:
+        """Tell the share of benign words, or of benign prompts, with a lower score (N, K), in percent."""
+        import numpy as np
+
+        table = self.prompt_quantiles if of_prompts else self.word_quantiles
+        below = [np.searchsorted(row, values, side="right") for row, values in zip(table, scores.T, strict=True)]
+        percent: NDArray[np.float32] = (np.stack(below, 1) * (100.0 / table.shape[1])).astype(np.float32)
+        return percent
+
+
+def runs(scores: Sequence[float], line: float) -> list[tuple[int, int]]:
+    """Find the runs of words around every word over the line: first and last of each.
+
+    A neighbour belongs to a run when it reaches `SHARE` of the peak's height.
+    """
+    found: list[tuple[int, int]] = []
+    taken: set[int] = set()
+    for peak in sorted((i for i, s in enumerate(scores) if s >= line), key=lambda i: -scores[i]):
+        if peak in taken:
+            continue
+        least = SHARE * scores[peak]
+        first = last = peak
+        for step, end in ((-1, -1), (1, len(scores))):
+            gap, i = 0, peak + step
+            while i != end and gap <= GAP and i not in taken:
+                if scores[i] >= least:
+                    first, last, gap = min(first, i), max(last, i), 0
+                else:
+                    gap += 1
+                i += step
+        taken.update(range(first, last + 1))
+        found.append((first, last))
+    return sorted(found)
+
+
+def _placed(word: Word, places: Sequence[int], text: str) -> Word:
+    start, end = places[word.span[0]], places[word.span[1] - 1] + 1
+    return Word(text[start:end], (start, end))

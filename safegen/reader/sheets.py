@@ -1,0 +1,195 @@
+"""Score sheets of what was read: the reader's own, and those of an encoder's directions joined with them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from safegen import refusal, weighting
+from safegen.reader.reader import SHARE, Reader
+from safegen.sheets import DIRECTIONS, READER, ConceptScore, ScoreSheet, SpanScore, WordScore
+
+if TYPE_CHECKING:
+    from safegen.prompts import Prompt
+    from safegen.reader.reader import Reading
+
+CAUSES = ("none", "flagged", "all")
+NUDITY = "nudity"  # watched for even when it is not active: the one refusal depends on it
+CANDIDATES = 8  # words of a prompt, the highest first, whose cause is looked for
+
+
+def sheet_of(reader: Reader, reading: Reading, names: Sequence[str]) -> ScoreSheet:
+    """Put what was read under the named concepts into a sheet; concepts that the reader does not know are left out."""
+    columns = {name: reader.concepts.index(name) for name in names if name in reader.concepts}
+    scores = reading.scores
+    highest = scores.max(0, initial=0.0)
+    shares = reader.percentiles(highest[None], of_prompts=True)[0].tolist()
+    highest = highest.tolist()
+    concepts = {
+        name: ConceptScore(
+            score=highest[c] * float(reader.deviation[c]) + float(reader.mean[c]),
+            z=highest[c],
+            percentile=shares[c],
+            threshold=float(reader.lines[c]),
+        )
+        for name, c in columns.items()
+    }
+    spans = tuple(
+        SpanScore(reading.text[slice(*s.span)], s.span, s.concept, s.score)
+        for s in reading.spans
+        if s.concept in columns
+    )
+    words = []
+    below = reader.percentiles(scores).tolist()
+    for word, values, percents in zip(reading.words, scores.tolist(), below, strict=True):
+        if word.spoken:
+            carried = tuple(dict.fromkeys(s.concept for s in spans if _meet(s.span, word.span)))
+            own = {name: values[c] for name, c in columns.items()}
+            percentiles = {name: percents[c] for name, c in columns.items()}
+            words.append(WordScore(word.text, word.span, own, percentiles, carried))
+    return ScoreSheet(
+        reading.text,
+        concepts,
+        tuple(words),
+        spans=spans,
+        senses=(READER,),
+        unread=tuple(word.text for word in reading.unread),
+        legible=reading.legible,
+    )
+
+
+def score(prompts: Sequence[Prompt], names: Sequence[str], causes: str = "none") -> list[ScoreSheet]:
+    """Score cleaned prompts by their text alone, under concepts that the reader knows.
+
+    Args:
+        prompts: any number.
+        names: of the active concepts.
+        causes: one of `CAUSES`, see `safegen.guard.Guard.score`.
+
+    Raises:
+        Refused: minors in a sexual context.
+        ReaderError: the reader is missing or damaged.
+    """
+    reader = Reader.load()
+    readings = reader.read([prompt.text for prompt in prompts])
+    for reading in readings:
+        refusal.check(reading.text, sexual=any(span.concept == NUDITY for span in reading.spans))
+    sheets = [sheet_of(reader, reading, names) for reading in readings]
+    if causes != "none":
+        sheets = with_causes(reader, completed(reader, sheets), every=causes == "all")
+    return [weighting.shown(sheet, prompt.weights) for sheet, prompt in zip(sheets, prompts, strict=True)]
+
+
+def with_causes(reader: Reader, sheets: Sequence[ScoreSheet], every: bool = False) -> list[ScoreSheet]:
+    """Find how far each concept falls without each of a prompt's highest words, wherever they are said.
+
+    Args:
+        reader: read the prompts.
+        sheets: of the prompts.
+        every: under all concepts, of prompts below every line, too.
+    """
+    asked = [(row, word) for row, sheet in enumerate(sheets) for word in _highest(sheet, every)]
+    rests = reader.read([_without(sheets[row], word) for row, word in asked])
+    found: list[dict[int, dict[str, float]]] = [{} for _ in sheets]
+    for (row, word), rest in zip(asked, rests, strict=True):
+        after = rest.scores.max(0) if len(rest.scores) else reader.lines * 0
+        known = sheets[row].concepts
+        names = [n for n, c in known.items() if n in reader.concepts and (every or c.flagged)]
+        found[row][word] = {n: known[n].z - float(after[reader.concepts.index(n)]) for n in names}
+    return [
+        replace(sheet, words=tuple(replace(w, causes=causes.get(i, {})) for i, w in enumerate(sheet.words)))
+        if causes
+        else sheet
+        for sheet, causes in zip(sheets, found, strict=True)
+    ]
+
+
+def completed(reader: Reader, sheets: Sequence[ScoreSheet], rounds: int = 2) -> list[ScoreSheet]:
+    """Add to the spans of flagged prompts what is over a line only once those are gone, until nothing is."""
+    done = list(sheets)
+    for _ in range(rounds):
+        rows = [i for i, sheet in enumerate(done) if sheet.spans]
+        rests = [_blanked(done[row]) for row in rows]
+        more = False
+        for row, reading in zip(rows, reader.read(rests), strict=True):
+            sheet = done[row]
+            fresh = [s for s in reading.spans if s.concept in sheet.concepts]
+            if fresh:
+                more = True
+                spans = [
+                    *sheet.spans,
+                    *(SpanScore(sheet.prompt[slice(*s.span)], s.span, s.concept, s.score) for s in fresh),
+                ]
+                done[row] = replace(sheet, spans=tuple(sorted(spans, key=lambda s: s.span)))
+        if not more:
+            break
+    return done
+
+
+def joined(read: ScoreSheet, seen: ScoreSheet) -> ScoreSheet:
+    """Join the sheets of both senses: the worse verdict under every concept, the words as the encoder has them.
+
+    Args:
+        read: the reader's.
+        seen: of an encoder's directions, or, where it has none, of its words alone.
+    """
+    concepts = dict(seen.concepts)
+    for name, score in read.concepts.items():
+        if name not in concepts or score.margin >= concepts[name].margin:
+            concepts[name] = score
+    order = [*read.concepts, *(name for name in concepts if name not in read.concepts)]
+    return replace(
+        seen,
+        concepts={name: concepts[name] for name in order},
+        words=tuple(_together(word, read, concepts) for word in seen.words),
+        spans=read.spans,
+        senses=(READER, DIRECTIONS) if seen.concepts else (READER,),
+        unread=read.unread,
+        legible=read.legible,
+    )
+
+
+def _together(word: WordScore, read: ScoreSheet, concepts: Mapping[str, ConceptScore]) -> WordScore:
+    """A word of the encoder's with what the reader makes of it; where directions alone object, with theirs."""
+    same = [w for w in read.words if _meet(w.span, word.span)]
+    scores, percentiles = dict(word.scores), dict(word.percentiles)
+    for name, score in read.concepts.items():
+        if concepts[name] is score or name not in scores:
+            scores[name] = max((w.scores[name] for w in same), default=0.0)
+            percentiles[name] = max((w.percentiles[name] for w in same), default=0.0)
+    carried = [name for w in same for name in w.flagged] + list(word.flagged)
+    causes = {name: value for w in same for name, value in w.causes.items()} | dict(word.causes)
+    return replace(word, scores=scores, percentiles=percentiles, flagged=tuple(dict.fromkeys(carried)), causes=causes)
+
+
+def _highest(sheet: ScoreSheet, every: bool) -> list[int]:
+    names = [n for n, c in sheet.concepts.items() if every or c.flagged]
+    if not names or not sheet.words:
+        return []
+    heights = [max(w.scores.get(n, 0.0) for n in names) for w in sheet.words]
+    order = sorted(range(len(heights)), key=lambda i: -heights[i])
+    least = -float("inf") if every else SHARE * heights[order[0]]
+    return [i for i in order[:CANDIDATES] if heights[i] >= least or sheet.words[i].flagged]
+
+
+def _without(sheet: ScoreSheet, index: int) -> str:
+    """Leave a word out of the prompt wherever it is said."""
+    word = sheet.words[index].text.casefold()
+    spans = [w.span for i, w in enumerate(sheet.words) if i == index or (len(word) > 3 and w.text.casefold() == word)]
+    text = sheet.prompt
+    for start, end in sorted(spans, reverse=True):
+        text = text[:start] + text[end:]
+    return " ".join(text.split())
+
+
+def _blanked(sheet: ScoreSheet) -> str:
+    """The prompt with its spans' characters turned to spaces, so that others keep their places."""
+    text = list(sheet.prompt)
+    for span in sheet.spans:
+        text[span.span[0] : span.span[1]] = " " * (span.span[1] - span.span[0])
+    return "".join(text)
+
+
+def _meet(one: tuple[int, int], other: tuple[int, int]) -> bool:
+    return one[0] < other[1] and one[1] > other[0]

@@ -1,0 +1,47 @@
+"""Words of a prompt and the windows in which the reader reads them.
+
+A window holds `WINDOW` words and shares `OVERLAP` with the next one, so a phrase of up to that many words
+stands whole in one of them, and nothing that stands farther away can dilute it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+WINDOW, OVERLAP = 28, 10
+# Letters with their apostrophes, or one sign; an underscore separates.
+_WORD = re.compile(r"[^\W_]+(?:['\u2019][^\W_]+)*|[^\w\s]|_")
+
+
+@dataclass(frozen=True)
+class Word:
+    """One word or sign of a prompt and its characters."""
+
+    text: str
+    span: tuple[int, int]
+
+    @property
+    def spoken(self) -> bool:
+        """Tell a word from a sign."""
+        return self.text[0].isalnum()
+
+
+def split(text: str) -> list[Word]:
+    """Split a text into words and signs, in reading order."""
+    return [Word(match.group(), match.span()) for match in _WORD.finditer(text)]
+
+
+def windows(count: int) -> list[tuple[int, int]]:
+    """Lay windows over so many words: pairs of first and last, the last excluded."""
+    if count <= WINDOW:
+        return [(0, count)]
+    step = WINDOW - OVERLAP
+    starts = list(range(0, count - WINDOW, step))
+    return [(start, start + WINDOW) for start in starts] + [(count - WINDOW, count)]
+
+
+def joined(words: Sequence[Word], text: str) -> str:
+    """Cut the text that a run of words stands for."""
+    return text[words[0].span[0] : words[-1].span[1]] if words else ""
