@@ -43,6 +43,7 @@ def examine(model: str, device: str, directions: Path | None) -> Iterator[Findin
     yield from extras()
     yield from tried("device", lambda: _device(device))
     yield from tried("cache", _cache)
+    yield from tried("reader", _reader)
     yield from tried(f"model {model}", lambda: _model(model))
     yield from tried("guard of the embedded model", lambda: _guard(directions))
 
@@ -90,4 +91,13 @@ def _guard(directions: Path | None) -> str:
     from safegen.generator import Generator
 
     (sheet,) = Generator.load(offline=True, folder=directions, device="cpu").score([CALM])
-    return f"{len(sheet.concepts)} concepts, {len(sheet.open_gates())} open gates for {CALM!r}"
+    senses = " and ".join(sheet.senses)
+    return f"{len(sheet.concepts)} concepts by {senses}, {len(sheet.open_gates())} flagged for {CALM!r}"
+
+
+def _reader() -> str:
+    from safegen.reader import Reader
+
+    reader = Reader.load()
+    size = reader.network.facts["sha256"]["reader.onnx"][:12]
+    return f"{len(reader.concepts)} concepts, sha256 {size}"

@@ -32,12 +32,19 @@ def misspelt(rng: random.Random, word: str) -> str:
     return word[:at] + word[at + 1] + word[at] + word[at + 2 :]
 
 
+def hyphenated(rng: random.Random, word: str) -> str:
+    """A hyphen stands somewhere inside the word."""
+    at = rng.randrange(1, max(2, len(word) - 1))
+    return f"{word[:at]}-{word[at:]}"
+
+
 DISGUISES: Mapping[str, Disguise] = {
     "misspelt": misspelt,
     "spaced out": lambda _, word: " ".join(word),
     "letters of another script": lambda _, word: word.translate(_TWINS),
     "figures for letters": lambda _, word: word.translate(_LEET),
     "another language": lambda _, word: LOANS.get(word, word),
+    "hyphenated": hyphenated,
     "doubled letters": lambda rng, word: "".join(c * rng.choice((1, 2)) for c in word),
 }
 

@@ -40,6 +40,7 @@ class Seed(enum.IntEnum):
     GENETIC = 606
     GENETIC_CASES = 607
     WORDS = 515
+    READER = 1616
     LEARNED = 8128
     SAMPLE = 0  # of files that hold more prompts than are measured
     PICTURE = 7

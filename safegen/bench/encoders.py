@@ -48,7 +48,9 @@ def learn(folder: Path, pairs: Source, tick: Tick) -> None:
 
 def figures(generator: Generator, data: Sequence[Source], quick: bool, tick: Tick) -> Mapping[str, Row]:
     """The rows of both suites by their measure; single categories are left out."""
-    rows = texts.text_suite(generator, data, 300 if quick else 4000, tick)
+    assert generator.guard is not None
+    # The reader is the same for both; what is compared are the encoders' own directions.
+    rows = texts.text_suite(generator, data, 300 if quick else 4000, tick, generator.guard.bound.scorer)
     rows += texts.words_suite(generator, 10 if quick else 100, 40 if quick else 1000, tick)
     return {row.measure: row for row in rows if not row.measure.startswith(" ")}
 

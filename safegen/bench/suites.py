@@ -9,7 +9,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safegen import console
-from safegen.bench import cost, efforts, encoders, genetic, methods, origins, pictures, robustness, texts, throughput
+from safegen.bench import (
+    cost,
+    efforts,
+    encoders,
+    genetic,
+    methods,
+    origins,
+    pictures,
+    reading,
+    robustness,
+    texts,
+    throughput,
+)
 from safegen.bench.origins import Sources
 from safegen.bench.report import Album, page
 from safegen.bench.rows import Row
@@ -21,6 +33,7 @@ if TYPE_CHECKING:
     from safegen.generator import Generator
 
 SUITES = (
+    "reader",
     "judge",
     "model",
     "guard",
@@ -70,7 +83,7 @@ def run(
         raise UsageError("the sets suite needs sets of prompts", "Name their files with --set.")
     if "judge" in chosen and not world.FONT.is_file():
         raise UsageError(f"the judge suite renders with {world.FONT.name}", "Install fonts-noto-color-emoji.")
-    sources = Sources.read(data if textual else None, sets if "sets" in chosen else ())
+    sources = Sources.read(data if textual or "reader" in chosen else None, sets if "sets" in chosen else ())
     report = begin(out, origins.about(quick, sources))
     results, album = report["suites"], Album(report["pictures"])
     generator = Generator.load(offline=True)
@@ -144,6 +157,7 @@ def measure(name: str, generator: Generator, album: Album, quick: bool, sources:
     }
     with console.counting(name, totals.get(name)) as tick:
         known: dict[str, Callable[[], list[Row]]] = {
+            "reader": lambda: reading.reader_suite(sources.data, 0.1 if quick else 1.0, tick),
             "judge": lambda: pictures.judge_suite(judge, renders, tick),
             "model": lambda: pictures.model_suite(generator, judge, 20 if quick else 200, 0.1 if quick else 1.0, tick),
             "guard": lambda: pictures.guard_suite(generator, judge, 32 if quick else 240, 50 if quick else 400, tick),

@@ -12,7 +12,7 @@ def bench(
     suites: Annotated[
         Optional[list[str]],  # noqa: UP045
         typer.Argument(
-            help="Of judge, model, guard, methods, robust, genetic, words, text, encoders, sets, learn, "
+            help="Of reader, judge, model, guard, methods, robust, genetic, words, text, encoders, sets, learn, "
             "cost, throughput; all by default"
         ),
     ] = None,

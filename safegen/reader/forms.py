@@ -79,6 +79,7 @@ class Undoing:
 
     def __init__(self, known: Collection[str], sought: Collection[str]) -> None:
         self.known, self.sought = known, sought
+        self._single = {_once(word): word for word in sought}
         self._respelled = lru_cache(maxsize=1 << 14)(self._spelled)
 
     def words(self, text: str) -> list[Word] | None:
@@ -117,11 +118,18 @@ class Undoing:
         return whole if whole in self.known else self._respelled(whole)
 
     def _spelled(self, word: str) -> str:
-        single = "".join(letter for letter, _ in itertools.groupby(word))
+        single = _once(word)
+        if single != word and (doubled := self._single.get(single)):
+            return doubled
         for other in (single, *_halved(word)):
             if other in self.known and other != word:
                 return other
         return next((other for other in _slips(word) if other in self.sought), "") if len(word) > 4 else ""
+
+
+def _once(word: str) -> str:
+    """Write each run of a letter once."""
+    return "".join(letter for letter, _ in itertools.groupby(word))
 
 
 def _halved(word: str) -> Sequence[str]:

@@ -29,6 +29,7 @@ from safegen.reader.words import split
 TOKENS, POOL = 1_800, 24  # of a batch; samples drawn at once, of which a batch takes some of like length
 FREE = 1e-3  # learning rate of what is new, and at the top of the encoder a twentieth of it
 MARKED, MEANING = 2.0, 1.0  # how much a marked word counts, and the larger encoder's states
+MEANT = 320  # words of a batch of texts whose states are learned
 OTHER = 0.15  # how much it counts that a harmful word is harmless under other concepts
 CLS, SEP, PAD = 101, 102, 0
 
@@ -107,10 +108,14 @@ class Meanings:
         self.texts = path.with_suffix(".txt").read_text(encoding="utf-8").split("\n")
         self.states = np.load(path, mmap_mode="r")
 
-    def loss(self, reader: Reader, pieces: Pieces, rng: random.Random, count: int) -> Tensor:
+    def loss(self, reader: Reader, pieces: Pieces, rng: random.Random) -> Tensor:
         """One minus the cosine between the mean of a text's states and what the larger encoder made of it."""
-        rows = [rng.randrange(len(self.states)) for _ in range(count)]
-        samples = [Sample(words, [-1] * len(words)) for words in ([w.text for w in split(self.texts[r])] for r in rows)]
+        drawn = [(row, split(self.texts[row])) for row in (rng.randrange(len(self.states)) for _ in range(96))]
+        drawn.sort(key=lambda pair: len(pair[1]))
+        start = rng.randrange(len(drawn) - 16)  # of like length, so that little is padded
+        drawn = drawn[start : start + max(16, MEANT // (len(drawn[start + 15][1]) + 2))]
+        rows = [row for row, _ in drawn]
+        samples = [Sample([w.text for w in words], [-1] * len(words)) for _, words in drawn]
         ids, labels, _ = collate(samples, pieces)
         _, states = reader(ids, (ids != PAD).long())
         spoken = (labels > -3).float().unsqueeze(-1)
@@ -182,7 +187,7 @@ def train(folder: Path, steps: int, minutes: float) -> None:
         total += loss.item()
         if meanings and step % 2:
             rng = random.Random(step)
-            loss = loss + MEANING * rng.choice(meanings).loss(reader, pieces, rng, 64)
+            loss = loss + MEANING * rng.choice(meanings).loss(reader, pieces, rng)
         run.update(loss)
         if step % 100 == 99:
             print(f"reader {step + 1} loss {total / 100:.4f}", flush=True)
