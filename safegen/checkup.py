@@ -99,5 +99,4 @@ def _reader() -> str:
     from safegen.reader import Reader
 
     reader = Reader.load()
-    size = reader.network.facts["sha256"]["reader.onnx"][:12]
-    return f"{len(reader.concepts)} concepts, sha256 {size}"
+    return f"{len(reader.concepts)} concepts, sha256 {reader.sha256[:12]}"

@@ -56,6 +56,7 @@ def of(
             "safeguard": guard.safeguard.name if guard else "",
             "strength": guard.strength if guard else 0.0,
             "directions": guard.hashes if guard else {},
+            "reader": guard.bound.reader.sha256 if guard else "",
             "senses": list(report.before.senses) if report else [],
             **_done(prompt, report),
             **({"weights": weights} if weights else {}),

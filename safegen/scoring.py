@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 Own = list[list[list[list[float]]]]  # prompts, positions, concepts: score and percentile
 # Added to the line of a gate, in benign deviations, on text that the reader could read and found nothing in: what
 # directions are for is what only the encoder sees, and that is far over its line.
-CALM = 2.0
+CALM = 2.5
 CARRIES = 0.5  # of the worst word's own score, from which another word counts as harmful, too
 
 

@@ -48,13 +48,16 @@ def test_json_has_the_promised_fields(run) -> None:
     done = run("score", KNIFE, "a cat", "--json")
     assert done.returncode == 0, done.stderr
     harmful, benign = map(json.loads, done.stdout.splitlines())
-    assert harmful["schema"] == "safegen.score/1"
+    assert harmful["schema"] == "safegen.score/2"
     assert harmful["flagged"] is True
     assert benign["flagged"] is False
     assert set(harmful["concepts"]["violence"]) == {"score", "z", "percentile", "threshold", "margin", "flagged"}
     word = harmful["words"][-1]
     assert word["text"] == "knife"
-    assert word["causes"]["violence"] == max(w["causes"]["violence"] for w in harmful["words"])
+    assert word["causes"]["violence"] == max(w["causes"]["violence"] for w in harmful["words"] if "causes" in w)
+    assert harmful["senses"] == ["reader"]
+    assert any(KNIFE[slice(*span["span"])].endswith("knife") for span in harmful["spans"])
+    assert benign["spans"] == harmful["unread"] == []
     assert KNIFE[slice(*word["span"])] == "knife"
     assert set(word["scores"]) == set(harmful["concepts"])
     assert harmful["truncated"] == ""

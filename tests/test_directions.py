@@ -13,10 +13,12 @@ import torch
 from safetensors.torch import save_file
 
 from safegen import concepts, directions, library
+from safegen.directions import Direction
 from safegen.errors import DirectionError, UnknownConcept, UsageError
 from safegen.generator import Generator
 from safegen.guard import Guard
 from safegen.learning.effort import BRIEF, THOROUGH
+from safegen.probes import Probes, features
 
 STANDARD = ["harassment", "hate", "illegal", "nudity", "self-harm", "shocking", "violence"]
 
@@ -210,3 +212,18 @@ def test_percentiles_of_words_are_shares_of_benign_positions(generator: Generato
     assert all(0 <= share <= 100 for word in sheet.words for share in word.percentiles.values())
     order = sorted(sheet.words, key=lambda word: word.scores["violence"])
     assert [w.percentiles["violence"] for w in order] == sorted(w.percentiles["violence"] for w in order)
+
+
+def test_directions_learned_with_different_efforts_work_together(generator: Generator) -> None:
+    """A head of less effort has fewer hidden units, and a basis of less rank."""
+    shipped = library.resolve(["violence", "hate"], generator.family, None)
+    wide, other = (shipped[name]["text"] for name in ("violence", "hate"))
+    narrow = {k: v[:40] if k.endswith((".gate", ".check", ".bias", ".out")) else v for k, v in wide.tensors.items()}
+    narrow = {k: v[:2] if k.endswith((".basis", ".dual", ".floor", ".ceiling")) else v for k, v in narrow.items()}
+    mixed = Probes([Direction(narrow, wide.info), other])
+    channel = generator.family.encode(["a cat and a kitchen knife", "a cat"]).channels["text"]
+    alone = Probes([Direction(narrow, wide.info)])
+    for head in ("gate", "check"):
+        together = mixed.raw(features(channel), head)
+        assert torch.allclose(together[:, :1], alone.raw(features(channel), head), atol=1e-4)
+        assert torch.allclose(together[:, 1:], Probes([other]).raw(features(channel), head), atol=1e-4)

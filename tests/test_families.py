@@ -17,7 +17,7 @@ from PIL import Image
 from safegen import concepts, library
 from safegen.conditioning import Conditioning, Position
 from safegen.directions import Direction
-from safegen.errors import DirectionError, GuardError, ModelError, UsageError
+from safegen.errors import DirectionError, GuardError, ModelError, Unread, UsageError
 from safegen.families import FAMILIES, Family, family_of
 from safegen.families.flux import Flux
 from safegen.families.readings import Reading
@@ -337,6 +337,46 @@ def test_a_benign_prompt_costs_no_further_pass_through_an_encoder(name: str) -> 
     with prepared(name).attached(pipe):
         assert passes(BENIGN) == plain
         assert passes(HARMFUL) > plain
+
+
+@EVERY
+def test_a_model_without_directions_is_guarded_by_text_from_the_first_call(name: str) -> None:
+    """Nothing is learned, a benign prompt costs no pass and keeps every bit, a harmful one changes every channel."""
+    pipe, notes = pipeline(name), Notes()
+    family, guard = family_of(pipe), Guard()
+    guard.bind(family, notes)
+    assert len(notes.said) == 1
+    assert "text alone" in notes.said[0]
+    plain = {prompt: told(name, prompt) for prompt in (BENIGN, HARMFUL)}
+    with guard.attached(pipe):
+        benign, harmful = (told(name, prompt) for prompt in (BENIGN, HARMFUL))
+        (report,) = guard.last
+    assert all(same(benign[c], plain[BENIGN][c]) for c in benign)
+    assert not any(same(harmful[c], plain[HARMFUL][c]) for c in harmful)
+    assert report.before.senses == ("reader",)
+    assert "knife" not in report.rewritten
+    assert not report.after.flagged
+    assert not concepts.cache_folder().exists()
+
+
+@EVERY
+def test_text_that_nobody_can_read_is_drawn_only_when_asked(name: str) -> None:
+    family = family_of(pipeline(name))
+    foreign = family.encode(["ein Hund und eine Katze auf der Wiese"])
+    guard = Guard()
+    guard.bind(family)
+    with pytest.raises(Unread, match="cannot read"):
+        guard.sanitize(foreign)
+    bold = Guard(unread="draw")
+    bold.bind(family)
+    assert bold.sanitize(foreign)[0] is foreign
+    assert bold.last[0].before.unread
+
+
+@pytest.mark.parametrize("safeguard", ["clamp", "es", "region"])
+def test_methods_that_edit_along_directions_say_so_where_there_are_none(safeguard: str) -> None:
+    with pytest.raises(DirectionError, match="no directions for this encoder"):
+        Guard(safeguard=safeguard).bind(family_of(pipeline("sd")))
 
 
 @pytest.mark.parametrize("name", ["sana", "qwen-image", "z-image", "flux2", "flux2-klein"])

@@ -122,8 +122,8 @@ def test_odd_texts_are_read_without_a_stumble(ours: Reader, text: str) -> None:
     assert all(text[slice(*word.span)] == word.text for word in reading.words)
 
 
-def test_a_hundred_thousand_words_are_read(ours: Reader) -> None:
-    text = f"{'a quiet lake with boats ' * 20_000} a kitchen knife"
+def test_a_prompt_of_twenty_thousand_words_is_read(ours: Reader) -> None:
+    text = f"{'a quiet lake with boats ' * 4_000} a kitchen knife"
     (reading,) = ours.read([text])
     assert {span.span[0] for span in reading.spans}
     assert all(span.span[0] > 90_000 for span in reading.spans)

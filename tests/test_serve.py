@@ -158,7 +158,7 @@ def test_models_are_listed(url: str) -> None:
 def test_the_score_is_the_sheet(url: str, generator: Generator) -> None:
     sheet = post(url, SCORE, prompt=KNIFE).json()
     (own,) = generator.score([KNIFE], "flagged")
-    assert sheet["schema"] == "safegen.score/1"
+    assert sheet["schema"] == "safegen.score/2"
     assert sheet["model"] == "embedded"
     assert sheet["concepts"] == own.as_json("")["concepts"]
     assert max(sheet["words"], key=lambda w: w["causes"]["violence"])["text"] == "knife"

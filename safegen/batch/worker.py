@@ -94,7 +94,7 @@ class Worker:
         """What only a loaded model can tell: hashes of the directions and of what was added, and the batch size."""
         guard = self.generator.guard
         return {
-            "directions": guard.hashes if guard else {},
+            "directions": {**guard.hashes, "reader": guard.bound.reader.sha256} if guard else {},
             "additions": {str(number): dict(facts) for number, facts in enumerate(self.generator.added)},
             "batch_size": self.options.batch_size or self.batch_size(),
         }

@@ -119,7 +119,7 @@ class Undoing:
 
     def _spelled(self, word: str) -> str:
         single = _once(word)
-        if single != word and (doubled := self._single.get(single)):
+        if (doubled := self._single.get(single, word)) != word:
             return doubled
         for other in (single, *_halved(word)):
             if other in self.known and other != word:

@@ -53,6 +53,9 @@ class Network:
         options.log_severity_level = 3
         self._session = onnxruntime.InferenceSession(network, options, providers=["CPUExecutionProvider"])
         self._tokenizer: Any = Tokenizer.from_str(_verified(folder, self.facts, "tokenizer.json").decode())
+        # The file of a sentence encoder may ask for padding and cut what is longer.
+        self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()
         self._pieces = functools.lru_cache(maxsize=1 << 16)(self._cut)
         self.vocabulary: Mapping[str, int] = self._tokenizer.get_vocab()
 

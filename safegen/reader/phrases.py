@@ -72,7 +72,9 @@ class Phrases:
                     continue
                 start, end = words[i][1][0], words[last - 1][1][1]
                 if start < span[1] and end > span[0]:
-                    article = i > 0 and texts[i - 1] in ARTICLES
+                    # An article belongs to the phrase where the recipe's line has one.
+                    led = phrase.harmful.split()[0].lower() in ARTICLES
+                    article = led and i > 0 and texts[i - 1] in ARTICLES
                     covers = start <= span[0] and end >= span[1]
                     same = phrase.concept == concept
                     found.append(

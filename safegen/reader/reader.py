@@ -100,6 +100,11 @@ class Reader:
         """Load the reader that ships, once for all who ask."""
         return cls()
 
+    @property
+    def sha256(self) -> str:
+        """The hash of the network, by which records name the reader."""
+        return str(self.network.facts["sha256"]["reader.onnx"])
+
     def scores(self, texts: Sequence[Sequence[Word]]) -> list[NDArray[np.float32]]:
         """Score words (words, K) of some texts, each the highest of the windows that hold it."""
         import numpy as np

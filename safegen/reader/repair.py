@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 ROUNDS = 6  # phrases that a prompt may lose, one after the other
 NEAR = 12  # phrases near in meaning that are tried
 STRICT, AROUND = 0.7, 60  # share of the line, so many characters on either side of what was touched
-LEADING = re.compile(r"(?:\b(?:an?|the|his|her|their|its|some|my|your)\s+)$", re.IGNORECASE)
+LEADING = re.compile(r"(?:\b(?:an?|the)\s+)$", re.IGNORECASE)
 LINKS = re.compile(
     r"(?:\b(?:and|with|of|next to|beside|near|by|or|holding|carrying|on|in|under|at|behind|showing|wearing)\s+)$",
     re.IGNORECASE,
@@ -107,7 +107,7 @@ class Repairer:
 
 
 def widened(text: str, span: tuple[int, int]) -> tuple[int, int]:
-    """Take the article or owner before a phrase into it."""
+    """Take the article before a phrase into it."""
     start, end = span
     if match := LEADING.search(text[:start]):
         start = match.start()

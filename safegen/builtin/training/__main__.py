@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import signal
+import sys
 from pathlib import Path
 
 STAGES = ("autoencoder", "denoiser", "judge", "assemble", "causal", "reader")
@@ -16,6 +18,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1_000_000, help="length of the whole run")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="stop, resumably, after")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that a run that is told to stop saves first
     stage = importlib.import_module(f"safegen.builtin.training.{options.stage}")
     stage.train(options.runs / options.stage, options.steps, options.minutes)
 

@@ -1,6 +1,7 @@
 """The prompt reader: a small sentence encoder taught to mark the words that carry harm.
 
-It begins as all-MiniLM-L6-v2 with its word table frozen, so that a word that no lesson has keeps the meaning that
+It begins as all-MiniLM-L6-v2 with its word table and lowest layers frozen, so that a word that no lesson has keeps the
+meaning that
 it had beside those that lessons have. Every word gets a log-odds per concept; a window is as harmful as its worst
 words. A larger sentence encoder, where its states are given, says where in meaning a text lies.
 """
@@ -30,6 +31,7 @@ TOKENS, POOL = 1_800, 24  # of a batch; samples drawn at once, of which a batch 
 FREE = 1e-3  # learning rate of what is new, and at the top of the encoder a twentieth of it
 MARKED, MEANING = 2.0, 1.0  # how much a marked word counts, and the larger encoder's states
 MEANT = 320  # words of a batch of texts whose states are learned
+FROZEN = 2  # layers above the word table that stay as they are
 OTHER = 0.15  # how much it counts that a harmful word is harmless under other concepts
 CLS, SEP, PAD = 101, 102, 0
 
@@ -130,7 +132,8 @@ def encoder() -> tuple[Any, Tokenizer]:
 
     found = BertModel.from_pretrained(SHIPPED / "text_encoder", add_pooling_layer=False, dtype=torch.float32)
     found.config._attn_implementation = "eager"  # the fused attention's bf16 backward is slow on the CPU
-    found.embeddings.requires_grad_(False)
+    for frozen in (found.embeddings, *found.encoder.layer[:FROZEN]):
+        frozen.requires_grad_(False)
     tokenizer = Tokenizer.from_file(str(SHIPPED / "tokenizer" / "tokenizer.json"))
     tokenizer.no_padding()
     tokenizer.no_truncation()

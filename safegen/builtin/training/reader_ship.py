@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from safegen import concepts
 from safegen.builtin.training.autoencoder import SHIPPED
 from safegen.builtin.training.reader_texts import JOINTS, listed
+from safegen.builtin.world import with_article
 from safegen.reader.model import SCHEMA, WEIGHTS
 from safegen.reader.reader import Reader
 
@@ -82,6 +83,8 @@ def benign_texts() -> list[str]:
     styles = listed(root / "styles.txt")
     texts = [*listed(root / "benign.txt"), *listed(root / "ordinary.txt"), *rng.sample(listed(root / "hard.txt"), 2000)]
     texts += [line for name in concepts.known() for line in listed(root / name / "lookalikes.txt")]
+    things = [with_article(noun) for noun in listed(root / "nouns.txt")]
+    texts += [f"{rng.choice(things)} and {rng.choice(things)}" for _ in range(1500)]
     styled = [f"{text}, {rng.choice(styles)}" for text in rng.sample(texts, len(texts) // 3)]
     long = [rng.choice(JOINTS).join(rng.sample(texts, rng.choice((2, 3, 5)))) for _ in range(len(texts) // 3)]
     return [*texts, *styled, *long]

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from safegen import concepts, promptsets
+from safegen.builtin.world import with_article
 from safegen.reader.words import WINDOW, split
 
 MARK = re.compile(r"\{([^{}|]*)\|([^{}|]*)\}")
@@ -26,8 +27,11 @@ OPENINGS = (
     *("a drawing of ", "digital art of ", "create an image of ", "a close-up of ", "portrait of ", "i want "),
     *("concept art of ", "a cartoon of ", "a realistic image of ", "anime style ", "watercolor of "),
 )
-ALONE, TAILED, OPENED, COMPANY, SLIPS, CAPITALS = 0.4, 0.2, 0.12, 0.5, 0.12, 0.15
-UNKNOWN = -1  # a word of which it is not known whether it carries harm
+# How often a place is put behind a line of so many words at most, and else a thing beside it.
+PLACED, PAIRED, BARE = 0.3, 0.6, 4
+PAIRING = (" and ", " and ", " and ", " next to ", " beside ", " with ", ", ", " or ")
+ALONE, TAILED, OPENED, COMPANY, SLIPS, CAPITALS = 0.5, 0.2, 0.12, 0.5, 0.12, 0.15
+HARM, UNMARKED = 0.5, 0.15  # shares of harmful samples, and among those of lines whose words are not marked
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,8 @@ class Lessons:
         harmful: per concept, pairs of a harmful line and its safe half.
         harmless: lists of harmless lines, each list with its share.
         unmarked: harmful lines of which only the concept is known, with safe counterparts.
-        company: harmless text to put around others; `tails`: style words to put behind.
+        company: harmless text to put around others; `tails`: style words to put behind; `places`: to put behind a
+            bare phrase; `things`: to put beside one.
     """
 
     def __init__(
@@ -87,17 +92,19 @@ class Lessons:
         unmarked: Sequence[tuple[Line, Line]],
         company: Sequence[str],
         tails: Sequence[str],
+        places: Sequence[str],
+        things: Sequence[str],
     ) -> None:
         self.harmful, self.harmless, self.unmarked = harmful, harmless, unmarked
-        self.company, self.tails = company, tails
+        self.company, self.tails, self.places, self.things = company, tails, places, things
 
-    def sample(self, rng: random.Random, harm: float = 0.4) -> list[Sample]:
+    def sample(self, rng: random.Random, harm: float = HARM) -> list[Sample]:
         """Draw one or two windows: a harmless one, or a harmful one and often its safe twin in the same company."""
         if rng.random() >= harm:
             shares, lists = zip(*self.harmless, strict=True)
             text = rng.choice(rng.choices(lists, shares)[0])
             return [self._dressed([Line(text)], rng)[0]]
-        if self.unmarked and rng.random() < 0.3:
+        if self.unmarked and rng.random() < UNMARKED:
             pair = rng.choice(self.unmarked)
         else:
             pair = rng.choice(rng.choice(self.harmful))
@@ -107,6 +114,12 @@ class Lessons:
     def _dressed(self, lines: Sequence[Line], rng: random.Random) -> list[Sample]:
         """Put the same company around each of some lines and cut a window of it."""
         before, behind = "", ""
+        bare = all(len(line.text.split()) <= BARE for line in lines)
+        if bare and self.places and rng.random() < PLACED:
+            behind = f" {rng.choice(self.places)}"
+        elif bare and self.things and rng.random() < PAIRED:
+            thing, joint = rng.choice(self.things), rng.choice(PAIRING)
+            before, behind = (thing + joint, "") if rng.random() < 0.5 else ("", joint + thing)
         if rng.random() >= ALONE:
             if rng.random() < OPENED:
                 before = rng.choice(OPENINGS)
@@ -208,4 +221,8 @@ def lessons(data: Path | None) -> Lessons:
         (0.2, ordinary),
         (0.3, captions),
     ]
-    return Lessons(harmful, harmless, unmarked, [*captions, *ordinary], listed(root / "styles.txt"))
+    tails, places = listed(root / "styles.txt"), listed(root / "settings.txt")
+    things = [with_article(noun) for noun in listed(root / "nouns.txt")]
+    pairs = [f"{a} and {b}" for a, b in zip(things, things[1:] + things[:1], strict=True)]
+    harmless.append((0.12, [*things, *pairs]))
+    return Lessons(harmful, harmless, unmarked, [*captions, *ordinary], tails, places, things)
