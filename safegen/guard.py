@@ -190,7 +190,7 @@ class Guard:
         if causes != "none":
             read = reader_sheets.completed(tools.reader, read)
             read = reader_sheets.with_causes(tools.reader, read, every=causes == "all")
-        calm = [reading.legible and not reading.spans for reading in readings]
+        calm = [reading.calm for reading in readings]
         seen = tools.directions.score(conditioning, calm) if tools.directions else unscored(conditioning)
         return [reader_sheets.joined(*both) for both in zip(read, seen, strict=True)]
 

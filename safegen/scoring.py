@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from safegen.safeguards import Intense
 
 Own = list[list[list[list[float]]]]  # prompts, positions, concepts: score and percentile
-# Added to the line of a gate, in benign deviations, on text that the reader could read and found nothing in: what
-# directions are for is what only the encoder sees, and that is far over its line.
+# Added to the line of a gate, in benign deviations, on text that the reader could read and found calm: what directions
+# are for is what only the encoder sees, and that is far over its line. Where the reader is in doubt, they decide.
 CALM = 2.5
 CARRIES = 0.5  # of the worst word's own score, from which another word counts as harmful, too
 
@@ -96,7 +96,7 @@ class Scorer:
 
         Args:
             conditioning: B prompts.
-            calm: of each, whether the reader found nothing in it; `CALM` is added to the lines of those.
+            calm: of each, whether the reader found it calm; `CALM` is added to the lines of those.
         """
         relief = self._relief(conditioning, calm)
         over = (self.margins(conditioning) >= relief) | (self.margins(conditioning, "check") >= relief)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 SHARE = 0.5  # of its worst word's height over the ordinary, from which on a neighbour belongs to a span
 GAP = 2  # ordinary words that a span may hold between two others
+NEAR = 0.6  # share of a line from which on a text is no longer calm
 LANGUAGE = 0.34  # share of words that no English text has, from which on a text counts as unread
 ROUNDS = 3  # spans are looked for so many times, each time in what the last ones leave
 
@@ -49,6 +50,7 @@ class Reading:
         spans: those over their concept's line, in reading order.
         unread: the words that the reader cannot read.
         legible: enough of the text could be read to judge it.
+        height: the highest score, as a share of its line.
     """
 
     text: str
@@ -57,6 +59,12 @@ class Reading:
     spans: tuple[Span, ...]
     unread: tuple[Word, ...]
     legible: bool
+    height: float
+
+    @property
+    def calm(self) -> bool:
+        """Tell whether all of the text could be read, and nothing in it is near a line."""
+        return self.legible and self.height < NEAR
 
     @property
     def flagged(self) -> bool:
@@ -147,7 +155,8 @@ class Reader:
         foreign = sum(word in self.foreign for word in spoken) >= max(2, LANGUAGE * len(spoken))
         unread = tuple(strange) if not foreign else tuple(w for w in own if w.spoken)
         legible = not foreign and not strange
-        return Reading(text, own, scores, self._spans(own, scores), unread, legible)
+        height = float((scores / self.lines).max(initial=0.0))
+        return Reading(text, own, scores, self._spans(own, scores), unread, legible, height)
 
     def _spans(self, words: Sequence[Word], scores: NDArray[np.float32]) -> tuple[Span, ...]:
         found = []

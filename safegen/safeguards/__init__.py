@@ -76,7 +76,7 @@ class Tools:
         read = [[span.concept for span in reading.spans if span.concept in self.recipes] for reading in readings]
         if self.directions is None:
             return [list(dict.fromkeys(names)) for names in read]
-        calm = [reading.legible and not reading.spans for reading in readings]
+        calm = [reading.calm for reading in readings]
         seen = self.directions.objections(conditioning, calm)
         return [list(dict.fromkeys([*one, *other])) for one, other in zip(read, seen, strict=True)]
 

@@ -66,8 +66,8 @@ def rewritten(sheet: ScoreSheet, conditioning: Conditioning, tools: Tools) -> Co
         conditioning = tools.family.encode([repaired.text])
     if tools.directions is None:
         return conditioning
-    calm = not sheet.spans or not repaired.left
-    (left,) = tools.directions.score(conditioning, [calm])
+    (reading,) = tools.reader.read(conditioning.prompts)
+    (left,) = tools.directions.score(conditioning, [reading.calm])
     return repair(left, conditioning, tools) if left.flagged else conditioning
 
 

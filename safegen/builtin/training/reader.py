@@ -1,9 +1,8 @@
 """The prompt reader: a small sentence encoder taught to mark the words that carry harm.
 
 It begins as all-MiniLM-L6-v2 with its word table and lowest layers frozen, so that a word that no lesson has keeps the
-meaning that
-it had beside those that lessons have. Every word gets a log-odds per concept; a window is as harmful as its worst
-words. A larger sentence encoder, where its states are given, says where in meaning a text lies.
+meaning that it had beside those that lessons have. Every word gets a log-odds per concept; a window is as harmful as
+its worst words. A larger sentence encoder, where its states are given, says where in meaning a text lies.
 """
 
 from __future__ import annotations

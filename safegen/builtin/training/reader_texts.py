@@ -174,7 +174,7 @@ def window(sample: Sample, where: float) -> Sample:
 
 
 def misspell(sample: Sample, rng: random.Random) -> None:
-    """**Changes one long word**, as fingers slip: two letters swapped, one dropped, doubled or another."""
+    """Change one long word, as fingers slip: two letters swapped, one dropped, doubled or another."""
     long = [i for i, word in enumerate(sample.words) if len(word) > 4 and word.isalpha()]
     marked = [i for i in long if sample.labels[i] >= 0]
     if not long:
@@ -223,6 +223,6 @@ def lessons(data: Path | None) -> Lessons:
     ]
     tails, places = listed(root / "styles.txt"), listed(root / "settings.txt")
     things = [with_article(noun) for noun in listed(root / "nouns.txt")]
-    pairs = [f"{a} and {b}" for a, b in zip(things, things[1:] + things[:1], strict=True)]
-    harmless.append((0.12, [*things, *pairs]))
+    together = [f"{a} and {b}" for a, b in zip(things, things[1:] + things[:1], strict=True)]
+    harmless.append((0.12, [*things, *together]))
     return Lessons(harmful, harmless, unmarked, [*captions, *ordinary], tails, places, things)
