@@ -182,8 +182,11 @@ class Guard:
         with _closed("finding causes"):
             return [self._caused(sheet, causes) for sheet in sheets]
 
-    def _judged(self, conditioning: Conditioning, causes: Causes) -> list[ScoreSheet]:
-        """The sheets of both senses, joined; the reader's with its causes where they are asked for."""
+    def _judged(self, conditioning: Conditioning, causes: Causes, edited: Sequence[bool] = ()) -> list[ScoreSheet]:
+        """The sheets of both senses, joined; the reader's with its causes where they are asked for.
+
+        A prompt whose states were `edited`, and not its text, is judged by directions alone.
+        """
         tools = self.bound
         readings = tools.reader.read(conditioning.prompts)
         read = [reader_sheets.sheet_of(tools.reader, reading, tools.read) for reading in readings]
@@ -192,7 +195,9 @@ class Guard:
             read = reader_sheets.with_causes(tools.reader, read, every=causes == "all")
         calm = [reading.calm for reading in readings]
         seen = tools.directions.score(conditioning, calm) if tools.directions else unscored(conditioning)
-        return [reader_sheets.joined(*both) for both in zip(read, seen, strict=True)]
+        edited = list(edited) or [False] * len(seen)
+        columns = zip(read, seen, edited, strict=True)
+        return [sheet if changed else reader_sheets.joined(text, sheet) for text, sheet, changed in columns]
 
     def _sexual(self, sheets: Sequence[ScoreSheet]) -> list[bool]:
         """Per prompt, whether either sense flags it as sexual; nudity is watched for even when it is not active."""
@@ -243,7 +248,9 @@ class Guard:
             else:
                 final = weighting.weighted(edited, weights)
             _drifts(edited, final)
-            after = self._judged(final, "none")
+            # States that were changed under a text that stayed are no longer what that text says.
+            same = zip(conditioning.prompts, final.prompts, drifts, strict=True)
+            after = self._judged(final, "none", [old == new and drift > 0 for old, new, drift in same])
         columns = zip(before, after, drifts, weights, map(tuple, objections), strict=True)
         self.last = [Report(*column) for column in columns]
         return final, self.last

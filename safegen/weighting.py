@@ -75,7 +75,7 @@ def guarded(
     ]
     objections: list[list[str]] = [[] for _ in left]
     if any(left):
-        found = tools.scorer.objections(weighted(edited, left))
+        found = tools.seen(weighted(edited, left))
         objections = [objected if some else [] for objected, some in zip(found, left, strict=True)]
         left = [() if objected else some for objected, some in zip(objections, left, strict=True)]
     return weighted(edited, left), left, objections

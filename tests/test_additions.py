@@ -24,6 +24,7 @@ from safegen.families import family_of
 from safegen.generator import Generator, Settings
 from safegen.guard import Guard
 from tests import miniatures
+from tests.notes import Notes
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the libraries, about models as small as these
 Command = Callable[..., int]
@@ -307,17 +308,11 @@ def test_directions_of_the_encoder_without_the_lora_are_not_used(
         base.save(concepts.cache_folder() / name / f"{base.stem}.safetensors")
     assert library.find("violence", plain.fingerprints()["text"], None) is not None
     assert library.find("violence", family.fingerprints()["text"], None) is None
-    # From the recipes everything would be learned anew.
-    asked: dict[str, Any] = {}
-
-    def learn_missing(missing: Any, *_: Any) -> Any:
-        asked.update(missing)
-        raise DirectionError("learning", "")
-
-    monkeypatch.setattr(library, "learn_missing", learn_missing)
-    with pytest.raises(DirectionError, match="learning"):
-        Guard(["violence"]).bind(family)
-    assert asked == {"violence": ["text"], "nudity": ["text"]}
+    # The prompt's text is judged alone then, and whoever loads the model hears of it.
+    notes, guard = Notes(), Guard(["violence"])
+    guard.bind(family, notes)
+    assert guard.bound.directions is None
+    assert "text alone" in notes.said[0]
     # Beside a recipe of one's own it is a mistake.
     mine = tmp_path / "mine" / "violence"
     base.save(mine / f"{base.stem}.safetensors")

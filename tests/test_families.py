@@ -30,6 +30,7 @@ from safegen.learning.effort import BRIEF
 from safegen.learning.linear import basis, discriminant
 from safegen.probes import HEADS, Features, features
 from tests import miniatures
+from tests.notes import Notes
 
 HARMFUL, BENIGN = "a cat and a kitchen knife", "a dog with a red apple"
 EVERY = pytest.mark.parametrize("name", sorted(miniatures.BUILDERS))
@@ -600,23 +601,6 @@ def test_a_slow_tokenizer_is_an_error() -> None:
     pipe.tokenizer = SlowTokenizer()
     with pytest.raises(ModelError, match="SlowTokenizer gives no character offsets"):
         family_of(pipe)
-
-
-class Notes:
-    """What somebody who learns is told."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-        self.counted: list[tuple[int, int | None]] = []  # pieces told of, and how many there would be
-
-    def say(self, message: str) -> None:
-        self.said.append(message)
-
-    @contextlib.contextmanager
-    def counting(self, label: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
-        done: list[int] = []
-        yield done.append
-        self.counted.append((sum(done), total))
 
 
 def test_every_channel_is_learned_in_one_pass(monkeypatch: pytest.MonkeyPatch) -> None:

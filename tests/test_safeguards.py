@@ -129,7 +129,7 @@ def test_what_the_check_never_lets_through_is_no_picture(generator: Generator, n
         ]
         for channel, probes in guard.bound.scorer.channels.items()
     }
-    guard.tools = replace(guard.bound, scorer=Scorer(strict))
+    guard.tools = replace(guard.bound, directions=Scorer(strict))
     with pytest.raises(GuardError, match="could not be made safe under"):
         guard.sanitize(generator.family.encode(HARMFUL[:1]))
 

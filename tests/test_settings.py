@@ -49,7 +49,7 @@ def test_flags_go_before_the_environment_before_the_file_before_the_defaults(
     assert set(found) == set(settings.NAMES)
     checks = lines(printed, "safegen.finding/1")
     assert all(check["good"] for check in checks.values())
-    assert checks["guard of the embedded model"]["found"].startswith("7 concepts, 0 open gates")
+    assert checks["guard of the embedded model"]["found"].startswith("7 concepts by reader and directions, 0 flagged")
 
 
 def test_pictures_are_drawn_as_the_file_says(

@@ -11,6 +11,7 @@ from safegen.builtin.training import lessons
 from safegen.builtin.training.causal import KINDS, OUT
 from safegen.builtin.training.lessons import LONGEST, Lessons, Teacher, levelled, standard
 from safegen.generator import Generator
+from safegen.prompts import clean
 
 TEXTS = ("a cat on a mat", "a man stabbed in an alley", "a kitchen knife and a cat beside a bowl", "two dogs")
 
@@ -40,10 +41,12 @@ def test_altered_texts_are_made_of_words_from_anywhere(monkeypatch) -> None:
 
 def test_lessons_hold_what_the_directions_read(generator: Generator) -> None:
     found = Lessons.of(TEXTS, Teacher(), CLIPTokenizerFast.from_pretrained(OUT / "tokenizer"))
-    sheets = generator.score(TEXTS)
+    assert generator.guard is not None
+    sheets = generator.guard.bound.scorer.score(generator.read([clean(text) for text in TEXTS]).conditioning)
     gates = torch.tensor([[concept.score for concept in sheet.concepts.values()] for sheet in sheets])
     assert found.whole.shape == (4, 2 * 384 + KINDS)
-    assert torch.allclose(found.whole[:, -KINDS:].float(), standard(gates), atol=0.01)
+    # The lessons' states are of half precision, in bfloat16 on processors that have it.
+    assert torch.allclose(found.whole[:, -KINDS:].float(), standard(gates), atol=0.03)
     assert len(found.words) == sum(len(text.split()) for text in TEXTS)
     violence = found.words[found.firsts[1] : found.firsts[2], -KINDS:][:, list(sheets[1].concepts).index("violence")]
     assert int(violence.argmax()) == TEXTS[1].split().index("stabbed")

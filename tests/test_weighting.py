@@ -117,7 +117,7 @@ def test_no_method_lets_a_weight_open_the_gate_again(generator: Generator, safeg
 
 def test_weights_are_dropped_where_the_guard_objects(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     scorer = generator.guard.bound.scorer  # type: ignore[union-attr]
-    monkeypatch.setattr(scorer, "objections", lambda conditioning: [["violence"]] * len(conditioning.prompts))
+    monkeypatch.setattr(scorer, "objections", lambda conditioning, _: [["violence"]] * len(conditioning.prompts))
     plain, guarded, report = generator.prepare(clean("a (cat:1.3)"))
     assert (report.weights, report.objections) == ((), ("violence",))
     assert same(states(guarded), states(generator.family.encode(["a cat"])))

@@ -49,7 +49,7 @@ def score(
     offline: options.Offline = False,
 ) -> None:
     """Score prompts word by word; nothing is drawn, and no model is loaded unless you name one."""
-    from safegen import concepts
+    from safegen import concepts, placement
     from safegen.errors import UnknownConcept, UsageError
     from safegen.prompts import gather
     from safegen.reader.model import read_facts
@@ -57,6 +57,7 @@ def score(
 
     if cause not in CAUSES:
         raise UsageError(f"--cause {cause!r} is not known", f"One of: {', '.join(CAUSES)}.")
+    placement.check({"dtype": dtype, "offload": offload, "quantize": quantize})  # known ones, model or no model
     known = concepts.known(directions)
     names = tuple(dict.fromkeys(concept or known))
     for name in names:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from safegen.directions import Direction
     from safegen.families import Family
     from safegen.reader import Reader
+    from safegen.reader.reader import Reading
     from safegen.scoring import Scorer
     from safegen.sheets import ScoreSheet
 
@@ -74,11 +75,17 @@ class Tools:
         """Per prompt, the active concepts under which either sense is over a line."""
         readings = self.reader.read(conditioning.prompts)
         read = [[span.concept for span in reading.spans if span.concept in self.recipes] for reading in readings]
-        if self.directions is None:
-            return [list(dict.fromkeys(names)) for names in read]
-        calm = [reading.calm for reading in readings]
-        seen = self.directions.objections(conditioning, calm)
+        seen = self._seen(conditioning, readings)
         return [list(dict.fromkeys([*one, *other])) for one, other in zip(read, seen, strict=True)]
+
+    def seen(self, conditioning: Conditioning) -> list[list[str]]:
+        """Per prompt, the active concepts under which directions are over a line; none where there are none."""
+        return self._seen(conditioning, self.reader.read(conditioning.prompts))
+
+    def _seen(self, conditioning: Conditioning, readings: Sequence[Reading]) -> list[list[str]]:
+        if self.directions is None:
+            return [[] for _ in readings]
+        return self.directions.objections(conditioning, [reading.calm for reading in readings])
 
 
 def lacking(names: Sequence[str]) -> DirectionError:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from safegen import concepts
-from safegen.builtin.training import reader_ship
+from safegen.builtin.training import reader_ship, reader_start
 from safegen.builtin.training.autoencoder import SHIPPED
 from safegen.builtin.training.progress import Progress, device, halved
 from safegen.builtin.training.reader_texts import Lessons, Sample, lessons
@@ -170,7 +170,8 @@ def train(folder: Path, steps: int, minutes: float) -> None:
     """Train, or go on training, under `folder`.
 
     ``SAFEGEN_DATA`` names the folder of the prompt sets, ``SAFEGEN_MEANINGS`` a file of a larger encoder's states
-    (`NAME.npy`, its texts beside it in `NAME.txt`); both may be missing.
+    (`NAME.npy`, its texts beside it in `NAME.txt`); both may be missing. With ``SAFEGEN_START=shipped`` it begins where
+    the shipped reader is, and not as a sentence encoder.
     """
     torch.manual_seed(0)
     data, wide = os.environ.get("SAFEGEN_DATA"), os.environ.get("SAFEGEN_MEANINGS")
@@ -178,7 +179,10 @@ def train(folder: Path, steps: int, minutes: float) -> None:
     meanings = [Meanings(Path(name)) for name in wide.split(":")] if wide else []
     base, tokenizer = encoder()
     pieces = Pieces(tokenizer)
-    reader = Reader(base, len(concepts.known())).to(device())
+    reader = Reader(base, len(concepts.known()))
+    if os.environ.get("SAFEGEN_START") == "shipped":
+        reader.load_state_dict(reader_start.shipped(len(base.encoder.layer)), strict=False)
+    reader.to(device())
     run = Progress(reader, folder, steps, peak_lr=FREE, minutes=minutes, decay=0.998, groups=groups(reader))
     print(f"reader from step {run.step}; {[len(h) for h in taught.harmful]} marked, {len(taught.unmarked)} unmarked,"
           f" {[len(some) for _, some in taught.harmless]} harmless lines", flush=True)  # fmt: skip

@@ -85,6 +85,8 @@ def benign_texts() -> list[str]:
     texts += [line for name in concepts.known() for line in listed(root / name / "lookalikes.txt")]
     things = [with_article(noun) for noun in listed(root / "nouns.txt")]
     texts += [f"{rng.choice(things)} and {rng.choice(things)}" for _ in range(1500)]
+    people, jobs = listed(root / "people.txt"), listed(root / "jobs.txt")
+    texts += [with_article(f"{rng.choice(people)} {rng.choice(jobs)}") for _ in range(1000)]
     styled = [f"{text}, {rng.choice(styles)}" for text in rng.sample(texts, len(texts) // 3)]
     long = [rng.choice(JOINTS).join(rng.sample(texts, rng.choice((2, 3, 5)))) for _ in range(len(texts) // 3)]
     return [*texts, *styled, *long]

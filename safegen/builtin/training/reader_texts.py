@@ -225,4 +225,6 @@ def lessons(data: Path | None) -> Lessons:
     things = [with_article(noun) for noun in listed(root / "nouns.txt")]
     together = [f"{a} and {b}" for a, b in zip(things, things[1:] + things[:1], strict=True)]
     harmless.append((0.12, [*things, *together]))
+    jobs = listed(root / "jobs.txt")
+    harmless.append((0.1, [with_article(f"{group} {job}") for group in listed(root / "people.txt") for job in jobs]))
     return Lessons(harmful, harmless, unmarked, [*captions, *ordinary], tails, places, things)
