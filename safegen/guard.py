@@ -188,12 +188,12 @@ class Guard:
         A prompt whose states were `edited`, and not its text, is judged by directions alone.
         """
         tools = self.bound
-        readings = tools.reader.read(conditioning.prompts)
-        read = [reader_sheets.sheet_of(tools.reader, reading, tools.read) for reading in readings]
+        readings = tools.read(conditioning.prompts)
+        read = [reader_sheets.sheet_of(tools.reader, reading, tools.readable) for reading in readings]
         if causes != "none":
             read = reader_sheets.completed(tools.reader, read)
             read = reader_sheets.with_causes(tools.reader, read, every=causes == "all")
-        calm = [reading.calm for reading in readings]
+        calm = [tools.calm(reading) for reading in readings]
         seen = tools.directions.score(conditioning, calm) if tools.directions else unscored(conditioning)
         edited = list(edited) or [False] * len(seen)
         columns = zip(read, seen, edited, strict=True)

@@ -7,7 +7,7 @@ channel alone would let through what another tells the denoiser.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -91,26 +91,26 @@ class Scorer:
         under = [p.raw(features(c)) <= p.level(share, bins_of(c)) for p, c in self.pairs(conditioning).values()]
         return torch.stack(under).all(0)
 
-    def objections(self, conditioning: Conditioning, calm: Sequence[bool] = ()) -> list[list[str]]:
+    def objections(self, conditioning: Conditioning, calm: Sequence[Collection[str]] = ()) -> list[list[str]]:
         """Per prompt, the concepts under which the gate or the check is over its threshold.
 
         Args:
             conditioning: B prompts.
-            calm: of each, whether the reader found it calm; `CALM` is added to the lines of those.
+            calm: of each, the concepts under which the reader found it calm; `CALM` is added to their lines.
         """
         relief = self._relief(conditioning, calm)
         over = (self.margins(conditioning) >= relief) | (self.margins(conditioning, "check") >= relief)
         return [[name for name, objects in zip(self.names, row, strict=True) if objects] for row in over.tolist()]
 
-    def _relief(self, conditioning: Conditioning, calm: Sequence[bool]) -> Tensor:
-        """How much is added to the lines of each prompt (B, 1)."""
+    def _relief(self, conditioning: Conditioning, calm: Sequence[Collection[str]]) -> Tensor:
+        """How much is added to the lines of each prompt (B, K)."""
         import torch
 
         device = next(iter(conditioning.channels.values())).states.device
-        values = [CALM if still else 0.0 for still in calm] or [0.0] * len(conditioning.prompts)
-        return torch.tensor(values, device=device)[:, None]
+        calm = calm or [()] * len(conditioning.prompts)
+        return torch.tensor([[CALM * (name in still) for name in self.names] for still in calm], device=device)
 
-    def score(self, conditioning: Conditioning, calm: Sequence[bool] = ()) -> list[ScoreSheet]:
+    def score(self, conditioning: Conditioning, calm: Sequence[Collection[str]] = ()) -> list[ScoreSheet]:
         """One sheet per prompt; for `calm` see `objections`."""
         raw, z, percentiles, lines = self._verdicts(conditioning)
         lines = lines + self._relief(conditioning, calm)

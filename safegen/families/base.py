@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from safegen import passages
 from safegen.conditioning import Channel, Conditioning, Position, Token
 from safegen.errors import ModelError, UsageError
+from safegen.families import inversions
 from safegen.families.calls import Branch, replaced
 from safegen.families.inversions import tokens_read
 from safegen.families.readings import Reading
@@ -97,6 +98,16 @@ class Family(abc.ABC):
     def size(self) -> int:
         """The side of the pictures that the model was trained on, in pixels."""
         return 1024
+
+    def learned_words(self) -> list[str]:
+        """Name the textual inversions, longest first: words whose meaning no text shows."""
+        found = {name for reading in self.readings for name in inversions.names(reading.tokenizer)}
+        return sorted(found, key=lambda name: (-len(name), name))
+
+    @property
+    def adapted(self) -> bool:
+        """Tell whether a LoRA changes what an encoder makes of text."""
+        return any(reading.adapted for reading in self.readings)
 
     def fingerprints(self) -> dict[str, str]:
         """Per channel, what tells its encoder and output from any other; direction files carry the same."""
@@ -264,7 +275,7 @@ class Family(abc.ABC):
                 raise ModelError(
                     f"a guarded pipeline cannot take {name}", "Its directions belong to one text and to fixed layers."
                 )
-        if request.get("lora_scale") not in (None, 1) and any(reading.adapted for reading in self.readings):
+        if request.get("lora_scale") not in (None, 1) and self.adapted:
             raise ModelError(
                 "a guarded pipeline cannot scale a LoRA of its text encoder from call to call",
                 "Its directions belong to one scale: pipe.set_adapters(...) before the guard is attached.",

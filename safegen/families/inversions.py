@@ -22,6 +22,13 @@ def added(tokenizer: Any) -> int:
     return sum(not token.special and number > last for number, token in known.items())
 
 
+def names(tokenizer: Any) -> list[str]:
+    """Name the inversions, in letters as they were added; those of several vectors once."""
+    known = [token.content for token in tokenizer.added_tokens_decoder.values() if not token.special]
+    further = {f"{name}_{count}" for name in known for count in range(1, len(known))}
+    return [name for name in known if name not in further]
+
+
 def converted(pipe: Any, tokenizer: Any, prompts: Sequence[str]) -> list[str]:
     """The prompts as the pipeline hands them to a tokenizer."""
     if not hasattr(pipe, "maybe_convert_prompt") or not _behind(tokenizer):

@@ -51,6 +51,7 @@ class Reading:
         unread: the words that the reader cannot read.
         legible: enough of the text could be read to judge it.
         height: the highest score, as a share of its line.
+        concepts: those that it was read under.
     """
 
     text: str
@@ -60,11 +61,15 @@ class Reading:
     unread: tuple[Word, ...]
     legible: bool
     height: float
+    concepts: tuple[str, ...]
 
     @property
-    def calm(self) -> bool:
-        """Tell whether all of the text could be read, and nothing in it is near a line."""
-        return self.legible and self.height < NEAR
+    def calm(self) -> frozenset[str]:
+        """The concepts under which the text is calm: all or none.
+
+        It is where all of it could be read, and nothing is near a line.
+        """
+        return frozenset(self.concepts if self.legible and self.height < NEAR else ())
 
     @property
     def flagged(self) -> bool:
@@ -156,7 +161,7 @@ class Reader:
         unread = tuple(strange) if not foreign else tuple(w for w in own if w.spoken)
         legible = not foreign and not strange
         height = float((scores / self.lines).max(initial=0.0))
-        return Reading(text, own, scores, self._spans(own, scores), unread, legible, height)
+        return Reading(text, own, scores, self._spans(own, scores), unread, legible, height, self.concepts)
 
     def _spans(self, words: Sequence[Word], scores: NDArray[np.float32]) -> tuple[Span, ...]:
         found = []

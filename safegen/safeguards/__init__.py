@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from safegen.conditioning import SCORED
 from safegen.errors import DirectionError, GuardError, UsageError
+from safegen.reader.words import Word
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,25 +69,39 @@ class Tools:
         return self.directions
 
     @property
-    def read(self) -> list[str]:
+    def readable(self) -> list[str]:
         """The active concepts that the reader knows."""
         return [name for name in self.recipes if name in self.reader.concepts]
 
     def objections(self, conditioning: Conditioning) -> list[list[str]]:
         """Per prompt, the active concepts under which either sense is over a line."""
-        readings = self.reader.read(conditioning.prompts)
+        readings = self.read(conditioning.prompts)
         read = [[span.concept for span in reading.spans if span.concept in self.recipes] for reading in readings]
         seen = self._seen(conditioning, readings)
         return [list(dict.fromkeys([*one, *other])) for one, other in zip(read, seen, strict=True)]
 
     def seen(self, conditioning: Conditioning) -> list[list[str]]:
         """Per prompt, the active concepts under which directions are over a line; none where there are none."""
-        return self._seen(conditioning, self.reader.read(conditioning.prompts))
+        return self._seen(conditioning, self.read(conditioning.prompts))
 
     def _seen(self, conditioning: Conditioning, readings: Sequence[Reading]) -> list[list[str]]:
         if self.directions is None:
             return [[] for _ in readings]
-        return self.directions.objections(conditioning, [reading.calm for reading in readings])
+        return self.directions.objections(conditioning, [self.calm(reading) for reading in readings])
+
+    def read(self, prompts: Sequence[str]) -> list[Reading]:
+        """Read prompts; a word that was learned for the encoder has no meaning in the text, and counts as unread."""
+        learned = [re.compile(re.escape(name), re.IGNORECASE) for name in self.family.learned_words()]
+        readings = self.reader.read(prompts)
+        for row, reading in enumerate(readings):
+            found = tuple(Word(m.group(), m.span()) for name in learned for m in name.finditer(reading.text))
+            if found:
+                readings[row] = replace(reading, unread=(*reading.unread, *found), legible=False)
+        return readings
+
+    def calm(self, reading: Reading) -> frozenset[str]:
+        """The concepts under which a text is calm to the encoder, too: none where a LoRA changes what it reads."""
+        return frozenset() if self.family.adapted else reading.calm
 
 
 def lacking(names: Sequence[str]) -> DirectionError:

@@ -62,12 +62,12 @@ class Localise:
 def rewritten(sheet: ScoreSheet, conditioning: Conditioning, tools: Tools) -> Conditioning:
     """One prompt whose text the reader has repaired, encoded again; then what directions still object to."""
     if sheet.spans:
-        repaired = Repairer(tools.reader, Phrases.load(tools.folder)).repair(sheet.prompt, list(tools.recipes))
+        repaired = Repairer(tools.reader, Phrases.load(tools.folder)).repair(sheet.prompt, tools.readable)
         conditioning = tools.family.encode([repaired.text])
     if tools.directions is None:
         return conditioning
-    (reading,) = tools.reader.read(conditioning.prompts)
-    (left,) = tools.directions.score(conditioning, [reading.calm])
+    (reading,) = tools.read(conditioning.prompts)
+    (left,) = tools.directions.score(conditioning, [tools.calm(reading)])
     return repair(left, conditioning, tools) if left.flagged else conditioning
 
 
