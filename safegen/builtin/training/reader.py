@@ -20,10 +20,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from safegen import concepts
-from safegen.builtin.training import reader_ship, reader_start
+from safegen.builtin.training import eight_bits, reader_ship
 from safegen.builtin.training.autoencoder import SHIPPED
 from safegen.builtin.training.progress import Progress, device, halved
 from safegen.builtin.training.reader_texts import Lessons, Sample, lessons
+from safegen.reader.model import WEIGHTS
 from safegen.reader.words import split
 
 TOKENS, POOL = 1_800, 24  # of a batch; samples drawn at once, of which a batch takes some of like length
@@ -181,7 +182,7 @@ def train(folder: Path, steps: int, minutes: float) -> None:
     pieces = Pieces(tokenizer)
     reader = Reader(base, len(concepts.known()))
     if os.environ.get("SAFEGEN_START") == "shipped":
-        reader.load_state_dict(reader_start.shipped(len(base.encoder.layer)), strict=False)
+        reader.load_state_dict(dict(eight_bits.weights(WEIGHTS / "reader.onnx")), strict=False)
     reader.to(device())
     run = Progress(reader, folder, steps, peak_lr=FREE, minutes=minutes, decay=0.998, groups=groups(reader))
     print(f"reader from step {run.step}; {[len(h) for h in taught.harmful]} marked, {len(taught.unmarked)} unmarked,"
