@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich import box
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 SHORT = {"harassment": "harass", "self-harm": "selfharm", "shocking": "shock"}
 NEAR = 0.6  # share of its line from which on a concept or a word is shown
+WORD = 16  # columns that a long word has at least
 FIXED, COLUMN = 34, 11  # columns of a terminal that words, percentiles and causes take, and that a concept takes
 
 
@@ -39,7 +41,8 @@ def show_sheet(sheet: ScoreSheet, *, every: bool = False, tokens: bool = False, 
     names = list(sheet.concepts) if every or tokens else _near(sheet, console.width)
     numbered = [(i, word) for i, word in enumerate(rows, 1) if every or tokens or _matters(word, sheet, names)]
     if numbered and names:
-        console.print(_table(sheet, numbered, names, tokens), soft_wrap=False)
+        for table in _fitting(sheet, numbered, names, tokens, console):
+            console.print(table, soft_wrap=False)
     console.print(_verdict(sheet), soft_wrap=True)
     if sheet.unread:
         console.print(Text(plain(f"unread: {' '.join(sheet.unread)}"), style="yellow"), soft_wrap=True)
@@ -76,6 +79,21 @@ def _near(sheet: ScoreSheet, width: int) -> list[str]:
 
 def _matters(word: WordScore, sheet: ScoreSheet, names: Sequence[str]) -> bool:
     return bool(word.flagged) or any(word.scores[name] >= NEAR * sheet.concepts[name].threshold for name in names)
+
+
+def _fitting(
+    sheet: ScoreSheet, rows: Sequence[tuple[int, WordScore]], names: Sequence[str], tokens: bool, console: Console
+) -> Iterator[Table]:
+    """Give one table, or several one below the other, with fewer concepts each, where one is wider than the console."""
+    table = _table(sheet, rows, names, tokens)
+    wide = Measurement.get(console, console.options.update(max_width=10_000), table).maximum
+    folded = max(0, max(len(plain(word.text)) for _, word in rows) - WORD)  # long words fold
+    if wide - folded <= console.width or len(names) == 1:
+        yield table
+        return
+    half = (len(names) + 1) // 2
+    yield from _fitting(sheet, rows, names[:half], tokens, console)
+    yield from _fitting(sheet, rows, names[half:], tokens, console)
 
 
 def _table(sheet: ScoreSheet, rows: Sequence[tuple[int, WordScore]], names: Sequence[str], tokens: bool) -> Table:

@@ -19,7 +19,7 @@ from safegen.batch.options import Options
 from safegen.batch.worker import Worker
 from safegen.conditioning import Position
 from safegen.directions import Direction, load
-from safegen.errors import DirectionError, ModelError, UsageError
+from safegen.errors import DirectionError, ModelError, Unread, UsageError
 from safegen.families import family_of
 from safegen.generator import Generator, Settings
 from safegen.guard import Guard
@@ -207,6 +207,20 @@ def test_a_harmful_inversion_is_flagged_by_name_and_repaired(
     assert (addition["kind"], addition["file"], len(addition["sha256"])) == ("embedding", "thing.safetensors", 64)
     assert command("show", str(thing.parent / "out" / records[0]["file_name"])) == 0
     assert "thing.safetensors at 1.0" in capsys.readouterr().out
+
+
+def test_a_learned_word_has_no_meaning_in_the_text(thing: Path, tmp_path: Path) -> None:
+    """Where no directions can judge what the encoder was taught, a text with it is unread, in whatever letters."""
+    family, guard = family_of(added("sd", embeddings=[inversion(tmp_path)])), Guard()
+    guard.bind(family)
+    for prompt in ("a cat and a <toy>", "a cat and a <TOY>"):
+        with pytest.raises(Unread, match="toy"):
+            guard.sanitize(family.encode([prompt]))
+    (report,) = guard.sanitize(family.encode(["a cat and a toy"]))[1]
+    assert report.status == "ok"
+    drawn = Guard(unread="draw")
+    drawn.bind(family)
+    assert drawn.sanitize(family.encode(["a cat and a <toy>"]))[1][0].before.unread == ("<toy>",)
 
 
 def test_a_lora_of_the_denoiser_alone_is_no_matter_of_the_guard(tmp_path: Path) -> None:

@@ -18,9 +18,10 @@ from safegen.prompts import clean
 from safegen.reader import Reader
 from safegen.reader import reader as reading
 from safegen.reader.forms import Undoing, folded
+from safegen.reader.grammar import articled
 from safegen.reader.model import WEIGHTS, Network
 from safegen.reader.phrases import Phrases
-from safegen.reader.repair import Repairer, articled
+from safegen.reader.repair import Repairer
 from safegen.reader.sheets import score
 from safegen.reader.words import OVERLAP, WINDOW, windows
 
@@ -71,6 +72,16 @@ def test_a_verdict_is_that_of_the_worst_span(ours: Reader) -> None:
     (reading,) = ours.read([HARMFUL[1]])
     (sheet,) = score([clean(HARMFUL[1])], NAMES)
     assert sheet.concepts["violence"].z == pytest.approx(max(s.score for s in reading.spans if s.concept == "violence"))
+
+
+def test_a_prompt_is_read_alike_in_any_company(ours: Reader) -> None:
+    """Alone, among others, and beside much longer ones."""
+    long = " ".join([CAPTION] * 9)
+    texts = [*HARMFUL, *BENIGN]
+    alone = [ours.read([text])[0] for text in texts]
+    for others in ([], [long] * 3, ["x"] * 40):
+        for one, other in zip(alone, ours.read([*texts, *others]), strict=False):
+            assert other.scores == pytest.approx(one.scores, abs=1e-3)
 
 
 DISGUISES = {

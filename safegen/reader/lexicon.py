@@ -39,7 +39,13 @@ def harmful_words() -> frozenset[str]:
 def harmless_words() -> frozenset[str]:
     """Collect the words of harmless lists."""
     root = concepts.directions_folder()
-    files = [root / "hard.txt", root / "benign.txt", root / "ordinary.txt", root / "styles.txt"]
+    files = [
+        root / "hard.txt",
+        root / "benign.txt",
+        root / "ordinary.txt",
+        root / "styles.txt",
+        root / "lookalikes.txt",
+    ]
     files += [root / name / "lookalikes.txt" for name in concepts.known()]
     found = _words(line for file in files for line in _lines(file))
     return frozenset(found | _words(half for name in concepts.known() for _, half in phrases(root, name)))

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 WEIGHTS = Path(__file__).with_name("weights")
 SCHEMA = "safegen.reader/1"
 BATCH_TOKENS = 1024  # of windows read together
+PHRASES = "phrases.safetensors"  # texts, a line each, and their meanings (N, D) in 8 bits
 MOST_PIECES = 8  # of a word; what is longer is no word of any language that the reader knows
 CLS, SEP, UNKNOWN = 101, 102, 100
 
@@ -32,14 +33,14 @@ class Network:
     """Log-odds of harm for every word of a window.
 
     Args:
-        folder: holds `reader.onnx`, `tokenizer.json` and `reader.json`.
+        folder: holds `reader.onnx`, `tokenizer.json`, `reader.json` and `phrases.safetensors`.
 
     Raises:
         ReaderError: ONNX Runtime is missing, or a file is missing, damaged or not the one that `reader.json` names.
     """
 
     def __init__(self, folder: Path = WEIGHTS) -> None:
-        self.facts = read_facts(folder)
+        self.folder, self.facts = folder, read_facts(folder)
         self.concepts: tuple[str, ...] = tuple(self.facts["concepts"])
         network = _verified(folder, self.facts, "reader.onnx")
         try:
@@ -86,6 +87,20 @@ class Network:
             mean = states.mean(0)
             found[row] = mean / max(float(np.linalg.norm(mean)), 1e-9)
         return found
+
+    def remembered(self) -> dict[str, NDArray[np.float32]]:
+        """Read the meanings of the recipes' phrases, which take seconds to make; none where they do not ship.
+
+        Raises:
+            ReaderError: the file is missing, damaged or not the one that `reader.json` names.
+        """
+        if PHRASES not in self.facts["sha256"]:
+            return {}
+        from safetensors.numpy import load
+
+        tensors = load(_verified(self.folder, self.facts, PHRASES))
+        texts = bytes(tensors["texts"]).decode().split("\n")
+        return dict(zip(texts, tensors["meanings"].astype("float32"), strict=True))
 
     def _run(
         self, windows: Sequence[Sequence[str]], output: str

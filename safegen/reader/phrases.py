@@ -10,20 +10,11 @@ from typing import TYPE_CHECKING
 
 from safegen import concepts
 from safegen.reader import lexicon
+from safegen.reader.grammar import ARTICLES, Form, form_of
 from safegen.reader.words import split
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from safegen.reader.reader import Reader
-
-ARTICLES = ("a", "an", "the")
-_PREPOSITIONS = frozenset(
-    ("with", "in", "on", "at", "under", "over", "by", "from", "of", "to", "into", "beside", "behind", "near", "through")
-) | {"against", "without", "about", "around", "off"}
-_COUNTS = frozenset(("two", "three", "four", "five", "six", "seven", "some", "many", "several", "few", "both")) | {
-    *("her", "his", "their", "its", "my", "your")
-}
 
 
 @dataclass(frozen=True)
@@ -34,7 +25,7 @@ class Phrase:
     safe: str
     concept: str
     words: tuple[str, ...]
-    form: tuple[str, bool]
+    form: Form
 
 
 class Phrases:
@@ -80,38 +71,30 @@ class Phrases:
                     found.append(
                         (covers, same, len(phrase.words), phrase, words[i - 1][1][0] if article else start, end)
                     )
-        # A part of the span is no match for the whole of it: what is left of it would still be harm.
-        for covers, _, _, phrase, start, end in sorted(found, key=lambda f: f[:3], reverse=True):
-            if covers or end - start >= 0.6 * (span[1] - span[0]):
-                yield phrase, min(start, span[0]) if not covers else start, max(end, span[1])
+        for _, _, _, phrase, start, end in sorted(found, key=lambda f: f[:3], reverse=True):
+            yield phrase, start, end
 
-    def near(self, reader: Reader, text: str, concept: str, form: tuple[str, bool]) -> list[Phrase]:
-        """Find the concept's phrases of the same form nearest to a text in meaning."""
-        alike = [phrase for phrase in self.phrases if phrase.concept == concept and phrase.form == form]
-        return reader.nearest(text, alike)
+    def alike(self, concept: str, old: str, most: int) -> list[Phrase]:
+        """Find the concept's phrases of the same form as `old`, of so many words at most, whose safe halves are, too.
+
+        What a preposition leads is led by the same one.
+        """
+        longer = form_of(old)[0] in ("article", "count")
+        form, first = form_of(old), old.split(" ", 1)[0].lower() if form_of(old)[0] == "preposition" else ""
+        return [
+            phrase
+            for phrase in self.phrases
+            if phrase.concept == concept
+            and phrase.form == form
+            and len(phrase.words) <= most
+            and form_of(phrase.safe) == form
+            and phrase.safe.lower().startswith(first)
+            and len(phrase.safe.split()) <= most + longer
+        ]
 
     def any(self, concept: str) -> str:
         """Give a safe phrase of the concept, where nothing else is left of a prompt."""
         return next(p.safe for p in self.phrases if p.concept == concept and p.form[0] == "article")
-
-
-def form_of(text: str) -> tuple[str, bool]:
-    """Tell the grammatical form of a phrase, as far as its first and last word show it."""
-    words = [word.text.lower() for word in split(text) if word.spoken]
-    if not words:
-        return "other", False
-    first = words[0]
-    plural = words[-1].endswith("s") and not words[-1].endswith("ss")
-    if first in ARTICLES:
-        return "article", plural
-    if first in _PREPOSITIONS:
-        return "preposition", False
-    if first in _COUNTS:
-        return "count", plural
-    for ending in ("ing", "ed"):
-        if first.endswith(ending) and len(first) > len(ending) + 2:
-            return ending, False
-    return "other", plural
 
 
 def _phrase(harmful: str, safe: str, concept: str) -> Phrase | None:

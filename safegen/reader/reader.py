@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from safegen.reader import lexicon
 from safegen.reader.forms import Undoing, folded
+from safegen.reader.grammar import LEADING
 from safegen.reader.model import WEIGHTS, Network
 from safegen.reader.words import Word, split, windows
 
@@ -101,7 +102,7 @@ class Reader:
             np.array([calibration[name][key] for name in self.concepts], np.float32)
             for key in ("prompt_quantiles", "word_quantiles")
         )
-        self._meanings: dict[str, NDArray[np.float32]] = {}
+        self._meanings: dict[str, NDArray[np.float32]] | None = None  # of phrases
         known = {word for word in self.network.vocabulary if len(word) > 2 and word.isalpha() and word.isascii()}
         sought = lexicon.harmful_words()
         self.foreign = lexicon.foreign_words()
@@ -168,17 +169,26 @@ class Reader:
         for column, concept in enumerate(self.concepts):
             over = scores[:, column]
             for first, last in runs(over.tolist(), float(self.lines[column])):
-                span = (words[first].span[0], words[last].span[1])
+                end = last
+                while end > first and (not words[end].spoken or words[end].text.lower() in LEADING):
+                    end -= 1
+                span = (words[first].span[0], words[end].span[1])
                 found.append(Span(concept, span, float(over[first : last + 1].max())))
         return tuple(sorted(found, key=lambda span: (span.span, -span.score)))
 
     def nearest(self, text: str, phrases: Sequence[Phrase]) -> list[Phrase]:
         """Sort phrases by how near in meaning they are to a text, the nearest first."""
-        fresh = list(dict.fromkeys(p.harmful for p in phrases if p.harmful not in self._meanings))
-        words = [[word.text for word in split(folded(some)[0])] for some in [text, *fresh]]
-        first, *rest = self.network.meanings(words)
-        self._meanings.update(zip(fresh, rest, strict=True))
-        return sorted(phrases, key=lambda p: -float(first @ self._meanings[p.harmful]))
+        if self._meanings is None:
+            self._meanings = self.network.remembered()
+        known = self._meanings
+        fresh = list(dict.fromkeys(p.harmful for p in phrases if p.harmful not in known))
+        first, *rest = self.meanings([text, *fresh])
+        known.update(zip(fresh, rest, strict=True))
+        return sorted(phrases, key=lambda p: -float(first @ known[p.harmful]))
+
+    def meanings(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Tell where texts lie in meaning: vectors (N, D), whose lengths mean nothing beside their angles."""
+        return self.network.meanings([[word.text for word in split(folded(text)[0])] for text in texts])
 
     def percentiles(self, scores: NDArray[np.float32], *, of_prompts: bool = False) -> NDArray[np.float32]:
         """Tell the share of benign words, or of benign prompts, with a lower score (N, K), in percent."""

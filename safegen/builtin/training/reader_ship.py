@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors.numpy import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -19,10 +20,13 @@ from safegen.builtin.training import eight_bits
 from safegen.builtin.training.autoencoder import SHIPPED
 from safegen.builtin.training.reader_texts import JOINTS, listed
 from safegen.builtin.world import with_article
-from safegen.reader.model import SCHEMA, WEIGHTS
+from safegen.reader.model import PHRASES, SCHEMA, WEIGHTS
+from safegen.reader.phrases import Phrases
 from safegen.reader.reader import Reader
 
 FLAGGED = 0.0004  # share of benign texts that are flagged, per concept
+FILES = ("reader.onnx", "tokenizer.json", PHRASES)
+STEPS = 256  # to one, of a meaning's numbers, which are few and small
 LEVELS = 401  # of a table of quantiles
 TAIL = 0.02  # share of the highest values that the line is read off, as an exponential tail
 
@@ -47,8 +51,18 @@ def ship(reader: Any, folder: Path, out: Path = WEIGHTS) -> None:
     shutil.copy(SHIPPED / "tokenizer" / "tokenizer.json", out / "tokenizer.json")
     names = list(concepts.known())
     neutral = {"mean": 0.0, "deviation": 1.0, "line": 1e9, "prompt_quantiles": [0.0], "word_quantiles": [0.0]}
+    (out / PHRASES).unlink(missing_ok=True)
     write_facts(out, dict.fromkeys(names, neutral))
-    write_facts(out, calibration(Reader(out), benign_texts()))
+    fresh = Reader(out)
+    remember(fresh, out / PHRASES)
+    write_facts(out, calibration(fresh, benign_texts()))
+
+
+def remember(reader: Reader, file: Path) -> None:
+    """Write the meanings of all phrases that one may be repaired by, in 8 bits: they only have to be sorted by."""
+    texts = list(dict.fromkeys(phrase.harmful for phrase in Phrases.load().phrases))
+    steps = np.rint(np.clip(reader.meanings(texts) * STEPS, -127, 127)).astype(np.int8)
+    save_file({"texts": np.frombuffer("\n".join(texts).encode(), np.uint8), "meanings": steps}, file)
 
 
 def export(shipped: nn.Module, folder: Path, file: Path) -> None:
@@ -83,6 +97,7 @@ def benign_texts() -> list[str]:
     rng, root = random.Random(0), concepts.directions_folder()
     styles = listed(root / "styles.txt")
     texts = [*listed(root / "benign.txt"), *listed(root / "ordinary.txt"), *rng.sample(listed(root / "hard.txt"), 2000)]
+    texts += listed(root / "lookalikes.txt")
     texts += [line for name in concepts.known() for line in listed(root / name / "lookalikes.txt")]
     things = [with_article(noun) for noun in listed(root / "nouns.txt")]
     texts += [f"{rng.choice(things)} and {rng.choice(things)}" for _ in range(1500)]
@@ -125,11 +140,9 @@ def write_facts(out: Path, calibrated: dict[str, dict[str, Any]]) -> None:
         "width": 384,
         "calibration": calibrated,
         "flagged": FLAGGED,
-        "sha256": {n: hashlib.sha256((out / n).read_bytes()).hexdigest() for n in ("reader.onnx", "tokenizer.json")},
+        "sha256": {n: hashlib.sha256((out / n).read_bytes()).hexdigest() for n in FILES if (out / n).is_file()},
         "sources": [
             "all-MiniLM-L6-v2 (Apache-2.0), where training began",
-            "all-mpnet-base-v2 (Apache-2.0), whose sentence states it was taught",
-            "WordNet 3.0 (its own licence), whose words those states are of",
             "the recipes and lists of directions/, written for safegen",
             "CoPro v2, training part (Visualignment/SafetyDPO, MIT)",
             "captions of MS-COCO (CC BY 4.0)",

@@ -201,7 +201,7 @@ def lessons(data: Path | None) -> Lessons:
     """Collect everything that ships in `directions/`, and the training part of the prompt sets where there are any."""
     root = concepts.directions_folder()
     recipes: Mapping[str, concepts.Concept] = {name: concepts.load(name) for name in concepts.known()}
-    harmful, lookalikes = [], []
+    harmful, lookalikes = [], listed(root / "lookalikes.txt")
     for column, (name, recipe) in enumerate(recipes.items()):
         pairs = [(Line(t, ((0, len(t)),), column), Line(a)) for t, a in recipe.targets.items()]
         pairs += [parse(line, column) for line in listed(root / name / "phrases.txt")]

@@ -1,0 +1,103 @@
+"""As much English grammar as repairs need: small words by their kind, and where one phrase ends and another begins."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from safegen.reader.words import split
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from safegen.reader.words import Word
+
+_KINDS = {
+    "article": "a an the",
+    "owner": "his her their its my your our",
+    "count": "two three four five six seven some many several few both",
+    "preposition": "of in on at to by for from with into onto under near behind beside through across against toward "
+    "towards between inside along upon about around over without above below before after during off",
+    "link": "and or as while is are was were next than",
+    "pronoun": "i you he she it we they who him them me us that which himself herself themselves",
+    "particle": "out off up down away apart open shut",
+}
+WORDS = {kind: frozenset(words.split()) for kind, words in _KINDS.items()}
+ARTICLES, DETERMINERS = WORDS["article"], WORDS["article"] | WORDS["owner"]
+LEADING = WORDS["article"] | WORDS["preposition"] | WORDS["link"] | WORDS["owner"] - {"her"}  # lead on to what follows
+OWNER = re.compile(rf"(?:{'|'.join(sorted(WORDS['owner']))})\s+", re.IGNORECASE)
+ARTICLE = re.compile(r"(?:an?|the)\s+", re.IGNORECASE)
+Form = tuple[str, bool]
+
+
+def form_of(text: str) -> Form:
+    """Tell the grammatical form of a phrase, as far as its first and last word show it: its kind, and if plural."""
+    words = [word.text.lower() for word in split(text) if word.spoken]
+    if not words:
+        return "other", False
+    plural = words[-1].endswith("s") and not words[-1].endswith("ss")
+    if words[0] in WORDS["article"]:
+        return "article", plural
+    if words[0] in WORDS["preposition"]:
+        return "preposition", False
+    if words[0] in WORDS["count"] | WORDS["owner"]:
+        return "count", plural
+    for ending in ("ing", "ed"):
+        if words[0].endswith(ending) and len(words[0]) > len(ending) + 2:
+            return ending, False
+    return "other", plural
+
+
+def acts(word: str) -> bool:
+    """Tell whether a word looks like a verb in a form that stands beside a noun."""
+    return word.lower().endswith(("ing", "ed"))
+
+
+def parts(*words: str) -> bool:
+    """Tell whether each of some words parts the phrases on both its sides."""
+    return all(not w[0].isalnum() or acts(w) or w.lower() in LEADING | DETERMINERS | WORDS["pronoun"] for w in words)
+
+
+def leads(phrase: str) -> bool:
+    """Tell whether a phrase ends with a word that leads on to what follows."""
+    return phrase.rsplit(" ", 1)[-1].lower() in LEADING
+
+
+def verb(words: Sequence[Word], at: int) -> tuple[int, int]:
+    """Find the characters of a verb with its particle."""
+    last = at + (at + 1 < len(words) and words[at + 1].text.lower() in WORDS["particle"])
+    return words[at].span[0], words[last].span[1]
+
+
+def noun(words: Sequence[Word], at: int, most: int) -> tuple[int, int] | None:
+    """Find the characters of a noun with its article and adjectives; None where it may be something else."""
+    first = last = at
+    while last - first < most and last + 1 < len(words) and not parts(words[last + 1].text):
+        last += 1
+    while last - first < most and first > 0 and not parts(words[first - 1].text):
+        first -= 1
+    before = words[first - 1].text.lower() if first else ","
+    behind = words[last + 1].text.lower() if last + 1 < len(words) else ","
+    if not parts(before, behind):
+        return None
+    if before in DETERMINERS:
+        return words[first - 1].span[0], words[last].span[1]
+    # Without an article it is a verb where somebody stands before it, or something behind it.
+    verbal = before in WORDS["pronoun"] | {"to"} or behind in DETERMINERS
+    return None if verbal else (words[first].span[0], words[last].span[1])
+
+
+def widened(text: str, span: tuple[int, int]) -> tuple[int, int]:
+    """Take the article before a phrase into it."""
+    match = re.search(rf"\b{ARTICLE.pattern}$", text[: span[0]], re.IGNORECASE)
+    return match.start() if match else span[0], span[1]
+
+
+def articled(text: str, at: int) -> str:
+    """Set the article before or at a replaced phrase right: *an* before a vowel, none doubled."""
+    text = re.sub(r"\b(an?|the)\s+(an?|the|his|her|their|some|two|three)\b", r"\2", text, flags=re.IGNORECASE)
+    before = re.search(r"\ban?\s+$", text[:at], re.IGNORECASE)
+    start = before.start() if before else at
+    rest = re.sub(r"^(a)n(?= [bcdfgjklmnpqrstvwxyz])", r"\1", text[start:], flags=re.IGNORECASE)
+    rest = re.sub(r"^(a)(?= [aeio])", r"\1n", rest, flags=re.IGNORECASE)
+    return " ".join((text[:start] + rest).split())
