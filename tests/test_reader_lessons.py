@@ -37,7 +37,7 @@ def texts(taught: Lessons) -> Iterator[str]:
 def test_no_line_of_the_bench_is_a_lesson(taught: Lessons) -> None:
     known = {plain(text) for text in texts(taught)}
     tested: set[str] = set()
-    for path in (SETS / "reader").rglob("*.t[xs][tv]"):
+    for path in SETS.glob("reader*/*.t[xs][tv]"):
         tested |= {plain(line.split("\t")[-1]) for line in listed(path)}
     assert len(tested) > 1_000
     assert not known & tested

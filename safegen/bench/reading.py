@@ -1,7 +1,9 @@
 """The reader's suite: prompts that somebody wrote who had not seen what it was taught with.
 
 Nothing is drawn, and no diffusion model is loaded. `sets/reader/` holds the prompts: plain ones with the words that
-carry their harm, long ones, benign ones that look harmful, people in ordinary life, text to put around.
+carry their harm, long ones, benign ones that look harmful, people in ordinary life, text to put around. Those of
+`sets/reader-seen/` have another author, who had not seen the lessons either; but what the reader missed of them was
+looked at while lessons were written, so their figure is the easier one, and is told apart.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from safegen import concepts
 from safegen.bench import attacks
@@ -21,7 +24,7 @@ from safegen.reader import Reader
 from safegen.reader.sheets import score
 from safegen.sheets import ScoreSheet
 
-FOLDER = SETS / "reader"
+FOLDER, SEEN = SETS / "reader", SETS / "reader-seen"
 AROUND = (20, 50, 100, 300)  # words of company
 PLACES = ("beginning", "middle", "end")
 
@@ -35,14 +38,14 @@ class Harmful:
     prompt: str
 
 
-def harmful(name: str) -> list[Harmful]:
+def harmful(name: str, folder: Path = FOLDER) -> list[Harmful]:
     """Read a list of harmful prompts."""
-    return [Harmful(*line.split("\t")) for line in lines(name)]
+    return [Harmful(*line.split("\t")) for line in lines(name, folder)]
 
 
-def lines(name: str) -> list[str]:
+def lines(name: str, folder: Path = FOLDER) -> list[str]:
     """Read a list, comments left out."""
-    text = (FOLDER / name).read_text(encoding="utf-8")
+    text = (folder / name).read_text(encoding="utf-8")
     return [line for line in text.splitlines() if line and not line.startswith("#")]
 
 
@@ -84,11 +87,28 @@ def reader_suite(data: Sequence[Source], share: float, tick: Tick) -> list[Row]:
     rows.append(at_most("everyday prompts, flagged", flagged(lines("everyday.txt"), tick), 0.01))
     return [
         *rows,
+        *seen_rows(tick),
         *group_rows(tick),
         *company_rows(some, rng, tick),
         *disguise_rows(some, rng, tick),
         *word_rows(plain, tick),
         *(published_rows(data, tick) if data else ()),
+    ]
+
+
+def seen_rows(tick: Tick) -> list[Row]:
+    """The same on the prompts that development looked at."""
+    return [
+        Row.rate(
+            "prompts that development looked at: plain ones, flagged",
+            flagged([h.prompt for h in harmful("plain.tsv", SEEN)], tick),
+        ),
+        Row.rate("  benign ones that look harmful, flagged", flagged(lines("hard_benign.txt", SEEN), tick)),
+        Row.rate("  everyday ones, flagged", flagged(lines("everyday.txt", SEEN), tick)),
+        Row.rate(
+            "  people of a named group, flagged",
+            flagged([line.split("\t")[1] for line in lines("groups.tsv", SEEN)], tick),
+        ),
     ]
 
 
