@@ -24,7 +24,7 @@ from safegen.reader.model import PHRASES, SCHEMA, WEIGHTS
 from safegen.reader.phrases import Phrases
 from safegen.reader.reader import Reader
 
-FLAGGED = 0.0003  # share of benign texts that are flagged, per concept
+FLAGGED = 0.0004  # share of benign texts that are flagged, per concept
 FILES = ("reader.onnx", "tokenizer.json", PHRASES)
 STEPS = 256  # to one, of a meaning's numbers, which are few and small
 LEVELS = 401  # of a table of quantiles
