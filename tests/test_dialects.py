@@ -192,3 +192,12 @@ def test_the_commands_say_it(command: Callable[..., int], tmp_path: Path, capsys
     assert "line 2: --w 512 is text here" in said
     assert "(and 1 more)" in said
     assert "line 4: [a cat:a dog:0.5] is text here" in said
+
+
+def test_an_answer_of_the_server_has_the_notes(generator: Generator) -> None:
+    pytest.importorskip("fastapi")
+    from safegen.serve import orders
+
+    order = orders.Order(clean("a cat AND a dog"), Settings(seed=1, steps=1, size=(128, 264), negative="cap++"), 1)
+    said = orders.draw(generator, order, lambda _step, _steps: None)["safegen"]["notes"]
+    assert [line.split(" is ")[0] for line in said] == ["AND", "cap++", "128x264"]
