@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from safegen import additions, checkpoints, hub, placement
+from safegen import additions, checkpoints, hub, placement, schedulers
 from safegen.errors import ModelError
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ EMBEDDED, EMBEDDED_CLIP = "embedded", "embedded-clip"
 EMBEDDED_FOLDER = Path(__file__).parent / "builtin" / "weights" / "pipeline"
 # What comes with safegen; the second is a text encoder of CLIP's class alone, to score and to learn with.
 SHIPPED: Mapping[str, Path] = {EMBEDDED: EMBEDDED_FOLDER, EMBEDDED_CLIP: EMBEDDED_FOLDER.with_name("causal")}
+EMBEDDED_ID = "safegen/embedded"  # what its own index calls it, wherever the folder lies
 EMBEDDED_STEPS, EMBEDDED_GUIDANCE = 20, 3.0
 
 
@@ -77,6 +78,7 @@ class Loading(Placing, total=False):
     embeddings: Sequence[str | Path]  # textual inversions
     loras: Sequence[str | Path]  # FILE or FILE:SCALE each
     quantize: str | None  # of placement.BACKENDS
+    scheduler: str | None  # of schedulers.NAMES; the model's own by default
 
 
 def load(name: str = EMBEDDED, **how: Unpack[Loading]) -> Any:
@@ -90,14 +92,17 @@ def load(name: str = EMBEDDED, **how: Unpack[Loading]) -> Any:
         ModelError: not found, not in the cache while offline, pickled, incomplete, with code of its own, of a
             class that cannot be guarded, or in a dtype that the device lacks; or what is to be added does not
             belong to it, see `additions`.
-        UsageError: an unknown dtype, way to offload or backend to quantise with.
+        UsageError: an unknown dtype, way to offload, backend to quantise with, or scheduler.
     """
     placement.check(how)
+    schedulers.check(how.get("scheduler"))
     some = additions.listed(how.get("embeddings", ()), how.get("loras", ()))
     source = locate(name)
     _quiet()
     import torch
     from diffusers.utils import logging as diffusers_logging
+
+    from safegen.families import check_class
 
     diffusers_logging.disable_progress_bar()
     where = placement.device(how.get("device", "auto"), torch)
@@ -118,16 +123,9 @@ def load(name: str = EMBEDDED, **how: Unpack[Loading]) -> Any:
     except Exception as error:  # diffusers raises a dozen kinds; all mean that there is no model
         raise _explained(name, error, single, how) from error
     pipe.set_progress_bar_config(disable=True)
+    schedulers.exchange(pipe, how.get("scheduler"), check_class(kind).passes_sigmas)
     additions.add(pipe, some)
     return placement.placed(pipe, where, how)
-
-
-def defaults(name: str) -> tuple[int | None, float | None]:
-    """Steps and guidance that a model wants, where they are not its family's."""
-    if name == EMBEDDED:
-        return EMBEDDED_STEPS, EMBEDDED_GUIDANCE
-    alias = ALIASES.get(name)
-    return (alias.steps, alias.guidance) if alias else (None, None)
 
 
 def locate(name: str) -> str:

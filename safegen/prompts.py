@@ -7,7 +7,7 @@ import re
 import sys
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from safegen import emphasis
@@ -32,12 +32,16 @@ class Prompt:
         typed: before it was cleaned, where that changed anything.
         marked: with its marks of weight, where it has any.
         weights: what the marks say of the characters of `text`.
+        places: where every character of `text` stands in the own text, where it has any marks.
+        loras: the LoRAs that the text calls for, and how much of each.
     """
 
     text: str
     typed: str = ""
     marked: str = ""
     weights: tuple[Weight, ...] = ()
+    places: tuple[int, ...] = field(default=(), repr=False)
+    loras: tuple[tuple[str, float], ...] = ()
 
     @property
     def own(self) -> str:
@@ -51,15 +55,17 @@ class Prompt:
 
     @property
     def verbatim(self) -> Prompt:
-        """For models that know no weights: marks are text like any other."""
-        return Prompt(self.marked, self.typed) if self.marked else self
+        """For models that know no weights: marks of weight are text like any other."""
+        if not self.loras:
+            return Prompt(self.marked, self.typed) if self.marked else self
+        found = emphasis.parse(self.marked, weights=False)
+        return replace(self, text=found.text, weights=(), places=found.places)
 
     def placed(self, span: tuple[int, int]) -> tuple[int, int]:
         """Where characters of `text` stand in the own text."""
         if not self.marked:
             return span
-        places = emphasis.parse(self.marked).places
-        return places[span[0]], places[span[1] - 1] + 1
+        return self.places[span[0]], self.places[span[1] - 1] + 1
 
 
 def clean(typed: str) -> Prompt:
@@ -82,7 +88,9 @@ def clean(typed: str) -> Prompt:
         return Prompt(text, typed if typed != text else "")
     # Letters of two scripts may stand together only now that there is no mark between them.
     plain = found.text if found.text.isascii() else " ".join(map(_fold, found.text.split(" ")))
-    return Prompt(plain, typed if typed != text else "", text, found.weights)
+    if not plain:
+        raise PromptError("the prompt calls for a LoRA and says nothing else", "Say what to draw with it.")
+    return Prompt(plain, typed if typed != text else "", text, found.weights, found.places, found.loras)
 
 
 def _seen(typed: str) -> str:

@@ -462,7 +462,7 @@ def test_the_command(run: Any, tmp_path: Path) -> None:
         (("p.txt", "--on-flag", "hope"), 2, "--on-flag"),
         (("p.txt", "--batch-size", "some"), 2, "--batch-size"),
         (("p.txt", "--engine", "steam"), 2, "--engine"),
-        (("p.txt", "--size", "100"), 2, "multiples of 64"),
+        (("p.txt", "--size", "100"), 2, "multiples of 8"),
         (("p.txt", "-c", "violense"), 2, "Did you mean"),
         (("--resume", "nowhere"), 2, "no run in nowhere"),
         (("p.txt", "--out", "p.txt"), 1, "cannot write"),

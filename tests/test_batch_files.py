@@ -82,7 +82,7 @@ BAD = {
     '{"prompt": "a", "guidance": 1e999}': "guidance",
     '{"prompt": "a", "strength": 2}': "strength",
     '{"prompt": "a", "width": 128}': "go together",
-    '{"prompt": "a", "width": 100, "height": 128}': "multiples of 64",
+    '{"prompt": "a", "width": 100, "height": 128}': "multiples of 8",
     '{"prompt": "a", "seed": 1, "sd_seed": 2}': "both say seed",
     '{"prompt": "a", "concepts": ["violense"]}': "Did you mean 'violence'",
     '{"prompt": "a", "concepts": 1}': "concepts are a list",

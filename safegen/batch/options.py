@@ -6,9 +6,8 @@ import hashlib
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, cast, get_args
 
-from safegen import safeguards
+from safegen import safeguards, schedulers, sizes
 from safegen.errors import OutputError, UsageError
-from safegen.generator import check_size
 from safegen.guard import OnUnread
 
 OnFlag = Literal["sanitize", "skip", "warn"]
@@ -33,6 +32,7 @@ class Options:
     revision: str | None = None
     variant: str | None = None
     quantize: str | None = None
+    scheduler: str | None = None
     concepts: tuple[str, ...] = ()
     strength: float = 1.0
     safeguard: str = safeguards.DEFAULT
@@ -55,8 +55,9 @@ class Options:
     def __post_init__(self) -> None:
         if self.on_flag not in get_args(OnFlag):
             raise UsageError(f"--on-flag {self.on_flag!r} is not known", f"One of: {', '.join(get_args(OnFlag))}.")
+        schedulers.check(self.scheduler)
         if self.size is not None:
-            check_size(*self.size)
+            sizes.check(*self.size)
 
     def as_json(self) -> dict[str, Any]:
         """The options for the side file; under `redact` without any text that is drawn from."""

@@ -10,11 +10,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from safegen import concepts
+from safegen import concepts, sizes
 from safegen.batch.options import Options
 from safegen.batch.sources import Line, Source
 from safegen.errors import PromptError, UnknownConcept, UsageError
-from safegen.generator import Settings, check_size
+from safegen.generator import Settings
 from safegen.guard import MAX_STRENGTH
 from safegen.prompts import Prompt, clean
 
@@ -170,7 +170,7 @@ def _size(fields: Mapping[str, object], default: tuple[int, int] | None) -> tupl
         return default
     if width is None or height is None:
         raise PromptError("width and height go together")
-    check_size(width, height)
+    sizes.check(width, height)
     return width, height
 
 

@@ -86,6 +86,7 @@ class Worker:
             revision=options.revision,
             variant=options.variant,
             quantize=options.quantize,
+            scheduler=options.scheduler,
             **where,
         )
         return cls(generator, options)
@@ -153,6 +154,7 @@ class Worker:
         for row in rows:
             try:
                 refusal.check(self.generator.as_read(row.prompt).text)
+                self.generator.resolve(row.settings)  # a size may be good for another model alone
             except SafegenError as error:
                 prepared[row.number] = error
             else:

@@ -27,6 +27,7 @@ from safegen.cli.options import (
     Quantize,
     Revision,
     Safeguard,
+    Scheduler,
     Size,
     Slicing,
     Steps,
@@ -101,6 +102,7 @@ def batch(
     slicing: Slicing = False,
     tiling: Tiling = False,
     quantize: Quantize = None,
+    scheduler: Scheduler = None,
     offline: Offline = False,
     engine: Annotated[str, typer.Option("--engine", help="local, or ray (pip install safegen[ray]).")] = "local",
     ray_address: Annotated[
@@ -130,6 +132,7 @@ def batch(
             revision=revision,
             variant=variant,
             quantize=quantize,
+            scheduler=scheduler,
             concepts=tuple(sorted(set(concept or ()))),
             strength=strength,
             safeguard=safeguard,
@@ -167,7 +170,14 @@ def batch(
         _dry_run(source, options, load, json)
         return
     with job.prepared(source, options, out, retry=retry) as ready:
-        summary = _run(ready, _engine(engine, load, options, ray_address, workers, worker_cpus), max_errors)
+
+        def noted() -> Worker:
+            worker = load()
+            _note_model(worker, options, ready.survey)
+            return worker
+
+        drawer = _engine(engine, load if engine == "ray" else noted, options, ray_address, workers, worker_cpus)
+        summary = _run(ready, drawer, max_errors)
     if json:
         console.show_json(summary.as_json())
     else:
@@ -194,7 +204,7 @@ def _run(ready: Job, engine: Engine, max_errors: int | None) -> Summary:
     from safegen import console
     from safegen.batch.watch import Watch
 
-    _show_repeats(ready.survey)
+    _show_notes(ready.survey)
     total, left = ready.survey.images, ready.left
     if left < total:
         console.say(f"resuming: {total - left} of {total} are done", "dim")
@@ -223,8 +233,9 @@ def _dry_run(source: Source, options: Options, load: Callable[[], Worker], json:
     from safegen.batch.survey import survey
 
     found = survey(source, options)
-    _show_repeats(found)
+    _show_notes(found)
     worker = load()
+    _note_model(worker, options, found)
     size = worker.facts()["batch_size"]
     flags: Counter[str] = Counter()
     batches = 0
@@ -243,9 +254,21 @@ def _dry_run(source: Source, options: Options, load: Callable[[], Worker], json:
     console.say(f"{flags.pop('any')} prompts are flagged" + "".join(f"; {n}: {c}" for n, c in flags.most_common()))
 
 
-def _show_repeats(found: Survey) -> None:
+def _note_model(worker: Worker, options: Options, found: Survey) -> None:
+    """Say what people should know of this model with these prompts and settings."""
+    from safegen import findings
+    from safegen.generator import Settings
+
+    some = found.weighted
+    findings.note_weights(worker.generator, [some.prompt] if some else [], some.settings.negative if some else "")
+    findings.note_settings(worker.generator, Settings(None, options.steps, options.guidance, options.size))
+
+
+def _show_notes(found: Survey) -> None:
     from safegen import console
 
+    for line in found.notes:
+        console.say(line, "yellow")
     if found.repeats:
         some = [f"line {line} repeats line {first}" for line, first in list(found.repeats.values())[:5]]
         more = f" and {len(found.repeats) - 5} more" if len(found.repeats) > 5 else ""

@@ -28,6 +28,7 @@ from safegen.cli.options import (
     Quantize,
     Revision,
     Safeguard,
+    Scheduler,
     Size,
     Slicing,
     Steps,
@@ -84,10 +85,11 @@ def generate(
     slicing: Slicing = False,
     tiling: Tiling = False,
     quantize: Quantize = None,
+    scheduler: Scheduler = None,
     offline: Offline = False,
 ) -> None:
     """Draw pictures from prompts, with harmful words found and repaired first."""
-    from safegen import console, files, findings, refusal
+    from safegen import console, dialects, files, findings, refusal
     from safegen.errors import UsageError
     from safegen.prompts import gather
 
@@ -99,6 +101,8 @@ def generate(
     if check not in ("none", "image"):
         raise UsageError(f"--check {check!r} is not known", "One of: none, image.")
     shape = parse_size(size)
+    lora = dialects.scaled(lora or (), (called for prompt in batch for called in prompt.loras))
+    findings.note_syntax(batch, negative, lora)
     files.check_writable(out)
     from safegen import detectors, second_look
     from safegen.generator import Generator, Settings
@@ -120,15 +124,17 @@ def generate(
         slicing=slicing,
         tiling=tiling,
         quantize=quantize,
+        scheduler=scheduler,
         offline=offline,
         embeddings=embedding or (),
-        loras=lora or (),
+        loras=lora,
     )
     if model == EMBEDDED:
         console.say("model: the embedded one, 128x128 emoji scenes; for photographs: --model sd15", "dim")
-    findings.note_weights(generator, batch)
+    findings.note_weights(generator, batch, negative)
     detector = detectors.detector_for(generator) if check == "image" else None
     settings = Settings(seed, steps, guidance, shape, negative)
+    findings.note_settings(generator, settings)
     number = _next_number(out)
     for prompt in batch:
         with console.stepping(f"{prompt.own[:40]}") as on_step:
@@ -186,8 +192,8 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
     Raises:
         UsageError: it is neither, or cannot be drawn.
     """
+    from safegen import sizes
     from safegen.errors import UsageError
-    from safegen.generator import check_size
 
     if text is None:
         return None
@@ -195,7 +201,7 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
     if not match:
         raise UsageError(f"size {text!r} is not WIDTHxHEIGHT", "As in --size 512x768, or --size 512.")
     width, height = int(match[1]), int(match[2] or match[1])
-    check_size(width, height)
+    sizes.check(width, height)
     return width, height
 
 

@@ -58,6 +58,10 @@ Quantize = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option(help="Load weights quantised: bitsandbytes_4bit or bitsandbytes_8bit."),
 ]
+Scheduler = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--scheduler", help="euler, euler a, dpm++ 2m karras, unipc, lcm, ...; the model's own by default."),
+]
 Embeddings = Annotated[
     Optional[list[str]],  # noqa: UP045
     typer.Option("--embedding", help="A textual inversion (.safetensors); its name is a word of prompts then."),

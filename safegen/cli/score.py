@@ -66,7 +66,10 @@ def score(
     batch = gather(prompts or [], file)
     for prompt in batch:
         refusal.check(prompt.text)
-    from safegen import console, findings
+    from safegen import console, dialects, findings
+
+    lora = dialects.scaled(lora or (), (called for prompt in batch for called in prompt.loras))
+    findings.note_syntax(batch, loras=lora)
 
     read_alone = set(names) <= set(read_facts()["concepts"]) and safeguard == DEFAULT
     if read_alone and not (model or tokens or embedding or lora):
@@ -92,7 +95,7 @@ def score(
             quantize=quantize,
             offline=offline,
             embeddings=embedding or (),
-            loras=lora or (),
+            loras=lora,
         )
         findings.note_weights(generator, batch)
 

@@ -19,6 +19,7 @@ from safegen.cli.options import (
     Quantize,
     Revision,
     Safeguard,
+    Scheduler,
     Slicing,
     Strength,
     Tiling,
@@ -62,6 +63,7 @@ def serve(
     slicing: Slicing = False,
     tiling: Tiling = False,
     quantize: Quantize = None,
+    scheduler: Scheduler = None,
     offline: Offline = False,
 ) -> None:
     """Serve a model: /v1/images/generations, /v1/models, /v1/score, /healthz, and a page at / to try it."""
@@ -93,6 +95,7 @@ def serve(
             slicing=slicing,
             tiling=tiling,
             quantize=quantize,
+            scheduler=scheduler,
             offline=offline,
             folder=directions,
             embeddings=embedding or (),

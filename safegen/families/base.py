@@ -10,11 +10,13 @@ from __future__ import annotations
 import abc
 import contextlib
 import inspect
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from safegen import passages
+from safegen import emphasis, passages, sizes
 from safegen.conditioning import Channel, Conditioning, Position, Token
+from safegen.emphasis import Marked
 from safegen.errors import ModelError, UsageError
 from safegen.families import inversions
 from safegen.families.calls import Branch, replaced
@@ -45,6 +47,9 @@ class Family(abc.ABC):
     result: ClassVar[tuple[str, ...]]  # what encode_prompt returns, as the pipeline's own arguments
     steps: int = 30
     guidance: float = 7.5
+    tells: ClassVar[bool] = False  # whether steps and guidance are read off the model, or its class leaves no choice
+    patch: int = 1  # how many pixels of a latent the denoiser takes as one, on each side
+    passes_sigmas: ClassVar[bool] = False  # whether the pipeline tells its scheduler the noise of every step
     negative: ClassVar[bool] = True  # whether the model has a negative branch
     varying: ClassVar[bool] = False  # whether embeddings are as long as their prompts
     windows: ClassVar[int] = 1  # of the text encoder that a prompt may fill, side by side
@@ -98,6 +103,11 @@ class Family(abc.ABC):
     def size(self) -> int:
         """The side of the pictures that the model was trained on, in pixels."""
         return 1024
+
+    @property
+    def step(self) -> int:
+        """What both sides of its pictures are multiples of, in pixels."""
+        return math.lcm(sizes.STEP, int(self.pipe.vae_scale_factor) * self.patch)
 
     def learned_words(self) -> list[str]:
         """Name the textual inversions, longest first: words whose meaning no text shows."""
@@ -212,22 +222,26 @@ class Family(abc.ABC):
 
     def absent(self, negative: str, positive: Values) -> dict[str, Any]:
         """The arguments for the negative prompt, never sanitized, without their `negative_`."""
-        encoded = self.encode([negative])
-        if self.windows > 1:
-            encoded = self._as_long(negative, encoded, positive)
-        plain = self.join(encoded, self.usual)
+        read = emphasis.parse(negative) if self.weighted else Marked(negative)
+        plain = self.join(self._absent(read, positive), self.usual)
         return {name: value.expand_as(positive[name]) for name, value in plain.items()}
 
-    def _as_long(self, negative: str, encoded: Conditioning, positive: Values) -> Conditioning:
-        """The negative prompt in as many windows as the positive one has, the last ones empty."""
-        count = positive["prompt_embeds"].shape[1] // self.join(encoded, self.usual)["prompt_embeds"].shape[1]
+    def _absent(self, read: Marked, positive: Values) -> Conditioning:
+        """The negative prompt with its weights, in as many windows as the positive one has, the last ones empty."""
+        from safegen.weighting import weighted
+
+        encoded = self.encode([read.text])
+        count = 1
+        if self.windows > 1:
+            count = positive["prompt_embeds"].shape[1] // self.join(encoded, self.usual)["prompt_embeds"].shape[1]
         if count == 1:
-            return encoded
-        spans = passages.cut(negative, self.readings, count)
-        texts = [*(negative[slice(*span)] for span in spans), *[""] * (count - len(spans))]
-        rows = self.encode(texts)
+            return weighted(encoded, [read.weights])
+        spans = passages.cut(read.text, self.readings, count)
+        spans += [(len(read.text), len(read.text))] * (count - len(spans))
+        rows = self.encode([read.text[slice(*span)] for span in spans])
+        rows = weighted(rows, [passages.weights_in(read.weights, span) for span in spans])
         first, *rest = [rows.only(row) for row in range(count)]
-        return first.abreast(rest, negative, [0] * count)
+        return first.abreast(rest, read.text, [0] * count)
 
     @contextlib.contextmanager
     def intercepted(self, repair: Repair) -> Iterator[None]:

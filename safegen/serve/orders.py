@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safegen import records, refusal
+from safegen import dialects, records, refusal, sizes
 from safegen.errors import FieldError, PromptError, UsageError
-from safegen.generator import Generator, Settings, check_size
+from safegen.generator import Generator, Settings
 from safegen.prompts import Prompt, clean
 from safegen.serve.schemas import DrawRequest, Limits, ScoreRequest
 
@@ -51,7 +51,7 @@ def checked(asked: DrawRequest, limits: Limits, generator: Generator) -> Order:
         raise FieldError("steps", f"{steps} steps are more than the {limits.steps} allowed")
     prompt = _checked_prompt(asked.prompt)
     negative = _cleaned("negative", asked.negative).own if asked.negative else ""
-    settings = Settings(asked.seed, steps, asked.guidance, _size(asked.size, limits), negative)
+    settings = Settings(asked.seed, steps, asked.guidance, _size(asked.size, limits, generator), negative)
     return Order(prompt, settings, images)
 
 
@@ -76,10 +76,18 @@ def draw(generator: Generator, order: Order, on_step: OnStep) -> dict[str, Any]:
             **{name: record[name] for name in ("model", "status", "steps", "guidance", "negative")},
             **{name: record["guard"][name] for name in ("safeguard", "strength", "drift", "rewritten", "directions")},
             **found,
+            "notes": notes(generator, order),
             "seeds": [p.seed for p in pictures],
             "seconds": round(sum(p.record["seconds"] for p in pictures), 3),
         },
     }
+
+
+def notes(generator: Generator, order: Order) -> list[str]:
+    """What people should know of an order: syntax that means nothing here, and what was assumed."""
+    loras = [f"{added['file']}:{added['scale']}" for added in generator.added if added["kind"] == "lora"]
+    texts = (order.prompt.own, order.settings.negative)
+    return [*dialects.notes(texts, loras), *generator.notes(order.settings)]
 
 
 def checked_score(asked: ScoreRequest, generator: Generator) -> Prompt:
@@ -117,14 +125,14 @@ def _check_model(name: str | None, generator: Generator) -> None:
         raise FieldError("model", "this server has no such model", f"It serves {served}.")
 
 
-def _size(text: str | None, limits: Limits) -> tuple[int, int] | None:
+def _size(text: str | None, limits: Limits, generator: Generator) -> tuple[int, int] | None:
     if text in (None, "auto"):
         return None
     width, height = map(int, str(text).split("x"))
     if max(width, height) > limits.side:
         raise FieldError("size", f"{text} is larger than the {limits.side} pixels a side allowed")
     try:
-        check_size(width, height)
+        sizes.check(width, height, generator.family.step, type(generator.pipe).__name__)
     except UsageError as error:
         raise FieldError("size", str(error), error.hint) from error
     return width, height
