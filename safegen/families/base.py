@@ -99,10 +99,9 @@ class Family(abc.ABC):
         """The side of the pictures that the model was trained on, in pixels."""
         return 1024
 
-    def learned_words(self) -> list[str]:
-        """Name the textual inversions, longest first: words whose meaning no text shows."""
-        found = {name for reading in self.readings for name in inversions.names(reading.tokenizer)}
-        return sorted(found, key=lambda name: (-len(name), name))
+    def learned_words(self, text: str) -> list[tuple[int, int]]:
+        """Find the textual inversions that a text names: words whose meaning no text shows."""
+        return sorted({span for reading in self.readings for span in inversions.found(reading.tokenizer, text)})
 
     @property
     def adapted(self) -> bool:
