@@ -163,7 +163,7 @@ def _scale(pipe: Any, path: Path, name: str, alphas: Mapping[str, float]) -> Non
     left = dict(alphas)
     for part, module in _parts(pipe).items():
         for own, layer in module.named_modules():
-            if name not in getattr(layer, "scaling", {}) or not hasattr(layer, "lora_alpha"):
+            if name not in getattr(layer, "lora_alpha", {}):
                 continue
             alpha = next((left.pop(other) for other in _names(part, own) if other in left), layer.r[name])
             layer.lora_alpha[name] = alpha

@@ -54,10 +54,10 @@ def scales(pipe: Any) -> dict[str, float]:
     """The scale of every module with a LoRA; the former name of CLIP's inner model left out."""
     return {
         f"{part}.{name}".replace(".text_model.", "."): module.scaling["lora_0"]
-        for part in ("unet", "text_encoder", "text_encoder_2")
+        for part in ("unet", "transformer", "text_encoder", "text_encoder_2")
         if (model := getattr(pipe, part, None)) is not None
         for name, module in model.named_modules()
-        if "lora_0" in getattr(module, "scaling", {})
+        if "lora_0" in getattr(module, "lora_alpha", {})
     }
 
 
@@ -141,3 +141,17 @@ def test_weight_decomposition_in_peft_s_own_layout_is_drawn_with(tmp_path: Path)
     save_file({**load_file(path), f"{ATTENTION}.lora_magnitude_vector": torch.full((16,), 0.25)}, path)
     layer = added("sd", loras=[path]).unet.get_submodule(ATTENTION.removeprefix("unet."))
     assert layer.lora_magnitude_vector["lora_0"].weight.tolist() == [0.25] * 16
+
+
+def test_alphas_beside_weights_in_diffusers_own_layout(tmp_path: Path) -> None:
+    """Of FLUX alone; of others such a file is refused."""
+    tensors, wanted = {}, {}
+    for count, part in enumerate(("to_q", "to_k", "to_v")):
+        name = f"transformer.transformer_blocks.0.attn.{part}"
+        tensors |= {f"{name}.lora_A.weight": numbers(2 + count, 32), f"{name}.lora_B.weight": numbers(32, 2 + count)}
+        tensors[f"{name}.alpha"] = torch.tensor(8.0 - count)
+        wanted[name] = (8 - count) / (2 + count)
+    save_file(tensors, tmp_path / "style.safetensors")
+    assert scales(added("flux-dev", loras=[tmp_path / "style.safetensors"])) == pytest.approx(wanted)
+    with pytest.raises(ModelError, match="cannot load the LoRA"):
+        added("sd", loras=[tmp_path / "style.safetensors"])
