@@ -12,8 +12,7 @@ set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 python3 -m venv "$work/venv"
-"$work/venv/bin/pip" install -q --extra-index-url https://download.pytorch.org/whl/cpu \
-  diffusers==0.42.1 transformers==5.24.0 tokenizers==0.23.3 torch
+"$work/venv/bin/pip" install -q diffusers==0.42.1 transformers==5.24.0 tokenizers==0.23.3 torch
 "$work/venv/bin/python" - <<'PY'
 from diffusers.loaders import TextualInversionLoaderMixin
 from transformers import CLIPTokenizer
