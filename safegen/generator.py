@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from safegen import additions, defaults, emphasis, models, records, safeguards, sizes, weighting
 from safegen.detectors import unblackened
-from safegen.errors import GuardError, ModelError, NotFinite
+from safegen.errors import GuardError, ModelError, NotFinite, UsageError
 from safegen.families import family_of
 from safegen.guard import Causes, Guard, OnUnread, Report
 from safegen.passages import Passages
@@ -85,11 +85,7 @@ class Generator:
         added: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         self.family = family_of(pipe)
-        if not self.family.from_text:
-            raise ModelError(
-                f"a {type(pipe).__name__} draws from a picture, not from text alone",
-                "Call it yourself, with a guard attached: safegen.Guard.load().attached(pipe).",
-            )
+        self.family.check_from_text()
         self.pipe, self.guard, self.model, self.added = pipe, guard, model, tuple(added)
         if guard is not None:
             guard.bind(self.family, teller)

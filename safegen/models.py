@@ -109,7 +109,8 @@ def load(name: str = EMBEDDED, **how: Unpack[Loading]) -> Any:
     wanted = how.get("dtype", "auto")
     placement.check_dtype(wanted, where, torch)
     single = Path(source).suffix == ".safetensors"
-    path, kind = (Path(source), checkpoints.pipeline_class(Path(source))) if single else _whole(name, source, how)
+    folder, kind = _configuration(name, Path(source), how) if single else _whole(name, source, how)
+    checkpoints.check_packages(folder, name)
     options = {
         "torch_dtype": placement.dtype(wanted, where, kind, torch),
         "variant": how.get("variant"),
@@ -119,9 +120,9 @@ def load(name: str = EMBEDDED, **how: Unpack[Loading]) -> Any:
     if name == EMBEDDED_CLIP:  # a text encoder alone; diffusers wants to hear what is not there
         options |= dict.fromkeys(("unet", "vae"))
     try:
-        pipe = _read(kind, path, single, how.get("offline", False), options)
+        pipe = _read(kind, folder, Path(source) if single else None, options)
     except Exception as error:  # diffusers raises a dozen kinds; all mean that there is no model
-        raise _explained(name, error, single, how) from error
+        raise _explained(name, error, how) from error
     pipe.set_progress_bar_config(disable=True)
     schedulers.exchange(pipe, how.get("scheduler"), check_class(kind).passes_sigmas)
     additions.add(pipe, some)
@@ -166,6 +167,7 @@ def pull(name: str, *, revision: str | None = None, variant: str | None = None) 
     """
     source = locate(name)
     if Path(source).is_file():
+        _configuration(name, Path(source), {})
         return source
     return str(_whole(name, source, {"revision": revision, "variant": variant})[0])
 
@@ -179,7 +181,7 @@ def find(name: str) -> Path:
     source = locate(name)
     _quiet()
     if Path(source).is_file():
-        checkpoints.pipeline_class(Path(source))
+        _configuration(name, Path(source), {"offline": True})
         return Path(source)
     return _whole(name, source, {"offline": True})[0]
 
@@ -197,6 +199,13 @@ def _whole(name: str, source: str, how: Loading) -> tuple[Path, str]:
     if name not in SHIPPED:
         checkpoints.check_whole(folder, name, how.get("variant"))
     return folder, kind
+
+
+def _configuration(name: str, file: Path, how: Loading) -> tuple[Path, str]:
+    """The folder with the configuration of a checkpoint in one file, which is on the hub, and its pipeline's class."""
+    kind = checkpoints.pipeline_class(file)
+    repository = hub.Repository(name, checkpoints.configuration(file), offline=how.get("offline", False))
+    return repository.configuration(), kind
 
 
 def _pipeline_class(name: str, folder: Path) -> str:
@@ -223,23 +232,22 @@ def _is_library(module: str) -> bool:
     return module.split(".", maxsplit=1)[0] in libraries or hasattr(diffusers.pipelines, module)
 
 
-def _read(kind: str, path: Path, single: bool, offline: bool, options: dict[str, Any]) -> Any:
+def _read(kind: str, folder: Path, file: Path | None, options: dict[str, Any]) -> Any:
+    """All is here by now. Diffusers would ask the hub for what it misses, whatever `local_files_only` says."""
     import diffusers
 
-    if single:  # its configuration is on the hub
-        return getattr(diffusers, kind).from_single_file(str(path), local_files_only=offline, **options)
+    if file is not None:
+        return getattr(diffusers, kind).from_single_file(
+            str(file), config=str(folder), local_files_only=True, **options
+        )
     return diffusers.DiffusionPipeline.from_pretrained(
-        str(path), local_files_only=True, use_safetensors=True, **options
+        str(folder), local_files_only=True, use_safetensors=True, **options
     )
 
 
-def _explained(name: str, error: Exception, single: bool, how: Loading) -> ModelError:
+def _explained(name: str, error: Exception, how: Loading) -> ModelError:
     """Why a checkpoint that is there, and looked whole, could not be loaded."""
     text = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
-    if single and hub.unreachable(error):
-        return ModelError(
-            f"the configuration that {name!r} is read by is not in the local cache", "Load it once with a network."
-        )
     hint = "Download it again; it must be a diffusers model in safetensors."
     if isinstance(error, ImportError):
         hint = "Install what it asks for."

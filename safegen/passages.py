@@ -138,8 +138,9 @@ def weights_in(weights: Sequence[Weight], span: Span) -> tuple[Weight, ...]:
 def _fits(text: str, readings: Sequence[Reading]) -> bool:
     # No token is shorter than a byte, so most prompts need not be counted.
     room = min(r.window - r.tokenizer.num_special_tokens_to_add() for r in readings)
-    return len(text.encode()) <= room or all(
-        len(r.tokenizer(text, verbose=False)["input_ids"]) <= r.window for r in readings
+    return all(
+        len(whole.encode()) <= room or len(r.tokenizer(whole, verbose=False)["input_ids"]) <= r.window
+        for r, whole in ((r, r.spelled(text)) for r in readings)
     )
 
 

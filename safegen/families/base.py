@@ -87,12 +87,31 @@ class Family(abc.ABC):
         """Of a text's tokens, those whose states the pipeline hands on."""
         return row
 
-    @property
-    def from_text(self) -> bool:
-        """Whether the pipeline draws from text alone, and needs no picture to begin with."""
-        return not any(
-            mark in type(self.pipe).__name__ for mark in ("Img2Img", "Inpaint", "Control", "Fill", "Kontext")
-        )
+    def check_from_text(self) -> None:
+        """Check that the pipeline draws from text alone, and needs no picture to begin with.
+
+        Raises:
+            ModelError: its class, or what its denoiser takes beside latents, says that it does.
+        """
+        kind = type(self.pipe).__name__
+        if any(mark in kind for mark in ("Img2Img", "Inpaint", "Control", "Fill", "Kontext")):
+            raise ModelError(
+                f"a {kind} draws from a picture, not from text alone",
+                "Call it yourself, with a guard attached: safegen.Guard.load().attached(pipe).",
+            )
+        parts = {name: getattr(self.pipe, name, None) for name in ("unet", "transformer", "vae")}
+        config = {name: part.config for name, part in parts.items() if part is not None}
+        vae = config.pop("vae", {})
+        latents = vae.get("latent_channels") or vae.get("z_dim")
+        for name, own in config.items():
+            taken = own.get("in_channels")
+            # Transformers may take four neighbours at a time.
+            if latents and taken and taken not in (latents, latents * 4 if name == "transformer" else latents):
+                raise ModelError(
+                    f"this {kind} draws from a picture, not from text alone: its {name} takes {taken} channels, "
+                    f"and latents have {latents}",
+                    "Take the text-to-image model of its kind.",
+                )
 
     @property
     def tells_steps(self) -> bool:
@@ -109,10 +128,9 @@ class Family(abc.ABC):
         """What both sides of its pictures are multiples of, in pixels."""
         return math.lcm(sizes.STEP, int(self.pipe.vae_scale_factor) * self.patch)
 
-    def learned_words(self) -> list[str]:
-        """Name the textual inversions, longest first: words whose meaning no text shows."""
-        found = {name for reading in self.readings for name in inversions.names(reading.tokenizer)}
-        return sorted(found, key=lambda name: (-len(name), name))
+    def learned_words(self, text: str) -> list[tuple[int, int]]:
+        """Find the textual inversions that a text names: words whose meaning no text shows."""
+        return sorted({span for reading in self.readings for span in inversions.found(reading.tokenizer, text)})
 
     @property
     def adapted(self) -> bool:
