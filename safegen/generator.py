@@ -17,7 +17,7 @@ from safegen.errors import GuardError, ModelError, NotFinite, UsageError
 from safegen.families import family_of
 from safegen.guard import Causes, Guard, OnUnread, Report
 from safegen.passages import Passages
-from safegen.prompts import Prompt, clean
+from safegen.prompts import Prompt, clean, clean_negative
 from safegen.telling import NOBODY, Teller
 
 if TYPE_CHECKING:
@@ -31,13 +31,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Settings:
-    """How to draw; None means the model's own default."""
+    """How to draw; None means the model's own default. The negative prompt is cleaned, whoever gives it."""
 
     seed: int | None = None
     steps: int | None = None
     guidance: float | None = None
     size: tuple[int, int] | None = None
     negative: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "negative", clean_negative(self.negative))
 
 
 def check_size(width: int, height: int) -> None:
@@ -57,6 +60,10 @@ class Picture:
     image: Image.Image
     seed: int
     record: dict[str, Any] = field(repr=False)
+
+    def save(self, path: Path, kept: records.Kept = records.DEFAULT) -> None:
+        """Write a PNG that says as much of itself as is kept, see `records.save_picture`."""
+        records.save_picture(self.image, path, self.record, kept)
 
 
 @contextlib.contextmanager

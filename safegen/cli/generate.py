@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from safegen import records
 from safegen.cli.options import (
     Concepts,
     Device,
@@ -19,13 +20,13 @@ from safegen.cli.options import (
     Guidance,
     Images,
     Loras,
-    Metadata,
     Model,
     Negative,
     Offline,
     Offload,
     Prompts,
     Quantize,
+    Record,
     Revision,
     Safeguard,
     Size,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from safegen.generator import Generator, Picture, Settings
     from safegen.guard import OnUnread
     from safegen.prompts import Prompt
+    from safegen.records import Kept
 
 
 def generate(
@@ -73,7 +75,7 @@ def generate(
     out: Annotated[
         Path, typer.Option("--out", "-o", envvar="SAFEGEN_OUT", help="Folder for pictures and metadata.jsonl.")
     ] = Path("safegen-out"),
-    metadata: Metadata = True,
+    record: Record = records.DEFAULT,
     json: Annotated[bool, typer.Option("--json", help="Records as JSON lines on stdout.")] = False,
     preview: Annotated[bool, typer.Option("--preview", help="Show the picture in the terminal.")] = False,
     device: Device = "auto",
@@ -100,9 +102,11 @@ def generate(
         raise UsageError(f"--check {check!r} is not known", "One of: none, image.")
     shape = parse_size(size)
     files.check_writable(out)
+    kept = records.checked(record)
     from safegen import detectors, second_look
     from safegen.generator import Generator, Settings
 
+    settings = Settings(seed, steps, guidance, shape, negative)
     generator = Generator.load(
         model,
         concepts=concept or (),
@@ -128,7 +132,6 @@ def generate(
         console.say("model: the embedded one, 128x128 emoji scenes; for photographs: --model sd15", "dim")
     findings.note_weights(generator, batch)
     detector = detectors.detector_for(generator) if check == "image" else None
-    settings = Settings(seed, steps, guidance, shape, negative)
     number = _next_number(out)
     for prompt in batch:
         with console.stepping(f"{prompt.own[:40]}") as on_step:
@@ -140,20 +143,20 @@ def generate(
         for picture in pictures:
             path = out / f"{number:04d}-{prompt.id[:8]}-{picture.seed}.png"
             number += 1
-            _save(picture, path, metadata, json)
+            _save(picture, path, kept, json)
             if compare:
-                _save_pair(generator, prompt, settings, picture, path)
+                _save_pair(generator, prompt, settings, picture, path, kept)
             if detector:
                 findings.show_check(picture.record["check"])
             if preview:
                 console.show_preview(picture.image)
 
 
-def _save(picture: Picture, path: Path, metadata: bool, json: bool) -> None:
-    from safegen import console, records
+def _save(picture: Picture, path: Path, kept: Kept, json: bool) -> None:
+    from safegen import console
 
     line = {"file_name": path.name, "text": picture.record["prompt"], **picture.record}
-    records.save_picture(picture.image, path, picture.record, metadata=metadata)
+    records.save_picture(picture.image, path, picture.record, kept)
     try:
         records.append_record(path.parent, line)
     except BaseException:
@@ -165,10 +168,12 @@ def _save(picture: Picture, path: Path, metadata: bool, json: bool) -> None:
         console.show_path(path)
 
 
-def _save_pair(generator: Generator, prompt: Prompt, settings: Settings, picture: Picture, path: Path) -> None:
+def _save_pair(
+    generator: Generator, prompt: Prompt, settings: Settings, picture: Picture, path: Path, kept: Kept
+) -> None:
     from PIL import Image
 
-    from safegen import console, records
+    from safegen import console
 
     plain, _, _ = generator.prepare(prompt)
     unguarded: Image.Image = generator.draw(plain, settings, picture.seed)
@@ -176,7 +181,7 @@ def _save_pair(generator: Generator, prompt: Prompt, settings: Settings, picture
     pair.paste(unguarded, (0, 0))
     pair.paste(picture.image, (unguarded.width + 8, 0))
     target = path.with_name(f"{path.stem}-compare.png")
-    records.save_picture(pair, target, picture.record)
+    records.save_picture(pair, target, picture.record, kept)
     console.say(f"compare (unguarded | guarded): {target}")
 
 
