@@ -97,11 +97,11 @@ class Gate:
             return faults.response(403, f"this server is not known by that Host; {_BEHIND}", "host", None)
         if origin is not None and not self._is_own(origin, host):
             return faults.response(403, f"pages of other origins may not ask here; {_BEHIND}", "origin", None)
-        if all(route.matches(scope)[0] is Match.NONE for route in self.app.routes):
-            return faults.response(404, "there is nothing at this path", "not_found")
         if self.key and scope["path"] not in OPEN and not self._knows(headers.get("authorization", "")):
             message = "the API key is missing or wrong; send it as Authorization: Bearer KEY"
             return faults.response(401, message, "invalid_api_key", None, {"www-authenticate": "Bearer"})
+        if all(route.matches(scope)[0] is Match.NONE for route in self.app.routes):
+            return faults.response(404, "there is nothing at this path", "not_found")
         return _unfit(headers) if scope["method"] == "POST" else None
 
     def _is_own(self, origin: str, host: str) -> bool:
