@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safegen import adapters, checkpoints
+from safegen import adapters, checkpoints, records
 from safegen.errors import ModelError, PromptError, UsageError
 from safegen.families import inversions
 from safegen.prompts import clean
@@ -56,7 +56,7 @@ class Addition:
     def as_json(self) -> dict[str, Any]:
         """What records say of it."""
         digest = hashlib.sha256(self.path.read_bytes()).hexdigest()
-        return {"kind": self.kind, "file": self.path.name, "sha256": digest, "scale": self.scale}
+        return {"kind": self.kind, "file": records.readable(self.path.name), "sha256": digest, "scale": self.scale}
 
 
 def listed(embeddings: Sequence[str | Path] = (), loras: Sequence[str | Path] = ()) -> tuple[Addition, ...]:

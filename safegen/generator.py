@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from safegen import additions, defaults, emphasis, models, records, safeguards, sizes, weighting
 from safegen.detectors import unblackened
-from safegen.errors import GuardError, ModelError, NotFinite, UsageError
+from safegen.errors import GuardError, NotFinite
 from safegen.families import family_of
 from safegen.guard import Causes, Guard, OnUnread, Report
 from safegen.passages import Passages
-from safegen.prompts import Prompt, clean
+from safegen.prompts import Prompt, clean, clean_negative
 from safegen.telling import NOBODY, Teller
 
 if TYPE_CHECKING:
@@ -35,13 +35,16 @@ FAR = 2  # times the side of the pictures that a model has learned
 
 @dataclass(frozen=True)
 class Settings:
-    """How to draw; None means the model's own default."""
+    """How to draw; None means the model's own default. The negative prompt is cleaned, whoever gives it."""
 
     seed: int | None = None
     steps: int | None = None
     guidance: float | None = None
     size: tuple[int, int] | None = None
     negative: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "negative", clean_negative(self.negative))
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,10 @@ class Picture:
     image: Image.Image
     seed: int
     record: dict[str, Any] = field(repr=False)
+
+    def save(self, path: Path, kept: records.Kept = records.DEFAULT) -> None:
+        """Write a PNG that says as much of itself as is kept, see `records.save_picture`."""
+        records.save_picture(self.image, path, self.record, kept)
 
 
 @contextlib.contextmanager

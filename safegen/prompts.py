@@ -22,6 +22,9 @@ _LOOKALIKES = str.maketrans(
     "aeopcyxijskmthbABEKMHOPCTXoaivpABEHO",
 )
 
+_JOINERS = "\u200c\u200d"
+_UNJOINED = {"?", "LATIN", "GREEK", "CYRILLIC", "COMBINING", "FULLWIDTH", "MATHEMATICAL"}  # first words of names
+
 
 @dataclass(frozen=True)
 class Prompt:
@@ -71,18 +74,12 @@ class Prompt:
 def clean(typed: str) -> Prompt:
     """Remove what no reader sees and no encoder should: controls, invisible and look-alike letters, marks of weight.
 
+    Letters are composed (NFC) and white space is single, as most tokenizers have it.
+
     Raises:
         PromptError: not valid text, empty after cleaning, or absurdly long.
     """
-    try:
-        typed.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise PromptError("the prompt is not valid UTF-8", "Check the terminal's or the file's encoding.") from error
-    text = " ".join(typed.split()) if typed.isascii() and typed.isprintable() else _seen(typed)
-    if not text:
-        raise PromptError("the prompt is empty", 'Say what to draw, as in: safegen generate "a cat".')
-    if len(text) > MAX_CHARACTERS:
-        raise PromptError(f"the prompt has {len(text)} characters, the limit is {MAX_CHARACTERS}", "Shorten it.")
+    text = _cleaned(typed, "prompt")
     found = emphasis.parse(text)
     if found.text == text:
         return Prompt(text, typed if typed != text else "")
@@ -93,11 +90,47 @@ def clean(typed: str) -> Prompt:
     return Prompt(plain, typed if typed != text else "", text, found.weights, found.places, found.loras)
 
 
+def clean_negative(typed: str) -> str:
+    """Clean a negative prompt like any other; none stays none.
+
+    Raises:
+        PromptError: see `clean`.
+    """
+    return _cleaned(typed, "negative prompt") if typed.strip() else ""
+
+
+def _cleaned(typed: str, what: str) -> str:
+    try:
+        typed.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise PromptError(f"the {what} is not valid UTF-8", "Check the terminal's or the file's encoding.") from error
+    text = " ".join(typed.split()) if typed.isascii() and typed.isprintable() else _seen(typed)
+    if not text:
+        raise PromptError(f"the {what} is empty", 'Say what to draw, as in: safegen generate "a cat".')
+    if len(text) > MAX_CHARACTERS:
+        raise PromptError(f"the {what} has {len(text)} characters, the limit is {MAX_CHARACTERS}", "Shorten it.")
+    return text
+
+
 def _seen(typed: str) -> str:
-    """What a reader sees of a text; plain ASCII, of which files have millions of lines, needs none of it."""
-    spaced = re.sub(r"[\s\x00-\x1f\x7f\x85\u2028\u2029]+", " ", typed)
-    visible = "".join(c for c in spaced if unicodedata.category(c) not in ("Cc", "Cf", "Co", "Cn"))
-    return " ".join(_fold(word) for word in visible.split())
+    """Read a text as a person sees it; plain ASCII, of which files have millions of lines, needs none of it."""
+    spaced = re.sub(r"[\s\x00-\x1f\x7f\x85\u2028\u2029]+", " ", unicodedata.normalize("NFC", typed))
+    visible = "".join(c for c in spaced if c in _JOINERS or unicodedata.category(c) not in ("Cc", "Cf", "Co", "Cn"))
+    joined = re.sub(f"(.?)([{_JOINERS}]+)(?=(.?))", _joined, visible)
+    # What was apart, or folded, may compose only now.
+    return unicodedata.normalize("NFC", " ".join(_fold(word) for word in joined.split()))
+
+
+def _joined(match: re.Match[str]) -> str:
+    """Keep one joiner where it shows, in pictographs and in scripts that are written with it; elsewhere it hides."""
+    before, joiners, after = match.groups()
+    return before + (joiners[0] if _takes_joiners(before) and _takes_joiners(after) else "")
+
+
+def _takes_joiners(letter: str) -> bool:
+    if not letter or letter.isascii() or letter.isspace():
+        return False
+    return unicodedata.name(letter, "?").split()[0] not in _UNJOINED
 
 
 def _fold(word: str) -> str:

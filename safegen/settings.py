@@ -16,7 +16,7 @@ else:
 
 FILE = "safegen.toml"
 # What the file may say; each is an option of some commands and, as SAFEGEN_..., a variable of the environment.
-NAMES = ("model", "directions", "safeguard", "strength", "out", "device", "dtype")
+NAMES = ("model", "directions", "safeguard", "strength", "out", "record", "device", "dtype")
 
 
 def read(folder: Path) -> dict[str, str | int | float]:

@@ -19,6 +19,7 @@ from typing import IO, Any
 
 from safegen.batch.store import KEPT, PUSH_SECONDS, Store, at
 from safegen.errors import OutputError, UsageError
+from safegen.records import now
 
 SCHEMA = "safegen.batch/1"
 PARTS = {"settings", "prompts", "source", "directions", "layout"}  # of the side file
@@ -41,6 +42,11 @@ class Folder:
         self.counts: Counter[str] = Counter()
         self._done: set[int] = set()
         self._files: dict[str, IO[bytes]] = {}
+
+    @property
+    def begun(self) -> str:
+        """When the run was begun."""
+        return str((self.header or {}).get("begun") or now())
 
     def take_stock(self, *, retry: bool) -> None:
         """Repair what a crash left, then count what is done.
@@ -83,7 +89,7 @@ class Folder:
         Raises:
             OutputError: it cannot be written.
         """
-        self.header = {"schema": SCHEMA, **header}
+        self.header = {"schema": SCHEMA, "begun": now(), **header}
         self.store.put(HEADER, json.dumps(self.header, indent=1).encode() + b"\n")
 
     def agrees(self, part: str, values: Mapping[str, Any]) -> None:

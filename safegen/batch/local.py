@@ -13,7 +13,7 @@ from safegen.batch.plan import Batch
 from safegen.batch.store import Store
 from safegen.batch.watch import Watch
 from safegen.batch.worker import Outcome, Worker
-from safegen.records import encode_picture
+from safegen.records import Kept, encode_picture
 
 
 class LocalEngine:
@@ -49,7 +49,7 @@ class LocalEngine:
         """
 
         def land(outcome: Outcome) -> None:
-            save(outcome, folder.store, metadata=self.worker.options.metadata)
+            save(outcome, folder.store, self.worker.options.record, folder.begun)
             folder.add(outcome.record)
             watch.landed(outcome.record)
 
@@ -70,13 +70,14 @@ class LocalEngine:
                 written.popleft().result()
 
 
-def save(outcome: Outcome, store: Store, *, metadata: bool) -> None:
+def save(outcome: Outcome, store: Store, kept: Kept, begun: str) -> None:
     """Write the picture of an outcome, if it has one, under its final name.
 
-    The record inside leaves out how long it took, so that the same picture is the same file.
+    The record inside leaves out how long it took and has the time at which the run began, so that the same picture
+    is the same file, in whichever go it was drawn.
     """
     if outcome.image is None:
         return
     record = {k: v for k, v in outcome.record.items() if k not in ("seconds", "file_name", "text")}
-    record["prompt"] = outcome.record["text"]
-    store.put(outcome.record["file_name"], encode_picture(outcome.image, record, metadata=metadata))
+    record |= {"prompt": outcome.record["text"], "created": begun}
+    store.put(outcome.record["file_name"], encode_picture(outcome.image, record, kept))

@@ -9,6 +9,8 @@ from typing import Any, Literal, cast, get_args
 from safegen import safeguards, schedulers, sizes
 from safegen.errors import OutputError, UsageError
 from safegen.guard import OnUnread
+from safegen.prompts import clean_negative
+from safegen.records import DEFAULT, Kept, checked
 
 OnFlag = Literal["sanitize", "skip", "warn"]
 AUTO = 0  # the batch size that says: find it
@@ -25,6 +27,7 @@ class Options:
         directions: the folder of the user's own concepts; empty for none.
         embeddings: whole paths of textual inversions.
         loras: whole paths of LoRAs, each with its scale.
+        record: what pictures say of themselves; the manifest says all, or under `redact` all but texts.
     """
 
     model: str = "embedded"
@@ -50,12 +53,14 @@ class Options:
     embeddings: tuple[str, ...] = ()
     loras: tuple[str, ...] = ()
     redact: bool = False
-    metadata: bool = True
+    record: Kept = DEFAULT
 
     def __post_init__(self) -> None:
         if self.on_flag not in get_args(OnFlag):
             raise UsageError(f"--on-flag {self.on_flag!r} is not known", f"One of: {', '.join(get_args(OnFlag))}.")
         schedulers.check(self.scheduler)
+        checked(self.record)
+        object.__setattr__(self, "negative", clean_negative(self.negative))
         if self.size is not None:
             sizes.check(*self.size)
 

@@ -24,6 +24,7 @@ from safegen.batch.plan import Batch
 from safegen.batch.store import Store
 from safegen.batch.watch import Watch
 from safegen.errors import OutputError, SafegenError, UsageError
+from safegen.records import DEFAULT, Kept
 
 if TYPE_CHECKING:
     from safegen.batch.worker import Outcome
@@ -43,14 +44,14 @@ class RayEngine:
 
     Args:
         load: makes the worker of an actor; it is sent there.
-        metadata: whether pictures carry their record.
+        kept: what pictures say of themselves.
         address: of a running cluster; empty starts Ray on this machine.
         workers: how many actors; 0 is one per GPU, or one per `cpus` CPUs where there is no GPU.
         cpus: what an actor without a GPU takes.
     """
 
     load: Callable[[], Draws]
-    metadata: bool = True
+    kept: Kept = DEFAULT
     address: str = ""
     workers: int = 0
     cpus: float = 1
@@ -122,7 +123,7 @@ class RayEngine:
         # One batch a block: a result arrives when its batch is done, and no more than that is done twice.
         data = ray.data.from_items(tasks, override_num_blocks=len(tasks)).map_batches(
             _Actor,
-            fn_constructor_args=(self.load, folder.store, self.metadata, stop),
+            fn_constructor_args=(self.load, folder.store, self.kept, folder.begun, stop),
             compute=ray.data.ActorPoolStrategy(size=count),
             batch_size=1,
             **resources,
@@ -199,8 +200,8 @@ class _Actor:
     Rows of its blocks have a `record`, or a `failure`, or, of an actor that was asked to stop, `idle`.
     """
 
-    def __init__(self, load: Callable[[], Draws], store: Store, metadata: bool, stop: Any) -> None:
-        self.worker, self.store, self.metadata, self.stop = load(), store, metadata, stop
+    def __init__(self, load: Callable[[], Draws], store: Store, kept: Kept, begun: str, stop: Any) -> None:
+        self.worker, self.store, self.kept, self.begun, self.stop = load(), store, kept, begun, stop
 
     def __call__(self, rows: dict[str, Any]) -> dict[str, list[str]]:
         import ray
@@ -211,7 +212,7 @@ class _Actor:
         outcomes = [o for o in self.worker.draw(batch) if o.record["id"] in missing]
         try:
             for outcome in outcomes:
-                save(outcome, self.store, metadata=self.metadata)
+                save(outcome, self.store, self.kept, self.begun)
         except OutputError as error:
             return _rows(failure=[json.dumps([str(error), error.hint])])
         return _rows(record=[json.dumps(o.record) for o in outcomes])

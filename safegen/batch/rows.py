@@ -178,7 +178,7 @@ def _text(fields: Mapping[str, object], name: str, default: str) -> str:
     value = fields.get(name, default)
     if not isinstance(value, str):
         raise PromptError(f"{name} is a {type(value).__name__}, not text")
-    return clean(value).own if value.strip() else ""
+    return value
 
 
 def _listed(value: object) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Optional, cast
 
 import typer
 
+from safegen import records
 from safegen.cli.options import (
     Concepts,
     Device,
@@ -19,12 +20,12 @@ from safegen.cli.options import (
     Guidance,
     Images,
     Loras,
-    Metadata,
     Model,
     Negative,
     Offline,
     Offload,
     Quantize,
+    Record,
     Revision,
     Safeguard,
     Scheduler,
@@ -89,7 +90,7 @@ def batch(
         int | None, typer.Option("--max-errors", min=0, help="Stop when more rows than this have failed.")
     ] = None,
     redact: Annotated[bool, typer.Option("--redact", help="Keep hashes instead of prompts.")] = False,
-    metadata: Metadata = True,
+    record: Record = records.DEFAULT,
     model: Model = EMBEDDED,
     embedding: Embeddings = None,
     lora: Loras = None,
@@ -150,7 +151,7 @@ def batch(
             embeddings=tuple(str(Path(path).absolute()) for path in embedding or ()),
             loras=tuple(str(Path(path).absolute()) for path in lora or ()),
             redact=redact,
-            metadata=metadata,
+            record=records.checked(record),
         )
         source = _source(prompts, kind)
 
@@ -192,7 +193,7 @@ def _engine(name: str, load: Callable[[], Worker], options: Options, address: st
     if name == "ray":
         from safegen.batch.ray_engine import RayEngine
 
-        return RayEngine(load, options.metadata, address, workers, cpus)
+        return RayEngine(load, options.record, address, workers, cpus)
     if name != "local":
         raise UsageError(f"--engine {name!r} is not known", "One of: local, ray.")
     from safegen.batch.local import LocalEngine

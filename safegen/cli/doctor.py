@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from safegen.cli.options import Device, Directions, Dtype, Model, Safeguard, Strength
+from safegen import records
+from safegen.cli.options import Device, Directions, Dtype, Model, Record, Safeguard, Strength
 from safegen.models import EMBEDDED
 from safegen.safeguards import DEFAULT
 
@@ -28,6 +29,7 @@ def doctor(
     out: Annotated[Path, typer.Option("--out", "-o", envvar="SAFEGEN_OUT", help="Folder for pictures.")] = Path(
         "safegen-out"
     ),
+    record: Record = records.DEFAULT,
     device: Device = "auto",
     dtype: Dtype = "auto",
     json: Annotated[bool, typer.Option("--json", help="JSON lines.")] = False,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from safegen import records
 from safegen.cli.options import (
     Concepts,
     Device,
@@ -19,13 +20,13 @@ from safegen.cli.options import (
     Guidance,
     Images,
     Loras,
-    Metadata,
     Model,
     Negative,
     Offline,
     Offload,
     Prompts,
     Quantize,
+    Record,
     Revision,
     Safeguard,
     Scheduler,
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from safegen.generator import Generator, Picture, Settings
     from safegen.guard import OnUnread
     from safegen.prompts import Prompt
+    from safegen.records import Kept
 
 
 def generate(
@@ -74,7 +76,7 @@ def generate(
     out: Annotated[
         Path, typer.Option("--out", "-o", envvar="SAFEGEN_OUT", help="Folder for pictures and metadata.jsonl.")
     ] = Path("safegen-out"),
-    metadata: Metadata = True,
+    record: Record = records.DEFAULT,
     json: Annotated[bool, typer.Option("--json", help="Records as JSON lines on stdout.")] = False,
     preview: Annotated[bool, typer.Option("--preview", help="Show the picture in the terminal.")] = False,
     device: Device = "auto",
@@ -91,7 +93,7 @@ def generate(
     """Draw pictures from prompts, with harmful words found and repaired first."""
     from safegen import console, dialects, files, findings, refusal
     from safegen.errors import UsageError
-    from safegen.prompts import gather
+    from safegen.prompts import clean_negative, gather
 
     batch = gather(prompts or [], None)
     for prompt in batch:
@@ -102,11 +104,13 @@ def generate(
         raise UsageError(f"--check {check!r} is not known", "One of: none, image.")
     shape = parse_size(size)
     lora = dialects.scaled(lora or (), (called for prompt in batch for called in prompt.loras))
-    findings.note_syntax(batch, negative, lora)
+    findings.note_syntax(batch, clean_negative(negative), lora)
     files.check_writable(out)
+    kept = records.checked(record)
     from safegen import detectors, second_look
     from safegen.generator import Generator, Settings
 
+    settings = Settings(seed, steps, guidance, shape, negative)
     generator = Generator.load(
         model,
         concepts=concept or (),
@@ -131,9 +135,8 @@ def generate(
     )
     if model == EMBEDDED:
         console.say("model: the embedded one, 128x128 emoji scenes; for photographs: --model sd15", "dim")
-    findings.note_weights(generator, batch, negative)
+    findings.note_weights(generator, batch, settings.negative)
     detector = detectors.detector_for(generator) if check == "image" else None
-    settings = Settings(seed, steps, guidance, shape, negative)
     findings.note_settings(generator, settings)
     number = _next_number(out)
     for prompt in batch:
@@ -146,20 +149,20 @@ def generate(
         for picture in pictures:
             path = out / f"{number:04d}-{prompt.id[:8]}-{picture.seed}.png"
             number += 1
-            _save(picture, path, metadata, json)
+            _save(picture, path, kept, json)
             if compare:
-                _save_pair(generator, prompt, settings, picture, path)
+                _save_pair(generator, prompt, settings, picture, path, kept)
             if detector:
                 findings.show_check(picture.record["check"])
             if preview:
                 console.show_preview(picture.image)
 
 
-def _save(picture: Picture, path: Path, metadata: bool, json: bool) -> None:
-    from safegen import console, records
+def _save(picture: Picture, path: Path, kept: Kept, json: bool) -> None:
+    from safegen import console
 
     line = {"file_name": path.name, "text": picture.record["prompt"], **picture.record}
-    records.save_picture(picture.image, path, picture.record, metadata=metadata)
+    records.save_picture(picture.image, path, picture.record, kept)
     try:
         records.append_record(path.parent, line)
     except BaseException:
@@ -171,10 +174,12 @@ def _save(picture: Picture, path: Path, metadata: bool, json: bool) -> None:
         console.show_path(path)
 
 
-def _save_pair(generator: Generator, prompt: Prompt, settings: Settings, picture: Picture, path: Path) -> None:
+def _save_pair(
+    generator: Generator, prompt: Prompt, settings: Settings, picture: Picture, path: Path, kept: Kept
+) -> None:
     from PIL import Image
 
-    from safegen import console, records
+    from safegen import console
 
     plain, _, _ = generator.prepare(prompt)
     unguarded: Image.Image = generator.draw(plain, settings, picture.seed)
@@ -182,7 +187,7 @@ def _save_pair(generator: Generator, prompt: Prompt, settings: Settings, picture
     pair.paste(unguarded, (0, 0))
     pair.paste(picture.image, (unguarded.width + 8, 0))
     target = path.with_name(f"{path.stem}-compare.png")
-    records.save_picture(pair, target, picture.record)
+    records.save_picture(pair, target, picture.record, kept)
     console.say(f"compare (unguarded | guarded): {target}")
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from safegen import safeguards
+from safegen import records, safeguards
 from safegen.guard import MAX_STRENGTH, checked
 
 Prompts = Annotated[Optional[list[str]], typer.Argument(help="Prompts; - reads stdin.")]  # noqa: UP045
@@ -29,7 +29,15 @@ Strength = Annotated[
     ),
 ]
 Guarded = Annotated[bool, typer.Option("--guard/--no-guard", help="Without the guard a banner and the records say so.")]
-Metadata = Annotated[bool, typer.Option("--metadata/--no-metadata", help="The record inside the PNG.")]
+Record = Annotated[
+    str,
+    typer.Option(
+        "--record",
+        callback=records.checked,
+        envvar="SAFEGEN_RECORD",
+        help="What the PNG says: full, with prompt and findings; mark, how it was generated; none, that AI made it.",
+    ),
+]
 Unread = Annotated[
     str,
     typer.Option(
