@@ -44,6 +44,7 @@ class Row:
     concepts: tuple[str, ...]
     strength: float
     given: str = ""
+    run: str = ""  # what else the run's pictures depend on, as a hash
 
     @property
     def id(self) -> str:
@@ -55,6 +56,11 @@ class Row:
         s = self.settings
         parts = (self.prompt.own, s.negative, s.seed, s.steps, s.guidance, s.size, self.images, self.concepts)
         return hashlib.sha256(json.dumps([*parts, self.strength]).encode()).hexdigest()[:16]
+
+    @functools.cached_property
+    def mark(self) -> str:
+        """Eight hex digits that another row, or the same row of another run, does not have."""
+        return hashlib.sha256(json.dumps([self.id, self.content, self.run]).encode()).hexdigest()[:8]
 
     @property
     def seed(self) -> int:
@@ -70,6 +76,7 @@ class Reader:
     def __init__(self, options: Options) -> None:
         self.options = options
         self.known = concepts.known(Path(options.directions) if options.directions else None)
+        self.run = hashlib.sha256(json.dumps(options.as_json(), sort_keys=True).encode()).hexdigest()
         self._check_concepts(options.concepts)
 
     def read(self, source: Source) -> Iterator[tuple[Line, Row | None, str]]:
@@ -118,6 +125,7 @@ class Reader:
             concepts=chosen,
             strength=_real(fields, "strength", MAX_STRENGTH, o.strength) or 0.0,
             given=_identity(fields.get("id")),
+            run=self.run,
         )
 
     def _check_concepts(self, names: tuple[str, ...]) -> None:
