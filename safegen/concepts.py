@@ -11,6 +11,7 @@ from pathlib import Path
 
 from safegen.directions import SCHEMA
 from safegen.errors import UnknownConcept, UsageError
+from safegen.files import decoded, home
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -48,7 +49,7 @@ def known(extra: Path | None = None) -> dict[str, Path]:
 def cache_folder() -> Path:
     """Where directions learned on first use are kept; another version's files are left alone."""
     base = os.environ.get("SAFEGEN_CACHE") or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "safegen" / SCHEMA.replace("safegen.", "").replace("/", "-")
+    return Path(home(str(base))) / "safegen" / SCHEMA.replace("safegen.", "").replace("/", "-")
 
 
 def direction_files(name: str, extra: Path | None = None) -> list[Path]:
@@ -96,7 +97,7 @@ def parse(file: Path) -> Concept:
     """
     try:
         raw = file.read_bytes()
-        recipe = tomllib.loads(raw.decode("utf-8"))
+        recipe = tomllib.loads(decoded(raw))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UsageError(f"cannot read the recipe {file.name}: {error}", "A recipe is a UTF-8 TOML file.") from error
     targets = recipe.get("targets")

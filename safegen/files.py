@@ -28,21 +28,32 @@ def decoded(raw: bytes) -> str:
     return raw.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
 
 
-def lines(file: BinaryIO) -> Iterator[tuple[int, str | None]]:
-    """Read numbered lines in little memory, as `decoded` would; None stands for one beyond `MAX_LINE`.
+def lines(file: BinaryIO, most: int = MAX_LINE) -> Iterator[tuple[int, str | None]]:
+    """Read numbered lines in little memory, as `decoded` would; None stands for one of `most` characters.
 
     A line keeps its end. Bytes that are not UTF-8 become lone surrogates, which are found in whatever they end up in.
     """
     texts = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
     number = 0
-    while line := texts.readline(MAX_LINE):
+    while line := texts.readline(most):
         number += 1
-        if len(line) == MAX_LINE and not line.endswith(("\n", "\r")):
+        if len(line) == most and not line.endswith(("\n", "\r")):
             while line and not line.endswith(("\n", "\r")):
-                line = texts.readline(MAX_LINE)
+                line = texts.readline(most)
             yield number, None
             continue
         yield number, line
+
+
+def unusable(line: str | None) -> str:
+    """Say what is wrong with one of `lines`, or with a part of it; nothing where it is text."""
+    if line is None:
+        return f"longer than {MAX_LINE:,} bytes"
+    try:
+        line.encode()
+    except UnicodeEncodeError:
+        return "not valid UTF-8"
+    return ""
 
 
 def append_line(path: Path, line: bytes) -> None:

@@ -40,6 +40,22 @@ class Settings:
     negative: str = ""
 
 
+MAX_SEED = 2**63 - 1  # what records and data sets can hold
+
+
+def check_seeds(first: int | None, images: int) -> None:
+    """Check that pictures with consecutive seeds have one each.
+
+    Raises:
+        UsageError: they have not.
+    """
+    if first is not None and not 0 <= first <= MAX_SEED - (images - 1):
+        beyond = f"seed {first}" if images == 1 else f"{images} seeds from {first} on"
+        raise UsageError(
+            f"{beyond}: seeds are whole numbers from 0 to {MAX_SEED}", f"Begin at most at {MAX_SEED - (images - 1)}."
+        )
+
+
 def check_size(width: int, height: int) -> None:
     """Whether pictures of that many pixels can be drawn.
 
@@ -243,6 +259,7 @@ class Generator:
     ) -> tuple[list[Picture], Report | None]:
         """Score, sanitize, draw: `images` pictures with consecutive seeds, and the guard's report."""
         settings = settings or Settings()
+        check_seeds(settings.seed, images)
         prompt = clean(prompt) if isinstance(prompt, str) else prompt
         _, guarded, report = self.prepare(prompt)
         first = settings.seed if settings.seed is not None else secrets.randbelow(2**31)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from safegen.errors import UsageError
+from safegen.files import decoded
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -29,14 +32,14 @@ def read(folder: Path) -> dict[str, str | int | float]:
     if not path.is_file():
         return {}
     try:
-        found = tomllib.loads(path.read_text(encoding="utf-8"))
+        found = tomllib.loads(decoded(path.read_bytes()))
     except (OSError, ValueError) as error:  # no UTF-8 and no TOML are both a ValueError
         raise UsageError(f"{FILE} cannot be read: {error}", 'Lines such as: model = "sdxl"') from error
     for name, value in found.items():
         if name not in NAMES:
             raise UsageError(f"{FILE} sets {name!r}, which is no setting", f"Known: {', '.join(NAMES)}.")
         if isinstance(value, bool) or not isinstance(value, str | int | float):
-            raise UsageError(f"{FILE} sets {name} to {value!r}", "It must be one text or number.")
+            raise UsageError(told(name, value), "It must be one text or number.")
     return found
 
 
@@ -49,3 +52,16 @@ def defaults(command: Any, found: Mapping[str, str | int | float]) -> dict[str, 
         return {name: defaults(part, found) for name, part in command.commands.items()}
     open_ones = {param.name for param in command.params if getattr(param, "envvar", None)}
     return {name: value for name, value in found.items() if name in open_ones}
+
+
+def told(name: str, value: object) -> str:
+    """Say that the file sets this."""
+    return f"{FILE} sets {name} to {value!r}"
+
+
+def blamed(message: str, found: Mapping[str, object]) -> list[str]:
+    """Find the settings of the file, and of the environment, whose values an error quotes."""
+    here = {told(name, value): value for name, value in found.items()}
+    around = {f"SAFEGEN_{name.upper()}": os.environ.get(f"SAFEGEN_{name.upper()}") for name in NAMES}
+    here |= {f"{name} is {value!r}": value for name, value in around.items() if value}
+    return [line for line, value in here.items() if re.search(rf"(?<!\w){re.escape(str(value))}(?!\w)", message)]

@@ -178,7 +178,7 @@ def read_header(store: Store) -> dict[str, Any] | None:
         return None
     place = f"{store.label}/{HEADER}"
     try:
-        header = json.loads(content)
+        header = json.loads(content.removeprefix(BOM_UTF8))
     except ValueError as error:
         raise OutputError(f"cannot read {place}: {error}", "Choose another --out.") from error
     if not isinstance(header, dict) or header.get("schema") != SCHEMA or not set(header) >= PARTS:

@@ -35,7 +35,7 @@ class Shot:
 
     @property
     def file_name(self) -> str:
-        """Row number, hash, seed: no two alike in any runs, and no word in it that a data set could take for a split."""
+        """Row number, hash, seed: no two runs share one, and no data set takes a word of it for a split."""
         return f"{self.row.number:05d}-{self.row.mark}-{self.seed}.png"
 
 

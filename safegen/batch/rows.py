@@ -14,7 +14,7 @@ from safegen import concepts
 from safegen.batch.options import Options
 from safegen.batch.sources import Line, Source
 from safegen.errors import PromptError, UnknownConcept, UsageError
-from safegen.generator import Settings, check_size
+from safegen.generator import MAX_SEED, Settings, check_seeds, check_size
 from safegen.guard import MAX_STRENGTH
 from safegen.prompts import Prompt, clean
 
@@ -25,7 +25,6 @@ IGNORED = {
     *("categories", "hard", "inappropriate_percentage", "nudity_percentage", "q16_percentage"),
     *("sd_safety_percentage", "prompt_toxicity", "lexica_url", "sd_model"),
 }
-MAX_SEED = 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -110,18 +109,21 @@ class Reader:
             raise PromptError("there is no prompt" if prompt is None else f"the prompt is a {type(prompt).__name__}")
         chosen = _listed(fields["concepts"]) if "concepts" in fields else o.concepts
         self._check_concepts(chosen)
+        seed = _whole(fields, "seed", 0, MAX_SEED, o.seed)
+        images = _whole(fields, "images", 1, 1000, o.images) or 1
+        check_seeds(seed, images)
         return Row(
             number=number,
             line=line.number,
             prompt=clean(prompt),
             settings=Settings(
-                seed=_whole(fields, "seed", 0, MAX_SEED, o.seed),
+                seed=seed,
                 steps=_whole(fields, "steps", 1, 1000, o.steps),
                 guidance=_real(fields, "guidance", 50, o.guidance),
                 size=_size(fields, o.size),
                 negative=_text(fields, "negative", o.negative),
             ),
-            images=_whole(fields, "images", 1, 1000, o.images) or 1,
+            images=images,
             concepts=chosen,
             strength=_real(fields, "strength", MAX_STRENGTH, o.strength) or 0.0,
             given=_identity(fields.get("id")),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -28,6 +29,7 @@ from safegen.cli.options import (
     Quantize,
     Revision,
     Safeguard,
+    Seed,
     Size,
     Slicing,
     Steps,
@@ -35,6 +37,7 @@ from safegen.cli.options import (
     Tiling,
     Unread,
     Variant,
+    path,
 )
 from safegen.models import EMBEDDED
 from safegen.safeguards import DEFAULT
@@ -48,11 +51,10 @@ if TYPE_CHECKING:
 
 
 def generate(
+    context: typer.Context,
     prompts: Prompts = None,
     images: Images = 1,
-    seed: Annotated[
-        int | None, typer.Option(min=0, max=2**63 - 1, help="First seed; random and recorded if unset.")
-    ] = None,
+    seed: Seed = None,
     steps: Steps = None,
     guidance: Guidance = None,
     size: Size = None,
@@ -71,7 +73,8 @@ def generate(
     lora: Loras = None,
     directions: Directions = None,
     out: Annotated[
-        Path, typer.Option("--out", "-o", envvar="SAFEGEN_OUT", help="Folder for pictures and metadata.jsonl.")
+        Path,
+        typer.Option("--out", "-o", envvar="SAFEGEN_OUT", parser=path, help="Folder for pictures and metadata.jsonl."),
     ] = Path("safegen-out"),
     metadata: Metadata = True,
     json: Annotated[bool, typer.Option("--json", help="Records as JSON lines on stdout.")] = False,
@@ -87,11 +90,11 @@ def generate(
     offline: Offline = False,
 ) -> None:
     """Draw pictures from prompts, with harmful words found and repaired first."""
-    from safegen import console, files, findings, refusal
+    from safegen import console, findings, portfolio, refusal
     from safegen.errors import UsageError
     from safegen.prompts import gather
 
-    batch = gather(prompts or [], None)
+    batch = gather(_as_meant(prompts or []), None)
     for prompt in batch:
         refusal.check(prompt.text)
     if compare and not guard:
@@ -99,10 +102,11 @@ def generate(
     if check not in ("none", "image"):
         raise UsageError(f"--check {check!r} is not known", "One of: none, image.")
     shape = parse_size(size)
-    files.check_writable(out)
+    kept = context.with_resource(portfolio.opened(out))
     from safegen import detectors, second_look
-    from safegen.generator import Generator, Settings
+    from safegen.generator import Generator, Settings, check_seeds
 
+    check_seeds(seed, images)
     generator = Generator.load(
         model,
         concepts=concept or (),
@@ -129,7 +133,6 @@ def generate(
     findings.note_weights(generator, batch)
     detector = detectors.detector_for(generator) if check == "image" else None
     settings = Settings(seed, steps, guidance, shape, negative)
-    number = _next_number(out)
     for prompt in batch:
         with console.stepping(f"{prompt.own[:40]}") as on_step:
             pictures, report = generator.generate(prompt, settings, images=images, on_step=on_step)
@@ -138,9 +141,11 @@ def generate(
                 pictures = [look(picture, detector, on_step) for picture in pictures]
         findings.show_report(report)
         for picture in pictures:
-            path = out / f"{number:04d}-{prompt.id[:8]}-{picture.seed}.png"
-            number += 1
-            _save(picture, path, metadata, json)
+            path, line = kept.add(picture.image, picture.record, metadata=metadata)
+            if json:
+                console.show_json(line)
+            else:
+                console.show_path(path)
             if compare:
                 _save_pair(generator, prompt, settings, picture, path)
             if detector:
@@ -149,20 +154,18 @@ def generate(
                 console.show_preview(picture.image)
 
 
-def _save(picture: Picture, path: Path, metadata: bool, json: bool) -> None:
-    from safegen import console, records
+def _as_meant(prompts: list[str]) -> list[str]:
+    """Ask once whether words without quotes are one prompt; where nobody is there to ask, say how they are taken."""
+    from safegen import console
 
-    line = {"file_name": path.name, "text": picture.record["prompt"], **picture.record}
-    records.save_picture(picture.image, path, picture.record, metadata=metadata)
-    try:
-        records.append_record(path.parent, line)
-    except BaseException:
-        path.unlink(missing_ok=True)  # a picture without its record is half a result
-        raise
-    if json:
-        console.show_json(line)
-    else:
-        console.show_path(path)
+    if len(prompts) < 2 or not all(len(prompt.split()) == 1 and prompt != "-" for prompt in prompts):
+        return prompts
+    whole = " ".join(prompts)
+    if sys.stdin.isatty() and sys.stderr.isatty():
+        apart = typer.confirm(f"Draw {len(prompts)} prompts of one word each? No draws one: {whole!r}.", err=True)
+        return prompts if apart else [whole]
+    console.say(f"{len(prompts)} prompts of one word each; to draw one: safegen generate {whole!r}", "yellow")
+    return prompts
 
 
 def _save_pair(generator: Generator, prompt: Prompt, settings: Settings, picture: Picture, path: Path) -> None:
@@ -197,8 +200,3 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
     width, height = int(match[1]), int(match[2] or match[1])
     check_size(width, height)
     return width, height
-
-
-def _next_number(folder: Path) -> int:
-    taken = [int(m[1]) for p in folder.glob("*.png") if (m := re.match(r"(\d{4,})-", p.name))]
-    return max(taken, default=0) + 1
