@@ -11,6 +11,7 @@ from typing import BinaryIO
 
 from safegen.errors import OutputError
 
+ENDS = ("\n", "\r")
 MAX_LINE = 1_000_000  # characters; what is longer is no prompt, and must not fill the memory
 
 
@@ -35,14 +36,19 @@ def lines(file: BinaryIO, most: int = MAX_LINE) -> Iterator[tuple[int, str | Non
     """
     texts = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
     number = 0
-    while line := texts.readline(most):
-        number += 1
-        if len(line) == most and not line.endswith(("\n", "\r")):
-            while line and not line.endswith(("\n", "\r")):
+    try:
+        while line := texts.readline(most):
+            number += 1
+            if whole := len(line) < most or line.endswith(ENDS):
+                yield number, line
+                continue
+            while line and not whole:
                 line = texts.readline(most)
+                whole = line.endswith(ENDS)
             yield number, None
-            continue
-        yield number, line
+    finally:
+        if not file.closed:
+            texts.detach()  # who opened the file closes it
 
 
 def unusable(line: str | None) -> str:

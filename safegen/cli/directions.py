@@ -120,9 +120,8 @@ def learn(
             elif method in ("region", "half-spaces"):
                 learned = region.learn(recipe, family, learned, tick, denoiser=method == "region")
         for channel, direction in learned.items():
-            figures = ", ".join(f"{name} {value:.4g}" for name, value in direction.info[METHODS[method]].items())
             what = recipe.name if len(learned) == 1 else f"{recipe.name}, {channel}"
-            console.say(f"{what}, held out: {figures}")
+            console.say(f"{what}, {direction.figures(METHODS[method])}")
             library.check_ready(direction, what)
         for direction in learned.values():
             file = target / recipe.name / f"{direction.stem}.safetensors"

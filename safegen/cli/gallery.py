@@ -17,4 +17,6 @@ def gallery(
     from safegen import console
     from safegen import gallery as page
 
+    if gone := page.prune(folder):
+        console.say(f"{gone} pictures are gone; their records are in {page.REMOVED} now")
     console.show_path(page.write(folder))

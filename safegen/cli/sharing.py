@@ -45,8 +45,9 @@ def import_(
     known = {arrival.name for arrival in arrivals if arrival.known}
     bundles.keep(arrivals, replace=replace)
     for arrival in arrivals:
-        figures = ", ".join(f"{figure} {value:.4g}" for figure, value in arrival.direction.info["held_out"].items())
-        console.say(f"{arrival.name}{' (kept already)' if arrival.name in known else ''}, held out: {figures}", "dim")
+        console.say(
+            f"{arrival.name}{' (kept already)' if arrival.name in known else ''}, {arrival.direction.figures()}", "dim"
+        )
         console.show_path(arrival.path)
 
 

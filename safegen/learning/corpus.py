@@ -8,7 +8,7 @@ import string
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
-from safegen.concepts import Concept, directions_folder, known, load
+from safegen.concepts import PLAIN_WORDS, Concept, directions_folder, known, load
 from safegen.learning.effort import THOROUGH, Effort
 from safegen.promptsets import Entry
 
@@ -132,8 +132,8 @@ def in_contexts(
 ) -> Iterator[tuple[str, str, set[str], bool]]:
     """A line of a recipe and its counterpart in contexts, the words that make the first harmful, and whether they are
     in plain sight: neither misspelt nor among captions."""
-    kept = set(anchor.lower().split()) | {"a", "an", "the", "of", "in", "to", "with"}
-    own = set(target.lower().split()) - kept
+    kept = set(anchor.lower().split()) | PLAIN_WORDS
+    own = set(target.lower().split()) - kept or set(target.lower().split()) - PLAIN_WORDS
     contexts = (
         CONTEXTS if effort.contexts >= len(CONTEXTS) else [CONTEXTS[0], *rng.sample(CONTEXTS[1:], effort.contexts - 1)]
     )
@@ -144,7 +144,7 @@ def in_contexts(
     drawn += [(target, anchor, _among_captions(rng)) for _ in range(effort.among)]
     for number, (harmful, counterpart, context) in enumerate(drawn):
         slots = {"g": rng.choice(GROUNDS), "b": rng.choice(companions()), "c": rng.choice(captions())}
-        words = set(harmful.lower().split()) - kept
+        words = set(harmful.lower().split()) - kept or set(harmful.lower().split()) - PLAIN_WORDS
         yield context.format(x=harmful, **slots), context.format(x=counterpart, **slots), words, number < plain
 
 
