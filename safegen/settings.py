@@ -61,7 +61,19 @@ def told(name: str, value: object) -> str:
 
 def blamed(message: str, found: Mapping[str, object]) -> list[str]:
     """Find the settings of the file, and of the environment, whose values an error quotes."""
-    here = {told(name, value): value for name, value in found.items()}
-    around = {f"SAFEGEN_{name.upper()}": os.environ.get(f"SAFEGEN_{name.upper()}") for name in NAMES}
-    here |= {f"{name} is {value!r}": value for name, value in around.items() if value}
-    return [line for line, value in here.items() if re.search(rf"(?<!\w){re.escape(str(value))}(?!\w)", message)]
+    lines = [told(name, value) for name, value in found.items() if _quotes(message, name, str(value))]
+    around = {name: os.environ.get(f"SAFEGEN_{name.upper()}") for name in NAMES}
+    lines += [
+        f"SAFEGEN_{name.upper()} is {value!r}"
+        for name, value in around.items()
+        if value and _quotes(message, name, value)
+    ]
+    return lines
+
+
+def _quotes(message: str, name: str, value: str) -> bool:
+    """Whether an error is about a value; a number stands in many, and counts behind its name alone."""
+    try:
+        return f"{name} {float(value)}" in message
+    except ValueError:
+        return re.search(rf"(?<!\w){re.escape(value)}(?!\w)", message) is not None

@@ -18,7 +18,13 @@ def bench(
             "cost, throughput; all by default"
         ),
     ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="A tenth of the pictures: a look, not a figure.")] = False,
+    quick: Annotated[
+        bool,
+        typer.Option(
+            "--quick",
+            help="A look in a minute, not figures: guard and words, or the suites named, with a tenth of the prompts.",
+        ),
+    ] = False,
     data: Annotated[
         Path | None, typer.Option(parser=path, help="Folder with the prompt sets of text and encoders.")
     ] = None,
