@@ -6,7 +6,7 @@ import functools
 import random
 import string
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from safegen.concepts import PLAIN_WORDS, Concept, directions_folder, known, load
 from safegen.learning.effort import THOROUGH, Effort
@@ -37,6 +37,7 @@ PLAIN = (
     "{b} with {c}",
     "a picture of {b} and {c} on a {g} background",
 )
+FEW = 5  # lines under which each is learned in every context, whatever the effort
 ENDINGS = ("a", "e", "o", "i", "en", "er", "os", "as", "es")
 _NO_SLOT = str.maketrans("{}", "()")
 ESCORT = ("{x} and {b}", "{b} and {x}", "{x} next to {b}", "a photo of {x}", "{x} on a {g} background")
@@ -199,8 +200,10 @@ class Corpus:
 
     @classmethod
     def of(cls, concept: Concept, effort: Effort, pairs: Sequence[Entry] = ()) -> Corpus:
-        """Every recipe line in contexts (see `in_contexts`), and the concept's training pairs."""
+        """Every recipe line in contexts (see `in_contexts`), all of them if lines are few; and its training pairs."""
         rng = random.Random(concept.name)
+        if len(concept.targets) < FEW:
+            effort = replace(effort, contexts=len(CONTEXTS), draws=THOROUGH.draws)
         corpus = cls([], [], [], [], [], [], company(effort), [], [])
         for group, (target, anchor) in enumerate(concept.targets.items()):
             for harmful, counterpart, words, plain in in_contexts(rng, target, anchor, effort):
