@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from safegen import additions, defaults, emphasis, models, records, safeguards, sizes, weighting
 from safegen.detectors import unblackened
-from safegen.errors import GuardError, NotFinite
+from safegen.errors import GuardError, NotFinite, UsageError
 from safegen.families import family_of
 from safegen.guard import Causes, Guard, OnUnread, Report
 from safegen.passages import Passages
@@ -45,6 +45,22 @@ class Settings:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "negative", clean_negative(self.negative))
+
+
+MAX_SEED = 2**63 - 1  # what records and data sets can hold
+
+
+def check_seeds(first: int | None, images: int) -> None:
+    """Check that pictures with consecutive seeds have one each.
+
+    Raises:
+        UsageError: they have not.
+    """
+    if first is not None and not 0 <= first <= MAX_SEED - (images - 1):
+        beyond = f"seed {first}" if images == 1 else f"{images} seeds from {first} on"
+        raise UsageError(
+            f"{beyond}: seeds are whole numbers from 0 to {MAX_SEED}", f"Begin at most at {MAX_SEED - (images - 1)}."
+        )
 
 
 @dataclass(frozen=True)
@@ -256,6 +272,7 @@ class Generator:
     ) -> tuple[list[Picture], Report | None]:
         """Score, sanitize, draw: `images` pictures with consecutive seeds, and the guard's report."""
         settings = settings or Settings()
+        check_seeds(settings.seed, images)
         prompt = clean(prompt) if isinstance(prompt, str) else prompt
         _, guarded, report = self.prepare(prompt)
         first = settings.seed if settings.seed is not None else secrets.randbelow(2**31)

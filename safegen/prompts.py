@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import re
 import sys
 import unicodedata
@@ -13,6 +14,7 @@ from pathlib import Path
 from safegen import emphasis
 from safegen.emphasis import Weight
 from safegen.errors import PromptError
+from safegen.files import lines, unusable
 
 MAX_CHARACTERS = 10_000
 # Letters of other scripts that pass for Latin ones; folded only inside words that mix scripts.
@@ -164,12 +166,13 @@ def gather(arguments: Sequence[str], file: Path | None = None) -> list[Prompt]:
 
 def _lines(content: bytes, source: str) -> list[Prompt]:
     prompts = []
-    for number, line in enumerate(content.split(b"\n"), 1):
+    for number, line in lines(io.BytesIO(content)):
         try:
-            text = line.decode("utf-8").strip()
+            if problem := unusable(line):
+                raise PromptError(problem)
+            text = (line or "").strip()
             if text and not text.startswith("#"):
                 prompts.append(clean(text))
-        except (UnicodeDecodeError, PromptError) as error:
-            reason = "not valid UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
-            raise PromptError(f"{source}, line {number}: {reason}", "Correct the line or remove it.") from error
+        except PromptError as error:
+            raise PromptError(f"{source}, line {number}: {error}", "Correct the line or remove it.") from error
     return prompts

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
-from safegen.errors import OutputError, UsageError
+from safegen.errors import UsageError
 from safegen.files import write_atomically
 from safegen.version import versions
 
@@ -167,22 +167,6 @@ def save_picture(picture: Image.Image, path: Path, record: Mapping[str, Any], ke
         OutputError: the file cannot be written; nothing half-written stays.
     """
     write_atomically(path, encode_picture(picture, record, kept))
-
-
-def append_record(folder: Path, record: Mapping[str, Any]) -> None:
-    """Add one line to the folder's `metadata.jsonl`, flushed to disk.
-
-    Raises:
-        OutputError: the file cannot be written.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / "metadata.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record, sort_keys=True, ensure_ascii=False) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        raise OutputError(f"cannot write {folder}/metadata.jsonl: {error.strerror}", "Choose another --out.") from error
 
 
 def read_picture(path: Path) -> dict[str, Any]:

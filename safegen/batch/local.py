@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-from safegen.batch.folder import Folder
+from safegen.batch.folder import Folder, name_of
 from safegen.batch.plan import Batch
 from safegen.batch.store import Store
 from safegen.batch.watch import Watch
@@ -58,10 +58,10 @@ class LocalEngine:
             for batch in batches:
                 if watch.stopping:
                     break
-                missing = {shot.id for shot in batch.shots if not folder.has(shot.id)}
+                missing = {shot.file_name for shot in batch.shots if not folder.has(shot.file_name)}
                 if not missing:
                     continue
-                outcomes = [o for o in self.worker.draw(batch, watch.step) if o.record["id"] in missing]
+                outcomes = [o for o in self.worker.draw(batch, watch.step) if name_of(o.record) in missing]
                 while written:  # of the batch before this one: long done, or its error is due
                     written.popleft().result()
                 written.extend(writer.submit(land, outcome) for outcome in outcomes)

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from safegen.batch.folder import Folder
+from safegen.batch.folder import Folder, name_of
 from safegen.batch.local import save
 from safegen.batch.plan import Batch
 from safegen.batch.store import Store
@@ -112,7 +112,7 @@ class RayEngine:
 
         tasks = []
         for batch in batches:
-            missing = {shot.id for shot in batch.shots if not folder.has(shot.id)}
+            missing = {shot.file_name for shot in batch.shots if not folder.has(shot.file_name)}
             if missing:
                 tasks.append({"task": pickle.dumps((batch, missing))})
         if not tasks:
@@ -152,7 +152,7 @@ def _land(block: Mapping[str, Sequence[str]], folder: Folder, watch: Watch) -> N
         if failure:
             raise OutputError(*json.loads(failure))
         record = json.loads(text) if text else None
-        if record and not folder.has(record["id"]):
+        if record and not folder.has(name_of(record)):
             folder.add(record)
             watch.landed(record)
     folder.sync()
@@ -209,7 +209,7 @@ class _Actor:
         if ray.get(self.stop.is_set.remote()):
             return _rows(idle=[ray.get_runtime_context().get_actor_id()])
         batch, missing = pickle.loads(rows["task"][0])  # noqa: S301  our own, from the driver
-        outcomes = [o for o in self.worker.draw(batch) if o.record["id"] in missing]
+        outcomes = [o for o in self.worker.draw(batch) if name_of(o.record) in missing]
         try:
             for outcome in outcomes:
                 save(outcome, self.store, self.kept, self.begun)

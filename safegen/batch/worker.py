@@ -237,6 +237,7 @@ class Worker:
         return Outcome(
             {
                 "id": shot.id,
+                "picture": shot.file_name,  # that there is not
                 "row": shot.row.number,
                 "seed": shot.seed,
                 "status": "error",
@@ -254,8 +255,7 @@ class Worker:
             status = "flagged"
         record |= {"id": shot.id, "row": row.number, "batch": together}
         record["status"] = status or record["status"]
-        if status != "skipped":
-            record["file_name"] = shot.file_name
+        record["picture" if status == "skipped" else "file_name"] = shot.file_name
         if self.options.redact:
             record |= {"prompt": hashed(row.prompt.own), "negative": hashed(row.settings.negative)}
             record["guard"] |= {"rewritten": hashed(record["guard"]["rewritten"]), "words": []}

@@ -29,6 +29,7 @@ from safegen.cli.options import (
     Revision,
     Safeguard,
     Scheduler,
+    Seed,
     Size,
     Slicing,
     Steps,
@@ -36,6 +37,7 @@ from safegen.cli.options import (
     Tiling,
     Unread,
     Variant,
+    text,
 )
 from safegen.models import EMBEDDED
 from safegen.safeguards import DEFAULT
@@ -57,23 +59,23 @@ _FREE = {
 
 def batch(
     context: typer.Context,
-    prompts: Annotated[Optional[str], typer.Argument(help="A txt, JSONL or CSV file; - reads stdin.")] = None,  # noqa: UP045
+    prompts: Annotated[str | None, typer.Argument(parser=text, help="A txt, JSONL or CSV file; - reads stdin.")] = None,
     kind: Annotated[str, typer.Option("--format", help="txt, jsonl or csv; by default what the suffix says.")] = "",
     out: Annotated[
         str,
-        typer.Option("--out", "-o", envvar="SAFEGEN_OUT", help="Folder for pictures and records, or an fsspec URL."),
+        typer.Option(
+            "--out", "-o", envvar="SAFEGEN_OUT", parser=text, help="Folder for pictures and records, or an fsspec URL."
+        ),
     ] = "safegen-batch",
     resume: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option("--resume", help="Finish the run in this folder, with its own settings."),
+        typer.Option("--resume", parser=text, help="Finish the run in this folder, with its own settings."),
     ] = None,
     retry: Annotated[bool, typer.Option("--retry", help="Draw failed rows again.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check, score and plan; draw nothing.")] = False,
     batch_size: Annotated[str, typer.Option("--batch-size", help="Pictures denoised together, or auto.")] = "auto",
     images: Images = 1,
-    seed: Annotated[
-        int | None, typer.Option(min=0, max=2**63 - 1, help="First seed of every row; its own, from its id, if unset.")
-    ] = None,
+    seed: Seed = None,
     steps: Steps = None,
     guidance: Guidance = None,
     size: Size = None,
@@ -302,8 +304,32 @@ def _resumed(folder: str, prompts: str | None, kind: str, given: list[str]) -> t
         raise UsageError(f"there is no run in {folder}", "Give the folder that safegen batch wrote to.")
     if header["settings"]["redact"] and header["settings"]["negative"]:
         raise UsageError("a redacted run keeps no negative prompt", "Give the whole command again instead of --resume.")
-    source = _source(prompts or header["source"]["name"], kind or header["source"]["format"])
+    source = _source_again(folder, prompts, header["source"]["name"], kind or header["source"]["format"])
     return source, Options.from_json(header["settings"])
+
+
+def _source_again(folder: str, prompts: str | None, name: str, kind: str) -> Source:
+    """Prompts of a run from where it had them, or from where they are now."""
+    from safegen.batch.sources import STDIN
+    from safegen.errors import PromptError
+
+    try:
+        source = _source(prompts or name, kind)
+        if source.name != STDIN and not Path(source.name).is_file():
+            raise PromptError(f"there is no {source.name}")
+    except PromptError as error:
+        if prompts:
+            raise
+        if name == STDIN:
+            raise PromptError(
+                f"the run in {folder} had its prompts from standard input",
+                f"Pipe the same ones again: safegen batch --resume {folder} - < PROMPTS",
+            ) from error
+        raise PromptError(
+            f"the prompts of the run in {folder} are not in {name} any more",
+            f"Say where they are: safegen batch --resume {folder} PROMPTS",
+        ) from error
+    return source
 
 
 def _was_typed(context: typer.Context, name: str) -> bool:
@@ -311,12 +337,12 @@ def _was_typed(context: typer.Context, name: str) -> bool:
     return source is not None and source.name == "COMMANDLINE"
 
 
-def _batch_size(text: str) -> int:
+def _batch_size(wanted: str) -> int:
     from safegen.batch.options import AUTO
     from safegen.errors import UsageError
 
-    if text == "auto":
+    if wanted == "auto":
         return AUTO
-    if not (text.isdecimal() and 1 <= int(text) <= 1024):
-        raise UsageError(f"--batch-size {text!r} is not 1 to 1024, or auto", "As in --batch-size 16.")
-    return int(text)
+    if not (wanted.isdecimal() and 1 <= int(wanted) <= 1024):
+        raise UsageError(f"--batch-size {wanted!r} is not 1 to 1024, or auto", "As in --batch-size 16.")
+    return int(wanted)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from safegen import records
-from safegen.cli.options import Device, Directions, Dtype, Model, Record, Safeguard, Strength
+from safegen.cli.options import Device, Directions, Dtype, Model, Record, Safeguard, Strength, path
 from safegen.models import EMBEDDED
 from safegen.safeguards import DEFAULT
 
@@ -26,9 +26,9 @@ def doctor(
     directions: Directions = None,
     safeguard: Safeguard = DEFAULT,
     strength: Strength = 1.0,
-    out: Annotated[Path, typer.Option("--out", "-o", envvar="SAFEGEN_OUT", help="Folder for pictures.")] = Path(
-        "safegen-out"
-    ),
+    out: Annotated[
+        Path, typer.Option("--out", "-o", envvar="SAFEGEN_OUT", parser=path, help="Folder for pictures.")
+    ] = Path("safegen-out"),
     record: Record = records.DEFAULT,
     device: Device = "auto",
     dtype: Dtype = "auto",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -30,6 +31,7 @@ from safegen.cli.options import (
     Revision,
     Safeguard,
     Scheduler,
+    Seed,
     Size,
     Slicing,
     Steps,
@@ -37,6 +39,7 @@ from safegen.cli.options import (
     Tiling,
     Unread,
     Variant,
+    path,
 )
 from safegen.models import EMBEDDED
 from safegen.safeguards import DEFAULT
@@ -51,11 +54,10 @@ if TYPE_CHECKING:
 
 
 def generate(
+    context: typer.Context,
     prompts: Prompts = None,
     images: Images = 1,
-    seed: Annotated[
-        int | None, typer.Option(min=0, max=2**63 - 1, help="First seed; random and recorded if unset.")
-    ] = None,
+    seed: Seed = None,
     steps: Steps = None,
     guidance: Guidance = None,
     size: Size = None,
@@ -74,7 +76,8 @@ def generate(
     lora: Loras = None,
     directions: Directions = None,
     out: Annotated[
-        Path, typer.Option("--out", "-o", envvar="SAFEGEN_OUT", help="Folder for pictures and metadata.jsonl.")
+        Path,
+        typer.Option("--out", "-o", envvar="SAFEGEN_OUT", parser=path, help="Folder for pictures and metadata.jsonl."),
     ] = Path("safegen-out"),
     record: Record = records.DEFAULT,
     json: Annotated[bool, typer.Option("--json", help="Records as JSON lines on stdout.")] = False,
@@ -91,11 +94,11 @@ def generate(
     offline: Offline = False,
 ) -> None:
     """Draw pictures from prompts, with harmful words found and repaired first."""
-    from safegen import console, dialects, files, findings, refusal
+    from safegen import console, dialects, findings, portfolio, refusal
     from safegen.errors import UsageError
     from safegen.prompts import clean_negative, gather
 
-    batch = gather(prompts or [], None)
+    batch = gather(_as_meant(prompts or []), None)
     for prompt in batch:
         refusal.check(prompt.text)
     if compare and not guard:
@@ -105,11 +108,12 @@ def generate(
     shape = parse_size(size)
     lora = dialects.scaled(lora or (), (called for prompt in batch for called in prompt.loras))
     findings.note_syntax(batch, clean_negative(negative), lora)
-    files.check_writable(out)
     kept = records.checked(record)
+    folder = context.with_resource(portfolio.opened(out))
     from safegen import detectors, second_look
-    from safegen.generator import Generator, Settings
+    from safegen.generator import Generator, Settings, check_seeds
 
+    check_seeds(seed, images)
     settings = Settings(seed, steps, guidance, shape, negative)
     generator = Generator.load(
         model,
@@ -138,7 +142,6 @@ def generate(
     findings.note_weights(generator, batch, settings.negative)
     detector = detectors.detector_for(generator) if check == "image" else None
     findings.note_settings(generator, settings)
-    number = _next_number(out)
     for prompt in batch:
         with console.stepping(f"{prompt.own[:40]}") as on_step:
             pictures, report = generator.generate(prompt, settings, images=images, on_step=on_step)
@@ -147,9 +150,11 @@ def generate(
                 pictures = [look(picture, detector, on_step) for picture in pictures]
         findings.show_report(report)
         for picture in pictures:
-            path = out / f"{number:04d}-{prompt.id[:8]}-{picture.seed}.png"
-            number += 1
-            _save(picture, path, kept, json)
+            path, line = folder.add(picture.image, picture.record, kept)
+            if json:
+                console.show_json(line)
+            else:
+                console.show_path(path)
             if compare:
                 _save_pair(generator, prompt, settings, picture, path, kept)
             if detector:
@@ -158,20 +163,18 @@ def generate(
                 console.show_preview(picture.image)
 
 
-def _save(picture: Picture, path: Path, kept: Kept, json: bool) -> None:
+def _as_meant(prompts: list[str]) -> list[str]:
+    """Ask once whether words without quotes are one prompt; where nobody is there to ask, say how they are taken."""
     from safegen import console
 
-    line = {"file_name": path.name, "text": picture.record["prompt"], **picture.record}
-    records.save_picture(picture.image, path, picture.record, kept)
-    try:
-        records.append_record(path.parent, line)
-    except BaseException:
-        path.unlink(missing_ok=True)  # a picture without its record is half a result
-        raise
-    if json:
-        console.show_json(line)
-    else:
-        console.show_path(path)
+    if len(prompts) < 2 or not all(len(prompt.split()) == 1 and prompt != "-" for prompt in prompts):
+        return prompts
+    whole = " ".join(prompts)
+    if sys.stdin.isatty() and sys.stderr.isatty():
+        apart = typer.confirm(f"Draw {len(prompts)} prompts of one word each? No draws one: {whole!r}.", err=True)
+        return prompts if apart else [whole]
+    console.say(f"{len(prompts)} prompts of one word each; to draw one: safegen generate {whole!r}", "yellow")
+    return prompts
 
 
 def _save_pair(
@@ -208,8 +211,3 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
     width, height = int(match[1]), int(match[2] or match[1])
     sizes.check(width, height)
     return width, height
-
-
-def _next_number(folder: Path) -> int:
-    taken = [int(m[1]) for p in folder.glob("*.png") if (m := re.match(r"(\d{4,})-", p.name))]
-    return max(taken, default=0) + 1

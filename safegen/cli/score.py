@@ -23,11 +23,15 @@ BATCH = 256
 
 def score(
     prompts: options.Prompts = None,
-    file: Annotated[Optional[Path], typer.Option("--file", "-f", help="One prompt a line; # comments.")] = None,  # noqa: UP045
+    file: Annotated[
+        Path | None, typer.Option("--file", "-f", parser=options.path, help="One prompt a line; # comments.")
+    ] = None,
     concept: options.Concepts = None,
     model: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option("--model", "-m", help="Also judge what the encoders of this model make of the text."),
+        typer.Option(
+            "--model", "-m", parser=options.text, help="Also judge what the encoders of this model make of the text."
+        ),
     ] = None,
     embedding: options.Embeddings = None,
     lora: options.Loras = None,

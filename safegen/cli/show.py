@@ -1,4 +1,4 @@
-"""``safegen show``: what a picture says of itself, without torch."""
+"""``safegen show``: what pictures say of themselves, without torch."""
 
 from __future__ import annotations
 
@@ -8,26 +8,44 @@ from typing import Annotated, Any
 
 import typer
 
+from safegen.cli.options import path
+
 FIELDS = ("prompt", "negative", "model", "seed", "steps", "guidance", "size", "scheduler", "created", "status")
 
 
 def show(
-    image: Annotated[Path, typer.Argument(help="A PNG that safegen made; its manifest is read, too.")],
-    json: Annotated[bool, typer.Option("--json", help="The record as one JSON line.")] = False,
+    images: Annotated[list[Path], typer.Argument(parser=path, help="PNGs that safegen made, with their manifest.")],
+    json: Annotated[bool, typer.Option("--json", help="One JSON line a picture.")] = False,
 ) -> None:
-    """Show the record inside a picture: prompt, seed, what was found and changed."""
+    """Show the records inside pictures: prompt, seed, what was found and changed."""
     from safegen import console, records
     from safegen.errors import UsageError
 
-    found = records.read_picture(image)
-    if json:
-        console.show_json(found)
-        return
+    bad: UsageError | None = None
+    for image in images:
+        try:
+            found = records.read_picture(image)
+            if json:
+                console.show_json({"file": str(image), **found})
+            else:
+                _show(image.name, found)
+        except UsageError as error:  # the others are shown all the same
+            if bad is not None:
+                console.show_error(bad)
+            bad = error
+    if bad is not None:
+        raise bad
+
+
+def _show(name: str, found: dict[str, Any]) -> None:
+    from safegen import console
+    from safegen.errors import UsageError
+
     record = found["beside"] or found["record"]
     if record is None and not found["parameters"] and not found["source_type"]:
-        raise UsageError(f"{image.name} carries no record", "Another program made it, or saved it since.")
+        raise UsageError(f"{name} carries no record", "Another program made it, or saved it since.")
     if record is None and found["parameters"]:
-        console.show_table(image.name, ("parameters",), [[line] for line in found["parameters"].splitlines()])
+        console.show_table(name, ("parameters",), [[line] for line in found["parameters"].splitlines()])
         return
     record = record or {}
     guard = record.get("guard", {})
@@ -46,7 +64,7 @@ def show(
     rows += [("word", f"{word['text']}: {', '.join(word['concepts'])}") for word in guard.get("words", [])]
     rows.append(("source type", found["source_type"]))
     rows.append(("inside", _inside(found)))
-    console.show_table(image.name, ("field", "value"), rows)
+    console.show_table(name, ("field", "value"), rows)
 
 
 def _inside(found: Mapping[str, Any]) -> str:
