@@ -10,19 +10,21 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safegen import checkpoints
-from safegen.errors import ModelError, UsageError
+from safegen import adapters, checkpoints, records
+from safegen.errors import ModelError, PromptError, UsageError
+from safegen.families import inversions
+from safegen.prompts import clean
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 # Keys that name the encoder, or nothing, instead of the token; the file's own name is the token then.
-UNNAMED = ("emb_params", "clip_l", "clip_g", "t5xxl")
+UNNAMED = ("*", "<*>", "emb_params", "clip_l", "clip_g", "t5xxl", "text_encoders_0", "text_encoders_1")
 
 
 @dataclass(frozen=True)
@@ -54,20 +56,21 @@ class Addition:
     def as_json(self) -> dict[str, Any]:
         """What records say of it."""
         digest = hashlib.sha256(self.path.read_bytes()).hexdigest()
-        return {"kind": self.kind, "file": self.path.name, "sha256": digest, "scale": self.scale}
+        return {"kind": self.kind, "file": records.readable(self.path.name), "sha256": digest, "scale": self.scale}
 
 
 def listed(embeddings: Sequence[str | Path] = (), loras: Sequence[str | Path] = ()) -> tuple[Addition, ...]:
     """The files, looked into before a model loads.
 
     Raises:
-        ModelError: missing, a pickle, not safetensors, or there is no peft to load a LoRA with.
+        ModelError: missing, a pickle, not safetensors, a LoRA of a kind that cannot be loaded, or there is no peft
+            to load one with.
         UsageError: a scale that is no number.
     """
     some = [Addition("embedding", Path(path)) for path in embeddings]
     some += [Addition.lora(str(text)) for text in loras]
     for addition in some:
-        _check(addition.path)
+        _check(addition)
     if loras and importlib.util.find_spec("peft") is None:
         raise ModelError("a LoRA needs the library peft", "pip install 'safegen[lora]'")
     return tuple(some)
@@ -86,27 +89,31 @@ def add(pipe: Any, some: Sequence[Addition]) -> None:
             _embed(pipe, addition.path)
         else:
             name = f"lora_{len(scales)}"
-            _adapt(pipe, addition.path, name)
+            adapters.load(pipe, addition.path, name)
             scales[name] = addition.scale
     if scales:
         pipe.set_adapters(list(scales), list(scales.values()))
 
 
-def _check(path: Path) -> None:
+def _check(addition: Addition) -> None:
     from safetensors import SafetensorError, safe_open
 
+    path = addition.path
     if path.suffix in checkpoints.PICKLED:
         raise ModelError(f"{path.name} is a pickle, which can run code", "Take the .safetensors file of it.")
     if path.suffix != ".safetensors":
         raise ModelError(f"{path.name} is not a .safetensors file", "Embeddings and LoRAs come as such files alone.")
     try:
         with safe_open(path, framework="pt") as file:
-            if not file.keys():
-                raise ModelError(f"{path.name} is empty", "Download it again.")
+            keys = list(file.keys())
     except FileNotFoundError as error:
         raise ModelError(f"there is no file {path}", "Check the path.") from error
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{path.name} is not a safetensors file: {error}", "Download it again.") from error
+    if not keys:
+        raise ModelError(f"{path.name} is empty", "Download it again.")
+    if addition.kind == "lora":
+        adapters.check(path, keys)
 
 
 def _embed(pipe: Any, path: Path) -> None:
@@ -125,13 +132,34 @@ def _embed(pipe: Any, path: Path) -> None:
     for name, tensor in vectors.items():
         tokenizer, encoder = _reader(pipe, tensor, f"{path.name}: {name}")
         others = [t.content for t in tokenizer.added_tokens_decoder.values() if not t.special]
-        if inside := [other for other in others if other != token and (other in token or token in other)]:
-            # diffusers replaces names in texts, in no fixed order.
+        own, known = _read(tokenizer, token), {other: _read(tokenizer, other) for other in others if other != token}
+        if inside := [other for other, read in known.items() if read in own or own in read]:
             raise ModelError(f"the names {token} and {inside[0]} lie inside one another", "Rename one of them.")
         try:
             pipe.load_textual_inversion({token: tensor}, token=token, tokenizer=tokenizer, text_encoder=encoder)
         except ValueError as error:
             raise ModelError(f"cannot add {path.name}: {error}", "Give it another name, or leave it out.") from error
+        _check_readable(tokenizer, token, len(tensor) if tensor.ndim > 1 else 1, path)
+    pipe.maybe_convert_prompt = inversions.spelled  # diffusers' own looks for names in the letters of the file
+
+
+def _read(tokenizer: Any, name: str) -> str:
+    """A name as the tokenizer reads it: most lower-case it."""
+    normalizer = tokenizer.backend_tokenizer.normalizer
+    return str(normalizer.normalize_str(name)) if normalizer else name
+
+
+def _check_readable(tokenizer: Any, token: str, count: int, path: Path) -> None:
+    """Whether a prompt with the name gives the encoder all vectors, in order."""
+    names = [token, *(f"{token}_{number}" for number in range(1, count))]
+    wanted = [tokenizer.convert_tokens_to_ids(name) for name in names]
+    try:
+        typed = clean(token).text
+    except PromptError:
+        typed = ""
+    read = tokenizer(inversions.spelled(typed, tokenizer), add_special_tokens=False)["input_ids"]
+    if [number for number in read if number >= min(wanted)] != wanted:
+        raise ModelError(f"{path.name}: no prompt can name {token!r}", "Rename it, in plain letters and digits.")
 
 
 def _reader(pipe: Any, vectors: Tensor, what: str) -> tuple[Any, Any]:
@@ -153,29 +181,3 @@ def _reader(pipe: Any, vectors: Tensor, what: str) -> tuple[Any, Any]:
         f"{what} is {vectors.shape[-1]} wide, the encoders of this model read {' and '.join(map(str, widths))}",
         "Take the file that was made for this model.",
     )
-
-
-def _adapt(pipe: Any, path: Path, name: str) -> None:
-    if not hasattr(pipe, "load_lora_weights"):
-        raise ModelError(f"a {type(pipe).__name__} takes no LoRA", "Leave out --lora.")
-    wrong = "It was made for another model, or is no LoRA."
-    try:
-        state = pipe.lora_state_dict(str(path), use_safetensors=True, local_files_only=True)
-        weights = state[0] if isinstance(state, tuple) else state
-        pipe.load_lora_weights(str(path), adapter_name=name, use_safetensors=True, local_files_only=True)
-    except Exception as error:  # diffusers and peft raise a dozen kinds
-        text = " ".join(str(error).split()) or type(error).__name__
-        raise ModelError(f"cannot load the LoRA {path.name}: {text[:300]}", wrong) from error
-    missing = len(weights) - _loaded(pipe, name)
-    if missing > 0:
-        raise ModelError(
-            f"{missing} of {len(weights)} weights of {path.name} fit nothing in this {type(pipe).__name__}", wrong
-        )
-
-
-def _loaded(pipe: Any, name: str) -> int:
-    """How many weights of an adapter have found their place."""
-    import torch
-
-    parts: Mapping[str, Any] = {k: v for k, v in pipe.components.items() if isinstance(v, torch.nn.Module)}
-    return sum(f".{name}." in f"{key}." for part in parts.values() for key, _ in part.named_parameters())

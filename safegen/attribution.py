@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from safegen.reader.words import whole
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -85,8 +87,8 @@ def _one_by_one(sheet: ScoreSheet, concept: str, first: Sequence[int], scorer: S
 
 
 def without(prompt: str, spans: Sequence[tuple[int, int]]) -> str:
-    """The prompt with the characters of `spans` taken out."""
-    for start, end in sorted(spans, reverse=True):
+    """The prompt with the characters of `spans` taken out, and the marks on their last letters."""
+    for start, end in sorted((whole(prompt, span) for span in spans), reverse=True):
         prompt = prompt[:start] + prompt[end:]
     return " ".join(prompt.split())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 import json
 import re
@@ -24,6 +25,11 @@ CLASSES = {
     ("flux-dev", "flux-schnell"): "FluxPipeline",
 }
 
+# Kinds that want a picture beside the text; others of them look like kinds that do not, but for the channels that the
+# denoiser's first layer takes.
+PICTURED = ("instruct-pix2pix", "inpainting", "inpainting_v2", "xl_inpaint", "upscale", "flux-fill", "flux-depth")
+INPUTS = {"input_blocks.0.0.weight": 4, "x_embedder.proj.weight": 16, "img_in.weight": 64}
+
 # Any of these is a tokenizer's vocabulary. Without one the libraries load a tokenizer that knows no word.
 VOCABULARIES = (
     ("tokenizer.json",),
@@ -31,7 +37,11 @@ VOCABULARIES = (
     ("vocab.txt",),
     ("spiece.model",),
     ("tokenizer.model",),
+    ("sentencepiece.bpe.model",),
 )
+# Vocabularies that cannot be read without packages of their own, and those.
+PIECES = ("spiece.model", "tokenizer.model", "sentencepiece.bpe.model")
+READERS = {"sentencepiece": "sentencepiece", "google.protobuf": "protobuf"}
 # How classes of parts end that have no weights.
 WEIGHTLESS = ("Tokenizer", "TokenizerFast", "Scheduler", "Processor", "ProcessorFast", "FeatureExtractor")
 SHARD = re.compile(r"-\d+-of-\d+")
@@ -41,8 +51,32 @@ def pipeline_class(path: Path) -> str:
     """The pipeline's class of a checkpoint in one file, by the names and shapes of its weights alone.
 
     Raises:
-        ModelError: not safetensors, not whole, or of a kind that cannot be guarded.
+        ModelError: not safetensors, not whole, or of a kind that cannot be guarded or wants a picture.
     """
+    found, shapes = _kind(path)
+    has_clip = any(name.startswith("cond_stage_model.") for name in shapes)
+    # What diffusers cannot tell it takes for v1, so v1 has to show its text encoder.
+    kind = next((name for kinds, name in CLASSES.items() if found in kinds and (found != "v1" or has_clip)), None)
+    odd = any(name.endswith(end) and shapes[name][1] != wide for name in shapes for end, wide in INPUTS.items())
+    if found in PICTURED or (kind and odd):
+        raise ModelError(f"{path.name} draws from a picture, not from text alone", "Take a text-to-image checkpoint.")
+    if kind is None:
+        raise ModelError(
+            f"{path.name} is not a whole checkpoint of a kind that can be guarded",
+            "Of Stable Diffusion, SDXL, SD3 and FLUX single files can be read; for others give the model's folder.",
+        )
+    return kind
+
+
+def configuration(path: Path) -> str:
+    """The model of the hub whose configuration a checkpoint in one file is read by."""
+    from diffusers.loaders.single_file_utils import DIFFUSERS_DEFAULT_PIPELINE_PATHS
+
+    return str(DIFFUSERS_DEFAULT_PIPELINE_PATHS[_kind(path)[0]]["pretrained_model_name_or_path"])
+
+
+def _kind(path: Path) -> tuple[str, dict[str, list[int]]]:
+    """What diffusers calls the kind of a checkpoint in one file, and the shapes of its weights."""
     import torch
     from diffusers.loaders.single_file_utils import infer_diffusers_model_type
     from safetensors import SafetensorError, safe_open
@@ -53,16 +87,8 @@ def pipeline_class(path: Path) -> str:
     except SafetensorError as error:
         raise ModelError(f"{path.name} is not a safetensors file: {error}", "Download it again.") from error
     # Weights without numbers: a checkpoint has gigabytes of them, and is read once it is known to be of use.
-    found = str(infer_diffusers_model_type({n: torch.empty(shape, device="meta") for n, shape in shapes.items()}))
-    has_clip = any(name.startswith("cond_stage_model.") for name in shapes)
-    for kinds, name in CLASSES.items():
-        # What diffusers cannot tell it takes for v1, so v1 has to show its text encoder.
-        if found in kinds and (found != "v1" or has_clip):
-            return name
-    raise ModelError(
-        f"{path.name} is not a whole checkpoint of a kind that can be guarded",
-        "Of Stable Diffusion, SDXL, SD3 and FLUX single files can be read; for others give the model's folder.",
-    )
+    meta = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
+    return str(infer_diffusers_model_type(meta)), shapes
 
 
 def index(folder: Path, what: str) -> dict[str, Any]:
@@ -113,6 +139,30 @@ def check_whole(folder: Path, what: str, variant: str | None = None) -> None:
         raise ModelError(f"{what} has no weights of the variant {variant!r}", "Leave out --variant, or pull that one.")
     for path in weights:
         _check_weights(path, what)
+
+
+def check_packages(folder: Path, what: str) -> None:
+    """Whether the packages are here that a model's tokenizers are read with.
+
+    Raises:
+        ModelError: one is not; the libraries themselves ask for tiktoken then, which is of no use.
+    """
+    missing = [package for module, package in READERS.items() if not _importable(module)]
+    for name in sorted(parts(index(folder, what))):
+        some = {path.name for path in (folder / name).glob("*")} if name.startswith("tokenizer") else set()
+        pieces = [piece for piece in PIECES if piece in some]
+        if missing and pieces and not any(some.issuperset(names) for names in VOCABULARIES if names[0] not in PIECES):
+            raise ModelError(
+                f"{what} has the vocabulary of {name} as {pieces[0]} alone, which is read with {' and '.join(missing)}",
+                f"pip install {' '.join(missing)}",
+            )
+
+
+def _importable(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # of the package around it
+        return False
 
 
 def _required(kind: str) -> list[str]:

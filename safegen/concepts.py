@@ -11,11 +11,15 @@ from pathlib import Path
 
 from safegen.directions import SCHEMA
 from safegen.errors import UnknownConcept, UsageError
+from safegen.files import decoded, home
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
+
+PLAIN_WORDS = frozenset(("a", "an", "the", "of", "in", "to", "with"))  # that make nothing harmful
+ONE_LINE = 'One line is enough, and more find more: "harmful phrase" = "safe phrase" under [targets].'
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,7 @@ def known(extra: Path | None = None) -> dict[str, Path]:
 def cache_folder() -> Path:
     """Where directions learned on first use are kept; another version's files are left alone."""
     base = os.environ.get("SAFEGEN_CACHE") or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "safegen" / SCHEMA.replace("safegen.", "").replace("/", "-")
+    return Path(home(str(base))) / "safegen" / SCHEMA.replace("safegen.", "").replace("/", "-")
 
 
 def direction_files(name: str, extra: Path | None = None) -> list[Path]:
@@ -73,7 +77,7 @@ def load(name: str, extra: Path | None = None) -> Concept:
 
     Raises:
         UnknownConcept: no recipe has this name.
-        UsageError: the recipe cannot be parsed or lacks targets.
+        UsageError: the recipe cannot be parsed, or a line of it cannot be used.
     """
     folders = known(extra)
     path = Path(name)
@@ -96,25 +100,30 @@ def parse(file: Path) -> Concept:
     """
     try:
         raw = file.read_bytes()
-        recipe = tomllib.loads(raw.decode("utf-8"))
+        recipe = tomllib.loads(decoded(raw))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UsageError(f"cannot read the recipe {file.name}: {error}", "A recipe is a UTF-8 TOML file.") from error
-    targets = recipe.get("targets")
-    benign = recipe.get("benign", {}).get("phrases", [])
-    if not isinstance(targets, dict) or not all(isinstance(v, str) for v in targets.values()) or len(targets) < 3:
-        raise UsageError(
-            f"the recipe {file.parent.name}/{file.name} has no usable [targets]",
-            'List at least three lines of the form "harmful phrase" = "safe phrase" under [targets].',
-        )
-    if not isinstance(benign, list) or not all(isinstance(v, str) for v in benign):
-        raise UsageError(f"the recipe {file.parent.name}/{file.name} has a bad [benign] phrases list", "List strings.")
+    where = f"the recipe {file.parent.name}/{file.name}"
+    targets, benign = recipe.get("targets"), recipe.get("benign", {})
+    if not isinstance(targets, dict) or not targets:
+        raise UsageError(f"{where} has no [targets]", ONE_LINE)
+    for target, anchor in targets.items():
+        if not isinstance(anchor, str) or not anchor.strip() or anchor.casefold() == target.casefold():
+            raise UsageError(f"{where}: {target!r} has no safe phrase to stand in its place", ONE_LINE)
+        if not set(target.lower().split()) - PLAIN_WORDS:
+            raise UsageError(f"{where}: {target!r} names nothing harmful", ONE_LINE)
+    phrases = benign.get("phrases", []) if isinstance(benign, dict) else None
+    called = recipe.get("categories", [])
+    for what, listed in (("[benign] phrases", phrases), ("categories", called)):
+        if not isinstance(listed, list) or not all(isinstance(text, str) for text in listed):
+            raise UsageError(f"{where} has a bad list of {what}", 'As in: ["one", "another"].')
     name = file.parent.name if file.name == "concept.toml" else file.stem
     return Concept(
         name=name,
         title=str(recipe.get("title", name)),
         description=str(recipe.get("description", "")),
         targets=targets,
-        benign=tuple(benign),
-        categories=(name.casefold(), *(str(c).casefold() for c in recipe.get("categories", []))),
+        benign=tuple(phrases or ()),
+        categories=(name.casefold(), *(c.casefold() for c in called)),
         sha256=hashlib.sha256(raw).hexdigest(),
     )

@@ -66,9 +66,18 @@ class Direction:
         """The file's name without its ending: the encoder's kind and the start of its fingerprint."""
         return f"{self.info['encoder']}-{self.info['fingerprint'][:8]}"
 
-    def extended(self, method: str, tensors: Mapping[str, Tensor], figures: Mapping[str, float]) -> Direction:
-        """The direction with what another method learned beside what it holds, and that method's figures."""
-        return Direction({**self.tensors, **tensors}, {**self.info, method: dict(figures)})
+    def figures(self, method: str = "held_out") -> str:
+        """Tell how good it is, in one line: the figures of what was kept out, and what that was."""
+        told = ", ".join(f"{name} {value:.4g}" for name, value in self.info[method].items())
+        of = self.info.get(f"{method}_of")  # files of earlier versions do not say
+        return f"held out ({of}): {told}" if of else f"held out: {told}"
+
+    def extended(
+        self, method: str, tensors: Mapping[str, Tensor], figures: Mapping[str, float], of: str = ""
+    ) -> Direction:
+        """The direction with what another method learned beside what it holds, and that method's figures, `of` what."""
+        info = {**self.info, method: dict(figures), **({f"{method}_of": of} if of else {})}
+        return Direction({**self.tensors, **tensors}, info)
 
     def save(self, path: Path) -> None:
         """Write the file under a temporary name and move it into place."""

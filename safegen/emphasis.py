@@ -3,7 +3,10 @@
 `(word:1.3)` gives the words a weight, `[word]` divides it by 1.1, `((word))` multiplies it by 1.1 for each
 bracket, marks nest, and `\\(` is a bracket. A single `(word)` is how English writes an aside, so it counts,
 as 1.1, only in a prompt that has another mark as well; without marks a text is left as it is. Brackets
-without their other half, or around nothing, are text; so are ratios and times, `(16:9)`, and indices, `a[0]`.
+without their other half, or around nothing, are text; so are ratios and times, `(16:9)`, and indices, `a[0]`,
+and what means something else in other tools: `[a:b:0.5]`, `[a|b]`, `(a)1.3`, `(a)++` (see `dialects`).
+
+`<lora:name:0.8>` is no word of a picture: it is taken out, and kept beside the text.
 
 A weight multiplies the states of its words. The mean of the embedding is not restored afterwards as web
 UIs did at first: that divides by a mean near zero, breaks pictures of SDXL (AUTOMATIC1111
@@ -22,6 +25,10 @@ LONGEST = 16  # characters of a number with what is around it
 _SIGN = re.compile(r"\\[\\()\[\]]|[()\[\]]")
 _NUMBER = re.compile(r":\s*(-?(?:\d(?:\.\d*)?|\.\d+))\s*$")  # from ten on it is a time, a verse, a size
 _RATIO = re.compile(r"\d\s*:\s*\d\s*$")
+_TIME = re.compile(r"\s*\d+\s*:\s*\d+\s*")
+_CHANGES = re.compile(r":\s*(?:\d+\.?\d*|\.\d+)\s*$|\|")  # while a picture is drawn, in square brackets of the web UIs
+_COMPEL = re.compile(r"\d|\+|-(?!\w)")  # behind a bracket
+_LORA = re.compile(r"<(?:lora|lyco):([^<>:]+)((?::[^<>:]*)*)>", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -44,15 +51,65 @@ class Marked:
         text: what the encoder reads.
         weights: spans in `text` whose weight is not 1, in order.
         places: where every character of `text` stands in what was written; empty where nothing was marked.
+        loras: the LoRAs that were called for, and how much of each.
     """
 
     text: str
     weights: tuple[Weight, ...] = ()
     places: tuple[int, ...] = ()
+    loras: tuple[tuple[str, float], ...] = ()
 
 
-def parse(written: str) -> Marked:
-    """Read the marks; any text at all has a reading."""
+def parse(written: str, *, weights: bool = True) -> Marked:
+    """Read the marks; any text at all has a reading.
+
+    Args:
+        written: a prompt.
+        weights: whether brackets are marks; else they are text, as for models that know no weights.
+    """
+    called = list(_LORA.finditer(written))
+    if not called:
+        return _weighed(written) if weights else Marked(written)
+    inside = {place for match in called for place in range(*match.span())}
+    left = [place for place in range(len(written)) if place not in inside]
+    # Where a mark stood alone between spaces, one space is left.
+    left = [p for i, p in enumerate(left) if written[p] != " " or (i and written[left[i - 1]] != " ")]
+    while left and written[left[-1]] == " ":
+        left.pop()
+    bare = "".join(written[place] for place in left)
+    found = _weighed(bare) if weights else Marked(bare)
+    places = tuple(left[place] for place in found.places) if found.places else tuple(left)
+    return Marked(found.text, found.weights, places, tuple((match[1].strip(), _scale(match[2])) for match in called))
+
+
+def changing(written: str) -> list[str]:
+    """Find square brackets that the web UIs read as what changes while a picture is drawn; they are text here."""
+    _, pairs = _signs(written)
+    return [
+        written[start : end + 1]
+        for start, end in sorted(pairs.items())
+        if written[start] == "["
+        and not _touches(written, start, end)
+        and _CHANGES.search(written, start + 1, end)
+        and not _TIME.fullmatch(written, start + 1, end)
+    ]
+
+
+def _touches(written: str, start: int, end: int) -> bool:
+    """Whether a letter or a figure stands right beside a bracket."""
+    return any(map(str.isalnum, written[:start][-1:] + written[end + 1 :][:1]))
+
+
+def _scale(numbers: str) -> float:
+    """How much of a LoRA a mark asks for: its first number, or all of it."""
+    try:
+        return float(numbers.split(":")[1])
+    except (IndexError, ValueError):
+        return 1.0
+
+
+def _weighed(written: str) -> Marked:
+    """Read the marks of weight."""
     escapes, pairs = _signs(written)
     numbers = {start: tail for start, end in pairs.items() if (tail := _number(written, start, end))}
     escaped = any(written[place + 1] != "\\" for place in escapes)
@@ -121,9 +178,17 @@ def _declares(written: str, pairs: Mapping[int, int], numbers: Mapping[int, re.M
 
 
 def _counts(written: str, pairs: Mapping[int, int], start: int) -> bool:
-    """Whether a bracket may be a mark at all: one around nothing, or a square one that touches a letter, is text."""
-    inside, outside = written[start + 1 : pairs[start]], written[:start][-1:] + written[pairs[start] + 1 :][:1]
-    return bool(inside.strip("()[] ")) and (written[start] == "(" or not any(map(str.isalnum, outside)))
+    """Whether a bracket may be a mark at all.
+
+    One around nothing is text, and so is a square one that touches a letter or says what changes over time, and a
+    round one with a weight of another tool behind it.
+    """
+    end = pairs[start]
+    if not written[start + 1 : end].strip("()[] "):
+        return False
+    if written[start] == "(":
+        return not _COMPEL.match(written, end + 1)
+    return not _touches(written, start, end) and not _CHANGES.search(written, start + 1, end)
 
 
 def _factors(written: str, pairs: Mapping[int, int], numbers: Mapping[int, re.Match[str]]) -> dict[int, float]:

@@ -1,12 +1,85 @@
-"""Writing files so that nothing half-written is ever left behind."""
+"""Files as people and crashes leave them: read whatever wrote them, written whole or not at all."""
 
 from __future__ import annotations
 
+import io
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from safegen.errors import OutputError
+
+ENDS = ("\n", "\r")
+MAX_LINE = 1_000_000  # characters; what is longer is no prompt, and must not fill the memory
+
+
+def home(text: str) -> str:
+    """Put the home folder in the place of a leading `~`, which a shell leaves alone in a setting or behind `=`."""
+    return os.path.expanduser(text)
+
+
+def decoded(raw: bytes) -> str:
+    """Decode a text file: UTF-8 with or without a byte order mark, with the line ends of any system.
+
+    Raises:
+        UnicodeDecodeError: it is not UTF-8.
+    """
+    return raw.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+
+
+def lines(file: BinaryIO, most: int = MAX_LINE) -> Iterator[tuple[int, str | None]]:
+    """Read numbered lines in little memory, as `decoded` would; None stands for one of `most` characters.
+
+    A line keeps its end. Bytes that are not UTF-8 become lone surrogates, which are found in whatever they end up in.
+    """
+    texts = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
+    number = 0
+    try:
+        while line := texts.readline(most):
+            number += 1
+            if whole := len(line) < most or line.endswith(ENDS):
+                yield number, line
+                continue
+            while line and not whole:
+                line = texts.readline(most)
+                whole = line.endswith(ENDS)
+            yield number, None
+    finally:
+        if not file.closed:
+            texts.detach()  # who opened the file closes it
+
+
+def unusable(line: str | None) -> str:
+    """Say what is wrong with one of `lines`, or with a part of it; nothing where it is text."""
+    if line is None:
+        return f"longer than {MAX_LINE:,} bytes"
+    try:
+        line.encode()
+    except UnicodeEncodeError:
+        return "not valid UTF-8"
+    return ""
+
+
+def append_line(path: Path, line: bytes) -> None:
+    """Add a line, flushed to disk; one that a crash or an editor left without its end is ended first.
+
+    Raises:
+        OSError: it cannot be written; nothing of it stays.
+    """
+    with path.open("a+b", buffering=0) as file:
+        end = file.seek(0, os.SEEK_END)
+        if end:
+            file.seek(end - 1)
+            line = line if file.read(1) == b"\n" else b"\n" + line
+        try:
+            if file.write(line) != len(line):
+                raise OSError(None, "the disk is full")
+            os.fsync(file.fileno())
+        except OSError:
+            file.truncate(end)
+            raise
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -6,28 +6,64 @@ text nodes only, and its content policy lets no other script run and nothing be 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from safegen import pages
-from safegen.batch.folder import MISSING, PICTURES, read_records
-from safegen.errors import UsageError
-from safegen.files import write_atomically
+from safegen.batch.folder import MISSING, PICTURES, line_of, name_of, read_records, rewrite
+from safegen.batch.store import Local, is_whole
+from safegen.errors import OutputError, UsageError
+from safegen.files import append_line, write_atomically
 
-NAME = "gallery.html"
+NAME, REMOVED = "gallery.html", "removed.jsonl"
+
+
+def prune(folder: Path) -> int:
+    """Move the records of pictures that are gone to `REMOVED`, so that data sets load; how many there were.
+
+    Nothing is moved while a command writes to the folder, or where no picture at all is there.
+
+    Raises:
+        OutputError: a record is unreadable, or a file cannot be written.
+    """
+    if not (folder / PICTURES).is_file():
+        return 0
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(Local(folder, str(folder)).held())
+        except OutputError:
+            return 0
+        found = list(read_records(folder / PICTURES))
+        gone = [record for record in found if not _is_there(folder, record)]
+        if not gone or len(gone) == len(found):
+            return 0
+        try:
+            append_line(folder / REMOVED, b"".join(map(line_of, gone)))
+        except OSError as error:
+            raise OutputError(f"cannot write {folder / REMOVED}: {error.strerror}", "Make room.") from error
+        rewrite(folder / PICTURES, lambda record: _is_there(folder, record))
+        return len(gone)
+
+
+def _is_there(folder: Path, record: Mapping[str, Any]) -> bool:
+    return is_whole(folder / name_of(record))
 
 
 def write(folder: Path) -> Path:
     """Write the page of a finished or half-finished run into its folder.
 
     Raises:
-        UsageError: the folder holds no records.
+        UsageError: the folder holds no records, or none of the pictures that they are of.
         OutputError: a record is unreadable, or the page cannot be written.
     """
     cards = list(_cards(folder))
     if not cards:
-        raise UsageError(f"there are no records in {folder}", "Give a folder that safegen batch or generate wrote to.")
+        raise UsageError(
+            f"there are no records in {folder}, or no pictures to them",
+            "Give a folder that safegen batch or generate wrote to.",
+        )
     write_atomically(folder / NAME, page(cards).encode())
     return folder / NAME
 
@@ -40,7 +76,8 @@ def page(cards: list[dict[str, Any]]) -> str:
 def _cards(folder: Path) -> Iterator[dict[str, Any]]:
     for name in (PICTURES, MISSING):
         for record in read_records(folder / name):
-            yield card(record)
+            if name == MISSING or _is_there(folder, record):
+                yield card(record)
 
 
 def card(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import secrets
 import time
@@ -11,13 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safegen import additions, models, records, safeguards, weighting
+from safegen import additions, defaults, emphasis, models, records, safeguards, sizes, weighting
 from safegen.detectors import unblackened
-from safegen.errors import GuardError, ModelError, NotFinite, UsageError
+from safegen.errors import GuardError, NotFinite, UsageError
 from safegen.families import family_of
 from safegen.guard import Causes, Guard, OnUnread, Report
 from safegen.passages import Passages
-from safegen.prompts import Prompt, clean
+from safegen.prompts import Prompt, clean, clean_negative
 from safegen.telling import NOBODY, Teller
 
 if TYPE_CHECKING:
@@ -29,9 +30,12 @@ if TYPE_CHECKING:
     from safegen.sheets import ScoreSheet
 
 
+FAR = 2  # times the side of the pictures that a model has learned
+
+
 @dataclass(frozen=True)
 class Settings:
-    """How to draw; None means the model's own default."""
+    """How to draw; None means the model's own default. The negative prompt is cleaned, whoever gives it."""
 
     seed: int | None = None
     steps: int | None = None
@@ -39,15 +43,24 @@ class Settings:
     size: tuple[int, int] | None = None
     negative: str = ""
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "negative", clean_negative(self.negative))
 
-def check_size(width: int, height: int) -> None:
-    """Whether pictures of that many pixels can be drawn.
+
+MAX_SEED = 2**63 - 1  # what records and data sets can hold
+
+
+def check_seeds(first: int | None, images: int) -> None:
+    """Check that pictures with consecutive seeds have one each.
 
     Raises:
-        UsageError: they cannot.
+        UsageError: they have not.
     """
-    if width % 64 or height % 64 or not (64 <= width <= 4096 and 64 <= height <= 4096):
-        raise UsageError(f"size {width}x{height} cannot be drawn", "Width and height are multiples of 64, up to 4096.")
+    if first is not None and not 0 <= first <= MAX_SEED - (images - 1):
+        beyond = f"seed {first}" if images == 1 else f"{images} seeds from {first} on"
+        raise UsageError(
+            f"{beyond}: seeds are whole numbers from 0 to {MAX_SEED}", f"Begin at most at {MAX_SEED - (images - 1)}."
+        )
 
 
 @dataclass(frozen=True)
@@ -57,6 +70,10 @@ class Picture:
     image: Image.Image
     seed: int
     record: dict[str, Any] = field(repr=False)
+
+    def save(self, path: Path, kept: records.Kept = records.DEFAULT) -> None:
+        """Write a PNG that says as much of itself as is kept, see `records.save_picture`."""
+        records.save_picture(self.image, path, self.record, kept)
 
 
 @contextlib.contextmanager
@@ -91,11 +108,7 @@ class Generator:
         added: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         self.family = family_of(pipe)
-        if not self.family.from_text:
-            raise ModelError(
-                f"a {type(pipe).__name__} draws from a picture, not from text alone",
-                "Call it yourself, with a guard attached: safegen.Guard.load().attached(pipe).",
-            )
+        self.family.check_from_text()
         self.pipe, self.guard, self.model, self.added = pipe, guard, model, tuple(added)
         if guard is not None:
             guard.bind(self.family, teller)
@@ -196,6 +209,7 @@ class Generator:
         import torch
 
         steps, guidance, (width, height) = self.resolve(settings)
+        negative = emphasis.parse(settings.negative, weights=False).text
 
         def after_step(_pipe: Any, step: int, _t: Any, tensors: dict[str, Any]) -> dict[str, Any]:
             if on_step is not None:
@@ -204,7 +218,7 @@ class Generator:
 
         with unblackened(self.pipe):
             result = self.pipe(
-                **self.family.arguments(conditioning, settings.negative, guidance),
+                **self.family.arguments(conditioning, negative, guidance),
                 generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
                 num_inference_steps=steps,
                 width=width,
@@ -224,14 +238,29 @@ class Generator:
             UsageError: a value that the model cannot use.
             ModelError: the model has nothing to draw with.
         """
-        steps, guidance = models.defaults(self.model)
-        steps = settings.steps or steps or self.family.steps
-        wanted = (settings.guidance, guidance, self.family.guidance)
-        guidance = next(value for value in wanted if value is not None)
-        side = self.family.size
+        own, side = self.wanted, self.family.size
+        guidance = own.guidance if settings.guidance is None else settings.guidance
         width, height = settings.size or (side, side)
-        check_size(width, height)
-        return steps, guidance, (width, height)
+        sizes.check(width, height, self.family.step, type(self.pipe).__name__)
+        return settings.steps or own.steps, guidance, (width, height)
+
+    @functools.cached_property
+    def wanted(self) -> defaults.Defaults:
+        """Steps and guidance where settings have none."""
+        return defaults.of(self.family, self.model)
+
+    def notes(self, settings: Settings) -> list[str]:
+        """Say in one line each what people should know of settings: what was assumed, and what is out of range."""
+        found = []
+        if self.wanted.assumed and (settings.steps is None or settings.guidance is None):
+            found.append(defaults.note(self.model, self.wanted))
+        side, (width, height) = self.family.size, settings.size or (0, 0)
+        if max(width, height) > FAR * side:
+            found.append(
+                f"{width}x{height} is far beyond the {side}x{side} that this model has learned: "
+                f"things repeat or fall apart; up to {FAR * side} pixels a side are sound"
+            )
+        return found
 
     def generate(
         self,
@@ -243,6 +272,7 @@ class Generator:
     ) -> tuple[list[Picture], Report | None]:
         """Score, sanitize, draw: `images` pictures with consecutive seeds, and the guard's report."""
         settings = settings or Settings()
+        check_seeds(settings.seed, images)
         prompt = clean(prompt) if isinstance(prompt, str) else prompt
         _, guarded, report = self.prepare(prompt)
         first = settings.seed if settings.seed is not None else secrets.randbelow(2**31)

@@ -12,6 +12,7 @@ from safegen.errors import ModelError
 
 # Libraries whose errors mean that nobody answered, where the hub's own errors do not say otherwise.
 TRANSPORTS = ("httpx", "httpx2", "httpcore", "requests", "urllib3")
+TEXTS = ["*.json", "*.txt", "*.model"]  # in all folders
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,26 @@ class Repository:
         except Exception as error:  # the hub raises a dozen kinds
             raise self.explained(error) from error
         return Path(found).parent
+
+    def configuration(self) -> Path:
+        """The folder of the cache that holds what is text of the model: all but its weights, fetched where it may be.
+
+        Raises:
+            ModelError: see `explained`; or it is not here, and nobody answers or is to be asked.
+        """
+        from huggingface_hub import snapshot_download
+
+        try:
+            return Path(
+                snapshot_download(self.id, revision=self.revision, allow_patterns=TEXTS, local_files_only=self.alone)
+            )
+        except Exception as error:  # likewise
+            if not unreachable(error):
+                raise self.explained(error) from error
+            raise ModelError(
+                f"the configuration that {self.name!r} is read by ({self.id}) is not in the local cache",
+                f"Fetch it once with a network: {self._pull}.",
+            ) from error
 
     def fetch(self, folder: Path) -> None:
         """Download what that folder lacks, and nothing pickled; without a network it stays as it is.

@@ -160,8 +160,7 @@ def learn_missing(
         recipe = concepts.load(name, folder)
         fresh[name] = contrastive.learn(recipe, family, effort, everyday, channels=channels, teller=teller)
         for channel, direction in fresh[name].items():
-            figures = ", ".join(f"{figure} {value:.4g}" for figure, value in direction.info["held_out"].items())
-            teller.say(f"{name}, {channel}, held out: {figures}")
+            teller.say(f"{name}, {channel}, {direction.figures()}")
             check_ready(direction, f"the direction learned for {name!r} on {channel}")
             direction.save(concepts.cache_folder() / name / f"{direction.stem}.safetensors")
     if effort is not THOROUGH:

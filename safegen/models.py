@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from safegen import additions, checkpoints, hub, placement
+from safegen import additions, checkpoints, hub, placement, schedulers
 from safegen.errors import ModelError
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ EMBEDDED, EMBEDDED_CLIP = "embedded", "embedded-clip"
 EMBEDDED_FOLDER = Path(__file__).parent / "builtin" / "weights" / "pipeline"
 # What comes with safegen; the second is a text encoder of CLIP's class alone, to score and to learn with.
 SHIPPED: Mapping[str, Path] = {EMBEDDED: EMBEDDED_FOLDER, EMBEDDED_CLIP: EMBEDDED_FOLDER.with_name("causal")}
+EMBEDDED_ID = "safegen/embedded"  # what its own index calls it, wherever the folder lies
 EMBEDDED_STEPS, EMBEDDED_GUIDANCE = 20, 3.0
 
 
@@ -77,6 +78,7 @@ class Loading(Placing, total=False):
     embeddings: Sequence[str | Path]  # textual inversions
     loras: Sequence[str | Path]  # FILE or FILE:SCALE each
     quantize: str | None  # of placement.BACKENDS
+    scheduler: str | None  # of schedulers.NAMES; the model's own by default
 
 
 def load(name: str = EMBEDDED, **how: Unpack[Loading]) -> Any:
@@ -90,21 +92,25 @@ def load(name: str = EMBEDDED, **how: Unpack[Loading]) -> Any:
         ModelError: not found, not in the cache while offline, pickled, incomplete, with code of its own, of a
             class that cannot be guarded, or in a dtype that the device lacks; or what is to be added does not
             belong to it, see `additions`.
-        UsageError: an unknown dtype, way to offload or backend to quantise with.
+        UsageError: an unknown dtype, way to offload, backend to quantise with, or scheduler.
     """
     placement.check(how)
+    schedulers.check(how.get("scheduler"))
     some = additions.listed(how.get("embeddings", ()), how.get("loras", ()))
     source = locate(name)
     _quiet()
     import torch
     from diffusers.utils import logging as diffusers_logging
 
+    from safegen.families import check_class
+
     diffusers_logging.disable_progress_bar()
     where = placement.device(how.get("device", "auto"), torch)
     wanted = how.get("dtype", "auto")
     placement.check_dtype(wanted, where, torch)
     single = Path(source).suffix == ".safetensors"
-    path, kind = (Path(source), checkpoints.pipeline_class(Path(source))) if single else _whole(name, source, how)
+    folder, kind = _configuration(name, Path(source), how) if single else _whole(name, source, how)
+    checkpoints.check_packages(folder, name)
     options = {
         "torch_dtype": placement.dtype(wanted, where, kind, torch),
         "variant": how.get("variant"),
@@ -114,20 +120,13 @@ def load(name: str = EMBEDDED, **how: Unpack[Loading]) -> Any:
     if name == EMBEDDED_CLIP:  # a text encoder alone; diffusers wants to hear what is not there
         options |= dict.fromkeys(("unet", "vae"))
     try:
-        pipe = _read(kind, path, single, how.get("offline", False), options)
+        pipe = _read(kind, folder, Path(source) if single else None, options)
     except Exception as error:  # diffusers raises a dozen kinds; all mean that there is no model
-        raise _explained(name, error, single, how) from error
+        raise _explained(name, error, how) from error
     pipe.set_progress_bar_config(disable=True)
+    schedulers.exchange(pipe, how.get("scheduler"), check_class(kind).passes_sigmas)
     additions.add(pipe, some)
     return placement.placed(pipe, where, how)
-
-
-def defaults(name: str) -> tuple[int | None, float | None]:
-    """Steps and guidance that a model wants, where they are not its family's."""
-    if name == EMBEDDED:
-        return EMBEDDED_STEPS, EMBEDDED_GUIDANCE
-    alias = ALIASES.get(name)
-    return (alias.steps, alias.guidance) if alias else (None, None)
 
 
 def locate(name: str) -> str:
@@ -168,6 +167,7 @@ def pull(name: str, *, revision: str | None = None, variant: str | None = None) 
     """
     source = locate(name)
     if Path(source).is_file():
+        _configuration(name, Path(source), {})
         return source
     return str(_whole(name, source, {"revision": revision, "variant": variant})[0])
 
@@ -181,7 +181,7 @@ def find(name: str) -> Path:
     source = locate(name)
     _quiet()
     if Path(source).is_file():
-        checkpoints.pipeline_class(Path(source))
+        _configuration(name, Path(source), {"offline": True})
         return Path(source)
     return _whole(name, source, {"offline": True})[0]
 
@@ -199,6 +199,13 @@ def _whole(name: str, source: str, how: Loading) -> tuple[Path, str]:
     if name not in SHIPPED:
         checkpoints.check_whole(folder, name, how.get("variant"))
     return folder, kind
+
+
+def _configuration(name: str, file: Path, how: Loading) -> tuple[Path, str]:
+    """The folder with the configuration of a checkpoint in one file, which is on the hub, and its pipeline's class."""
+    kind = checkpoints.pipeline_class(file)
+    repository = hub.Repository(name, checkpoints.configuration(file), offline=how.get("offline", False))
+    return repository.configuration(), kind
 
 
 def _pipeline_class(name: str, folder: Path) -> str:
@@ -225,23 +232,22 @@ def _is_library(module: str) -> bool:
     return module.split(".", maxsplit=1)[0] in libraries or hasattr(diffusers.pipelines, module)
 
 
-def _read(kind: str, path: Path, single: bool, offline: bool, options: dict[str, Any]) -> Any:
+def _read(kind: str, folder: Path, file: Path | None, options: dict[str, Any]) -> Any:
+    """All is here by now. Diffusers would ask the hub for what it misses, whatever `local_files_only` says."""
     import diffusers
 
-    if single:  # its configuration is on the hub
-        return getattr(diffusers, kind).from_single_file(str(path), local_files_only=offline, **options)
+    if file is not None:
+        return getattr(diffusers, kind).from_single_file(
+            str(file), config=str(folder), local_files_only=True, **options
+        )
     return diffusers.DiffusionPipeline.from_pretrained(
-        str(path), local_files_only=True, use_safetensors=True, **options
+        str(folder), local_files_only=True, use_safetensors=True, **options
     )
 
 
-def _explained(name: str, error: Exception, single: bool, how: Loading) -> ModelError:
+def _explained(name: str, error: Exception, how: Loading) -> ModelError:
     """Why a checkpoint that is there, and looked whole, could not be loaded."""
     text = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
-    if single and hub.unreachable(error):
-        return ModelError(
-            f"the configuration that {name!r} is read by is not in the local cache", "Load it once with a network."
-        )
     hint = "Download it again; it must be a diffusers model in safetensors."
     if isinstance(error, ImportError):
         hint = "Install what it asks for."

@@ -124,17 +124,23 @@ def cut(text: str, readings: Sequence[Reading], most: int) -> list[Span]:
 def _passages(prompt: Prompt, family: Family) -> list[Passage]:
     found = []
     for start, end in cut(prompt.text, family.readings, family.windows):
-        inside = [w for w in prompt.weights if w.span[0] < end and w.span[1] > start]
-        weights = [Weight((max(w.span[0], start), min(w.span[1], end)), w.value).moved(-start) for w in inside]
-        found.append(Passage(prompt.text, (start, end), tuple(weights)))
+        found.append(Passage(prompt.text, (start, end), weights_in(prompt.weights, (start, end))))
     return found
+
+
+def weights_in(weights: Sequence[Weight], span: Span) -> tuple[Weight, ...]:
+    """Cut a text's weights to a part of it, and count them from its beginning."""
+    start, end = span
+    inside = [w for w in weights if w.span[0] < end and w.span[1] > start]
+    return tuple(Weight((max(w.span[0], start), min(w.span[1], end)), w.value).moved(-start) for w in inside)
 
 
 def _fits(text: str, readings: Sequence[Reading]) -> bool:
     # No token is shorter than a byte, so most prompts need not be counted.
     room = min(r.window - r.tokenizer.num_special_tokens_to_add() for r in readings)
-    return len(text.encode()) <= room or all(
-        len(r.tokenizer(text, verbose=False)["input_ids"]) <= r.window for r in readings
+    return all(
+        len(whole.encode()) <= room or len(r.tokenizer(whole, verbose=False)["input_ids"]) <= r.window
+        for r, whole in ((r, r.spelled(text)) for r in readings)
     )
 
 

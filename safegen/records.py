@@ -5,13 +5,16 @@ Reading needs no torch: `safegen show` works on any machine.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
+import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
-from safegen.errors import OutputError, UsageError
+from safegen.errors import UsageError
 from safegen.files import write_atomically
 from safegen.version import versions
 
@@ -22,7 +25,10 @@ if TYPE_CHECKING:
     from safegen.guard import Report
     from safegen.prompts import Prompt
 
-SCHEMA = "safegen.image/1"
+SCHEMA, MARK = "safegen.image/1", "safegen.mark/1"
+# What a picture says of itself: all; how it was generated, and nothing of the prompt; only that a machine made it.
+Kept = Literal["full", "mark", "none"]
+DEFAULT: Kept = "mark"
 # IPTC's term for pictures made by a trained model, as asked for by the EU AI Act's article 50(2).
 XMP = (
     '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'
@@ -31,6 +37,23 @@ XMP = (
     'Iptc4xmpExt:DigitalSourceType="http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"/>'
     '</rdf:RDF></x:xmpmeta><?xpacket end="w"?>'
 )
+
+
+def checked(value: str) -> Kept:
+    """Take one of the kinds of record.
+
+    Raises:
+        UsageError: it is none.
+    """
+    if value not in get_args(Kept):
+        raise UsageError(f"--record {value!r} is not known", f"One of: {', '.join(get_args(Kept))}.")
+    return cast("Kept", value)
+
+
+def now() -> str:
+    """Give the time in UTC, to the second; SOURCE_DATE_EPOCH stands still, where files have to repeat."""
+    seconds = os.environ.get("SOURCE_DATE_EPOCH", "")
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(int(seconds) if seconds.isdecimal() else None))
 
 
 def of(
@@ -50,7 +73,7 @@ def of(
         "guidance": guidance,
         "size": list(size),
         "scheduler": type(generator.pipe.scheduler).__name__,
-        "model": Path(generator.model).name if Path(generator.model).exists() else generator.model,
+        "model": readable(Path(generator.model).name if Path(generator.model).exists() else generator.model),
         "status": report.status if report else "ok",
         "guard": {
             "safeguard": guard.safeguard.name if guard else "",
@@ -62,6 +85,7 @@ def of(
             **({"weights": weights} if weights else {}),
         },
         **({"additions": [dict(addition) for addition in generator.added]} if generator.added else {}),
+        "created": now(),
         "seconds": round(seconds, 3),
         "versions": dict(versions()),
     }
@@ -82,64 +106,73 @@ def _done(prompt: Prompt, report: Report | None) -> dict[str, Any]:
 
 
 def parameters_line(record: Mapping[str, Any]) -> str:
-    """The record in the form that other tools show: prompt, negative prompt, one line of settings."""
-    negative = f"\nNegative prompt: {record['negative']}" if record.get("negative") else ""
+    """The record in the form that other tools show: prompt, negative prompt, one line of settings.
+
+    Of a mark, the line alone.
+    """
+    negative = f"Negative prompt: {record['negative']}" if record.get("negative") else ""
     settings = {
         "Steps": record["steps"],
-        "Sampler": record["scheduler"],
-        "CFG scale": record["guidance"],
+        "Sampler": record.get("scheduler"),
+        "CFG scale": record.get("guidance"),
         "Seed": record["seed"],
         "Size": "{}x{}".format(*record["size"]),
         "Model": record["model"],
         "Guard": record["guard"]["safeguard"] or "off",
+        "Date": record.get("created"),
         "Version": f"safegen {record['versions']['safegen']}",
     }
-    return f"{record['prompt']}{negative}\n" + ", ".join(f"{k}: {v}" for k, v in settings.items())
+    line = ", ".join(f"{name}: {_quoted(str(value))}" for name, value in settings.items() if value is not None)
+    return "\n".join(filter(None, (record.get("prompt"), negative, line)))
 
 
-def encode_picture(picture: Image.Image, record: Mapping[str, Any], *, metadata: bool = True) -> bytes:
-    """A PNG with its record inside, unless `metadata` is off."""
+def _quoted(value: str) -> str:
+    """Quote a value as the web UI does, where it would end or divide the line."""
+    return json.dumps(value, ensure_ascii=False) if any(sign in value for sign in ',:\n"') else value
+
+
+def mark(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Reduce a record to how the picture was generated; no word of the prompt, nor what was found in it, is left."""
+    return {
+        **{name: record[name] for name in ("model", "seed", "steps", "size", "created") if name in record},
+        "guard": {name: record["guard"][name] for name in ("safeguard", "strength")},
+        "versions": {"safegen": record["versions"]["safegen"]},
+    }
+
+
+def readable(name: str) -> str:
+    """Escape what is no text in the name of a file, which may hold any bytes."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
+def encode_picture(picture: Image.Image, record: Mapping[str, Any], kept: Kept = DEFAULT) -> bytes:
+    """Encode a PNG with as much of its record as is kept; that a machine made it stays, whatever else does."""
     from PIL.PngImagePlugin import PngInfo
 
     chunks = PngInfo()
-    if metadata:
-        chunks.add_itxt("parameters", parameters_line(record))
-        chunks.add_itxt("safegen", json.dumps({"schema": SCHEMA, **record}, sort_keys=True))
-        chunks.add_itxt("XML:com.adobe.xmp", XMP)
+    chunks.add_itxt("XML:com.adobe.xmp", XMP)
+    if checked(kept) != "none":
+        schema, said = (SCHEMA, record) if kept == "full" else (MARK, mark(record))
+        chunks.add_itxt("parameters", parameters_line(said))
+        chunks.add_itxt("safegen", json.dumps({"schema": schema, **said}, sort_keys=True))
     buffer = io.BytesIO()
     picture.save(buffer, "PNG", pnginfo=chunks)
     return buffer.getvalue()
 
 
-def save_picture(picture: Image.Image, path: Path, record: Mapping[str, Any], *, metadata: bool = True) -> None:
+def save_picture(picture: Image.Image, path: Path, record: Mapping[str, Any], kept: Kept = DEFAULT) -> None:
     """Write a PNG, see `encode_picture`.
 
     Raises:
         OutputError: the file cannot be written; nothing half-written stays.
     """
-    write_atomically(path, encode_picture(picture, record, metadata=metadata))
-
-
-def append_record(folder: Path, record: Mapping[str, Any]) -> None:
-    """Add one line to the folder's `metadata.jsonl`, flushed to disk.
-
-    Raises:
-        OutputError: the file cannot be written.
-    """
-    import os
-
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / "metadata.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record, sort_keys=True, ensure_ascii=False) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        raise OutputError(f"cannot write {folder}/metadata.jsonl: {error.strerror}", "Choose another --out.") from error
+    write_atomically(path, encode_picture(picture, record, kept))
 
 
 def read_picture(path: Path) -> dict[str, Any]:
     """The metadata of a picture: `parameters`, `record` (or None), `source_type`, `size`.
+
+    `beside` is the whole record in the manifest beside it, which does not go where the picture goes.
 
     Raises:
         UsageError: not a picture that can be opened.
@@ -160,9 +193,25 @@ def read_picture(path: Path) -> dict[str, Any]:
     except ValueError:
         record = None
     marked = "trainedAlgorithmicMedia" in text.get("XML:com.adobe.xmp", "")
+    record = record if isinstance(record, dict) else None
     return {
         "size": list(size),
         "parameters": text.get("parameters", ""),
-        "record": record if isinstance(record, dict) else None,
+        "record": record,
+        "beside": _beside(path, record or {}),
         "source_type": "trainedAlgorithmicMedia" if marked else "",
     }
+
+
+def _beside(path: Path, inside: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Find the record of a picture in the manifest of its folder; one of another seed is another picture's."""
+    try:
+        lines = path.with_name("metadata.jsonl").read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError):
+        return None
+    for line in reversed([line for line in lines if path.name in line]):
+        with contextlib.suppress(ValueError):
+            found = json.loads(line)
+            if isinstance(found, dict) and found.get("file_name") == path.name:
+                return found if inside.get("seed", found.get("seed")) == found.get("seed") else None
+    return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from safegen.errors import Refused
+from safegen.reader.forms import folded
 
 _MINOR = re.compile(
     r"\b(child(ren)?|kids?|kiddies?|toddlers?|infants?|bab(y|ies)|minors?|underaged?|preteens?|pre-?teens?|tweens?"
@@ -54,7 +55,7 @@ def check(text: str, *, sexual: bool = False) -> None:
 
 
 def _forms(text: str) -> set[str]:
-    """The text as it reads: plain, with figures for letters undone, with spaced-out letters joined."""
-    lower = text.casefold()
+    """The text as it reads: in plain letters, with figures for letters undone, with spaced-out letters joined."""
+    lower = folded(text)[0]
     joined = re.sub(r"\b(?:\w[\s.\-_*]+){2,}\w\b", lambda m: re.sub(r"[\s.\-_*]+", "", m.group()), lower)
     return {form for base in (lower, joined) for form in (base, base.translate(_LEET))}

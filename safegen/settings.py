@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from safegen.errors import UsageError
+from safegen.files import decoded
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -16,7 +19,7 @@ else:
 
 FILE = "safegen.toml"
 # What the file may say; each is an option of some commands and, as SAFEGEN_..., a variable of the environment.
-NAMES = ("model", "directions", "safeguard", "strength", "out", "device", "dtype")
+NAMES = ("model", "directions", "safeguard", "strength", "out", "record", "device", "dtype")
 
 
 def read(folder: Path) -> dict[str, str | int | float]:
@@ -29,14 +32,14 @@ def read(folder: Path) -> dict[str, str | int | float]:
     if not path.is_file():
         return {}
     try:
-        found = tomllib.loads(path.read_text(encoding="utf-8"))
+        found = tomllib.loads(decoded(path.read_bytes()))
     except (OSError, ValueError) as error:  # no UTF-8 and no TOML are both a ValueError
         raise UsageError(f"{FILE} cannot be read: {error}", 'Lines such as: model = "sdxl"') from error
     for name, value in found.items():
         if name not in NAMES:
             raise UsageError(f"{FILE} sets {name!r}, which is no setting", f"Known: {', '.join(NAMES)}.")
         if isinstance(value, bool) or not isinstance(value, str | int | float):
-            raise UsageError(f"{FILE} sets {name} to {value!r}", "It must be one text or number.")
+            raise UsageError(told(name, value), "It must be one text or number.")
     return found
 
 
@@ -49,3 +52,28 @@ def defaults(command: Any, found: Mapping[str, str | int | float]) -> dict[str, 
         return {name: defaults(part, found) for name, part in command.commands.items()}
     open_ones = {param.name for param in command.params if getattr(param, "envvar", None)}
     return {name: value for name, value in found.items() if name in open_ones}
+
+
+def told(name: str, value: object) -> str:
+    """Say that the file sets this."""
+    return f"{FILE} sets {name} to {value!r}"
+
+
+def blamed(message: str, found: Mapping[str, object]) -> list[str]:
+    """Find the settings of the file, and of the environment, whose values an error quotes."""
+    lines = [told(name, value) for name, value in found.items() if _quotes(message, name, str(value))]
+    around = {name: os.environ.get(f"SAFEGEN_{name.upper()}") for name in NAMES}
+    lines += [
+        f"SAFEGEN_{name.upper()} is {value!r}"
+        for name, value in around.items()
+        if value and _quotes(message, name, value)
+    ]
+    return lines
+
+
+def _quotes(message: str, name: str, value: str) -> bool:
+    """Whether an error is about a value; a number stands in many, and counts behind its name alone."""
+    try:
+        return f"{name} {float(value)}" in message
+    except ValueError:
+        return re.search(rf"(?<!\w){re.escape(value)}(?!\w)", message) is not None

@@ -16,6 +16,7 @@ from safegen.cli import main
 from safegen.generator import Generator
 
 os.environ["CUDA_VISIBLE_DEVICES"] = ""  # what is compared to the bit was computed on a processor
+os.environ["SOURCE_DATE_EPOCH"] = "1767225600"  # files that are compared say that they were made at the same time
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = "1"  # workers that share cores between them wait for each other otherwise
 

@@ -88,6 +88,19 @@ def test_what_is_left_is_tidied(left: str, tidied: str) -> None:
     assert attribution.tidy(left) == tidied
 
 
+@pytest.mark.parametrize(
+    ("prompt", "word"),
+    [
+        ("a cafe\u0301 and a dog", "cafe"),
+        ("a z\u0304u\u0323\u0302 and a dog", "z\u0304u"),
+        ("a \u2764\ufe0f and a dog", "\u2764"),
+    ],
+)
+def test_marks_go_with_their_letters(prompt: str, word: str) -> None:
+    start = prompt.index(word)
+    assert attribution.without(prompt, [(start, start + len(word))]) == "a and a dog"
+
+
 def test_words_with_an_apostrophe_are_one(generator: Generator) -> None:
     (sheet,) = generator.score(["an assassin's blade isn't a 'toy'"])
     assert [w.text for w in sheet.words][:4] == ["an", "assassin's", "blade", "isn't"]

@@ -69,7 +69,7 @@ def check(out: Path) -> None:
         with Image.open(out / record["file_name"]) as picture:
             picture.load()
             inside = json.loads(picture.text["safegen"])
-        assert {k: inside[k] for k in ("id", "seed", "status")} == {k: record[k] for k in ("id", "seed", "status")}
+        assert {k: inside[k] for k in ("seed", "model")} == {k: record[k] for k in ("seed", "model")}
 
 
 @pytest.fixture(scope="module")
@@ -149,6 +149,23 @@ def test_a_resumed_run_equals_an_uninterrupted_one(generator: Generator, whole: 
     assert not list(tmp_path.glob("*.partial"))
 
 
+@pytest.mark.parametrize("kept", ["full", "mark", "none"])
+def test_what_pictures_say_is_the_run_s_and_of_its_beginning(
+    generator: Generator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: str
+) -> None:
+    draw(generator, tmp_path, PROMPTS[:2], record=kept)
+    before, (first, _) = pictures(tmp_path), records(tmp_path)
+    (tmp_path / first["file_name"]).unlink()
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1800000000")
+    draw(generator, tmp_path, PROMPTS[:2], record=kept)
+    assert pictures(tmp_path) == before  # to the byte, though it is another day
+    assert {r["created"] for r in records(tmp_path)} == {"2026-01-01T00:00:00Z", "2027-01-15T08:00:00Z"}
+    assert records(tmp_path)[1]["guard"]["words"]
+    assert [b"knife" in content for content in pictures(tmp_path).values()].count(True) == (kept == "full")
+    with pytest.raises(UsageError, match="other settings"):
+        draw(generator, tmp_path, PROMPTS[:2], record="none" if kept == "mark" else "mark")
+
+
 def test_a_record_broken_in_the_middle_is_not_passed_over(whole: Path, tmp_path: Path) -> None:
     lines = (whole / "metadata.jsonl").read_bytes().splitlines(keepends=True)
     (tmp_path / "metadata.jsonl").write_bytes(lines[0] + b"garbage\n" + lines[1])
@@ -176,8 +193,9 @@ def test_what_to_do_with_a_flagged_prompt(generator: Generator, tmp_path: Path, 
     assert draw(generator, tmp_path, PROMPTS[:3], on_flag=on_flag).drawn == 0
 
 
-def test_redact_keeps_hashes_alone(generator: Generator, tmp_path: Path) -> None:
-    draw(generator, tmp_path, PROMPTS[:2], redact=True, negative="a purple hat")
+@pytest.mark.parametrize("kept", ["mark", "full"])
+def test_redact_keeps_hashes_alone(generator: Generator, tmp_path: Path, kept: str) -> None:
+    draw(generator, tmp_path, PROMPTS[:2], redact=True, negative="a purple hat", record=kept)
     check(tmp_path)
     assert {r["text"] for r in records(tmp_path)} == {hashed(p) for p in PROMPTS[:2]}
     kept = " ".join(p.read_text() for p in tmp_path.glob("*.json*"))
@@ -462,7 +480,7 @@ def test_the_command(run: Any, tmp_path: Path) -> None:
         (("p.txt", "--on-flag", "hope"), 2, "--on-flag"),
         (("p.txt", "--batch-size", "some"), 2, "--batch-size"),
         (("p.txt", "--engine", "steam"), 2, "--engine"),
-        (("p.txt", "--size", "100"), 2, "multiples of 64"),
+        (("p.txt", "--size", "100"), 2, "multiples of 8"),
         (("p.txt", "-c", "violense"), 2, "Did you mean"),
         (("--resume", "nowhere"), 2, "no run in nowhere"),
         (("p.txt", "--out", "p.txt"), 1, "cannot write"),

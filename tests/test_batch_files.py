@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tracemalloc
 from pathlib import Path
 
@@ -82,7 +83,7 @@ BAD = {
     '{"prompt": "a", "guidance": 1e999}': "guidance",
     '{"prompt": "a", "strength": 2}': "strength",
     '{"prompt": "a", "width": 128}': "go together",
-    '{"prompt": "a", "width": 100, "height": 128}': "multiples of 64",
+    '{"prompt": "a", "width": 100, "height": 128}': "multiples of 8",
     '{"prompt": "a", "seed": 1, "sd_seed": 2}': "both say seed",
     '{"prompt": "a", "concepts": ["violense"]}': "Did you mean 'violence'",
     '{"prompt": "a", "concepts": 1}': "concepts are a list",
@@ -187,7 +188,15 @@ def test_nothing_to_draw(tmp_path: Path) -> None:
 def shots(content: str, size: int) -> list[list[str]]:
     of = source(content)
     planned = plan.batches(plan.rows(of, Options(), survey(of, Options())), size)
-    return [[shot.file_name for shot in batch.shots] for batch in planned]
+    return [[name(shot) for shot in batch.shots] for batch in planned]
+
+
+def name(shot: plan.Shot) -> str:
+    """The file's name with the id in the place of its hash."""
+    number, mark, seed = shot.file_name.split("-")
+    assert re.fullmatch(r"\d{5,}-[0-9a-f]{8}-\d+\.png", shot.file_name)
+    assert mark == shot.row.mark
+    return f"{number}-{shot.row.id}-{seed}"
 
 
 def test_only_compatible_settings_share_a_batch() -> None:

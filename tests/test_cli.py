@@ -94,11 +94,47 @@ def test_no_guard_shows_a_banner_and_says_so_in_the_record(run, tmp_path: Path) 
     assert json.loads((tmp_path / "safegen-out" / "metadata.jsonl").read_text())["guard"]["safeguard"] == ""
 
 
-def test_no_metadata_leaves_the_png_bare(run, tmp_path: Path) -> None:
-    path = tmp_path / run("generate", "a cat", "--no-metadata", *FAST).stdout.strip()
-    with Image.open(path) as picture:
-        assert not getattr(picture, "text", {})
-    assert run("show", str(path)).returncode == 2
+@pytest.mark.parametrize(
+    ("asked", "inside"),
+    [
+        ((), "how it was generated"),
+        (("--record", "mark"), "how it was generated"),
+        (("--record", "none"), "the source type alone"),
+        (("--record", "full"), "the whole record"),
+    ],
+)
+def test_a_picture_says_what_it_is_told_to(
+    command: Callable[..., int],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    asked: tuple[str, ...],
+    inside: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert command("generate", KNIFE, "--negative", "fog", "--compare", *asked, *FAST) == 0
+    manifest = Path("safegen-out", "metadata.jsonl")
+    assert json.loads(manifest.read_text())["guard"]["words"]
+    for path in Path("safegen-out").glob("*.png"):
+        told = path.read_bytes().decode("latin-1")
+        assert "trainedAlgorithmicMedia" in told
+        assert [word in told for word in ("knife", "fog", "sanitized")] == [inside == "the whole record"] * 3
+    (path,) = Path("safegen-out").glob("*-7.png")
+    capsys.readouterr()
+    assert command("show", str(path)) == 0
+    told = capsys.readouterr().out
+    assert inside in told
+    assert "knife: " in told  # the manifest is beside it
+    manifest.unlink()
+    assert command("show", str(path)) == 0
+    told = capsys.readouterr().out
+    assert ("knife" in told, "beside" in told) == (inside == "the whole record", False)
+    assert "trainedAlgorithmicMedia" in told
+
+
+def test_a_picture_without_anything_is_no_record(run, tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "plain.png")
+    assert "carries no record" in run("show", "plain.png").stderr
 
 
 def test_compare_images_and_preview(run, tmp_path: Path) -> None:
@@ -145,6 +181,8 @@ BAD = {
     "unknown suite": (("bench", "luck"), 2, "unknown suite"),
     "text suite without data": (("bench", "text"), 2, "--data"),
     "sets suite without sets": (("bench", "sets"), 2, "--set"),
+    "unknown record": (("generate", "a cat", "--record", "some"), 2, "full, mark, none"),
+    "negative prompt of controls": (("generate", "a cat", "--negative", "\x01"), 2, "negative prompt"),
     "bad size": (("generate", "a cat", "--size", "big"), 2, "WIDTHxHEIGHT"),
     "no such file": (("score", "--file", "none.txt"), 2, "cannot read none.txt"),
     "no such picture": (("show", "none.png"), 2, "no picture"),
@@ -170,11 +208,13 @@ def test_bad_input_is_one_line_a_hint_and_a_code(run, tmp_path: Path, case: str)
 def test_bytes_that_are_not_text(run, tmp_path: Path) -> None:
     done = run("score", stdin=b"a cat\n\xff\xfe\n")
     assert (done.returncode, "stdin, line 2" in done.stderr) == (2, True)
-    argument = subprocess.run(
-        [sys.executable, "-c", ENTRY, "generate", b"\xff\xfe"], cwd=tmp_path, capture_output=True, check=False
-    )
-    assert argument.returncode == 2
-    assert b"UTF-8" in argument.stderr
+    for words in ([b"\xff\xfe"], [b"a cat", b"--negative", b"fog \xff"], [b"a cat", b"--concept", b"\xff"]):
+        argument = subprocess.run(
+            [sys.executable, "-c", ENTRY, "generate", *words], cwd=tmp_path, capture_output=True, check=False
+        )
+        assert argument.returncode == 2
+        assert b"Traceback" not in argument.stderr
+        assert b"UTF-8" in argument.stderr or b"unknown concept" in argument.stderr
 
 
 def test_a_picture_that_is_none(run, tmp_path: Path) -> None:

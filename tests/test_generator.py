@@ -28,6 +28,12 @@ def test_a_benign_prompt_gives_plain_diffusers_picture_bit_for_bit(generator: Ge
     assert picture.image.tobytes() == bare(generator, prompt, 3)
 
 
+@pytest.mark.parametrize("prompt", ["  a cat \t on\na  chair ", "a cafe\u0301 on a hill", "an owl\u00a0on a tree"])
+def test_what_is_a_matter_of_the_tokenizer_changes_no_bit(generator: Generator, prompt: str) -> None:
+    (picture,), _ = generator.generate(prompt, FAST)
+    assert picture.image.tobytes() == bare(generator, prompt, 3)
+
+
 def test_a_harmful_prompt_gives_another_picture(generator: Generator) -> None:
     (picture,), report = generator.generate("a cat and a kitchen knife", FAST)
     assert report is not None

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import http.server
 import json
 import shutil
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
 import huggingface_hub.constants
 import pytest
+import torch
 from huggingface_hub import errors
+from safetensors.torch import save_file
 
 from safegen import models
 from safegen.errors import ModelError
@@ -117,6 +121,92 @@ def test_pulling_checks_the_class_and_that_all_is_there(
     index.write_text(json.dumps({**values, "_class_name": "KandinskyPipeline"}))
     assert command("pull", NAME) == 1
     assert "cannot guard a KandinskyPipeline" in capsys.readouterr().err
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """What a hub on this machine, which has nothing, is asked."""
+    seen: list[str] = []
+
+    class Hub(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            seen.append(self.path)
+            self.send_error(404)
+
+        def do_HEAD(self) -> None:
+            self.do_GET()
+
+        def do_POST(self) -> None:
+            self.do_GET()
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Nobody listens."""
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    here, files = f"http://127.0.0.1:{server.server_port}", huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE
+    monkeypatch.setattr(
+        *(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE"),
+        files.replace(huggingface_hub.constants.ENDPOINT, here),
+    )
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", here)
+    yield seen
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+# Weights by which checkpoints in one file are known, and the models of the hub whose configuration they are read by.
+ONE_FILE = {
+    "cond_stage_model.transformer.text_model.embeddings.position_ids": "stable-diffusion-v1-5/stable-diffusion-v1-5",
+    "conditioner.embedders.1.model.transformer.resblocks.9.mlp.c_proj.bias": "stabilityai/stable-diffusion-xl-base-1.0",
+    "conditioner.embedders.0.model.transformer.resblocks.9.mlp.c_proj.bias": (
+        "stabilityai/stable-diffusion-xl-refiner-1.0"
+    ),
+}
+
+
+@pytest.mark.parametrize("key", ONE_FILE)
+def test_offline_asks_nobody_about_a_checkpoint_in_one_file(
+    snapshot: Path,
+    tmp_path: Path,
+    asked: list[str],
+    key: str,
+    command: Callable[..., int],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    file = tmp_path / "model.safetensors"
+    save_file({key: torch.zeros(1, 77)}, file)
+    for arguments in (("generate", "a cat"), ("score", "a cat"), ("directions", "verify", "hate")):
+        assert command(*arguments, "--model", str(file), "--offline") == 1
+        said = capsys.readouterr().err
+        assert f"is read by ({ONE_FILE[key]}) is not in the local cache" in said
+        assert f"safegen pull {file}" in said
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert command("pull", str(file)) == 1
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    # Where the configuration is here, and its weights are not in the file.
+    home = snapshot.parent.parent
+    shutil.copytree(home, home.with_name(f"models--{ONE_FILE[key].replace('/', '--')}"))
+    with pytest.raises(ModelError, match="cannot load the model"):
+        models.load(str(file), offline=True)
+    assert asked == []
+    assert command("pull", str(file)) == 0  # the hub is asked for news, has none, and what is here is kept
+    assert any(ONE_FILE[key] in path for path in asked)
+
+
+def test_offline_asks_nobody_about_folders_and_names(snapshot: Path, asked: list[str]) -> None:
+    for name in (NAME, str(snapshot), models.EMBEDDED):
+        assert models.load(name, device="cpu", offline=True) is not None
+    for name in ("owner/other", "sd15"):
+        with pytest.raises(ModelError, match="is not in the local cache"):
+            models.load(name, offline=True)
+    assert asked == []
+    with pytest.raises(ModelError):
+        models.load("owner/other")
+    assert any("owner/other" in path for path in asked)
 
 
 def said(kind: type[errors.HfHubHTTPError], status: int) -> errors.HfHubHTTPError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import shutil
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from safetensors.torch import save_file
 from safegen import checkpoints, models
 from safegen.errors import ModelError, UsageError
 from safegen.families import family_of
+from safegen.generator import Generator
 from tests import miniatures
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the libraries, about models as small as these
@@ -324,3 +326,65 @@ def test_files_are_verified_for_the_encoder_as_it_is_loaded(
     where = ("--model", "owner/model", "--revision", "old", "--variant", "fp16", "--offline")
     assert command("directions", "verify", *where) == 1
     assert "(owner/model, revision old, variant fp16)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("channels", [9, 8, 5])
+def test_a_denoiser_that_takes_more_than_latents_wants_a_picture(folder: Path, channels: int) -> None:
+    """Inpainting, editing and depth: pipelines for text take their models, and fail in the first step."""
+    shutil.rmtree(folder / "unet")
+    miniatures.unet(64, in_channels=channels, out_channels=4).save_pretrained(folder / "unet")
+    with pytest.raises(ModelError, match=f"draws from a picture.*its unet takes {channels} channels"):
+        Generator.load(str(folder), guarded=False, device="cpu")
+    assert family_of(models.load(str(folder), device="cpu")) is not None  # to score with
+
+
+def test_so_does_a_transformer() -> None:
+    for name in miniatures.BUILDERS:
+        family_of(miniatures.BUILDERS[name]()).check_from_text()
+    for channels in (32, 96):  # FLUX.1 for edges and depth, and for filling in, by its proportions
+        pipe = miniatures.flux()
+        pipe.transformer.register_to_config(in_channels=channels)
+        with pytest.raises(ModelError, match=f"its transformer takes {channels} channels, and latents have 4"):
+            Generator(pipe, None)
+
+
+@pytest.mark.parametrize(
+    ("first", "shape", "beside"),
+    [
+        ("model.diffusion_model.input_blocks.0.0.weight", (8, 9, 3, 3), "cond_stage_model.x"),
+        ("model.diffusion_model.input_blocks.0.0.weight", (8, 8, 3, 3), "cond_stage_model.x"),
+        (
+            "model.diffusion_model.input_blocks.0.0.weight",
+            *((8, 5, 3, 3), "conditioner.embedders.1.model.transformer.resblocks.9.mlp.c_proj.bias"),
+        ),
+    ],
+)
+def test_a_one_file_checkpoint_that_wants_a_picture(
+    tmp_path: Path, first: str, shape: tuple[int, ...], beside: str
+) -> None:
+    save_file({first: torch.zeros(shape), beside: torch.zeros(2)}, tmp_path / "edit.safetensors")
+    with pytest.raises(ModelError, match=r"edit\.safetensors draws from a picture"):
+        models.load(str(tmp_path / "edit.safetensors"), offline=True)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("sentencepiece") is not None, reason="what is missing is named")
+@pytest.mark.parametrize(
+    ("name", "part", "file"),
+    [
+        ("flux-dev", "tokenizer_2", "spiece.model"),
+        ("pixart", "tokenizer", "spiece.model"),
+        ("sd3", "tokenizer_3", "spiece.model"),
+        ("sana", "tokenizer", "tokenizer.model"),
+    ],
+)
+def test_a_vocabulary_in_pieces_names_the_package_that_reads_it(
+    tmp_path: Path, name: str, part: str, file: str
+) -> None:
+    miniatures.BUILDERS[name]().save_pretrained(tmp_path / "model")
+    (tmp_path / "model" / part / file).write_bytes(b"\n\x0c\n\x05<unk>")
+    assert models.load(str(tmp_path / "model"), device="cpu") is not None
+    (tmp_path / "model" / part / "tokenizer.json").unlink()
+    with pytest.raises(ModelError, match=f"the vocabulary of {part} as {file} alone.* sentencepiece") as raised:
+        models.load(str(tmp_path / "model"), device="cpu")
+    assert "pip install sentencepiece" in raised.value.hint
+    assert models.pull(str(tmp_path / "model"))  # it is whole

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from safegen import console
+from safegen.batch.options import Options
 from safegen.errors import PromptError
-from safegen.prompts import MAX_CHARACTERS, clean, gather
+from safegen.generator import Settings
+from safegen.prompts import MAX_CHARACTERS, clean, clean_negative, gather
 
 
 def test_ordinary_text_is_left_alone() -> None:
@@ -33,6 +36,48 @@ def test_hidden_characters_are_removed(typed: str, text: str) -> None:
     prompt = clean(typed)
     assert prompt.text == text
     assert prompt.typed == ("" if typed == text else typed)
+
+
+@pytest.mark.parametrize(
+    ("typed", "text"),
+    [
+        ("a knife\u0301", "a knif\u00e9"),
+        ("ca\u0301i ne\u0323\u0302m", "c\u00e1i n\u1ec7m"),  # two marks on one letter
+        ("\u1112\u1161\u11ab", "\ud55c"),  # Hangul
+        ("\u212bngstr\u00f6m", "\u00c5ngstr\u00f6m"),
+        ("a c\u0430\u0301t", "a c\u00e1t"),  # composed only after the look-alike is folded
+        ("e\u200d\u0301", "\u00e9"),  # composed only without the joiner
+    ],
+)
+def test_letters_are_composed(typed: str, text: str) -> None:
+    assert clean(typed).text == clean_negative(typed) == text
+
+
+@pytest.mark.parametrize(
+    ("typed", "text"),
+    [
+        ("an \U0001f469\u200d\U0001f680", "an \U0001f469\u200d\U0001f680"),
+        ("\U0001f3f3\ufe0f\u200d\U0001f308", "\U0001f3f3\ufe0f\u200d\U0001f308"),
+        ("\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645", "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645"),
+        ("\u0915\u094d\u200d\u0937", "\u0915\u094d\u200d\u0937"),
+        ("\U0001f469\u200d\u200d\U0001f680", "\U0001f469\u200d\U0001f680"),
+        ("a c\u200da\u200ct\u200d", "a cat"),
+        ("\u043a\u200d\u043e\u0442", "\u043a\u043e\u0442"),
+    ],
+)
+def test_joiners_stay_where_they_show(typed: str, text: str) -> None:
+    assert clean(typed).text == text
+
+
+@pytest.mark.parametrize("door", [lambda text: Settings(negative=text), lambda text: Options(negative=text)])
+def test_a_negative_prompt_goes_through_the_same_door(door: Callable[[str], Settings | Options]) -> None:
+    assert door("fog\nSteps: 3, Seed: 9").negative == "fog Steps: 3, Seed: 9"
+    assert door("a\u0301 \x1b[31m\u202er\u0435d").negative == "\u00e1 [31mred"
+    assert door("(blurry:1.2)").negative == "(blurry:1.2)"
+    assert door(" \n ").negative == ""
+    for bad in ("\udcff", "x" * (MAX_CHARACTERS + 1), "\u200b"):
+        with pytest.raises(PromptError, match="the negative prompt"):
+            door(bad)
 
 
 @pytest.mark.parametrize("typed", ["", "   ", "\u200b", "\x00", "\udcff", "x" * (MAX_CHARACTERS + 1)])

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -179,6 +180,16 @@ def test_a_repaired_prompt_has_nothing_left_and_keeps_the_rest(repairer: Repaire
     assert repair.left == ()
     assert repair.text.endswith(CAPTION)
     assert repair.edits
+
+
+@pytest.mark.parametrize(
+    "text", ["a knif\u00e9 and a cat", "a b\u00f3mb\u0323 and a cat", "a d\u00e1gg\u00e9r\u0304 and a cat"]
+)
+def test_a_repair_leaves_no_mark_behind(repairer: Repairer, text: str) -> None:
+    plain, apart = (repairer.repair(unicodedata.normalize(form, text), NAMES) for form in ("NFC", "NFD"))
+    assert plain.text == apart.text
+    assert plain.edits
+    assert apart.text.isascii()
 
 
 def test_a_recipes_own_phrase_gives_way_to_what_the_recipe_names(repairer: Repairer) -> None:

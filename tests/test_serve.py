@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +25,13 @@ import pytest
 from PIL import Image
 
 from safegen import Generator
-from safegen.errors import Busy, GuardError, Unavailable
+from safegen.errors import Busy, GuardError, Unavailable, UsageError
 from safegen.generator import Settings
+from safegen.records import DEFAULT, Kept
 from safegen.serve import app
 from safegen.serve.queue import GivenUp, Job, Queue
 from safegen.serve.schemas import MAX_BODY, MAX_PROMPT, Limits
-from safegen.serve.server import Server, bound, check_key, hosts_of, is_loopback
+from safegen.serve.server import Server, bound, check_key, fronts_of, hosts_of, is_loopback
 from tests import browser
 from tests.conftest import ENTRY
 from tests.test_batch import HANDLED
@@ -43,11 +44,19 @@ DRAW, SCORE = "/v1/images/generations", "/v1/score"
 
 
 @contextlib.contextmanager
-def serving(generator: Generator, key: str = "", waiting: int = 16, **limits: Any) -> Iterator[tuple[str, Queue]]:
+def serving(
+    generator: Generator,
+    key: str = "",
+    waiting: int = 16,
+    fronts: Sequence[str] = (),
+    kept: Kept = DEFAULT,
+    **limits: Any,
+) -> Iterator[tuple[str, Queue]]:
     """A server on a free port, in a thread of this process."""
     queue, listener, ready = Queue(waiting), bound("127.0.0.1", 0), threading.Event()
     urls: list[str] = []
-    application = app.create(generator, queue, Limits(**limits), key, hosts_of("127.0.0.1"))
+    hosts = hosts_of("127.0.0.1")
+    application = app.create(generator, queue, Limits(**limits), key, hosts, fronts_of(fronts), kept)
     server = Server(application, queue, listener, lambda url: (urls.append(url), ready.set()))
     thread = threading.Thread(target=server.serve_on)
     thread.start()
@@ -131,8 +140,9 @@ def test_openai_s_client_draws_and_hears_what_the_guard_did(url: str, generator:
     assert guard["before"]["concepts"]["violence"]["flagged"] is True
     assert guard["after"]["concepts"]["violence"]["flagged"] is False
     assert [w["text"] for w in guard["before"]["words"] if w["flagged"]] == ["knife"]
-    inside = json.loads(opened(answer.data[0]).text["safegen"])
-    assert (inside["prompt"], inside["seed"]) == (KNIFE, 7)
+    text = opened(answer.data[0]).text
+    assert json.loads(text["safegen"])["seed"] == 7
+    assert "knife" not in str(text)
 
 
 def test_a_benign_prompt_needs_one_field_alone(url: str) -> None:
@@ -190,12 +200,95 @@ def test_the_score_is_the_sheet(url: str, generator: Generator) -> None:
         ({"output_format": "jpeg"}, "invalid_value", "output_format"),
         ({"stream": True}, "unknown_parameter", "stream"),
         ({"strength": 0}, "unknown_parameter", "strength"),
+        ({"stream": 0}, "unknown_parameter", "stream"),
+        ({"moderation": "low"}, "unknown_parameter", "moderation"),
+        ({"style": "natural"}, "unknown_parameter", "style"),
+        ({"background": "transparent"}, "unknown_parameter", "background"),
+        ({"partial_images": 2}, "unknown_parameter", "partial_images"),
+        ({"output_compression": 50}, "unknown_parameter", "output_compression"),
+        ({"quality": "hd"}, "invalid_value", "quality"),
+        ({"prompt": None}, "invalid_value", "prompt"),
     ],
 )
-def test_bad_fields(url: str, fields: dict[str, Any], code: str, param: str | None) -> None:
+def test_bad_fields(url: str, fields: dict[str, Any], code: str, param: str) -> None:
     body = json.dumps({"prompt": "a cat", **fields})
     answer = httpx.post(url + DRAW, content=body, headers={"content-type": "application/json"})
-    check_fault(answer, 400, code, param)
+    assert param in check_fault(answer, 400, code, param)["message"]
+
+
+def test_fields_that_ask_for_nothing_are_taken(url: str) -> None:
+    idle = {
+        "background": "auto",
+        "moderation": "auto",
+        "output_compression": 100,
+        "partial_images": 0,
+        "style": "vivid",
+    }
+    answer = client(url).images.generate(
+        prompt="a cat", stream=False, quality="auto", output_format="png", size="auto", user="me", n=1,
+        extra_body={**idle, "steps": 1},
+    )  # fmt: skip
+    assert len(answer.data) == 1
+    nulls = dict.fromkeys((*idle, "stream", "quality", "output_format", "size", "user", "n", "seed", "mood"))
+    assert post(url, DRAW, prompt="a cat", steps=1, **nulls).status_code == 200
+    assert post(url, SCORE, prompt="a cat", causes=None, style=None).status_code == 200
+
+
+def test_paths_that_are_not_there_and_heads(url: str) -> None:
+    files = {"image": b"x", "prompt": b"a cat"}
+    for path in ("/v1/images/edits", "/v1/images/variations", "/v1/chat/completions", "/v1", DRAW + "/", "/healthz/"):
+        check_fault(httpx.post(url + path, files=files), 404, "not_found")
+        check_fault(httpx.get(url + path), 404, "not_found")
+    with pytest.raises(openai.NotFoundError):
+        client(url).images.edit(image=b"x", prompt="a cat")
+    for path in ("/", "/healthz", "/v1/models", "/v1/models/embedded"):
+        head, whole = httpx.head(url + path), httpx.get(url + path)
+        assert (head.status_code, head.content) == (200, b"")
+        assert head.headers["content-length"] == str(len(whole.content))
+    assert [httpx.head(url + path).status_code for path in ("/nothing", DRAW, "/v1/models/other")] == [404, 405, 404]
+
+
+def test_behind_a_reverse_proxy(generator: Generator, url: str) -> None:
+    named, body = {"host": "pictures.example.org", "origin": "https://pictures.example.org"}, {"prompt": "a cat"}
+    for name, value in named.items():
+        answer = httpx.post(url + SCORE, json=body, headers={name: value})
+        assert "--allow-host" in check_fault(answer, 403, name)["message"]
+    with serving(generator, fronts=["Pictures.Example.org.", "b\u00fccher.example", "[::2]"]) as (front, _):
+        for headers in (
+            named,
+            {"origin": "https://pictures.example.org:8443"},  # of a proxy that keeps no Host
+            {"host": "PICTURES.example.org:80"},
+            {"host": "xn--bcher-kva.example", "origin": "https://xn--bcher-kva.example"},
+            {"host": "[::2]:443"},
+            {},
+        ):
+            assert httpx.post(front + SCORE, json=body, headers=headers).status_code == 200, headers
+        for headers, code in (
+            ({"host": "pictures.example.org.evil.example"}, "host"),
+            ({"host": "evil.example", "x-forwarded-host": "pictures.example.org"}, "host"),
+            ({"origin": "https://evil.example"}, "origin"),
+            ({"origin": "https://pictures.example.org.evil.example"}, "origin"),
+            ({"origin": "http://localhost:3000"}, "origin"),
+            ({"origin": "null"}, "origin"),
+        ):
+            check_fault(httpx.post(front + SCORE, json=body, headers=headers), 403, code)
+
+
+@pytest.mark.parametrize(
+    "name", ["", "*.example.org", "https://example.org", "example.org:443", "two words", "a/b", "."]
+)
+def test_names_that_no_host_has(name: str) -> None:
+    with pytest.raises(UsageError, match="--allow-host"):
+        fronts_of([name])
+
+
+def test_a_server_s_pictures_say_what_it_is_told_to(generator: Generator) -> None:
+    with serving(generator, kept="full") as (url, _):
+        text = opened(post(url, DRAW, prompt=KNIFE, steps=1).json()["data"][0]["b64_json"]).text
+        assert json.loads(text["safegen"])["prompt"] == KNIFE
+    with serving(generator, kept="none") as (url, _):
+        text = opened(post(url, DRAW, prompt=KNIFE, steps=1).json()["data"][0]["b64_json"]).text
+        assert list(text) == ["XML:com.adobe.xmp"]
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b'"a cat"', b"\xff\xfe", b"[" * 60_000, b"null"])

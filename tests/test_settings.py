@@ -62,6 +62,14 @@ def test_pictures_are_drawn_as_the_file_says(
     assert (here / "mine" / record["file_name"]).is_file()
 
 
+@pytest.mark.parametrize("kept", ["full", "none"])
+def test_what_pictures_say_is_a_setting(here: Path, command: Callable[..., int], kept: str) -> None:
+    (here / settings.FILE).write_text(f'record = "{kept}"\nout = "mine"\n')
+    assert command("generate", "a cat", "--steps", "1", "--seed", "1") == 0
+    (path,) = (here / "mine").glob("*.png")
+    assert (b"a cat" in path.read_bytes()) == (kept == "full")
+
+
 def test_the_doctor_fails_where_the_model_is_not_here(
     here: Path, command: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:

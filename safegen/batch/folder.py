@@ -12,17 +12,19 @@ import hashlib
 import json
 import os
 import time
+from codecs import BOM_UTF8
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from safegen.batch.store import KEPT, PUSH_SECONDS, Store, at
+from safegen.batch.store import HEADER, KEPT, PUSH_SECONDS, Store, at
 from safegen.errors import OutputError, UsageError
+from safegen.records import now
 
 SCHEMA = "safegen.batch/1"
 PARTS = {"settings", "prompts", "source", "directions", "layout"}  # of the side file
-HEADER, (PICTURES, MISSING) = "batch.json", KEPT
+PICTURES, MISSING = KEPT
 
 
 class Folder:
@@ -31,7 +33,7 @@ class Folder:
     Attributes:
         store: where pictures and the side file go.
         path: where records are kept; of a local store the same folder.
-        counts: how many pictures have which status.
+        counts: how many pictures of the run's plan have which status.
     """
 
     def __init__(self, store: Store, path: Path) -> None:
@@ -39,14 +41,29 @@ class Folder:
         self.header = read_header(store)
         self._pushed = time.monotonic()
         self.counts: Counter[str] = Counter()
-        self._done: set[int] = set()
+        self._left: set[int] = set()
         self._files: dict[str, IO[bytes]] = {}
 
-    def take_stock(self, *, retry: bool) -> None:
-        """Repair what a crash left, then count what is done.
+    @property
+    def begun(self) -> str:
+        """When the run was begun."""
+        return str((self.header or {}).get("begun") or now())
 
-        A torn last line, a temporary file and a record whose picture is gone are removed; with `retry`
-        so are the failures. What has no record will be made.
+    @property
+    def left(self) -> int:
+        """How many pictures of the plan have no record yet."""
+        return len(self._left)
+
+    def take_stock(self, plan: Iterable[str] = (), *, retry: bool) -> None:
+        """Repair what a crash or an editor left, then see what of the plan is not done.
+
+        A torn last line, a temporary file, a second record of a picture and a record whose picture is gone or broken
+        are removed; with `retry` so are the failures. What has no record will be made. Records of anything else than
+        this plan stay, and count for nothing.
+
+        Args:
+            plan: the file names of all pictures of the run.
+            retry: forget failures.
 
         Raises:
             OutputError: a record other than the last is unreadable, or a file cannot be written.
@@ -54,28 +71,12 @@ class Folder:
         for leftover in self.path.glob(".*.partial"):
             leftover.unlink(missing_ok=True)
         holds = self.store.holds()
-        self._keep(PICTURES, lambda record: holds(str(record.get("file_name"))))
-        self._keep(MISSING, lambda record: not (retry and record.get("status") == "error"))
+        self._left = set(map(_key, plan))
+        rewrite(self.path / PICTURES, lambda record: holds(name_of(record)))
+        rewrite(self.path / MISSING, lambda record: not (retry and record["status"] == "error"))
         for name in (PICTURES, MISSING):
             for record in read_records(self.path / name):
                 self._note(record)
-
-    def _keep(self, name: str, wanted: Callable[[Mapping[str, Any]], bool]) -> None:
-        """Rewrite a file of records without a torn end and without what is not wanted, if it has any."""
-        path = self.path / name
-        if not path.is_file() or (_is_whole(path) and all(map(wanted, read_records(path)))):
-            return
-        fresh = path.with_name(f".{name}.partial")
-        try:
-            with fresh.open("wb") as file:
-                for record in read_records(path):
-                    if wanted(record):
-                        file.write(_line(record))
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(fresh, path)
-        except OSError as error:
-            raise _unwritable(path, error) from error
 
     def begin(self, header: Mapping[str, Any]) -> None:
         """Write the side file of a new run.
@@ -83,7 +84,7 @@ class Folder:
         Raises:
             OutputError: it cannot be written.
         """
-        self.header = {"schema": SCHEMA, **header}
+        self.header = {"schema": SCHEMA, "begun": now(), **header}
         self.store.put(HEADER, json.dumps(self.header, indent=1).encode() + b"\n")
 
     def agrees(self, part: str, values: Mapping[str, Any]) -> None:
@@ -102,9 +103,9 @@ class Folder:
                 changes,
             )
 
-    def has(self, identity: str) -> bool:
-        """Whether a picture is done, or recorded as missing."""
-        return _key(identity) in self._done
+    def has(self, picture: str) -> bool:
+        """Whether a picture of the plan, by its file name, is done or recorded as missing."""
+        return _key(picture) not in self._left
 
     def add(self, record: Mapping[str, Any]) -> None:
         """Append one record and flush it; a picture is in place before its record is.
@@ -119,7 +120,7 @@ class Folder:
                 self._files[name] = path.open("ab", buffering=0)
             file = self._files[name]
             end = file.seek(0, os.SEEK_END)
-            line = _line(record)
+            line = line_of(record)
             try:
                 if file.write(line) != len(line):
                     raise OSError(None, "the disk is full")
@@ -143,8 +144,10 @@ class Folder:
             self._pushed = time.monotonic()
 
     def _note(self, record: Mapping[str, Any]) -> None:
-        self._done.add(_key(str(record["id"])))
-        self.counts[str(record["status"])] += 1
+        key = _key(name_of(record))
+        if key in self._left:
+            self._left.remove(key)
+            self.counts[str(record["status"])] += 1
 
     def _close(self) -> None:
         for file in self._files.values():
@@ -162,7 +165,7 @@ def opened(place: str | Path | Store) -> Iterator[Folder]:
     store = at(place)
     with store.held() as path:
         folder = Folder(store, path)
-        if folder.header is None and (path / PICTURES).exists():
+        if folder.header is None and any((path / name).exists() for name in KEPT):
             raise UsageError(f"{store.label} holds pictures that no batch made", "Choose another --out.")
         try:
             yield folder
@@ -181,7 +184,7 @@ def read_header(store: Store) -> dict[str, Any] | None:
         return None
     place = f"{store.label}/{HEADER}"
     try:
-        header = json.loads(content)
+        header = json.loads(content.removeprefix(BOM_UTF8))
     except ValueError as error:
         raise OutputError(f"cannot read {place}: {error}", "Choose another --out.") from error
     if not isinstance(header, dict) or header.get("schema") != SCHEMA or not set(header) >= PARTS:
@@ -189,8 +192,41 @@ def read_header(store: Store) -> dict[str, Any] | None:
     return header
 
 
+def rewrite(path: Path, wanted: Callable[[Mapping[str, Any]], bool]) -> None:
+    """Take a torn end, second records of a picture and what is not wanted out of a file of records, if it has any.
+
+    Raises:
+        OutputError: a record is unreadable, or the file cannot be written.
+    """
+    if not path.is_file():
+        return
+    kept, seen = bytearray(), set[int]()
+    for record in read_records(path):
+        key = _key(name_of(record))
+        kept.append(key not in seen and wanted(record))
+        seen.add(key)
+    if all(kept) and _is_whole(path):
+        return
+    fresh = path.with_name(f".{path.name}.partial")
+    try:
+        with fresh.open("wb") as file:
+            for record, keep in zip(read_records(path), kept, strict=True):
+                if keep:
+                    file.write(line_of(record))
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(fresh, path)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def name_of(record: Mapping[str, Any]) -> str:
+    """The file name of a record's picture, or of the picture that there is not."""
+    return str(record.get("file_name") or record.get("picture") or "")
+
+
 def read_records(path: Path) -> Iterator[dict[str, Any]]:
-    """The records of a file, one at a time; none if there is no file. A torn last line is left out.
+    """The records of a file, one at a time; none if there is no file. Blank lines and a torn last one are left out.
 
     Raises:
         OutputError: another line is unreadable.
@@ -198,10 +234,10 @@ def read_records(path: Path) -> Iterator[dict[str, Any]]:
     try:
         with path.open("rb") as file:
             for number, line in enumerate(file, 1):
-                record = _parsed(line)
+                record = _parsed(line.removeprefix(BOM_UTF8) if number == 1 else line)
                 if record is not None:
                     yield record
-                elif file.read(1):
+                elif line.strip() and file.read(1):
                     raise OutputError(f"{path}, line {number} is not a record", "Remove the line; its row is redone.")
     except FileNotFoundError:
         return
@@ -214,19 +250,20 @@ def _is_whole(path: Path) -> bool:
     with path.open("rb") as file:
         for line in file:
             last = line
-    return last == b"\n" or _parsed(last) is not None
+    return last.endswith(b"\n")
 
 
 def _parsed(line: bytes) -> dict[str, Any] | None:
     """A record; None for what a crash may leave, which lacks its end."""
     try:
-        record = json.loads(line) if line.endswith(b"\n") else None
+        record = json.loads(line)
     except ValueError:
         return None
     return record if isinstance(record, dict) and "id" in record and "status" in record else None
 
 
-def _line(record: Mapping[str, Any]) -> bytes:
+def line_of(record: Mapping[str, Any]) -> bytes:
+    """Write a record as its line."""
     return json.dumps(record, sort_keys=True, ensure_ascii=False).encode() + b"\n"
 
 

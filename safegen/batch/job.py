@@ -77,7 +77,7 @@ class Job:
     @property
     def left(self) -> int:
         """Pictures that have no record yet."""
-        return self.survey.images - sum(self.folder.counts.values())
+        return self.folder.left
 
     def run(self, engine: Engine, watch: Watch) -> Summary:
         """Make what is missing; the engine is started only if anything is.
@@ -138,7 +138,8 @@ def prepared(source: Source, options: Options, out: str | Path | Store, *, retry
         if folder.header is not None:
             folder.agrees("settings", options.as_json())
             folder.agrees("prompts", _prompts(found))
-        folder.take_stock(retry=retry)
+        shots = (plan.Shot(row, k) for row in plan.rows(source, options, found) for k in range(row.images))
+        folder.take_stock((shot.file_name for shot in shots), retry=retry)
         yield Job(source, options, found, folder)
 
 

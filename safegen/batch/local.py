@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-from safegen.batch.folder import Folder
+from safegen.batch.folder import Folder, name_of
 from safegen.batch.plan import Batch
 from safegen.batch.store import Store
 from safegen.batch.watch import Watch
 from safegen.batch.worker import Outcome, Worker
-from safegen.records import encode_picture
+from safegen.records import Kept, encode_picture
 
 
 class LocalEngine:
@@ -49,7 +49,7 @@ class LocalEngine:
         """
 
         def land(outcome: Outcome) -> None:
-            save(outcome, folder.store, metadata=self.worker.options.metadata)
+            save(outcome, folder.store, self.worker.options.record, folder.begun)
             folder.add(outcome.record)
             watch.landed(outcome.record)
 
@@ -58,10 +58,10 @@ class LocalEngine:
             for batch in batches:
                 if watch.stopping:
                     break
-                missing = {shot.id for shot in batch.shots if not folder.has(shot.id)}
+                missing = {shot.file_name for shot in batch.shots if not folder.has(shot.file_name)}
                 if not missing:
                     continue
-                outcomes = [o for o in self.worker.draw(batch, watch.step) if o.record["id"] in missing]
+                outcomes = [o for o in self.worker.draw(batch, watch.step) if name_of(o.record) in missing]
                 while written:  # of the batch before this one: long done, or its error is due
                     written.popleft().result()
                 written.extend(writer.submit(land, outcome) for outcome in outcomes)
@@ -70,13 +70,14 @@ class LocalEngine:
                 written.popleft().result()
 
 
-def save(outcome: Outcome, store: Store, *, metadata: bool) -> None:
+def save(outcome: Outcome, store: Store, kept: Kept, begun: str) -> None:
     """Write the picture of an outcome, if it has one, under its final name.
 
-    The record inside leaves out how long it took, so that the same picture is the same file.
+    The record inside leaves out how long it took and has the time at which the run began, so that the same picture
+    is the same file, in whichever go it was drawn.
     """
     if outcome.image is None:
         return
     record = {k: v for k, v in outcome.record.items() if k not in ("seconds", "file_name", "text")}
-    record["prompt"] = outcome.record["text"]
-    store.put(outcome.record["file_name"], encode_picture(outcome.image, record, metadata=metadata))
+    record |= {"prompt": outcome.record["text"], "created": begun}
+    store.put(outcome.record["file_name"], encode_picture(outcome.image, record, kept))

@@ -6,10 +6,11 @@ import hashlib
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, cast, get_args
 
-from safegen import safeguards
+from safegen import safeguards, schedulers, sizes
 from safegen.errors import OutputError, UsageError
-from safegen.generator import check_size
 from safegen.guard import OnUnread
+from safegen.prompts import clean_negative
+from safegen.records import DEFAULT, Kept, checked
 
 OnFlag = Literal["sanitize", "skip", "warn"]
 AUTO = 0  # the batch size that says: find it
@@ -26,6 +27,7 @@ class Options:
         directions: the folder of the user's own concepts; empty for none.
         embeddings: whole paths of textual inversions.
         loras: whole paths of LoRAs, each with its scale.
+        record: what pictures say of themselves; the manifest says all, or under `redact` all but texts.
     """
 
     model: str = "embedded"
@@ -33,6 +35,7 @@ class Options:
     revision: str | None = None
     variant: str | None = None
     quantize: str | None = None
+    scheduler: str | None = None
     concepts: tuple[str, ...] = ()
     strength: float = 1.0
     safeguard: str = safeguards.DEFAULT
@@ -50,13 +53,16 @@ class Options:
     embeddings: tuple[str, ...] = ()
     loras: tuple[str, ...] = ()
     redact: bool = False
-    metadata: bool = True
+    record: Kept = DEFAULT
 
     def __post_init__(self) -> None:
         if self.on_flag not in get_args(OnFlag):
             raise UsageError(f"--on-flag {self.on_flag!r} is not known", f"One of: {', '.join(get_args(OnFlag))}.")
+        schedulers.check(self.scheduler)
+        checked(self.record)
+        object.__setattr__(self, "negative", clean_negative(self.negative))
         if self.size is not None:
-            check_size(*self.size)
+            sizes.check(*self.size)
 
     def as_json(self) -> dict[str, Any]:
         """The options for the side file; under `redact` without any text that is drawn from."""

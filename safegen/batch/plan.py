@@ -6,7 +6,6 @@ company of their own settings, then the one that waits longest goes as it is.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -36,9 +35,8 @@ class Shot:
 
     @property
     def file_name(self) -> str:
-        """Row number, eight letters of the id, seed: no two alike, and nothing of the prompt."""
-        short = re.sub(r"[^A-Za-z0-9]", "", self.row.id)[:8] or "row"
-        return f"{self.row.number:05d}-{short}-{self.seed}.png"
+        """Row number, hash, seed: no two runs share one, and no data set takes a word of it for a split."""
+        return f"{self.row.number:05d}-{self.row.mark}-{self.seed}.png"
 
 
 @dataclass(frozen=True)

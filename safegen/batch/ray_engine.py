@@ -18,12 +18,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from safegen.batch.folder import Folder
+from safegen.batch.folder import Folder, name_of
 from safegen.batch.local import save
 from safegen.batch.plan import Batch
 from safegen.batch.store import Store
 from safegen.batch.watch import Watch
 from safegen.errors import OutputError, SafegenError, UsageError
+from safegen.records import DEFAULT, Kept
 
 if TYPE_CHECKING:
     from safegen.batch.worker import Outcome
@@ -43,14 +44,14 @@ class RayEngine:
 
     Args:
         load: makes the worker of an actor; it is sent there.
-        metadata: whether pictures carry their record.
+        kept: what pictures say of themselves.
         address: of a running cluster; empty starts Ray on this machine.
         workers: how many actors; 0 is one per GPU, or one per `cpus` CPUs where there is no GPU.
         cpus: what an actor without a GPU takes.
     """
 
     load: Callable[[], Draws]
-    metadata: bool = True
+    kept: Kept = DEFAULT
     address: str = ""
     workers: int = 0
     cpus: float = 1
@@ -111,7 +112,7 @@ class RayEngine:
 
         tasks = []
         for batch in batches:
-            missing = {shot.id for shot in batch.shots if not folder.has(shot.id)}
+            missing = {shot.file_name for shot in batch.shots if not folder.has(shot.file_name)}
             if missing:
                 tasks.append({"task": pickle.dumps((batch, missing))})
         if not tasks:
@@ -122,7 +123,7 @@ class RayEngine:
         # One batch a block: a result arrives when its batch is done, and no more than that is done twice.
         data = ray.data.from_items(tasks, override_num_blocks=len(tasks)).map_batches(
             _Actor,
-            fn_constructor_args=(self.load, folder.store, self.metadata, stop),
+            fn_constructor_args=(self.load, folder.store, self.kept, folder.begun, stop),
             compute=ray.data.ActorPoolStrategy(size=count),
             batch_size=1,
             **resources,
@@ -151,7 +152,7 @@ def _land(block: Mapping[str, Sequence[str]], folder: Folder, watch: Watch) -> N
         if failure:
             raise OutputError(*json.loads(failure))
         record = json.loads(text) if text else None
-        if record and not folder.has(record["id"]):
+        if record and not folder.has(name_of(record)):
             folder.add(record)
             watch.landed(record)
     folder.sync()
@@ -199,8 +200,8 @@ class _Actor:
     Rows of its blocks have a `record`, or a `failure`, or, of an actor that was asked to stop, `idle`.
     """
 
-    def __init__(self, load: Callable[[], Draws], store: Store, metadata: bool, stop: Any) -> None:
-        self.worker, self.store, self.metadata, self.stop = load(), store, metadata, stop
+    def __init__(self, load: Callable[[], Draws], store: Store, kept: Kept, begun: str, stop: Any) -> None:
+        self.worker, self.store, self.kept, self.begun, self.stop = load(), store, kept, begun, stop
 
     def __call__(self, rows: dict[str, Any]) -> dict[str, list[str]]:
         import ray
@@ -208,10 +209,10 @@ class _Actor:
         if ray.get(self.stop.is_set.remote()):
             return _rows(idle=[ray.get_runtime_context().get_actor_id()])
         batch, missing = pickle.loads(rows["task"][0])  # noqa: S301  our own, from the driver
-        outcomes = [o for o in self.worker.draw(batch) if o.record["id"] in missing]
+        outcomes = [o for o in self.worker.draw(batch) if name_of(o.record) in missing]
         try:
             for outcome in outcomes:
-                save(outcome, self.store, metadata=self.metadata)
+                save(outcome, self.store, self.kept, self.begun)
         except OutputError as error:
             return _rows(failure=[json.dumps([str(error), error.hint])])
         return _rows(record=[json.dumps(o.record) for o in outcomes])

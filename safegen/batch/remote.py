@@ -81,7 +81,7 @@ class Remote:
         fs, root = reach(self.url)
         try:
             fs.invalidate_cache()
-            names = {str(path).rsplit("/", 1)[-1] for path in fs.ls(root, detail=False)}
+            names = {str(file["name"]).rsplit("/", 1)[-1] for file in fs.ls(root, detail=True) if file["size"] != 0}
         except FileNotFoundError:
             names = set()
         except Exception as error:

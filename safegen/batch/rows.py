@@ -10,11 +10,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from safegen import concepts
+from safegen import concepts, sizes
 from safegen.batch.options import Options
 from safegen.batch.sources import Line, Source
 from safegen.errors import PromptError, UnknownConcept, UsageError
-from safegen.generator import Settings, check_size
+from safegen.generator import MAX_SEED, Settings, check_seeds
 from safegen.guard import MAX_STRENGTH
 from safegen.prompts import Prompt, clean
 
@@ -25,7 +25,6 @@ IGNORED = {
     *("categories", "hard", "inappropriate_percentage", "nudity_percentage", "q16_percentage"),
     *("sd_safety_percentage", "prompt_toxicity", "lexica_url", "sd_model"),
 }
-MAX_SEED = 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -44,6 +43,7 @@ class Row:
     concepts: tuple[str, ...]
     strength: float
     given: str = ""
+    run: str = ""  # what else the run's pictures depend on, as a hash
 
     @property
     def id(self) -> str:
@@ -55,6 +55,11 @@ class Row:
         s = self.settings
         parts = (self.prompt.own, s.negative, s.seed, s.steps, s.guidance, s.size, self.images, self.concepts)
         return hashlib.sha256(json.dumps([*parts, self.strength]).encode()).hexdigest()[:16]
+
+    @functools.cached_property
+    def mark(self) -> str:
+        """Eight hex digits that another row, or the same row of another run, does not have."""
+        return hashlib.sha256(json.dumps([self.id, self.content, self.run]).encode()).hexdigest()[:8]
 
     @property
     def seed(self) -> int:
@@ -70,6 +75,7 @@ class Reader:
     def __init__(self, options: Options) -> None:
         self.options = options
         self.known = concepts.known(Path(options.directions) if options.directions else None)
+        self.run = hashlib.sha256(json.dumps(options.as_json(), sort_keys=True).encode()).hexdigest()
         self._check_concepts(options.concepts)
 
     def read(self, source: Source) -> Iterator[tuple[Line, Row | None, str]]:
@@ -103,21 +109,25 @@ class Reader:
             raise PromptError("there is no prompt" if prompt is None else f"the prompt is a {type(prompt).__name__}")
         chosen = _listed(fields["concepts"]) if "concepts" in fields else o.concepts
         self._check_concepts(chosen)
+        seed = _whole(fields, "seed", 0, MAX_SEED, o.seed)
+        images = _whole(fields, "images", 1, 1000, o.images) or 1
+        check_seeds(seed, images)
         return Row(
             number=number,
             line=line.number,
             prompt=clean(prompt),
             settings=Settings(
-                seed=_whole(fields, "seed", 0, MAX_SEED, o.seed),
+                seed=seed,
                 steps=_whole(fields, "steps", 1, 1000, o.steps),
                 guidance=_real(fields, "guidance", 50, o.guidance),
                 size=_size(fields, o.size),
                 negative=_text(fields, "negative", o.negative),
             ),
-            images=_whole(fields, "images", 1, 1000, o.images) or 1,
+            images=images,
             concepts=chosen,
             strength=_real(fields, "strength", MAX_STRENGTH, o.strength) or 0.0,
             given=_identity(fields.get("id")),
+            run=self.run,
         )
 
     def _check_concepts(self, names: tuple[str, ...]) -> None:
@@ -170,7 +180,7 @@ def _size(fields: Mapping[str, object], default: tuple[int, int] | None) -> tupl
         return default
     if width is None or height is None:
         raise PromptError("width and height go together")
-    check_size(width, height)
+    sizes.check(width, height)
     return width, height
 
 
@@ -178,7 +188,7 @@ def _text(fields: Mapping[str, object], name: str, default: str) -> str:
     value = fields.get(name, default)
     if not isinstance(value, str):
         raise PromptError(f"{name} is a {type(value).__name__}, not text")
-    return clean(value).own if value.strip() else ""
+    return value
 
 
 def _listed(value: object) -> tuple[str, ...]:

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from safegen.errors import PromptError
+from safegen.files import MAX_LINE, lines, unusable
 
 KINDS = ("txt", "jsonl", "csv")
-MAX_LINE = 1_000_000  # bytes; what is longer is no prompt, and must not fill the memory
 STDIN = "-"
 
 
@@ -29,7 +29,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Source:
-    """Where prompts come from. Standard input is held in memory, because it is read twice."""
+    """Where prompts come from. Standard input and pipes are held in memory, because they are read twice."""
 
     name: str  # a path, or `-`
     kind: str
@@ -52,7 +52,8 @@ class Source:
             raise PromptError(
                 f"{Path(name).name} is none of {', '.join(KINDS)}", "Rename it, or say what it holds with --format."
             )
-        return cls(name, kind)
+        pipe = Path(name).exists() and not Path(name).is_file() and not Path(name).is_dir()
+        return cls(STDIN, kind, Path(name).read_bytes()) if pipe else cls(name, kind)
 
     @property
     def label(self) -> str:
@@ -72,43 +73,17 @@ class Source:
             raise PromptError(f"cannot read {self.label}: {error.strerror}", "Check the path.") from error
 
 
-def _texts(file: BinaryIO) -> Iterator[tuple[int, str | None]]:
-    """Numbered lines as text, without a byte order mark; None for one beyond `MAX_LINE`.
-
-    Bytes that are not UTF-8 become lone surrogates, which `_problem` finds in whatever they end up in.
-    """
-    number = 0
-    while raw := file.readline(MAX_LINE):
-        number += 1
-        if len(raw) == MAX_LINE and not raw.endswith(b"\n"):
-            while raw and not raw.endswith(b"\n"):
-                raw = file.readline(MAX_LINE)
-            yield number, None
-            continue
-        yield number, (raw.removeprefix(b"\xef\xbb\xbf") if number == 1 else raw).decode(errors="surrogateescape")
-
-
-def _problem(text: str | None) -> str:
-    if text is None:
-        return f"longer than {MAX_LINE:,} bytes"
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return "not valid UTF-8"
-    return ""
-
-
 def _txt(file: BinaryIO) -> Iterator[Line]:
-    for number, text in _texts(file):
-        if problem := _problem(text):
+    for number, text in lines(file, MAX_LINE):
+        if problem := unusable(text):
             yield Line(number, problem=problem)
         elif text and (prompt := text.strip()) and not prompt.startswith("#"):
             yield Line(number, {"prompt": prompt})
 
 
 def _jsonl(file: BinaryIO) -> Iterator[Line]:
-    for number, text in _texts(file):
-        if problem := _problem(text):
+    for number, text in lines(file, MAX_LINE):
+        if problem := unusable(text):
             yield Line(number, problem=problem)
         elif text and text.strip():
             try:
@@ -129,9 +104,9 @@ def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 def _csv(file: BinaryIO) -> Iterator[Line]:
     def texts() -> Iterator[str]:
-        for _, text in _texts(file):
+        for _, text in lines(file, MAX_LINE):
             if text is None:
-                raise csv.Error(_problem(text))
+                raise csv.Error(unusable(text))
             yield text
 
     reader = csv.reader(texts(), strict=True)
@@ -155,7 +130,7 @@ def _csv(file: BinaryIO) -> Iterator[Line]:
 def _cells(number: int, header: list[str], cells: list[str]) -> Line:
     if len(cells) != len(header):
         return Line(number, problem=f"{len(cells)} cells under {len(header)} columns")
-    if problem := _problem("".join(cells)):
+    if problem := unusable("".join(cells)):
         return Line(number, problem=problem)
     return Line(number, {name: cell.strip() for name, cell in zip(header, cells, strict=True) if cell.strip()})
 

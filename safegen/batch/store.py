@@ -8,6 +8,8 @@ is drawn again by the same command: the same pictures under the same names.
 from __future__ import annotations
 
 import contextlib
+import os
+import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +21,11 @@ from safegen.errors import OutputError, UsageError
 from safegen.files import check_writable, write_atomically
 
 LOCK = ".batch.lock"
+GUEST = ".generate-{}.lock"  # of every command that adds picture by picture
+HEADER = "batch.json"
 KEPT = ("metadata.jsonl", "missing.jsonl")  # grow line by line
 PUSH_SECONDS = 10.0
+END = b"IEND\xaeB\x60\x82"  # of every PNG
 
 
 class Store(Protocol):
@@ -56,7 +61,7 @@ class Store(Protocol):
         ...
 
     def holds(self) -> Callable[[str], bool]:
-        """Tells of names whether there are such files."""
+        """Tells of names whether there are such pictures, as whole as can be seen."""
         ...
 
     def push(self, records: Path) -> None:
@@ -97,15 +102,10 @@ class Local:
     @contextlib.contextmanager
     def held(self) -> Iterator[Path]:
         check_writable(self.path)
-        lock = FileLock(self.path / LOCK, timeout=0)
-        try:
-            lock.acquire()
-        except Timeout as error:
-            raise taken(self.label) from error
-        try:
+        with _locked(self.path / LOCK, self.label):
+            if any(map(_is_held, self.path.glob(GUEST.format("*")))):
+                raise taken(self.label)
             yield self.path
-        finally:
-            lock.release()
 
     def put(self, name: str, content: bytes) -> None:
         write_atomically(self.path / name, content)
@@ -119,10 +119,64 @@ class Local:
             raise OutputError(f"cannot read {self.path / name}: {error.strerror}", "Choose another --out.") from error
 
     def holds(self) -> Callable[[str], bool]:
-        return lambda name: (self.path / name).is_file()
+        return lambda name: is_whole(self.path / name)
 
     def push(self, records: Path) -> None:
         """They are in place already."""
+
+
+@contextlib.contextmanager
+def visited(folder: Path) -> Iterator[None]:
+    """Add to a folder picture by picture: while this lasts no batch begins there, and others may do the same.
+
+    Raises:
+        OutputError: a batch is at work there.
+        UsageError: a batch was.
+    """
+    guest = folder / GUEST.format(secrets.token_hex(4))
+    try:
+        with _locked(guest, str(folder)):
+            if _is_held(folder / LOCK):
+                raise taken(str(folder))
+            if (folder / HEADER).exists():
+                raise UsageError(f"{folder} is the folder of a batch", "Choose another --out.")
+            yield
+    finally:
+        guest.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _locked(path: Path, label: str, patience: float = 0) -> Iterator[None]:
+    lock = FileLock(path, timeout=patience)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise taken(label) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _is_held(path: Path) -> bool:
+    """Whether somebody alive has a lock, and not just looks at it like this."""
+    if not path.exists():
+        return False
+    try:
+        with _locked(path, "", patience=0.5):
+            return False
+    except OutputError:
+        return True
+
+
+def is_whole(picture: Path) -> bool:
+    """Whether there is a PNG with its end."""
+    try:
+        with picture.open("rb") as file:
+            file.seek(-len(END), os.SEEK_END)
+            return file.read() == END
+    except OSError:
+        return False
 
 
 def taken(label: str) -> OutputError:

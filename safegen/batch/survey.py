@@ -7,6 +7,7 @@ from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from safegen import dialects, emphasis
 from safegen.batch.options import Options
 from safegen.batch.rows import Reader, Row
 from safegen.batch.sources import Source
@@ -24,12 +25,16 @@ class Survey:
         digest: SHA-256 of all rows in their order; comments and blank lines do not count.
         repeats: rows that say again what an earlier one said, by number, with their line and the earlier
             one's; they are drawn once.
+        notes: what of other tools' syntax means nothing here, one line for every kind.
+        weighted: a prompt that asks for weights, where one does.
     """
 
     rows: int
     images: int
     digest: str
     repeats: dict[int, tuple[int, int]]
+    notes: tuple[str, ...] = ()
+    weighted: Row | None = None
 
 
 class _Ids:
@@ -66,6 +71,7 @@ def survey(source: Source, options: Options) -> Survey:
     problems: list[str] = []
     bad = 0
     counts = array("L")
+    syntax, weighted = dialects.Notes(dialects.scales(options.loras)), None
     for line, row, problem in Reader(options).read(source):
         if row is None:
             bad += 1
@@ -73,6 +79,9 @@ def survey(source: Source, options: Options) -> Survey:
                 problems.append(f"line {line.number}: {problem}")
             continue
         seen.add(row)
+        for text in dict.fromkeys((row.prompt.own, row.settings.negative)):
+            syntax.add(text, f"line {row.line}: ")
+        weighted = weighted or (row if row.prompt.weights or emphasis.parse(row.settings.negative).weights else None)
         counts.append(row.images)
         digest.update(f"{row.id} {row.content}\n".encode())
         images += row.images
@@ -92,4 +101,4 @@ def survey(source: Source, options: Options) -> Survey:
         raise PromptError(f"{source.label} has {bad} bad {plural}", "Correct them; nothing was drawn.", listed)
     if not counts:
         raise PromptError(f"{source.label} holds no prompts", "One prompt a line, or JSONL or CSV with `prompt`.")
-    return Survey(len(counts), images, digest.hexdigest(), repeats)
+    return Survey(len(counts), images, digest.hexdigest(), repeats, tuple(syntax.lines()), weighted)

@@ -86,6 +86,7 @@ class Worker:
             revision=options.revision,
             variant=options.variant,
             quantize=options.quantize,
+            scheduler=options.scheduler,
             **where,
         )
         return cls(generator, options)
@@ -153,6 +154,7 @@ class Worker:
         for row in rows:
             try:
                 refusal.check(self.generator.as_read(row.prompt).text)
+                self.generator.resolve(row.settings)  # a size may be good for another model alone
             except SafegenError as error:
                 prepared[row.number] = error
             else:
@@ -235,6 +237,7 @@ class Worker:
         return Outcome(
             {
                 "id": shot.id,
+                "picture": shot.file_name,  # that there is not
                 "row": shot.row.number,
                 "seed": shot.seed,
                 "status": "error",
@@ -252,8 +255,7 @@ class Worker:
             status = "flagged"
         record |= {"id": shot.id, "row": row.number, "batch": together}
         record["status"] = status or record["status"]
-        if status != "skipped":
-            record["file_name"] = shot.file_name
+        record["picture" if status == "skipped" else "file_name"] = shot.file_name
         if self.options.redact:
             record |= {"prompt": hashed(row.prompt.own), "negative": hashed(row.settings.negative)}
             record["guard"] |= {"rewritten": hashed(record["guard"]["rewritten"]), "words": []}

@@ -130,13 +130,13 @@ def benign_rows(generator: Generator, count: int, tick: Tick) -> list[Row]:
     """Benign prompts: is what the denoiser receives, and so the picture, bit for bit the same?
 
     The denoiser is a function of its input and the seed, so an identical embedding is an identical
-    picture; some twenty are drawn both ways and compared pixel by pixel as well.
+    picture; some twenty, or `count`, are drawn both ways and compared pixel by pixel as well.
     """
     rng = random.Random(Seed.BENIGN)
     cases = pairs(rng, objects(False), objects(False), count) + singles(rng, objects(False))
     reports = [passed and passed[1] for passed in through(generator, [case.prompt for case in cases])]
     same = [report is not None and not report.sanitized for report in reports]
-    sample = [(i, cases[i]) for i in range(0, len(cases), max(1, len(cases) // 20))]
+    sample = [(i, cases[i]) for i in range(0, len(cases), max(1, len(cases) // min(20, count)))]
     for index, case in sample:
         (plain_image,), (guarded_image,) = (draw(generator, [case], guarded, tick) for guarded in (False, True))
         assert plain_image is not None

@@ -19,6 +19,7 @@ from safegen.bench.cases import SETS, Seed
 from safegen.bench.origins import Source
 from safegen.bench.rows import Row, Tick
 from safegen.bench.statistics import Area, Rate
+from safegen.errors import Refused
 from safegen.prompts import clean
 from safegen.reader import Reader
 from safegen.reader.sheets import score
@@ -50,13 +51,20 @@ def lines(name: str, folder: Path = FOLDER) -> list[str]:
 
 
 def flagged(texts: Sequence[str], tick: Tick) -> list[bool]:
-    """Tell of each text whether the reader flags it under any concept."""
+    """Tell of each text whether the reader flags it under any concept, or refuses it."""
     found: list[bool] = []
     for start in range(0, len(texts), 256):
         part = texts[start : start + 256]
-        found += [sheet.flagged for sheet in sheets(part)]
+        found += _flags(part)
         tick(len(part))
     return found
+
+
+def _flags(texts: Sequence[str]) -> list[bool]:
+    try:
+        return [sheet.flagged for sheet in sheets(texts)]
+    except Refused:  # text put around by chance may bring it on
+        return [True] if len(texts) == 1 else [flag for text in texts for flag in _flags([text])]
 
 
 def sheets(texts: Sequence[str], causes: str = "none") -> list[ScoreSheet]:

@@ -48,6 +48,7 @@ SUITES = (
     "cost",
     "throughput",
 )
+QUICK = ("guard", "words")  # of a quick look, which takes a minute
 TEXTUAL = ("text", "encoders")  # suites that need prompt sets
 
 
@@ -59,7 +60,7 @@ def run(
     Args:
         names: of `SUITES`; by default those of `TEXTUAL` run when there is `data`, `sets` when there are any, `judge`
             when there is the font.
-        quick: a tenth of the pictures.
+        quick: `QUICK` by default, and what there are prompts for; a tenth of the pictures and less.
         data: folder with the prompt sets of the suites in `TEXTUAL`.
         sets: files of prompts in their published columns.
         out: JSON file for the figures; a page of the same name with `.html` goes beside it. Suites that
@@ -72,7 +73,8 @@ def run(
     from safegen.generator import Generator
 
     able = {**dict.fromkeys(TEXTUAL, data is not None), "sets": bool(sets), "judge": world.FONT.is_file()}
-    chosen = list(names) or [suite for suite in SUITES if able.get(suite, True)]
+    usual = [suite for suite in SUITES if not quick or suite in QUICK or suite in (*TEXTUAL, "sets")]
+    chosen = list(names) or [suite for suite in usual if able.get(suite, True)]
     for name in chosen:
         if name not in SUITES:
             raise UsageError(f"unknown suite {name!r}", f"Known: {', '.join(SUITES)}.")
@@ -160,7 +162,7 @@ def measure(name: str, generator: Generator, album: Album, quick: bool, sources:
             "reader": lambda: reading.reader_suite(sources.data, 0.1 if quick else 1.0, tick),
             "judge": lambda: pictures.judge_suite(judge, renders, tick),
             "model": lambda: pictures.model_suite(generator, judge, 20 if quick else 200, 0.1 if quick else 1.0, tick),
-            "guard": lambda: pictures.guard_suite(generator, judge, 32 if quick else 240, 50 if quick else 400, tick),
+            "guard": lambda: pictures.guard_suite(generator, judge, 8 if quick else 240, 6 if quick else 400, tick),
             "methods": lambda: methods.methods_suite(generator, judge, 16 if quick else 100, album, tick),
             "robust": lambda: robustness.robust_suite(generator, judge, 8 if quick else 35, tick),
             "genetic": lambda: robustness.genetic_suite(generator, judge, attacked, tick),

@@ -4,14 +4,37 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from safegen import runner, settings
 from safegen.cli import batch, bench, directions, doctor, gallery, generate, models, score, serve, show
+from safegen.errors import SafegenError, UsageError
 from safegen.version import __version__
 
+
+class Commands(TyperGroup):
+    """The commands; what they refuse of a setting that nobody typed is blamed on where it was set."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:
+            name = error.param.name if error.param else None
+            if error.ctx and name in (ctx.obj or {}):
+                source = error.ctx.get_parameter_source(str(name))
+                if source is not None and source.name == "DEFAULT_MAP":
+                    raise UsageError(f"{settings.told(str(name), ctx.obj[name])}: {error.message}") from error
+            raise
+        except SafegenError as error:
+            error.details += tuple(settings.blamed(str(error), ctx.obj or {}))
+            raise
+
+
 app = typer.Typer(
+    cls=Commands,
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -48,6 +71,7 @@ def root(
         from safegen import console
 
         console.say(f"{settings.FILE}: {', '.join(f'{name} = {value}' for name, value in found.items())}", "dim")
+    context.obj = found
     context.default_map = settings.defaults(context.command, found)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Optional, cast
 
 import typer
 
+from safegen import records
 from safegen.cli.options import (
     Concepts,
     Device,
@@ -19,14 +20,16 @@ from safegen.cli.options import (
     Guidance,
     Images,
     Loras,
-    Metadata,
     Model,
     Negative,
     Offline,
     Offload,
     Quantize,
+    Record,
     Revision,
     Safeguard,
+    Scheduler,
+    Seed,
     Size,
     Slicing,
     Steps,
@@ -34,6 +37,7 @@ from safegen.cli.options import (
     Tiling,
     Unread,
     Variant,
+    text,
 )
 from safegen.models import EMBEDDED
 from safegen.safeguards import DEFAULT
@@ -55,23 +59,23 @@ _FREE = {
 
 def batch(
     context: typer.Context,
-    prompts: Annotated[Optional[str], typer.Argument(help="A txt, JSONL or CSV file; - reads stdin.")] = None,  # noqa: UP045
+    prompts: Annotated[str | None, typer.Argument(parser=text, help="A txt, JSONL or CSV file; - reads stdin.")] = None,
     kind: Annotated[str, typer.Option("--format", help="txt, jsonl or csv; by default what the suffix says.")] = "",
     out: Annotated[
         str,
-        typer.Option("--out", "-o", envvar="SAFEGEN_OUT", help="Folder for pictures and records, or an fsspec URL."),
+        typer.Option(
+            "--out", "-o", envvar="SAFEGEN_OUT", parser=text, help="Folder for pictures and records, or an fsspec URL."
+        ),
     ] = "safegen-batch",
     resume: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option("--resume", help="Finish the run in this folder, with its own settings."),
+        typer.Option("--resume", parser=text, help="Finish the run in this folder, with its own settings."),
     ] = None,
     retry: Annotated[bool, typer.Option("--retry", help="Draw failed rows again.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check, score and plan; draw nothing.")] = False,
     batch_size: Annotated[str, typer.Option("--batch-size", help="Pictures denoised together, or auto.")] = "auto",
     images: Images = 1,
-    seed: Annotated[
-        int | None, typer.Option(min=0, max=2**63 - 1, help="First seed of every row; its own, from its id, if unset.")
-    ] = None,
+    seed: Seed = None,
     steps: Steps = None,
     guidance: Guidance = None,
     size: Size = None,
@@ -88,7 +92,7 @@ def batch(
         int | None, typer.Option("--max-errors", min=0, help="Stop when more rows than this have failed.")
     ] = None,
     redact: Annotated[bool, typer.Option("--redact", help="Keep hashes instead of prompts.")] = False,
-    metadata: Metadata = True,
+    record: Record = records.DEFAULT,
     model: Model = EMBEDDED,
     embedding: Embeddings = None,
     lora: Loras = None,
@@ -101,6 +105,7 @@ def batch(
     slicing: Slicing = False,
     tiling: Tiling = False,
     quantize: Quantize = None,
+    scheduler: Scheduler = None,
     offline: Offline = False,
     engine: Annotated[str, typer.Option("--engine", help="local, or ray (pip install safegen[ray]).")] = "local",
     ray_address: Annotated[
@@ -130,6 +135,7 @@ def batch(
             revision=revision,
             variant=variant,
             quantize=quantize,
+            scheduler=scheduler,
             concepts=tuple(sorted(set(concept or ()))),
             strength=strength,
             safeguard=safeguard,
@@ -147,7 +153,7 @@ def batch(
             embeddings=tuple(str(Path(path).absolute()) for path in embedding or ()),
             loras=tuple(str(Path(path).absolute()) for path in lora or ()),
             redact=redact,
-            metadata=metadata,
+            record=records.checked(record),
         )
         source = _source(prompts, kind)
 
@@ -167,7 +173,14 @@ def batch(
         _dry_run(source, options, load, json)
         return
     with job.prepared(source, options, out, retry=retry) as ready:
-        summary = _run(ready, _engine(engine, load, options, ray_address, workers, worker_cpus), max_errors)
+
+        def noted() -> Worker:
+            worker = load()
+            _note_model(worker, options, ready.survey)
+            return worker
+
+        drawer = _engine(engine, load if engine == "ray" else noted, options, ray_address, workers, worker_cpus)
+        summary = _run(ready, drawer, max_errors)
     if json:
         console.show_json(summary.as_json())
     else:
@@ -182,7 +195,7 @@ def _engine(name: str, load: Callable[[], Worker], options: Options, address: st
     if name == "ray":
         from safegen.batch.ray_engine import RayEngine
 
-        return RayEngine(load, options.metadata, address, workers, cpus)
+        return RayEngine(load, options.record, address, workers, cpus)
     if name != "local":
         raise UsageError(f"--engine {name!r} is not known", "One of: local, ray.")
     from safegen.batch.local import LocalEngine
@@ -194,7 +207,7 @@ def _run(ready: Job, engine: Engine, max_errors: int | None) -> Summary:
     from safegen import console
     from safegen.batch.watch import Watch
 
-    _show_repeats(ready.survey)
+    _show_notes(ready.survey)
     total, left = ready.survey.images, ready.left
     if left < total:
         console.say(f"resuming: {total - left} of {total} are done", "dim")
@@ -223,8 +236,9 @@ def _dry_run(source: Source, options: Options, load: Callable[[], Worker], json:
     from safegen.batch.survey import survey
 
     found = survey(source, options)
-    _show_repeats(found)
+    _show_notes(found)
     worker = load()
+    _note_model(worker, options, found)
     size = worker.facts()["batch_size"]
     flags: Counter[str] = Counter()
     batches = 0
@@ -243,9 +257,21 @@ def _dry_run(source: Source, options: Options, load: Callable[[], Worker], json:
     console.say(f"{flags.pop('any')} prompts are flagged" + "".join(f"; {n}: {c}" for n, c in flags.most_common()))
 
 
-def _show_repeats(found: Survey) -> None:
+def _note_model(worker: Worker, options: Options, found: Survey) -> None:
+    """Say what people should know of this model with these prompts and settings."""
+    from safegen import findings
+    from safegen.generator import Settings
+
+    some = found.weighted
+    findings.note_weights(worker.generator, [some.prompt] if some else [], some.settings.negative if some else "")
+    findings.note_settings(worker.generator, Settings(None, options.steps, options.guidance, options.size))
+
+
+def _show_notes(found: Survey) -> None:
     from safegen import console
 
+    for line in found.notes:
+        console.say(line, "yellow")
     if found.repeats:
         some = [f"line {line} repeats line {first}" for line, first in list(found.repeats.values())[:5]]
         more = f" and {len(found.repeats) - 5} more" if len(found.repeats) > 5 else ""
@@ -278,8 +304,32 @@ def _resumed(folder: str, prompts: str | None, kind: str, given: list[str]) -> t
         raise UsageError(f"there is no run in {folder}", "Give the folder that safegen batch wrote to.")
     if header["settings"]["redact"] and header["settings"]["negative"]:
         raise UsageError("a redacted run keeps no negative prompt", "Give the whole command again instead of --resume.")
-    source = _source(prompts or header["source"]["name"], kind or header["source"]["format"])
+    source = _source_again(folder, prompts, header["source"]["name"], kind or header["source"]["format"])
     return source, Options.from_json(header["settings"])
+
+
+def _source_again(folder: str, prompts: str | None, name: str, kind: str) -> Source:
+    """Prompts of a run from where it had them, or from where they are now."""
+    from safegen.batch.sources import STDIN
+    from safegen.errors import PromptError
+
+    try:
+        source = _source(prompts or name, kind)
+        if source.name != STDIN and not Path(source.name).is_file():
+            raise PromptError(f"there is no {source.name}")
+    except PromptError as error:
+        if prompts:
+            raise
+        if name == STDIN:
+            raise PromptError(
+                f"the run in {folder} had its prompts from standard input",
+                f"Pipe the same ones again: safegen batch --resume {folder} - < PROMPTS",
+            ) from error
+        raise PromptError(
+            f"the prompts of the run in {folder} are not in {name} any more",
+            f"Say where they are: safegen batch --resume {folder} PROMPTS",
+        ) from error
+    return source
 
 
 def _was_typed(context: typer.Context, name: str) -> bool:
@@ -287,12 +337,12 @@ def _was_typed(context: typer.Context, name: str) -> bool:
     return source is not None and source.name == "COMMANDLINE"
 
 
-def _batch_size(text: str) -> int:
+def _batch_size(wanted: str) -> int:
     from safegen.batch.options import AUTO
     from safegen.errors import UsageError
 
-    if text == "auto":
+    if wanted == "auto":
         return AUTO
-    if not (text.isdecimal() and 1 <= int(text) <= 1024):
-        raise UsageError(f"--batch-size {text!r} is not 1 to 1024, or auto", "As in --batch-size 16.")
-    return int(text)
+    if not (wanted.isdecimal() and 1 <= int(wanted) <= 1024):
+        raise UsageError(f"--batch-size {wanted!r} is not 1 to 1024, or auto", "As in --batch-size 16.")
+    return int(wanted)

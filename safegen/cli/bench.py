@@ -7,6 +7,8 @@ from typing import Annotated, Optional
 
 import typer
 
+from safegen.cli.options import path
+
 
 def bench(
     suites: Annotated[
@@ -16,15 +18,27 @@ def bench(
             "cost, throughput; all by default"
         ),
     ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="A tenth of the pictures: a look, not a figure.")] = False,
-    data: Annotated[Optional[Path], typer.Option(help="Folder with the prompt sets of text and encoders.")] = None,  # noqa: UP045
+    quick: Annotated[
+        bool,
+        typer.Option(
+            "--quick",
+            help="A look in a minute, not figures: guard and words, or the suites named, with a tenth of the prompts.",
+        ),
+    ] = False,
+    data: Annotated[
+        Path | None, typer.Option(parser=path, help="Folder with the prompt sets of text and encoders.")
+    ] = None,
     set_: Annotated[
         Optional[list[Path]],  # noqa: UP045
         typer.Option(
-            "--set", help="CSV or JSONL of prompts (I2P, Ring-A-Bell, CoPro, COCO, ...) for the sets suite; repeatable."
+            "--set",
+            parser=path,
+            help="CSV or JSONL of prompts (I2P, Ring-A-Bell, CoPro, COCO, ...) for the sets suite; repeatable.",
         ),
     ] = None,
-    out: Annotated[Optional[Path], typer.Option("--out", "-o", help="JSON file; an HTML page goes beside it.")] = None,  # noqa: UP045
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", parser=path, help="JSON file; an HTML page goes beside it.")
+    ] = None,
 ) -> None:
     """Measure the embedded model, its guard and every method side by side."""
     from safegen.bench import suites as known

@@ -8,7 +8,20 @@ from typing import Annotated, Optional
 import typer
 
 from safegen.cli import sharing
-from safegen.cli.options import Device, Directions, Dtype, Loras, Model, Offline, Offload, Quantize, Revision, Variant
+from safegen.cli.options import (
+    Device,
+    Directions,
+    Dtype,
+    Loras,
+    Model,
+    Offline,
+    Offload,
+    Quantize,
+    Revision,
+    Variant,
+    path,
+    text,
+)
 from safegen.models import EMBEDDED
 
 app = typer.Typer(no_args_is_help=True, help="Recipes of concepts and the direction files learned from them.")
@@ -20,19 +33,23 @@ Json = Annotated[bool, typer.Option("--json", help="JSON lines.")]
 
 @app.command()
 def learn(
-    concept: Annotated[list[str], typer.Argument(help="Names of concepts, or paths of recipes.")],
+    concept: Annotated[list[str], typer.Argument(parser=text, help="Names of concepts, or paths of recipes.")],
     model: Model = EMBEDDED,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Folder to write CONCEPT/ENCODER.safetensors to.")
+        Path | None, typer.Option("--out", "-o", parser=path, help="Folder to write CONCEPT/ENCODER.safetensors to.")
     ] = None,
     pairs: Annotated[
         Path | None,
-        typer.Option(help="CSV of unsafe_prompt, safe_prompt, category to learn from as well; 7 rows in 10 are used."),
+        typer.Option(
+            parser=path,
+            help="CSV of unsafe_prompt, safe_prompt, category to learn from as well; 7 rows in 10 are used.",
+        ),
     ] = None,
     benign: Annotated[
         Path | None,
         typer.Option(
-            help="CSV of prompts that must not be flagged, to learn and calibrate with; 7 rows in 10 are used."
+            parser=path,
+            help="CSV of prompts that must not be flagged, to learn and calibrate with; 7 rows in 10 are used.",
         ),
     ] = None,
     method: Annotated[
@@ -103,14 +120,13 @@ def learn(
             elif method in ("region", "half-spaces"):
                 learned = region.learn(recipe, family, learned, tick, denoiser=method == "region")
         for channel, direction in learned.items():
-            figures = ", ".join(f"{name} {value:.4g}" for name, value in direction.info[METHODS[method]].items())
             what = recipe.name if len(learned) == 1 else f"{recipe.name}, {channel}"
-            console.say(f"{what}, held out: {figures}")
+            console.say(f"{what}, {direction.figures(METHODS[method])}")
             library.check_ready(direction, what)
         for direction in learned.values():
-            path = target / recipe.name / f"{direction.stem}.safetensors"
-            direction.save(path)
-            console.show_path(path)
+            file = target / recipe.name / f"{direction.stem}.safetensors"
+            direction.save(file)
+            console.show_path(file)
 
 
 @app.command("list")
@@ -141,7 +157,7 @@ def list_(directions: Directions = None, json: Json = False) -> None:
 
 @app.command()
 def info(
-    concept: Annotated[str, typer.Argument(help="Name of a concept, or path of a direction file.")],
+    concept: Annotated[str, typer.Argument(parser=text, help="Name of a concept, or path of a direction file.")],
     directions: Directions = None,
     json: Json = False,
 ) -> None:
@@ -156,14 +172,14 @@ def info(
     paths = [Path(concept)] if concept.endswith(".safetensors") else concepts.direction_files(concept, directions)
     if not paths:
         raise DirectionError(f"{concept!r} has no direction file yet", f"safegen directions learn {concept}")
-    for path in paths:
-        direction = files.load(path)
+    for file in paths:
+        direction = files.load(file)
         if json:
             console.show_json({"schema": files.SCHEMA, **direction.info, "sha256": direction.sha256})
             continue
         rows = [(key, str(value)) for key, value in sorted(direction.info.items())]
         rows += [(name, "x".join(map(str, tensor.shape))) for name, tensor in sorted(direction.tensors.items())]
-        console.show_table(f"{direction.concept} ({path.name})", ("field", "value"), rows)
+        console.show_table(f"{direction.concept} ({file.name})", ("field", "value"), rows)
 
 
 @app.command()

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from safegen.cli.options import Device, Directions, Dtype, Model, Safeguard, Strength
+from safegen import records
+from safegen.cli.options import Device, Directions, Dtype, Model, Record, Safeguard, Strength, path
 from safegen.models import EMBEDDED
 from safegen.safeguards import DEFAULT
 
@@ -25,9 +26,10 @@ def doctor(
     directions: Directions = None,
     safeguard: Safeguard = DEFAULT,
     strength: Strength = 1.0,
-    out: Annotated[Path, typer.Option("--out", "-o", envvar="SAFEGEN_OUT", help="Folder for pictures.")] = Path(
-        "safegen-out"
-    ),
+    out: Annotated[
+        Path, typer.Option("--out", "-o", envvar="SAFEGEN_OUT", parser=path, help="Folder for pictures.")
+    ] = Path("safegen-out"),
+    record: Record = records.DEFAULT,
     device: Device = "auto",
     dtype: Dtype = "auto",
     json: Annotated[bool, typer.Option("--json", help="JSON lines.")] = False,

@@ -7,12 +7,16 @@ from typing import Annotated
 
 import typer
 
+from safegen.cli.options import path
+
 
 def gallery(
-    folder: Annotated[Path, typer.Argument(help="A folder that safegen batch or generate wrote to.")],
+    folder: Annotated[Path, typer.Argument(parser=path, help="A folder that safegen batch or generate wrote to.")],
 ) -> None:
     """Write gallery.html: the pictures, their prompts with harmful words marked, and filters."""
     from safegen import console
     from safegen import gallery as page
 
+    if gone := page.prune(folder):
+        console.say(f"{gone} pictures are gone; their records are in {page.REMOVED} now")
     console.show_path(page.write(folder))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from safegen import records
 from safegen.cli.options import (
     Concepts,
     Device,
@@ -19,15 +21,17 @@ from safegen.cli.options import (
     Guidance,
     Images,
     Loras,
-    Metadata,
     Model,
     Negative,
     Offline,
     Offload,
     Prompts,
     Quantize,
+    Record,
     Revision,
     Safeguard,
+    Scheduler,
+    Seed,
     Size,
     Slicing,
     Steps,
@@ -35,6 +39,7 @@ from safegen.cli.options import (
     Tiling,
     Unread,
     Variant,
+    path,
 )
 from safegen.models import EMBEDDED
 from safegen.safeguards import DEFAULT
@@ -45,14 +50,14 @@ if TYPE_CHECKING:
     from safegen.generator import Generator, Picture, Settings
     from safegen.guard import OnUnread
     from safegen.prompts import Prompt
+    from safegen.records import Kept
 
 
 def generate(
+    context: typer.Context,
     prompts: Prompts = None,
     images: Images = 1,
-    seed: Annotated[
-        int | None, typer.Option(min=0, max=2**63 - 1, help="First seed; random and recorded if unset.")
-    ] = None,
+    seed: Seed = None,
     steps: Steps = None,
     guidance: Guidance = None,
     size: Size = None,
@@ -71,9 +76,10 @@ def generate(
     lora: Loras = None,
     directions: Directions = None,
     out: Annotated[
-        Path, typer.Option("--out", "-o", envvar="SAFEGEN_OUT", help="Folder for pictures and metadata.jsonl.")
+        Path,
+        typer.Option("--out", "-o", envvar="SAFEGEN_OUT", parser=path, help="Folder for pictures and metadata.jsonl."),
     ] = Path("safegen-out"),
-    metadata: Metadata = True,
+    record: Record = records.DEFAULT,
     json: Annotated[bool, typer.Option("--json", help="Records as JSON lines on stdout.")] = False,
     preview: Annotated[bool, typer.Option("--preview", help="Show the picture in the terminal.")] = False,
     device: Device = "auto",
@@ -84,14 +90,15 @@ def generate(
     slicing: Slicing = False,
     tiling: Tiling = False,
     quantize: Quantize = None,
+    scheduler: Scheduler = None,
     offline: Offline = False,
 ) -> None:
     """Draw pictures from prompts, with harmful words found and repaired first."""
-    from safegen import console, files, findings, refusal
+    from safegen import console, dialects, findings, portfolio, refusal
     from safegen.errors import UsageError
-    from safegen.prompts import gather
+    from safegen.prompts import clean_negative, gather
 
-    batch = gather(prompts or [], None)
+    batch = gather(_as_meant(prompts or []), None)
     for prompt in batch:
         refusal.check(prompt.text)
     if compare and not guard:
@@ -99,10 +106,15 @@ def generate(
     if check not in ("none", "image"):
         raise UsageError(f"--check {check!r} is not known", "One of: none, image.")
     shape = parse_size(size)
-    files.check_writable(out)
+    lora = dialects.scaled(lora or (), (called for prompt in batch for called in prompt.loras))
+    findings.note_syntax(batch, clean_negative(negative), lora)
+    kept = records.checked(record)
+    folder = context.with_resource(portfolio.opened(out))
     from safegen import detectors, second_look
-    from safegen.generator import Generator, Settings
+    from safegen.generator import Generator, Settings, check_seeds
 
+    check_seeds(seed, images)
+    settings = Settings(seed, steps, guidance, shape, negative)
     generator = Generator.load(
         model,
         concepts=concept or (),
@@ -120,16 +132,16 @@ def generate(
         slicing=slicing,
         tiling=tiling,
         quantize=quantize,
+        scheduler=scheduler,
         offline=offline,
         embeddings=embedding or (),
-        loras=lora or (),
+        loras=lora,
     )
     if model == EMBEDDED:
         console.say("model: the embedded one, 128x128 emoji scenes; for photographs: --model sd15", "dim")
-    findings.note_weights(generator, batch)
+    findings.note_weights(generator, batch, settings.negative)
     detector = detectors.detector_for(generator) if check == "image" else None
-    settings = Settings(seed, steps, guidance, shape, negative)
-    number = _next_number(out)
+    findings.note_settings(generator, settings)
     for prompt in batch:
         with console.stepping(f"{prompt.own[:40]}") as on_step:
             pictures, report = generator.generate(prompt, settings, images=images, on_step=on_step)
@@ -138,37 +150,39 @@ def generate(
                 pictures = [look(picture, detector, on_step) for picture in pictures]
         findings.show_report(report)
         for picture in pictures:
-            path = out / f"{number:04d}-{prompt.id[:8]}-{picture.seed}.png"
-            number += 1
-            _save(picture, path, metadata, json)
+            path, line = folder.add(picture.image, picture.record, kept)
+            if json:
+                console.show_json(line)
+            else:
+                console.show_path(path)
             if compare:
-                _save_pair(generator, prompt, settings, picture, path)
+                _save_pair(generator, prompt, settings, picture, path, kept)
             if detector:
                 findings.show_check(picture.record["check"])
             if preview:
                 console.show_preview(picture.image)
 
 
-def _save(picture: Picture, path: Path, metadata: bool, json: bool) -> None:
-    from safegen import console, records
+def _as_meant(prompts: list[str]) -> list[str]:
+    """Ask once whether words without quotes are one prompt; where nobody is there to ask, say how they are taken."""
+    from safegen import console
 
-    line = {"file_name": path.name, "text": picture.record["prompt"], **picture.record}
-    records.save_picture(picture.image, path, picture.record, metadata=metadata)
-    try:
-        records.append_record(path.parent, line)
-    except BaseException:
-        path.unlink(missing_ok=True)  # a picture without its record is half a result
-        raise
-    if json:
-        console.show_json(line)
-    else:
-        console.show_path(path)
+    if len(prompts) < 2 or not all(len(prompt.split()) == 1 and prompt != "-" for prompt in prompts):
+        return prompts
+    whole = " ".join(prompts)
+    if sys.stdin.isatty() and sys.stderr.isatty():
+        apart = typer.confirm(f"Draw {len(prompts)} prompts of one word each? No draws one: {whole!r}.", err=True)
+        return prompts if apart else [whole]
+    console.say(f"{len(prompts)} prompts of one word each; to draw one: safegen generate {whole!r}", "yellow")
+    return prompts
 
 
-def _save_pair(generator: Generator, prompt: Prompt, settings: Settings, picture: Picture, path: Path) -> None:
+def _save_pair(
+    generator: Generator, prompt: Prompt, settings: Settings, picture: Picture, path: Path, kept: Kept
+) -> None:
     from PIL import Image
 
-    from safegen import console, records
+    from safegen import console
 
     plain, _, _ = generator.prepare(prompt)
     unguarded: Image.Image = generator.draw(plain, settings, picture.seed)
@@ -176,7 +190,7 @@ def _save_pair(generator: Generator, prompt: Prompt, settings: Settings, picture
     pair.paste(unguarded, (0, 0))
     pair.paste(picture.image, (unguarded.width + 8, 0))
     target = path.with_name(f"{path.stem}-compare.png")
-    records.save_picture(pair, target, picture.record)
+    records.save_picture(pair, target, picture.record, kept)
     console.say(f"compare (unguarded | guarded): {target}")
 
 
@@ -186,8 +200,8 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
     Raises:
         UsageError: it is neither, or cannot be drawn.
     """
+    from safegen import sizes
     from safegen.errors import UsageError
-    from safegen.generator import check_size
 
     if text is None:
         return None
@@ -195,10 +209,5 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
     if not match:
         raise UsageError(f"size {text!r} is not WIDTHxHEIGHT", "As in --size 512x768, or --size 512.")
     width, height = int(match[1]), int(match[2] or match[1])
-    check_size(width, height)
+    sizes.check(width, height)
     return width, height
-
-
-def _next_number(folder: Path) -> int:
-    taken = [int(m[1]) for p in folder.glob("*.png") if (m := re.match(r"(\d{4,})-", p.name))]
-    return max(taken, default=0) + 1

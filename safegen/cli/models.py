@@ -32,7 +32,7 @@ def list_(json: Annotated[bool, typer.Option("--json", help="JSON lines.")] = Fa
 
 
 def pull(
-    model: Annotated[str, typer.Argument(help="Alias or hub id.")],
+    model: Annotated[str, typer.Argument(help="Alias, hub id, or a .safetensors checkpoint.")],
     revision: Annotated[Optional[str], typer.Option(help="Branch, tag or commit of the hub.")] = None,  # noqa: UP045
     variant: Annotated[Optional[str], typer.Option(help="Of the weight files, such as fp16.")] = None,  # noqa: UP045
 ) -> None:

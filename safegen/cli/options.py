@@ -7,11 +7,38 @@ from typing import Annotated, Optional
 
 import typer
 
-from safegen import safeguards
+from safegen import records, safeguards
+from safegen.files import home
+from safegen.generator import MAX_SEED
 from safegen.guard import MAX_STRENGTH, checked
+
+
+def path(text: str) -> Path:
+    """Take a path of the command line, of the environment or of the settings; `~` is the home folder."""
+    return Path(home(str(text)))
+
+
+def text(text: str) -> str:
+    """Take what may be a path: a model, a LoRA with its scale, a URL."""
+    return home(text)
+
+
+def _drawn(seed: int | None) -> int | None:
+    """Take -1 for no seed, as other tools do."""
+    return None if seed == -1 else seed
+
 
 Prompts = Annotated[Optional[list[str]], typer.Argument(help="Prompts; - reads stdin.")]  # noqa: UP045
 Images = Annotated[int, typer.Option("--images", "-n", min=1, max=1000, help="Pictures a prompt, consecutive seeds.")]
+Seed = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option(
+        min=-1,
+        max=MAX_SEED,
+        callback=_drawn,
+        help="First seed. Unset, or -1: of generate random and recorded, of batch from each row's id.",
+    ),
+]
 Steps = Annotated[Optional[int], typer.Option(min=1, max=1000, help="Denoising steps.")]  # noqa: UP045
 Guidance = Annotated[Optional[float], typer.Option(min=0, max=50, help="Classifier-free guidance.")]  # noqa: UP045
 Size = Annotated[Optional[str], typer.Option(help="WIDTHxHEIGHT or one number, in pixels.")]  # noqa: UP045
@@ -29,7 +56,15 @@ Strength = Annotated[
     ),
 ]
 Guarded = Annotated[bool, typer.Option("--guard/--no-guard", help="Without the guard a banner and the records say so.")]
-Metadata = Annotated[bool, typer.Option("--metadata/--no-metadata", help="The record inside the PNG.")]
+Record = Annotated[
+    str,
+    typer.Option(
+        "--record",
+        callback=records.checked,
+        envvar="SAFEGEN_RECORD",
+        help="What the PNG says: full, with prompt and findings; mark, how it was generated; none, that AI made it.",
+    ),
+]
 Unread = Annotated[
     str,
     typer.Option(
@@ -38,11 +73,14 @@ Unread = Annotated[
 ]
 Device = Annotated[str, typer.Option(envvar="SAFEGEN_DEVICE", help="auto, cpu, cuda, mps.")]
 Model = Annotated[
-    str, typer.Option("--model", "-m", envvar="SAFEGEN_MODEL", help="Alias, hub id or local folder of a model.")
+    str,
+    typer.Option(
+        "--model", "-m", envvar="SAFEGEN_MODEL", parser=text, help="Alias, hub id or local folder of a model."
+    ),
 ]
 Directions = Annotated[
     Optional[Path],  # noqa: UP045
-    typer.Option("--directions", envvar="SAFEGEN_DIRECTIONS", help="Folder of your own concepts."),
+    typer.Option("--directions", envvar="SAFEGEN_DIRECTIONS", parser=path, help="Folder of your own concepts."),
 ]
 Dtype = Annotated[
     str, typer.Option(envvar="SAFEGEN_DTYPE", help="auto, float32, float16 or bfloat16; auto is float32 on the CPU.")
@@ -58,12 +96,18 @@ Quantize = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option(help="Load weights quantised: bitsandbytes_4bit or bitsandbytes_8bit."),
 ]
+Scheduler = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--scheduler", help="euler, euler a, dpm++ 2m karras, unipc, lcm, ...; the model's own by default."),
+]
 Embeddings = Annotated[
     Optional[list[str]],  # noqa: UP045
-    typer.Option("--embedding", help="A textual inversion (.safetensors); its name is a word of prompts then."),
+    typer.Option(
+        "--embedding", parser=text, help="A textual inversion (.safetensors); its name is a word of prompts then."
+    ),
 ]
 Loras = Annotated[
     Optional[list[str]],  # noqa: UP045
-    typer.Option("--lora", help="FILE or FILE:SCALE, a .safetensors file; needs safegen[lora]."),
+    typer.Option("--lora", parser=text, help="FILE or FILE:SCALE, a .safetensors file; needs safegen[lora]."),
 ]
 Offline = Annotated[bool, typer.Option("--offline", help="Never ask the network.")]

@@ -23,11 +23,15 @@ BATCH = 256
 
 def score(
     prompts: options.Prompts = None,
-    file: Annotated[Optional[Path], typer.Option("--file", "-f", help="One prompt a line; # comments.")] = None,  # noqa: UP045
+    file: Annotated[
+        Path | None, typer.Option("--file", "-f", parser=options.path, help="One prompt a line; # comments.")
+    ] = None,
     concept: options.Concepts = None,
     model: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option("--model", "-m", help="Also judge what the encoders of this model make of the text."),
+        typer.Option(
+            "--model", "-m", parser=options.text, help="Also judge what the encoders of this model make of the text."
+        ),
     ] = None,
     embedding: options.Embeddings = None,
     lora: options.Loras = None,
@@ -66,7 +70,10 @@ def score(
     batch = gather(prompts or [], file)
     for prompt in batch:
         refusal.check(prompt.text)
-    from safegen import console, findings
+    from safegen import console, dialects, findings
+
+    lora = dialects.scaled(lora or (), (called for prompt in batch for called in prompt.loras))
+    findings.note_syntax(batch, loras=lora)
 
     read_alone = set(names) <= set(read_facts()["concepts"]) and safeguard == DEFAULT
     if read_alone and not (model or tokens or embedding or lora):
@@ -92,7 +99,7 @@ def score(
             quantize=quantize,
             offline=offline,
             embeddings=embedding or (),
-            loras=lora or (),
+            loras=lora,
         )
         findings.note_weights(generator, batch)
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Optional, cast
 
 import typer
 
+from safegen import records
 from safegen.cli.options import (
     Concepts,
     Device,
@@ -17,8 +18,10 @@ from safegen.cli.options import (
     Offline,
     Offload,
     Quantize,
+    Record,
     Revision,
     Safeguard,
+    Scheduler,
     Slicing,
     Strength,
     Tiling,
@@ -41,6 +44,10 @@ def serve(
             envvar="SAFEGEN_API_KEY", help="Bearer key of clients; better set in the environment.", metavar="KEY"
         ),
     ] = "",
+    allow_host: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--allow-host", help="Name of a reverse proxy in front of it, as clients use it; repeatable."),
+    ] = None,
     queue: Annotated[int, typer.Option(min=1, max=10_000, help="Requests that may wait; more get 429.")] = 16,
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds from a request to its answer, or 504.")] = 300,
     max_images: Annotated[int, typer.Option(min=1, max=100, help="Pictures of one request.")] = 4,
@@ -50,6 +57,7 @@ def serve(
     strength: Strength = 1.0,
     safeguard: Safeguard = DEFAULT,
     unread: Unread = "refuse",
+    record: Record = records.DEFAULT,
     model: Model = EMBEDDED,
     embedding: Embeddings = None,
     lora: Loras = None,
@@ -62,6 +70,7 @@ def serve(
     slicing: Slicing = False,
     tiling: Tiling = False,
     quantize: Quantize = None,
+    scheduler: Scheduler = None,
     offline: Offline = False,
 ) -> None:
     """Serve a model: /v1/images/generations, /v1/models, /v1/score, /healthz, and a page at / to try it."""
@@ -73,6 +82,7 @@ def serve(
     except ImportError as error:
         raise UsageError("serving needs FastAPI and uvicorn", "pip install 'safegen[serve]'") from error
     server.check_key(host, api_key)
+    fronts = server.fronts_of(allow_host or ())
     listener = server.bound(host, port)
     with listener:
         from safegen.generator import Generator
@@ -93,6 +103,7 @@ def serve(
             slicing=slicing,
             tiling=tiling,
             quantize=quantize,
+            scheduler=scheduler,
             offline=offline,
             folder=directions,
             embeddings=embedding or (),
@@ -101,5 +112,7 @@ def serve(
         )
         line = Queue(queue)
         limits = Limits(max_images, max_steps, max_size, timeout)
-        application = app.create(generator, line, limits, api_key, server.hosts_of(host))
+        application = app.create(
+            generator, line, limits, api_key, server.hosts_of(host), fronts, records.checked(record)
+        )
         server.Server(application, line, listener, console.show_address).serve_on()

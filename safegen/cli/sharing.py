@@ -7,13 +7,13 @@ from typing import Annotated, Optional
 
 import typer
 
-from safegen.cli.options import Directions
+from safegen.cli.options import Directions, path
 
 Concepts = Annotated[Optional[list[str]], typer.Argument(help="Names of concepts; all by default.")]  # noqa: UP045
 
 
 def export(
-    out: Annotated[Path, typer.Option("--out", "-o", help="The bundle: a .zip file, or a new folder.")],
+    out: Annotated[Path, typer.Option("--out", "-o", parser=path, help="The bundle: a .zip file, or a new folder.")],
     concept: Concepts = None,
     encoder: Annotated[
         str, typer.Option(help="Only files whose name begins so, as in clip_text_model or bert-168ca158.")
@@ -32,7 +32,9 @@ def export(
 
 
 def import_(
-    source: Annotated[Path, typer.Argument(help="A bundle of safegen directions export, or one .safetensors file.")],
+    source: Annotated[
+        Path, typer.Argument(parser=path, help="A bundle of safegen directions export, or one .safetensors file.")
+    ],
     replace: Annotated[bool, typer.Option("--replace", help="Put other files in the cache out of the way.")] = False,
     directions: Directions = None,
 ) -> None:
@@ -43,8 +45,9 @@ def import_(
     known = {arrival.name for arrival in arrivals if arrival.known}
     bundles.keep(arrivals, replace=replace)
     for arrival in arrivals:
-        figures = ", ".join(f"{figure} {value:.4g}" for figure, value in arrival.direction.info["held_out"].items())
-        console.say(f"{arrival.name}{' (kept already)' if arrival.name in known else ''}, held out: {figures}", "dim")
+        console.say(
+            f"{arrival.name}{' (kept already)' if arrival.name in known else ''}, {arrival.direction.figures()}", "dim"
+        )
         console.show_path(arrival.path)
 
 

@@ -10,11 +10,13 @@ from __future__ import annotations
 import abc
 import contextlib
 import inspect
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from safegen import passages
+from safegen import emphasis, passages, sizes
 from safegen.conditioning import Channel, Conditioning, Position, Token
+from safegen.emphasis import Marked
 from safegen.errors import ModelError, UsageError
 from safegen.families import inversions
 from safegen.families.calls import Branch, replaced
@@ -45,6 +47,9 @@ class Family(abc.ABC):
     result: ClassVar[tuple[str, ...]]  # what encode_prompt returns, as the pipeline's own arguments
     steps: int = 30
     guidance: float = 7.5
+    tells: ClassVar[bool] = False  # whether steps and guidance are read off the model, or its class leaves no choice
+    patch: int = 1  # how many pixels of a latent the denoiser takes as one, on each side
+    passes_sigmas: ClassVar[bool] = False  # whether the pipeline tells its scheduler the noise of every step
     negative: ClassVar[bool] = True  # whether the model has a negative branch
     varying: ClassVar[bool] = False  # whether embeddings are as long as their prompts
     windows: ClassVar[int] = 1  # of the text encoder that a prompt may fill, side by side
@@ -82,12 +87,31 @@ class Family(abc.ABC):
         """Of a text's tokens, those whose states the pipeline hands on."""
         return row
 
-    @property
-    def from_text(self) -> bool:
-        """Whether the pipeline draws from text alone, and needs no picture to begin with."""
-        return not any(
-            mark in type(self.pipe).__name__ for mark in ("Img2Img", "Inpaint", "Control", "Fill", "Kontext")
-        )
+    def check_from_text(self) -> None:
+        """Check that the pipeline draws from text alone, and needs no picture to begin with.
+
+        Raises:
+            ModelError: its class, or what its denoiser takes beside latents, says that it does.
+        """
+        kind = type(self.pipe).__name__
+        if any(mark in kind for mark in ("Img2Img", "Inpaint", "Control", "Fill", "Kontext")):
+            raise ModelError(
+                f"a {kind} draws from a picture, not from text alone",
+                "Call it yourself, with a guard attached: safegen.Guard.load().attached(pipe).",
+            )
+        parts = {name: getattr(self.pipe, name, None) for name in ("unet", "transformer", "vae")}
+        config = {name: part.config for name, part in parts.items() if part is not None}
+        vae = config.pop("vae", {})
+        latents = vae.get("latent_channels") or vae.get("z_dim")
+        for name, own in config.items():
+            taken = own.get("in_channels")
+            # Transformers may take four neighbours at a time.
+            if latents and taken and taken not in (latents, latents * 4 if name == "transformer" else latents):
+                raise ModelError(
+                    f"this {kind} draws from a picture, not from text alone: its {name} takes {taken} channels, "
+                    f"and latents have {latents}",
+                    "Take the text-to-image model of its kind.",
+                )
 
     @property
     def tells_steps(self) -> bool:
@@ -99,10 +123,14 @@ class Family(abc.ABC):
         """The side of the pictures that the model was trained on, in pixels."""
         return 1024
 
-    def learned_words(self) -> list[str]:
-        """Name the textual inversions, longest first: words whose meaning no text shows."""
-        found = {name for reading in self.readings for name in inversions.names(reading.tokenizer)}
-        return sorted(found, key=lambda name: (-len(name), name))
+    @property
+    def step(self) -> int:
+        """What both sides of its pictures are multiples of, in pixels."""
+        return math.lcm(sizes.STEP, int(self.pipe.vae_scale_factor) * self.patch)
+
+    def learned_words(self, text: str) -> list[tuple[int, int]]:
+        """Find the textual inversions that a text names: words whose meaning no text shows."""
+        return sorted({span for reading in self.readings for span in inversions.found(reading.tokenizer, text)})
 
     @property
     def adapted(self) -> bool:
@@ -212,22 +240,26 @@ class Family(abc.ABC):
 
     def absent(self, negative: str, positive: Values) -> dict[str, Any]:
         """The arguments for the negative prompt, never sanitized, without their `negative_`."""
-        encoded = self.encode([negative])
-        if self.windows > 1:
-            encoded = self._as_long(negative, encoded, positive)
-        plain = self.join(encoded, self.usual)
+        read = emphasis.parse(negative) if self.weighted else Marked(negative)
+        plain = self.join(self._absent(read, positive), self.usual)
         return {name: value.expand_as(positive[name]) for name, value in plain.items()}
 
-    def _as_long(self, negative: str, encoded: Conditioning, positive: Values) -> Conditioning:
-        """The negative prompt in as many windows as the positive one has, the last ones empty."""
-        count = positive["prompt_embeds"].shape[1] // self.join(encoded, self.usual)["prompt_embeds"].shape[1]
+    def _absent(self, read: Marked, positive: Values) -> Conditioning:
+        """The negative prompt with its weights, in as many windows as the positive one has, the last ones empty."""
+        from safegen.weighting import weighted
+
+        encoded = self.encode([read.text])
+        count = 1
+        if self.windows > 1:
+            count = positive["prompt_embeds"].shape[1] // self.join(encoded, self.usual)["prompt_embeds"].shape[1]
         if count == 1:
-            return encoded
-        spans = passages.cut(negative, self.readings, count)
-        texts = [*(negative[slice(*span)] for span in spans), *[""] * (count - len(spans))]
-        rows = self.encode(texts)
+            return weighted(encoded, [read.weights])
+        spans = passages.cut(read.text, self.readings, count)
+        spans += [(len(read.text), len(read.text))] * (count - len(spans))
+        rows = self.encode([read.text[slice(*span)] for span in spans])
+        rows = weighted(rows, [passages.weights_in(read.weights, span) for span in spans])
         first, *rest = [rows.only(row) for row in range(count)]
-        return first.abreast(rest, negative, [0] * count)
+        return first.abreast(rest, read.text, [0] * count)
 
     @contextlib.contextmanager
     def intercepted(self, repair: Repair) -> Iterator[None]:

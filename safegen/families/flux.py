@@ -31,6 +31,9 @@ class Flux(Family):
         "FluxKontextPipeline",
     )
     result: ClassVar[tuple[str, ...]] = ("prompt_embeds", "pooled_prompt_embeds", "text_ids")
+    patch = 2
+    passes_sigmas: ClassVar[bool] = True
+    tells: ClassVar[bool] = True
     negative: ClassVar[bool] = False
     twice: ClassVar[bool] = True
 

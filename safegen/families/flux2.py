@@ -22,6 +22,9 @@ class Flux2(Family):
 
     pipelines: ClassVar[tuple[str, ...]] = ("Flux2Pipeline", "Flux2KleinPipeline", "Flux2KleinInpaintPipeline")
     result: ClassVar[tuple[str, ...]] = ("prompt_embeds", "text_ids")
+    patch = 2
+    passes_sigmas: ClassVar[bool] = True
+    tells: ClassVar[bool] = True
     steps = 50
     guidance = 4.0
     negative: ClassVar[bool] = False
@@ -31,7 +34,7 @@ class Flux2(Family):
         self._mistral = type(pipe).__name__ == "Flux2Pipeline"
         super().__init__(pipe)
         if not self._mistral and pipe.config.get("is_distilled", False):
-            self.steps = 4
+            self.steps, self.guidance = 4, 1.0
 
     def read(self) -> Iterator[Reading]:
         """The layers that the pipeline takes by default, one after the other in every state."""

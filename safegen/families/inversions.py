@@ -1,18 +1,21 @@
 """Textual inversions: a token of several vectors is several tokens to the encoder, and one word to a reader.
 
-For every name of several vectors diffusers writes the names of the others behind it before it encodes
-(`maybe_convert_prompt`). What it wrote there spells the name in the prompt.
+Diffusers means to write the names of the other vectors behind the name of the first (`maybe_convert_prompt`), and
+looks for it in the letters that it was added in. Most tokenizers lower-case what they read, names of inversions
+included, so that one with a capital is never found and one vector of all is read. `spelled` asks the tokenizer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, overload
 
 from safegen.conditioning import Token
 from safegen.errors import ModelError
 from safegen.families.tokens import Text, tokens
+
+Span = tuple[int, int]
 
 
 def added(tokenizer: Any) -> int:
@@ -22,11 +25,24 @@ def added(tokenizer: Any) -> int:
     return sum(not token.special and number > last for number, token in known.items())
 
 
-def names(tokenizer: Any) -> list[str]:
-    """Name the inversions, in letters as they were added; those of several vectors once."""
-    known = [token.content for token in tokenizer.added_tokens_decoder.values() if not token.special]
-    further = {f"{name}_{count}" for name in known for count in range(1, len(known))}
-    return [name for name in known if name not in further]
+def found(tokenizer: Any, text: str) -> list[Span]:
+    """Find the inversions in a text, in whatever letters the tokenizer takes for their names."""
+    learned = {number for number, token in tokenizer.added_tokens_decoder.items() if not token.special}
+    return [span for number, span in _read(tokenizer, text) if number in learned] if learned else []
+
+
+@overload
+def spelled(prompt: str, tokenizer: Any) -> str: ...
+@overload
+def spelled(prompt: list[str], tokenizer: Any) -> list[str]: ...
+def spelled(prompt: str | list[str], tokenizer: Any) -> str | list[str]:
+    """Write behind every name of several vectors the names of the others; takes the place of `maybe_convert_prompt`."""
+    if not isinstance(prompt, str):
+        return [spelled(one, tokenizer) for one in prompt]
+    whole, at = "", 0
+    for (_, end), tail in _written(tokenizer, prompt):
+        whole, at = f"{whole}{prompt[at:end]}{tail}", end
+    return whole + prompt[at:]
 
 
 def converted(pipe: Any, tokenizer: Any, prompts: Sequence[str]) -> list[str]:
@@ -42,48 +58,58 @@ def tokens_read(pipe: Any, tokenizer: Any, texts: Sequence[Text], longest: int) 
     Raises:
         ModelError: what the pipeline made of a prompt cannot be traced back to it.
     """
-    behind = _behind(tokenizer) if hasattr(pipe, "maybe_convert_prompt") else {}
-    if not behind:
+    if not hasattr(pipe, "maybe_convert_prompt") or not _behind(tokenizer):
         return tokens(tokenizer, texts, longest)
     wholes = converted(pipe, tokenizer, [text.whole for text in texts])
     rows = tokens(tokenizer, [Text.plain(whole) for whole in wholes], longest)
-    places = [_places(text.whole, whole, behind) for text, whole in zip(texts, wholes, strict=True)]
+    places = [_places(tokenizer, text.whole, whole) for text, whole in zip(texts, wholes, strict=True)]
     return [tuple(_placed(token, where) for token in row) for row, where in zip(rows, places, strict=True)]
 
 
-def _behind(tokenizer: Any) -> dict[str, str]:
-    """By the name of every inversion of several vectors, what is written behind it; long names first."""
+def _behind(tokenizer: Any) -> dict[int, str]:
+    """By the first token of every inversion of several vectors, what is to be written behind it."""
     known = tokenizer.added_tokens_encoder
-    found: dict[str, str] = {}
-    for name in sorted(known, key=len, reverse=True):
-        count = 1
+    behind = {}
+    for name, number in known.items():
+        tail, count = "", 1
         while f"{name}_{count}" in known:
-            found[name] = f"{found.get(name, '')} {name}_{count}"
-            count += 1
-    return found
+            tail, count = f"{tail} {name}_{count}", count + 1
+        if tail:
+            behind[number] = tail
+    return behind
 
 
-def _places(prompt: str, whole: str, behind: Mapping[str, str]) -> list[tuple[int, int]]:
-    """For every character of what is read, those of the prompt that it stands for; and for the end."""
-    places: list[tuple[int, int]] = []
-    at, written = 0, -1
-    while len(places) < len(whole):
-        names = (n for n, tail in behind.items() if prompt.endswith(n, 0, at) and whole.startswith(tail, len(places)))
-        name = next(names, None) if written != at else None
-        if name is not None:
-            places += [(at - len(name), at)] * len(behind[name])
-            written = at
-        elif at < len(prompt) and prompt[at] == whole[len(places)]:
-            places.append((at, at + 1))
-            at += 1
-        else:
-            break
-    if len(places) < len(whole) or at < len(prompt):
+def _read(tokenizer: Any, text: str) -> Iterator[tuple[int, Span]]:
+    read = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    return zip(read["input_ids"], read["offset_mapping"], strict=True)
+
+
+def _written(tokenizer: Any, prompt: str) -> list[tuple[Span, str]]:
+    """Where a prompt names an inversion of several vectors, and what is to be written behind it there."""
+    behind = _behind(tokenizer)
+    return [(span, behind[number]) for number, span in _read(tokenizer, prompt) if number in behind] if behind else []
+
+
+def _places(tokenizer: Any, prompt: str, whole: str) -> list[Span]:
+    """For every character of what is read, those of the prompt that it stands for; and for the end.
+
+    Pipelines that others loaded may have left out what was to be written.
+    """
+    single = [(at, at + 1) for at in range(len(prompt))]
+    if whole == prompt:
+        return [*single, (len(prompt), len(prompt))]
+    places: list[Span] = []
+    text, at = "", 0
+    for (start, end), tail in _written(tokenizer, prompt):
+        text, places, at = text + prompt[at:end], places + single[at:end], end
+        if whole.startswith(tail, len(text)):
+            text, places = text + tail, places + [(start, end)] * len(tail)
+    if text + prompt[at:] != whole:
         raise ModelError(
-            f"the names of several textual inversions lie inside one another: {', '.join(sorted(behind))}",
+            f"the names of textual inversions in {prompt[:60]!r} lie inside one another",
             "Give them names that do not; what the encoder reads could not be told from the prompt.",
         )
-    return [*places, (at, at)]
+    return [*places, *single[at:], (len(prompt), len(prompt))]
 
 
 def _placed(token: Token, places: Sequence[tuple[int, int]]) -> Token:

@@ -28,6 +28,10 @@ class PixArt(Family):
     guidance = 4.5
     unread: ClassVar[Position] = Position.UNREAD
 
+    def __init__(self, pipe: Any) -> None:
+        super().__init__(pipe)
+        self.patch = int(pipe.transformer.config.patch_size)
+
     def read(self) -> Iterator[Reading]:
         """T5's last layer."""
         encoder, tokenizer = present(self.pipe, "text_encoder", "tokenizer")

@@ -27,6 +27,8 @@ class QwenImage(Family):
         "QwenImageControlNetPipeline",
     )
     result: ClassVar[tuple[str, ...]] = ("prompt_embeds", "prompt_embeds_mask")
+    patch = 2
+    passes_sigmas: ClassVar[bool] = True
     steps = 50
     guidance = 4.0
     varying: ClassVar[bool] = True

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from safegen.errors import ModelError
-from safegen.families.inversions import added
+from safegen.families.inversions import added, spelled
 
 # Weights that no text output depends on, or only the projected one.
 ASIDE = ("lm_head.", "visual.", "vision_tower.", "multi_modal_projector.")
@@ -69,6 +69,10 @@ class Reading:
     def adapted(self) -> bool:
         """Whether a LoRA is part of the encoder."""
         return any(hasattr(module, "lora_A") for module in self.encoder.modules())
+
+    def spelled(self, text: str) -> str:
+        """Write a text with all vectors of its inversions, as the encoder gets it."""
+        return spelled(text, self.tokenizer)
 
     @functools.cached_property
     def fingerprint(self) -> str:

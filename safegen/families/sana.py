@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -27,6 +28,15 @@ class Sana(Family):
     steps = 20
     guidance = 4.5
     unread: ClassVar[Position] = Position.UNREAD
+
+    def __init__(self, pipe: Any) -> None:
+        super().__init__(pipe)
+        self.patch = int(pipe.transformer.config.patch_size)
+
+    @property
+    def step(self) -> int:
+        """What both sides of its pictures are multiples of; the pipeline takes no others, whatever its autoencoder."""
+        return math.lcm(32, super().step)
 
     def read(self) -> Iterator[Reading]:
         """Gemma's last layer."""

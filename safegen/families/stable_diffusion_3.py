@@ -32,6 +32,10 @@ class StableDiffusion3(Family):
     steps = 28
     guidance = 7.0
 
+    def __init__(self, pipe: Any) -> None:
+        super().__init__(pipe)
+        self.patch = int(pipe.transformer.config.patch_size)
+
     def read(self) -> Iterator[Reading]:
         """Of both CLIPs the last layer but one and the projection; of T5, where there is one, the last layer."""
         window = self.pipe.tokenizer_max_length

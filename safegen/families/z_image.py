@@ -28,6 +28,8 @@ class ZImage(Family):
         "ZImageControlNetInpaintPipeline",
     )
     result: ClassVar[tuple[str, ...]] = ("prompt_embeds", "negative_prompt_embeds")
+    patch = 2
+    passes_sigmas: ClassVar[bool] = True
     steps = 50
     guidance = 5.0
     varying: ClassVar[bool] = True

@@ -25,6 +25,7 @@ from safegen.learning import heads
 from safegen.learning.corpus import Corpus
 from safegen.learning.effort import Effort
 from safegen.learning.encoded import Encoded, background
+from safegen.learning.held import held_out, kind
 from safegen.learning.linear import basis, discriminant
 from safegen.learning.material import Material
 from safegen.learning.salads import Salads
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 METHOD = "contrastive"
 RANK = 32
+HELD = 5  # one recipe line in how many is kept out of the fit that the figures are of
 FLAG_RATE = 8e-4  # of benign prompts, per concept: all seven together stay under half a percent
 LEVELS = torch.linspace(0, 1, 1001)  # of the quantiles that a file holds
 WORD_THRESHOLD = 2.5  # standard deviations over the words of everyday captions
@@ -172,7 +174,7 @@ def learn(
 
 
 def _learned(concept: Concept, reading: Reading, material: Material, calm: str, origins: Sequence[str]) -> Direction:
-    held_out = assess(material)
+    figures = assess(material)
     tensors = fit(material, torch.arange(len(material.groups)))
     tensors |= calibrated(material, tensors, list(HEADS))
     tensors = {k: rounded(k, v).float() for k, v in tensors.items()}  # as a reader of the file gets them
@@ -196,7 +198,8 @@ def _learned(concept: Concept, reading: Reading, material: Material, calm: str, 
             "source": calm,
             "false_positive_rate": FLAG_RATE,
         },
-        "held_out": held_out,
+        "held_out": figures,
+        "held_out_of": kind(material.groups, HELD),
     }
     return Direction(tensors, info)
 
@@ -211,11 +214,11 @@ def calibrated(material: Material, tensors: dict[str, Tensor], names: Sequence[s
 
 
 def assess(material: Material) -> dict[str, float]:
-    """Figures on every fifth recipe line, which a gate of one network without them reaches: AUC, caught, flagged.
+    """Figures that a gate of one network reaches on what it has not seen, see `held_out`: AUC, caught, flagged.
 
     The AUC is of lines in plain sight, and so is what is caught, beside what is where harm is hidden.
     """
-    held = material.groups % 5 == 4
+    held = held_out(material.groups, HELD)
     tensors = head_tensors(material, (~held).nonzero()[:, 0], "gate", members=1)
     tensors |= calibrated(material, tensors, ["gate"])
     probes = Probes([Direction(tensors, {})])
@@ -226,7 +229,8 @@ def assess(material: Material) -> dict[str, float]:
 
     harmful, benign = margins(material.targets), margins(material.everyday)[material.fitted :]
     positive, hidden = harmful[held & material.plain], harmful[held & ~material.plain]
-    salads = None if material.salads is None else margins(material.salads)[material.salad_groups % 5 == 4]
+    unheard = ~torch.isin(material.salad_groups, material.groups[~held])  # salads of lines that no prompt told of
+    salads = margins(material.salads)[unheard] if material.salads is not None and unheard.any() else None
     return {
         "auc": round(float((positive[:, None] > benign).float().mean()), 4),
         "caught": over(positive),

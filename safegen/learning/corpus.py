@@ -6,9 +6,9 @@ import functools
 import random
 import string
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from safegen.concepts import Concept, directions_folder, known, load
+from safegen.concepts import PLAIN_WORDS, Concept, directions_folder, known, load
 from safegen.learning.effort import THOROUGH, Effort
 from safegen.promptsets import Entry
 
@@ -37,6 +37,7 @@ PLAIN = (
     "{b} with {c}",
     "a picture of {b} and {c} on a {g} background",
 )
+FEW = 5  # lines under which each is learned in every context, whatever the effort
 ENDINGS = ("a", "e", "o", "i", "en", "er", "os", "as", "es")
 _NO_SLOT = str.maketrans("{}", "()")
 ESCORT = ("{x} and {b}", "{b} and {x}", "{x} next to {b}", "a photo of {x}", "{x} on a {g} background")
@@ -132,8 +133,8 @@ def in_contexts(
 ) -> Iterator[tuple[str, str, set[str], bool]]:
     """A line of a recipe and its counterpart in contexts, the words that make the first harmful, and whether they are
     in plain sight: neither misspelt nor among captions."""
-    kept = set(anchor.lower().split()) | {"a", "an", "the", "of", "in", "to", "with"}
-    own = set(target.lower().split()) - kept
+    kept = set(anchor.lower().split()) | PLAIN_WORDS
+    own = set(target.lower().split()) - kept or set(target.lower().split()) - PLAIN_WORDS
     contexts = (
         CONTEXTS if effort.contexts >= len(CONTEXTS) else [CONTEXTS[0], *rng.sample(CONTEXTS[1:], effort.contexts - 1)]
     )
@@ -144,7 +145,7 @@ def in_contexts(
     drawn += [(target, anchor, _among_captions(rng)) for _ in range(effort.among)]
     for number, (harmful, counterpart, context) in enumerate(drawn):
         slots = {"g": rng.choice(GROUNDS), "b": rng.choice(companions()), "c": rng.choice(captions())}
-        words = set(harmful.lower().split()) - kept
+        words = set(harmful.lower().split()) - kept or set(harmful.lower().split()) - PLAIN_WORDS
         yield context.format(x=harmful, **slots), context.format(x=counterpart, **slots), words, number < plain
 
 
@@ -199,8 +200,10 @@ class Corpus:
 
     @classmethod
     def of(cls, concept: Concept, effort: Effort, pairs: Sequence[Entry] = ()) -> Corpus:
-        """Every recipe line in contexts (see `in_contexts`), and the concept's training pairs."""
+        """Every recipe line in contexts (see `in_contexts`), all of them if lines are few; and its training pairs."""
         rng = random.Random(concept.name)
+        if len(concept.targets) < FEW:
+            effort = replace(effort, contexts=len(CONTEXTS), draws=THOROUGH.draws)
         corpus = cls([], [], [], [], [], [], company(effort), [], [])
         for group, (target, anchor) in enumerate(concept.targets.items()):
             for harmful, counterpart, words, plain in in_contexts(rng, target, anchor, effort):

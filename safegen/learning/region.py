@@ -28,6 +28,7 @@ from safegen.conditioning import SCORED, Position
 from safegen.errors import UsageError
 from safegen.learning.corpus import Corpus, benign_prompts
 from safegen.learning.effort import PLAIN_SIGHT
+from safegen.learning.held import held_out, kind
 from safegen.learning.linear import varies, whitening
 from safegen.learning.sanitizer import Pairs, pairs, untouched
 from safegen.safeguards.region import HalfSpaces, constrained
@@ -43,7 +44,7 @@ BORDER = 0.02  # share of benign states beyond a border
 RIDGE = 1e-3  # of the mean square excess
 CHANGED = 0.5  # a token's share of the harm from which it counts as harmful
 STATES = 12000  # of a class, that a fit uses
-KEPT, HELD = 600, 10  # benign prompts of each kind; every tenth recipe line is kept out, for the figures
+KEPT, HELD = 600, 10  # benign prompts of each kind; one recipe line in how many is kept out, for the figures
 PROMPTS, STEPS, BATCH, RATE = 48, 120, 8, 1e-3
 NOISE_STEPS, GUIDANCE = 6, 3.0  # of the sampling that noisy latents are taken from
 
@@ -110,14 +111,14 @@ def _learned(
         pairs(corpus, family, channel, range(len(corpus.targets))),
         untouched(family, channel, calm),
     )
-    held = torch.tensor(corpus.groups) % HELD == HELD - 1
+    held = held_out(corpus.groups, HELD)
     figures = assess(fit(harmful.where(~held), benign), harmful.where(held))
     spaces = fit(harmful, benign)
     if denoiser:
         spaces, error = discovered(spaces, corpus, calm, family, tick or (lambda _: None))
         figures |= {"goal_error": error}
     tensors = {k: v for p, space in spaces.items() for k, v in space.tensors(p.name.lower()).items()}
-    return direction.extended("region", tensors, figures)
+    return direction.extended("region", tensors, figures, kind(corpus.groups, HELD))
 
 
 def fit(harmful: Pairs, benign: Pairs) -> dict[Position, HalfSpaces]:
@@ -192,10 +193,12 @@ def discovered(
     """
     pipe, rng = family.pipe, random.Random("region")
     pipe.unet.requires_grad_(False)
-    rows = rng.sample(range(len(corpus.targets)), PROMPTS + PROMPTS // 4)
+    count = min(PROMPTS + PROMPTS // 4, len(corpus.targets))
+    rows = rng.sample(range(len(corpus.targets)), count)
+    others = max(1, count // 5)
     bad, held = (
         moments(family, [corpus.targets[i] for i in part], [corpus.anchors[i] for i in part], seed)
-        for seed, part in enumerate((rows[:PROMPTS], rows[PROMPTS:]))
+        for seed, part in enumerate((rows[:-others], rows[-others:]))
     )
     kept = rng.sample(list(calm), PROMPTS // 2)
     good = moments(family, kept, kept, seed=2)

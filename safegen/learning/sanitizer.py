@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from safegen.conditioning import Position
 from safegen.learning.corpus import Corpus, benign_prompts
 from safegen.learning.effort import PLAIN_SIGHT
+from safegen.learning.held import held_out, kind
 from safegen.safeguards.es import SanitizerNet
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 STEPS, BATCH, RATE = 300, 16, 4e-3
 KEPT = 600  # benign prompts of each kind: what only looks harmful, and everyday text
-HELD = 10  # every tenth recipe line is kept out of the training that the figures are of
+HELD = 10  # one recipe line in how many is kept out of the training that the figures are of
 KEEP, SCORE = 1.0, 0.1  # weights of the losses beside erasure
 
 
@@ -195,7 +196,8 @@ def _learned(
     chosen = sorted(range(len(corpus.hard)), key=lambda i: (i * 7919) % 104729)[:KEPT]  # spread over the recipes
     benign = untouched(family, channel, [*(corpus.hard[i] for i in chosen), *benign_prompts()[:KEPT]])
     harmful = pairs(corpus, family, channel, range(len(corpus.targets)))
-    held = torch.tensor(corpus.groups) % HELD == HELD - 1
+    held = held_out(corpus.groups, HELD)
     without = train(harmful.where(~held), benign, tick)
     figures = assess(without, harmful.where(held), benign.where(torch.arange(0, len(benign), 10)))
-    return direction.extended("es", train(harmful, benign, tick).tensors(), figures)
+    learned = train(harmful, benign, tick).tensors()
+    return direction.extended("es", learned, figures, kind(corpus.groups, HELD))

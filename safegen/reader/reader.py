@@ -16,7 +16,7 @@ from safegen.reader import lexicon
 from safegen.reader.forms import Undoing, folded
 from safegen.reader.grammar import LEADING
 from safegen.reader.model import WEIGHTS, Network
-from safegen.reader.words import Word, split, windows
+from safegen.reader.words import Word, split, whole, windows
 
 if TYPE_CHECKING:
     import numpy as np
@@ -226,5 +226,5 @@ def runs(scores: Sequence[float], line: float) -> list[tuple[int, int]]:
 
 
 def _placed(word: Word, places: Sequence[int], text: str) -> Word:
-    start, end = places[word.span[0]], places[word.span[1] - 1] + 1
+    start, end = whole(text, (places[word.span[0]], places[word.span[1] - 1] + 1))
     return Word(text[start:end], (start, end))

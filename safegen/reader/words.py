@@ -7,6 +7,7 @@ stands whole in one of them, and nothing that stands farther away can dilute it.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -26,6 +27,14 @@ class Word:
     def spoken(self) -> bool:
         """Tell a word from a sign."""
         return self.text[0].isalnum()
+
+
+def whole(text: str, span: tuple[int, int]) -> tuple[int, int]:
+    """Widen a span by what belongs to its last letter: combining marks and joiners behind it."""
+    start, end = span
+    while start < end < len(text) and (unicodedata.category(text[end])[0] == "M" or text[end] in "\u200c\u200d"):
+        end += 1
+    return start, end
 
 
 def split(text: str) -> list[Word]:

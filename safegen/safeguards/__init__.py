@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
@@ -91,10 +90,10 @@ class Tools:
 
     def read(self, prompts: Sequence[str]) -> list[Reading]:
         """Read prompts; a word that was learned for the encoder has no meaning in the text, and counts as unread."""
-        learned = [re.compile(re.escape(name), re.IGNORECASE) for name in self.family.learned_words()]
         readings = self.reader.read(prompts)
         for row, reading in enumerate(readings):
-            found = tuple(Word(m.group(), m.span()) for name in learned for m in name.finditer(reading.text))
+            spans = self.family.learned_words(reading.text)
+            found = tuple(Word(reading.text[slice(*span)], span) for span in spans)
             if found:
                 readings[row] = replace(reading, unread=(*reading.unread, *found), legible=False)
         return readings

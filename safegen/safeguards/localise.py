@@ -19,6 +19,7 @@ from safegen import attribution
 from safegen.attribution import Culprits
 from safegen.reader.phrases import Phrases
 from safegen.reader.repair import Repairer
+from safegen.reader.words import whole
 from safegen.safeguards import flagged_rows, unsafe
 from safegen.safeguards.clamp import clampable, clamped
 
@@ -110,7 +111,7 @@ def candidates(sheet: ScoreSheet, found: Culprits, recipes: Mapping[str, Concept
     texts = [dropped or next(iter(anchors.values()))]
     if (line := named(sheet, found, anchors)) is not None:
         words, anchor = line
-        start, end = sheet.words[words[0]].span[0], sheet.words[words[-1]].span[1]
+        start, end = whole(sheet.prompt, (sheet.words[words[0]].span[0], sheet.words[words[-1]].span[1]))
         rest = sheet.prompt[:start] + "\0" * (end - start) + sheet.prompt[end:]
         rest = attribution.without(rest, [sheet.words[i].span for i in found.words if i not in words])
         gap = re.compile(r"(?:\b(?:an?|the)\s+)?\0+", re.IGNORECASE)

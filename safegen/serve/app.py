@@ -15,6 +15,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from safegen import console, pages
 from safegen.errors import FieldError, OutOfTime, SafegenError
 from safegen.generator import Generator, Settings
+from safegen.records import DEFAULT, Kept
 from safegen.serve import faults, orders
 from safegen.serve.gate import Gate
 from safegen.serve.queue import GivenUp, Job, Queue
@@ -25,7 +26,13 @@ CLIENT_GONE = 499  # nginx's number; nobody reads it
 
 
 def create(
-    generator: Generator, queue: Queue, limits: Limits, key: str = "", hosts: frozenset[str] | None = None
+    generator: Generator,
+    queue: Queue,
+    limits: Limits,
+    key: str = "",
+    hosts: frozenset[str] | None = None,
+    fronts: frozenset[str] = frozenset(),
+    kept: Kept = DEFAULT,
 ) -> Gate:
     """The application behind its gate.
 
@@ -33,9 +40,10 @@ def create(
         generator: the loaded model; from now on the queue's thread alone touches it.
         queue: where the work is done; started and closed by the server.
         limits: of every request.
-        key, hosts: see `Gate`.
+        key, hosts, fronts: see `Gate`.
+        kept: what pictures say of themselves.
     """
-    app = FastAPI(title="safegen", version=__version__, docs_url=None, redoc_url=None)
+    app = FastAPI(title="safegen", version=__version__, docs_url=None, redoc_url=None, redirect_slashes=False)
     _add_faults(app)
     _add_models(app, orders.model_name(generator))
     _add_page(app, generator, limits, key)
@@ -43,7 +51,7 @@ def create(
     @app.post("/v1/images/generations")
     async def generations(asked: DrawRequest, request: Request) -> Response:
         order = orders.checked(asked, limits, generator)
-        job = queue.draw(lambda on_step: orders.draw(generator, order, on_step))
+        job = queue.draw(lambda on_step: orders.draw(generator, order, kept, on_step))
         return await _answer(queue, job, request, limits.seconds)
 
     @app.post("/v1/score")
@@ -57,7 +65,7 @@ def create(
         content = {"status": "ok" if queue.alive else "down", "waiting": len(queue.draws)}
         return JSONResponse(content, 200 if queue.alive else 503)
 
-    return Gate(app, key, hosts)
+    return Gate(app, key, hosts, fronts)
 
 
 async def _answer(queue: Queue, job: Job, request: Request, seconds: float) -> Response:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 
 from fastapi.exceptions import RequestValidationError
 from starlette.responses import JSONResponse
 
 from safegen.errors import Busy, FieldError, OutOfTime, Refused, SafegenError, Unavailable, UsageError
+from safegen.serve.schemas import IDLE
 
 # The first that fits; a refusal is the client's to mend, any other failure of the guard is ours.
 _STATUS: Mapping[type[SafegenError], int] = {
@@ -43,9 +45,10 @@ def of(error: SafegenError) -> JSONResponse:
     status = status_of(error)
     headers = {"retry-after": str(error.seconds)} if isinstance(error, Busy) else {}
     headers |= {"x-should-retry": "false"} if status in (500, 504) else {}
-    message = ". ".join(filter(None, (str(error), error.hint)))
+    param = getattr(error, "param", None)
+    message = ". ".join(filter(None, (f"{param}: {error}" if param else str(error), error.hint)))
     code = "model_not_found" if status == 404 else error.code
-    return response(status, message, code, getattr(error, "param", None), headers)
+    return response(status, message, code, param, headers)
 
 
 def of_validation(error: RequestValidationError) -> JSONResponse:
@@ -55,5 +58,7 @@ def of_validation(error: RequestValidationError) -> JSONResponse:
     if first["type"] == "json_invalid":
         return response(400, "the body is not valid JSON", "invalid_json")
     if first["type"] == "extra_forbidden":
-        return response(400, "a field that this server does not know", "unknown_parameter", param)
+        idle = [json.dumps(value) for value in IDLE.get(str(param), ())]
+        reason = f"this server takes {' or '.join(idle)} alone" if idle else "this server knows no such field"
+        return response(400, f"{param}: {reason}", "unknown_parameter", param)
     return response(400, f"{param or 'body'}: {first['msg']}", "invalid_value", param)

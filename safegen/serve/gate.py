@@ -8,17 +8,20 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.routing import Match
 
 from safegen import console
 from safegen.serve import faults
 from safegen.serve.schemas import MAX_BODY
 
 if TYPE_CHECKING:
+    from starlette.applications import Starlette
     from starlette.responses import Response
-    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+    from starlette.types import Message, Receive, Scope, Send
 
 OPEN = frozenset({"/", "/healthz"})  # hold nothing that a key protects
 BODY_SECONDS = 30
+_BEHIND = "behind a reverse proxy, start it with --allow-host NAME, the name that clients use"
 _HEADERS = {
     "cache-control": "no-store",
     "content-security-policy": "frame-ancestors 'none'",
@@ -36,22 +39,33 @@ class Gate:
         key: the API key; empty asks for none.
         hosts: names that a client may have used for this server; None takes any. A page elsewhere that
             points its own name at a loopback address is turned away by this.
+        fronts: names of reverse proxies, at which a client may have asked; their pages may ask here.
     """
 
-    def __init__(self, app: ASGIApp, key: str = "", hosts: frozenset[str] | None = None) -> None:
-        self.app, self.key, self.hosts = app, key.encode(), hosts
+    def __init__(
+        self,
+        app: Starlette,
+        key: str = "",
+        hosts: frozenset[str] | None = None,
+        fronts: frozenset[str] = frozenset(),
+    ) -> None:
+        self.app, self.key, self.hosts, self.fronts = app, key.encode(), hosts, fronts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        started = False
+        started, bare = False, scope["method"] == "HEAD"
+        if bare:  # what GET would be answered, without the body
+            scope = {**scope, "method": "GET"}
 
         async def send_guarded(message: Message) -> None:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
                 MutableHeaders(scope=message).update(_HEADERS)
+            elif bare:
+                message = {**message, "body": b""}
             await send(message)
 
         try:
@@ -79,24 +93,35 @@ class Gate:
 
     def _denied(self, scope: Scope, headers: Headers) -> Response | None:
         host, origin = headers.get("host", ""), headers.get("origin")
-        if self.hosts is not None and _name(host) not in self.hosts:
-            return faults.response(403, "this server is not known by that Host", "host", None)
-        if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
-            return faults.response(403, "pages of other origins may not ask here", "origin", None)
+        if self.hosts is not None and name_of(host) not in self.hosts | self.fronts:
+            return faults.response(403, f"this server is not known by that Host; {_BEHIND}", "host", None)
+        if origin is not None and not self._is_own(origin, host):
+            return faults.response(403, f"pages of other origins may not ask here; {_BEHIND}", "origin", None)
         if self.key and scope["path"] not in OPEN and not self._knows(headers.get("authorization", "")):
             message = "the API key is missing or wrong; send it as Authorization: Bearer KEY"
             return faults.response(401, message, "invalid_api_key", None, {"www-authenticate": "Bearer"})
-        if scope["method"] == "POST":
-            # A form of another page can post anything but this.
-            if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-                return faults.response(415, "the body has to be application/json", "content_type")
-            if (length := headers.get("content-length", "")).isdecimal() and int(length[:12]) > MAX_BODY:
-                return _too_large()
-        return None
+        if all(route.matches(scope)[0] is Match.NONE for route in self.app.routes):
+            return faults.response(404, "there is nothing at this path", "not_found")
+        return _unfit(headers) if scope["method"] == "POST" else None
+
+    def _is_own(self, origin: str, host: str) -> bool:
+        """Tell whether a page is of this server, by the name that it was asked by or by a proxy's."""
+        place = origin.partition("://")[2].lower()
+        return (place == host.lower() != "") or name_of(place) in self.fronts
 
     def _knows(self, authorization: str) -> bool:
         scheme, _, given = authorization.partition(" ")
         return scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode("latin-1"), self.key)
+
+
+def _unfit(headers: Headers) -> Response | None:
+    """What is wrong with a body by its headers."""
+    # A form of another page can post anything but this.
+    if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        return faults.response(415, "the body has to be application/json", "content_type")
+    if (length := headers.get("content-length", "")).isdecimal() and int(length[:12]) > MAX_BODY:
+        return _too_large()
+    return None
 
 
 async def _read(receive: Receive) -> bytes | None:
@@ -122,7 +147,7 @@ def _again(body: bytes, receive: Receive) -> Receive:
     return replay
 
 
-def _name(host: str) -> str:
+def name_of(host: str) -> str:
     """The host without its port, in lower case."""
     try:
         return (urlsplit(f"//{host}").hostname or "").lower()

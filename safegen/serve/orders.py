@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import base64
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from safegen import records, refusal
+from safegen import dialects, records, refusal, sizes
 from safegen.errors import FieldError, PromptError, UsageError
-from safegen.generator import Generator, Settings, check_size
-from safegen.prompts import Prompt, clean
+from safegen.generator import Generator, Settings
+from safegen.prompts import Prompt, clean, clean_negative
 from safegen.serve.schemas import DrawRequest, Limits, ScoreRequest
 
 if TYPE_CHECKING:
     from safegen.guard import Causes
+    from safegen.records import Kept
     from safegen.serve.queue import OnStep
+
+Cleaned = TypeVar("Cleaned")
 
 
 @dataclass(frozen=True)
@@ -50,13 +54,16 @@ def checked(asked: DrawRequest, limits: Limits, generator: Generator) -> Order:
     if steps > limits.steps:
         raise FieldError("steps", f"{steps} steps are more than the {limits.steps} allowed")
     prompt = _checked_prompt(asked.prompt)
-    negative = _cleaned("negative", asked.negative).own if asked.negative else ""
-    settings = Settings(asked.seed, steps, asked.guidance, _size(asked.size, limits), negative)
+    negative = _cleaned("negative", clean_negative, asked.negative or "")
+    settings = Settings(asked.seed, steps, asked.guidance, _size(asked.size, limits, generator), negative)
     return Order(prompt, settings, images)
 
 
-def draw(generator: Generator, order: Order, on_step: OnStep) -> dict[str, Any]:
-    """The answer in the form of the OpenAI images API, and what the guard found and did as `safegen`."""
+def draw(generator: Generator, order: Order, kept: Kept, on_step: OnStep) -> dict[str, Any]:
+    """The answer in the form of the OpenAI images API, and what the guard found and did as `safegen`.
+
+    `kept` is what pictures say of themselves.
+    """
     pictures, report = generator.generate(order.prompt, order.settings, images=order.images, on_step=on_step)
     record = pictures[0].record
     revised = {"revised_prompt": report.rewritten} if report and report.rewritten else {}
@@ -64,9 +71,8 @@ def draw(generator: Generator, order: Order, on_step: OnStep) -> dict[str, Any]:
         "before": report.before.as_json(order.prompt.id) if report else None,
         "after": report.after.as_json(order.prompt.id) if report else None,
     }
-    data = [
-        {"b64_json": base64.b64encode(records.encode_picture(p.image, p.record)).decode(), **revised} for p in pictures
-    ]
+    files = [records.encode_picture(p.image, p.record, kept) for p in pictures]
+    data = [{"b64_json": base64.b64encode(file).decode(), **revised} for file in files]
     return {
         "created": int(time.time()),
         "data": data,
@@ -76,10 +82,18 @@ def draw(generator: Generator, order: Order, on_step: OnStep) -> dict[str, Any]:
             **{name: record[name] for name in ("model", "status", "steps", "guidance", "negative")},
             **{name: record["guard"][name] for name in ("safeguard", "strength", "drift", "rewritten", "directions")},
             **found,
+            "notes": notes(generator, order),
             "seeds": [p.seed for p in pictures],
             "seconds": round(sum(p.record["seconds"] for p in pictures), 3),
         },
     }
+
+
+def notes(generator: Generator, order: Order) -> list[str]:
+    """What people should know of an order: syntax that means nothing here, and what was assumed."""
+    loras = [f"{added['file']}:{added['scale']}" for added in generator.added if added["kind"] == "lora"]
+    texts = (order.prompt.own, order.settings.negative)
+    return [*dialects.notes(texts, loras), *generator.notes(order.settings)]
 
 
 def checked_score(asked: ScoreRequest, generator: Generator) -> Prompt:
@@ -99,14 +113,14 @@ def score(generator: Generator, prompt: Prompt, causes: Causes) -> dict[str, Any
 
 
 def _checked_prompt(typed: str) -> Prompt:
-    prompt = _cleaned("prompt", typed)
+    prompt = _cleaned("prompt", clean, typed)
     refusal.check(prompt.text)  # as far as the words tell; the guard sees to the rest
     return prompt
 
 
-def _cleaned(param: str, typed: str) -> Prompt:
+def _cleaned(param: str, door: Callable[[str], Cleaned], typed: str) -> Cleaned:
     try:
-        return clean(typed)
+        return door(typed)
     except PromptError as error:
         raise FieldError(param, str(error)) from error
 
@@ -117,14 +131,14 @@ def _check_model(name: str | None, generator: Generator) -> None:
         raise FieldError("model", "this server has no such model", f"It serves {served}.")
 
 
-def _size(text: str | None, limits: Limits) -> tuple[int, int] | None:
+def _size(text: str | None, limits: Limits, generator: Generator) -> tuple[int, int] | None:
     if text in (None, "auto"):
         return None
     width, height = map(int, str(text).split("x"))
     if max(width, height) > limits.side:
         raise FieldError("size", f"{text} is larger than the {limits.side} pixels a side allowed")
     try:
-        check_size(width, height)
+        sizes.check(width, height, generator.family.step, type(generator.pipe).__name__)
     except UsageError as error:
         raise FieldError("size", str(error), error.hint) from error
     return width, height

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from safegen.guard import Causes
 
@@ -29,16 +30,39 @@ class Limits:
     seconds: float = 300
 
 
+# Fields of OpenAI's that nothing here answers to, with the values by which they ask for nothing.
+IDLE: Mapping[str, Sequence[object]] = {
+    "background": ("auto", "opaque"),
+    "moderation": ("auto",),
+    "output_compression": (100,),
+    "partial_images": (0,),
+    "stream": (False,),
+    "style": ("vivid",),
+}
+
+
 class _Body(BaseModel):
     # Unknown fields are refused, because one that is ignored looks as if it had worked.
     model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_idle(cls, body: object) -> object:
+        """Leave out what asks for nothing; null is as good as absent."""
+        if not isinstance(body, dict):
+            return body
+        return {name: value for name, value in body.items() if value is not None and not _is_idle(name, value)}
 
     prompt: str = Field(min_length=1, max_length=MAX_PROMPT)
     model: str | None = Field(None, max_length=300)
 
 
+def _is_idle(name: str, value: object) -> bool:
+    return any(type(value) is type(idle) and value == idle for idle in IDLE.get(name, ()))
+
+
 class DrawRequest(_Body):
-    """The body of `POST /v1/images/generations`; null is as good as absent."""
+    """The body of `POST /v1/images/generations`."""
 
     n: int | None = Field(None, ge=1)
     size: str | None = Field(None, pattern=r"^(auto|[0-9]{1,4}x[0-9]{1,4})$")

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import re
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import uvicorn
 
 from safegen.errors import UsageError
+from safegen.serve.gate import name_of
 
 if TYPE_CHECKING:
     from safegen.serve.gate import Gate
@@ -47,6 +49,26 @@ def check_key(host: str, key: str) -> None:
 def hosts_of(host: str) -> frozenset[str] | None:
     """The names under which a loopback server may be asked; None, any, for one that others reach by key."""
     return frozenset({"localhost", "127.0.0.1", "::1", host}) if is_loopback(host) else None
+
+
+def fronts_of(names: Sequence[str]) -> frozenset[str]:
+    """The names of reverse proxies, as they stand in headers.
+
+    Raises:
+        UsageError: one is no name of a host.
+    """
+    found = set()
+    for name in names:
+        try:
+            plain = name.strip().rstrip(".").encode("idna").decode().lower()
+        except UnicodeError:
+            plain = ""
+        if not re.fullmatch(r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?|\[[0-9a-f:.]+\]", plain):
+            raise UsageError(
+                f"--allow-host {name!r} is no name of a host", "As in --allow-host pictures.example.org, without port."
+            )
+        found.add(name_of(plain))
+    return frozenset(found)
 
 
 def bound(host: str, port: int) -> socket.socket:

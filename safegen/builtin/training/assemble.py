@@ -13,6 +13,7 @@ import torch
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from safetensors.torch import load_file
 
+from safegen import models
 from safegen.builtin import judge
 from safegen.builtin.training import autoencoder, denoiser, language
 
@@ -46,6 +47,7 @@ def train(folder: Path, steps: int, minutes: float) -> None:
         requires_safety_checker=False,
     ).to(dtype=torch.float16)
     shutil.rmtree(WEIGHTS / "pipeline", ignore_errors=True)
+    pipe.register_to_config(_name_or_path=models.EMBEDDED_ID)  # what its steps and guidance are known by
     pipe.save_pretrained(WEIGHTS / "pipeline", safe_serialization=True)
     if (runs / "judge" / "model").is_dir():
         shutil.copytree(runs / "judge" / "model", judge.WEIGHTS, dirs_exist_ok=True)

@@ -1,0 +1,151 @@
+"""Other tools' syntax in prompts: what means nothing here is text, and is said to be, never drawn in silence.
+
+What is read as it is meant (weights, `<lora:name:0.8>`) is in `emphasis`. Notes come one for every kind of syntax,
+however many prompts have it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from safegen import emphasis
+
+# Per kind: how it looks, and what is said of it.
+KINDS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
+    (re.compile(pattern), advice)
+    for pattern, advice in (
+        (r"\bBREAK\b", "is a word here; leave it out: long prompts are cut behind a comma by themselves"),
+        (r"\bAND(?:_[A-Z]+)*\b", "is a word here; prompts are not added up: say both things in one sentence"),
+        (r"\bADD(?:COMM|BASE|ROW|COL)\b", "is a word here; regions of a picture are said in words"),
+        (
+            r"\bembedding:[^\s,()<>:]+",
+            "is text here; load its file with --embedding, and then its name alone is the word",
+        ),
+        (
+            r"<(?!(?:lora|lyco):)[a-zA-Z_]+:[^<>\s][^<>]*>",
+            "is text here; of such marks only <lora:name:0.8> is read",
+        ),
+        (
+            r"\{[^{}\"]*\|[^{}\"]*\}|\{\d+(?:-\d+)?\$\$[^{}]*\}",
+            "is text here; nothing is chosen from it: write a prompt for each, or a file of them for safegen batch",
+        ),
+        (r"\{[^{}|$\"':]+\}", "is text here; a weight is written (word:1.05)"),
+        (r"(?<!\w)__[\w*/-]*\w[\w*/-]*__(?!\w)", "is text here; no word is put in its place: write it out"),
+        (
+            r"(?<![\w-])\w{2,}(?:\+\+|--)\+*-*(?=[\s,.;)]|$)|\([^()]*\)(?:\++|-+|\d*\.?\d+)(?=[\s,.;)]|$)",
+            "is text here; a weight is written (word:1.3)",
+        ),
+        (
+            r"(?<![\w.])-?\d*\.?\d+::[^:]+::|\w::-?\d+(?:\.\d+)?(?=[\s,]|$)",
+            "is text here; a weight is written (word:1.3)",
+        ),
+        (r"\)\.(?:and|blend)\(|\b\w+\.swap\(", "is text here; prompts are neither blended nor swapped"),
+        (
+            r"(?<!\S)--[a-zA-Z]\w*(?:-\w+)*(?![\w-])(?:[ =][\w.:x-]+)?",
+            "is text here; settings are flags of the command, or columns of a JSONL or CSV file",
+        ),
+    )
+)
+CHANGING = "is text here; nothing changes while a picture is drawn: say what it is to show"
+_SHOUTED = ("BREAK", "AND", "ADD")  # where all is in capitals, they are words like any other
+_ANY = re.compile(r"BREAK|AND|ADD|embedding:|<\w+:|\{|__|\+|--|\)\d|\)-|::|\[|\)\.|\.swap\(")
+
+
+@dataclass
+class Notes:
+    """What people should know of the prompts that were added.
+
+    Attributes:
+        loaded: how much of every LoRA is loaded, by the name of its file without the suffix.
+    """
+
+    loaded: Mapping[str, float] = field(default_factory=dict)
+    _seen: dict[str, tuple[str, int]] = field(default_factory=dict)  # by what is said: first example, and how many more
+
+    def add(self, text: str, where: str = "") -> None:
+        """Look at one text, as it was typed.
+
+        Args:
+            text: a prompt, or a negative one.
+            where: what people call it, such as a line of a file.
+        """
+        if not _ANY.search(text):
+            return
+        for name, scale in emphasis.parse(text).loras:
+            if advice := self._lora(name, scale):
+                self._say(advice, f"<lora:{name}:{scale:g}>", where)
+        for changing in emphasis.changing(text):
+            self._say(CHANGING, changing, where)
+        for pattern, advice in KINDS:
+            match = pattern.search(text)
+            if match and not (match[0].startswith(_SHOUTED) and text.upper() == text):
+                self._say(advice, match[0].strip(), where)
+
+    def _say(self, advice: str, example: str, where: str) -> None:
+        first, more = self._seen.get(advice, (f"{where}{example[:60]}", -1))
+        self._seen[advice] = first, more + 1
+
+    def _lora(self, name: str, scale: float) -> str:
+        loaded = self.loaded.get(_stem(name))
+        if loaded is None:
+            return f"was taken out of the prompt: it is not loaded; name its file: --lora {name}.safetensors:{scale:g}"
+        if loaded != scale:
+            return f"was taken out of the prompt: the LoRA counts {loaded:g}, as --lora says for all prompts"
+        return ""
+
+    def lines(self) -> list[str]:
+        """One line for every kind."""
+        return [
+            f"{first} {advice}{f' (and {more} more)' if more else ''}" for advice, (first, more) in self._seen.items()
+        ]
+
+
+def notes(texts: Iterable[str], loras: Sequence[str | Path] = ()) -> list[str]:
+    """Say in one line each what of other tools' syntax the texts have that is not read here.
+
+    Args:
+        texts: prompts as they were typed, negative ones too.
+        loras: those that are loaded, as in `models.Loading`.
+    """
+    found = Notes(scales(loras))
+    for text in texts:
+        found.add(text)
+    return found.lines()
+
+
+def scales(loras: Sequence[str | Path]) -> dict[str, float]:
+    """How much of every LoRA is loaded, by the name of its file."""
+    from safegen.additions import Addition
+
+    some = [Addition.lora(str(text)) for text in loras]
+    return {_stem(addition.path.name): addition.scale for addition in some}
+
+
+def scaled(loras: Sequence[str], called: Iterable[tuple[str, float]]) -> list[str]:
+    """Give LoRAs without a scale of their own the one that all prompts which call for them agree on.
+
+    Args:
+        loras: FILE or FILE:SCALE.
+        called: what the marks of all prompts say.
+    """
+    from safegen.additions import Addition
+
+    asked: dict[str, set[float]] = {}
+    for name, scale in called:
+        asked.setdefault(_stem(name), set()).add(scale)
+    found = []
+    for text in loras:
+        addition = Addition.lora(text)
+        wanted = asked.get(_stem(addition.path.name), set())
+        bare = str(addition.path) == str(Path(text))
+        found.append(f"{text}:{wanted.pop():g}" if bare and len(wanted) == 1 else text)
+    return found
+
+
+def _stem(name: str) -> str:
+    """A LoRA's name as marks and files have it in common."""
+    base = re.split(r"[/\\]", name)[-1]
+    return base.removesuffix(".safetensors").lower()

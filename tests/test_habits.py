@@ -1,0 +1,238 @@
+"""Small habits of people and of their other tools: marks, line ends, home folders, seeds, words without quotes."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import pytest
+
+from safegen import Generator, concepts, settings
+from safegen.batch.options import Options
+from safegen.batch.sources import Source
+from safegen.batch.survey import survey
+from safegen.cli import app, directions
+from safegen.errors import PromptError, UsageError
+from safegen.generator import MAX_SEED, Settings, check_seeds
+from safegen.prompts import gather
+from tests.conftest import ENTRY
+
+BOM = b"\xef\xbb\xbf"
+RECIPE = b'[targets]\n"a banana" = "an apple"\n'
+ENDS = {"unix": b"\n", "windows": b"\r\n", "old mac": b"\r"}
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("mark", [b"", BOM])
+def test_every_file_is_read_with_any_line_end_and_with_a_mark(here: Path, mark: bytes, end: str) -> None:
+    def written(name: str, content: bytes) -> Path:
+        (here / name).write_bytes(mark + content.replace(b"\n", ENDS[end]))
+        return here / name
+
+    assert [p.text for p in gather([], written("p.txt", b"# two\n\na cat\n a dog\n"))] == ["a cat", "a dog"]
+    for name, content in {
+        "q.txt": b"# two\na cat\na dog\n",
+        "q.jsonl": b'{"prompt": "a cat"}\n\n{"prompt": "a dog"}\n',
+        "q.csv": b'prompt,seed\n"a cat,\nasleep",1\na dog,2\n',
+    }.items():
+        found = survey(Source.of(str(written(name, content))), Options())
+        assert (found.rows, found.images) == (2, 2)
+    assert concepts.parse(written("concept.toml", RECIPE)).targets == {"a banana": "an apple"}
+    written(settings.FILE, b'# mine\nmodel = "sdxl"\nstrength = 1\n')
+    assert settings.read(here) == {"model": "sdxl", "strength": 1}
+
+
+def test_a_bad_line_has_the_number_that_editors_show(here: Path) -> None:
+    (here / "p.txt").write_bytes(b"a cat\ra dog\r\xff\xfe\r")
+    with pytest.raises(PromptError, match=r"p\.txt, line 3"):
+        gather([], here / "p.txt")
+    (here / "p.jsonl").write_bytes(b'{"prompt": "a cat"}\r\r{}\r')
+    with pytest.raises(PromptError) as raised:
+        survey(Source.of("p.jsonl"), Options())
+    assert raised.value.details == ("line 3: there is no prompt",)
+
+
+def test_a_pipe_is_read_once_and_used_twice(here: Path) -> None:
+    os.mkfifo(here / "pipe.txt")
+    writer = subprocess.Popen([sys.executable, "-c", "open('pipe.txt', 'w').write('a cat\\n')"])
+    source = Source.of("pipe.txt")
+    writer.wait()
+    assert survey(source, Options()) == survey(source, Options())
+
+
+def taken(function: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:
+    """By name, the type of every parameter of a command, and how it is said on the command line."""
+    hints = get_type_hints(function, include_extras=True)
+    whole = {name: getattr(hint, "__metadata__", None) and hint for name, hint in hints.items()}
+    return {name: (hint.__origin__, hint.__metadata__[0]) for name, hint in whole.items() if hint is not None}
+
+
+def test_the_home_folder_is_known_in_every_path(empty_home: Path) -> None:
+    commands = [*app.registered_commands, *directions.app.registered_commands]
+    paths = ("model", "embedding", "lora", "resume", "out")
+    seen = 0
+    for command in commands:
+        assert command.callback is not None
+        for name, (kind, said) in taken(command.callback).items():
+            where = f"{command.callback.__name__} {name}"
+            if "Path" in str(kind) or (name in paths and where != "pull model") or where == "batch prompts":
+                seen += 1
+                assert said.parser is not None, where
+                assert str(said.parser("~/x:0.8")) == f"{empty_home}/x:0.8"
+                assert str(said.parser("a~/x")) == "a~/x"
+    assert seen > 30
+
+
+def test_the_home_folder_is_known_in_settings_and_the_environment(
+    here: Path, empty_home: Path, command: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    (here / settings.FILE).write_text('out = "~/pictures"\n')
+    monkeypatch.setenv("SAFEGEN_DIRECTIONS", "~/mine")
+    assert command("doctor", "--json") == 0
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    values = {line["name"]: line["value"] for line in found if line["schema"] == "safegen.setting/1"}
+    assert (values["out"], values["directions"]) == (f"{empty_home}/pictures", f"{empty_home}/mine")
+    assert not (here / "~").exists()
+    monkeypatch.setenv("SAFEGEN_CACHE", "~/kept")
+    assert concepts.cache_folder().is_relative_to(empty_home / "kept")
+
+
+def test_no_seed_is_minus_one(here: Path, command: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+    assert command("generate", "a cat", "--seed", "-1", "--steps", "1", "--json") == 0
+    assert 0 <= json.loads(capsys.readouterr().out)["seed"] < 2**31
+    (here / "p.txt").write_text("a cat\n")
+    for out, seed in (("one", ("--seed", "-1")), ("two", ())):
+        assert command("batch", "p.txt", "--out", out, "--steps", "1", *seed) == 0
+    one, two = (sorted(p.name for p in (here / out).glob("*.png")) for out in ("one", "two"))
+    assert one == two
+    assert command("generate", "a cat", "--seed", "-2") == 2
+
+
+def test_seeds_end_where_they_end(
+    here: Path, generator: Generator, command: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    check_seeds(MAX_SEED - 2, 3)
+    check_seeds(None, 1000)
+    assert command("generate", "a cat", "--seed", str(MAX_SEED), "--images", "2") == 2
+    assert f"at most at {MAX_SEED - 1}" in capsys.readouterr().err
+    with pytest.raises(UsageError, match="3 seeds from"):
+        generator.generate("a cat", Settings(seed=MAX_SEED - 1), images=3)
+    row = json.dumps({"prompt": "a cat", "seed": MAX_SEED, "images": 2})
+    with pytest.raises(PromptError) as raised:
+        survey(Source("-", "jsonl", row.encode()), Options())
+    assert "2 seeds from" in raised.value.details[0]
+
+
+def test_several_pictures_are_shown_and_a_bad_one_hides_no_other(
+    here: Path, command: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command("generate", "a cat", "--seed", "3", "--steps", "1", "--images", "2") == 0
+    names = capsys.readouterr().out.split()
+    assert command("show", *names) == 0
+    shown = capsys.readouterr().out
+    assert all(Path(name).name in shown for name in names)
+    assert command("show", names[0], "none.png", str(here / "worse.png"), names[1], "--json") == 2
+    printed, told = capsys.readouterr()
+    assert [json.loads(line)["record"]["seed"] for line in printed.splitlines()] == [3, 4]
+    assert [json.loads(line)["file"] for line in printed.splitlines()] == names
+    assert "none.png" in told
+    assert "worse.png" in told
+
+
+def test_a_resumed_run_says_where_its_prompts_have_to_come_from(
+    here: Path, command: Callable[..., int], run: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("batch", "-", "--out", "piped", "--steps", "1", stdin=b"a cat\n").returncode == 0
+    again = run("batch", "--resume", "piped")
+    assert again.returncode == 2
+    assert "from standard input" in again.stderr
+    assert "safegen batch --resume piped - < PROMPTS" in again.stderr
+    assert run("batch", "--resume", "piped", "-", stdin=b"a cat\n").returncode == 0
+    assert run("batch", "--resume", "piped", stdin=b"a cat\n").returncode == 0
+    (here / "p.txt").write_text("a cat\n")
+    assert command("batch", "p.txt", "--out", "filed", "--steps", "1") == 0
+    (here / "p.txt").rename(here / "moved.txt")
+    assert command("batch", "--resume", "filed") == 2
+    assert "safegen batch --resume filed PROMPTS" in capsys.readouterr().err
+    assert command("batch", "--resume", "filed", "moved.txt") == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("strength = 9", "safegen.toml sets strength to 9"),
+        ('strength = "much"', "safegen.toml sets strength to 'much'"),
+        ('safeguard = "hope"', "safegen.toml sets safeguard to 'hope'"),
+        ('model = "./nowhere"', "safegen.toml sets model to './nowhere'"),
+        ('dtype = "float7"', "safegen.toml sets dtype to 'float7'"),
+        ('out = "taken"', "safegen.toml sets out to 'taken'"),
+    ],
+)
+def test_a_bad_value_is_blamed_on_the_file_that_has_it(
+    here: Path, command: Callable[..., int], capsys: pytest.CaptureFixture[str], content: str, words: str
+) -> None:
+    (here / settings.FILE).write_text(content + "\n")
+    (here / "taken").touch()
+    assert command("generate", "a cat") in (1, 2)
+    assert words in capsys.readouterr().err
+
+
+def test_a_bad_value_of_the_environment_is_blamed_on_it_and_a_typed_one_on_nothing(
+    here: Path, command: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / settings.FILE).write_text("strength = 1\n")
+    assert command("generate", "a cat", "--strength", "9") == 2
+    assert "sets strength" not in capsys.readouterr().err
+    monkeypatch.setenv("SAFEGEN_SAFEGUARD", "hope")
+    assert command("generate", "a cat") == 2
+    assert "SAFEGEN_SAFEGUARD is 'hope'" in capsys.readouterr().err
+
+
+def at_a_terminal(folder: Path, answer: bytes, *arguments: str) -> str:
+    """What is on the terminal of somebody who types a command and an answer."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", ENTRY, *arguments], cwd=folder, stdin=theirs, stderr=theirs, stdout=subprocess.DEVNULL
+    )
+    os.close(theirs)
+    os.write(ours, answer)
+    shown = b""
+    try:
+        while part := os.read(ours, 1000):
+            shown += part
+    except OSError:  # its other end is closed
+        pass
+    assert process.wait() == 0
+    os.close(ours)
+    return shown.decode()
+
+
+@pytest.mark.parametrize(("answer", "texts"), [(b"n\n", ["a cat"]), (b"y\n", ["a", "cat"])])
+def test_words_without_quotes_are_asked_about_once(here: Path, answer: bytes, texts: list[str]) -> None:
+    shown = at_a_terminal(here, answer, "generate", "a", "cat", "--steps", "1")
+    assert shown.count("one word each?") == 1
+    manifest = (here / "safegen-out" / "metadata.jsonl").read_text().splitlines()
+    assert [json.loads(line)["text"] for line in manifest] == texts
+
+
+def test_where_nobody_can_answer_words_without_quotes_are_told_of(
+    here: Path, command: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command("generate", "a", "cat", "--steps", "1") == 0
+    printed, told = capsys.readouterr()
+    assert len(printed.split()) == 2
+    assert "safegen generate 'a cat'" in told
+    assert command("generate", "a cat", "a dog", "--steps", "1") == 0
+    assert "one word each" not in capsys.readouterr().err
