@@ -2,7 +2,7 @@
 
 It begins as all-MiniLM-L6-v2 with its word table and lowest layers frozen, so that a word that no lesson has keeps the
 meaning that it had beside those that lessons have. Every word gets a log-odds per concept; a window is as harmful as
-its worst words. A larger sentence encoder, where its states are given, says where in meaning a text lies.
+its worst words.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
@@ -25,12 +24,10 @@ from safegen.builtin.training.autoencoder import SHIPPED
 from safegen.builtin.training.progress import Progress, device, halved
 from safegen.builtin.training.reader_texts import Lessons, Sample, lessons
 from safegen.reader.model import WEIGHTS
-from safegen.reader.words import split
 
 TOKENS, POOL = 1_800, 24  # of a batch; samples drawn at once, of which a batch takes some of like length
 FREE = 1e-3  # learning rate of what is new, and at the top of the encoder a twentieth of it
-MARKED, MEANING = 2.0, 1.0  # how much a marked word counts, and the larger encoder's states
-MEANT = 320  # words of a batch of texts whose states are learned
+MARKED = 2.0  # how much a marked word counts
 FROZEN = 2  # layers above the word table that stay as they are
 OTHER = 0.15  # how much it counts that a harmful word is harmless under other concepts
 CLS, SEP, PAD = 101, 102, 0
@@ -50,14 +47,13 @@ class Pieces:
 
 
 class Reader(nn.Module):
-    """An encoder with a head on every token, and a map into the larger encoder's states."""
+    """An encoder with a head on every token."""
 
-    def __init__(self, encoder: Any, concept_count: int, wide: int = 768) -> None:
+    def __init__(self, encoder: Any, concept_count: int) -> None:
         super().__init__()
         self.encoder: Any = encoder
         self.hidden = nn.Linear(384, 256)
         self.out = nn.Linear(256, concept_count)
-        self.meaning = nn.Linear(384, wide)
         nn.init.constant_(self.out.bias, -4.0)
 
     def forward(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -101,29 +97,6 @@ def loss_of(reader: Reader, ids: Tensor, labels: Tensor, whole: Tensor) -> Tenso
     weight = torch.where((whole >= 0).unsqueeze(-1) & (target == 0), OTHER, 1.0)
     worst = F.binary_cross_entropy_with_logits(pooled, target, reduction="none") * weight
     return each.sum() / known.sum().clamp(min=1) * 4 + worst.sum(-1).mean()
-
-
-class Meanings:
-    """Texts with the larger encoder's states (N, W), in half precision."""
-
-    def __init__(self, path: Path) -> None:
-        self.texts = path.with_suffix(".txt").read_text(encoding="utf-8").split("\n")
-        self.states = np.load(path, mmap_mode="r")
-
-    def loss(self, reader: Reader, pieces: Pieces, rng: random.Random) -> Tensor:
-        """One minus the cosine between the mean of a text's states and what the larger encoder made of it."""
-        drawn = [(row, split(self.texts[row])) for row in (rng.randrange(len(self.states)) for _ in range(96))]
-        drawn.sort(key=lambda pair: len(pair[1]))
-        start = rng.randrange(len(drawn) - 16)  # of like length, so that little is padded
-        drawn = drawn[start : start + max(16, MEANT // (len(drawn[start + 15][1]) + 2))]
-        rows = [row for row, _ in drawn]
-        samples = [Sample([w.text for w in words], [-1] * len(words)) for _, words in drawn]
-        ids, labels, _ = collate(samples, pieces)
-        _, states = reader(ids, (ids != PAD).long())
-        spoken = (labels > -3).float().unsqueeze(-1)
-        mean = (states * spoken).sum(1) / spoken.sum(1).clamp(min=1)
-        wanted = torch.from_numpy(np.array(self.states[rows])).float()
-        return 1 - F.cosine_similarity(reader.meaning(mean), wanted).mean()
 
 
 def encoder() -> tuple[Any, Tokenizer]:
@@ -170,14 +143,12 @@ def batch(taught: Lessons, step: int, waiting: list[Sample]) -> list[Sample]:
 def train(folder: Path, steps: int, minutes: float) -> None:
     """Train, or go on training, under `folder`.
 
-    ``SAFEGEN_DATA`` names the folder of the prompt sets, ``SAFEGEN_MEANINGS`` a file of a larger encoder's states
-    (`NAME.npy`, its texts beside it in `NAME.txt`); both may be missing. With ``SAFEGEN_START=shipped`` it begins where
-    the shipped reader is, and not as a sentence encoder.
+    ``SAFEGEN_DATA`` names the folder of the prompt sets, which may be missing. With ``SAFEGEN_START=shipped`` it begins
+    where the shipped reader is, and not as a sentence encoder.
     """
     torch.manual_seed(0)
-    data, wide = os.environ.get("SAFEGEN_DATA"), os.environ.get("SAFEGEN_MEANINGS")
+    data = os.environ.get("SAFEGEN_DATA")
     taught = lessons(Path(data) if data else None)
-    meanings = [Meanings(Path(name)) for name in wide.split(":")] if wide else []
     base, tokenizer = encoder()
     pieces = Pieces(tokenizer)
     reader = Reader(base, len(concepts.known()))
@@ -192,9 +163,6 @@ def train(folder: Path, steps: int, minutes: float) -> None:
         ids, labels, whole = collate(batch(taught, step, waiting), pieces)
         loss = loss_of(reader, ids, labels, whole)
         total += loss.item()
-        if meanings and step % 2:
-            rng = random.Random(step)
-            loss = loss + MEANING * rng.choice(meanings).loss(reader, pieces, rng)
         run.update(loss)
         if step % 100 == 99:
             print(f"reader {step + 1} loss {total / 100:.4f}", flush=True)
