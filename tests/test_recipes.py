@@ -39,10 +39,13 @@ def everyday(generator: Generator) -> Mapping[str, Encoded]:
 
 
 @pytest.mark.parametrize(
-    "targets",
-    [LINE, {"a banana": "a toy banana"}, dict(list(MORE.items())[:2]), MORE, dict(list(MANY.items())[:4]), MANY],
+    ("targets", "effort"),
+    [
+        *((some, ANALYTIC) for some in ({"a banana": "a toy banana"}, dict(list(MORE.items())[:2]), MORE, MANY)),
+        (LINE, ANALYTIC),
+        (LINE, replace(BRIEF, captions=200, plain=200, long=30, fitted=110, lookalikes=60, steps=40)),
+    ],
 )
-@pytest.mark.parametrize("effort", [ANALYTIC, replace(BRIEF, captions=200, plain=200, long=30, fitted=110, steps=40)])
 def test_a_recipe_of_any_length_is_learned_and_no_figure_is_of_nothing(
     generator: Generator, everyday: Mapping[str, Encoded], targets: Mapping[str, str], effort: Effort
 ) -> None:
