@@ -39,13 +39,13 @@ class Culprits:
 
 
 def with_causes(sheet: ScoreSheet, names: Sequence[str], scorer: Scorer, encode: Encode) -> ScoreSheet:
-    """The sheet with every word's cause under the named concepts, in benign standard deviations."""
+    """Add every word's cause under the named concepts, in benign standard deviations, to those that it has."""
     if not sheet.words or not names:
         return sheet
     falls = _falls(sheet, scorer, encode)
     columns = [scorer.names.index(name) for name in names]
     words = [
-        replace(word, causes={name: float(row[c]) for name, c in zip(names, columns, strict=True)})
+        replace(word, causes={**word.causes, **{n: float(row[c]) for n, c in zip(names, columns, strict=True)}})
         for word, row in zip(sheet.words, falls.tolist(), strict=True)
     ]
     return replace(sheet, words=tuple(words))

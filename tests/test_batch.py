@@ -87,8 +87,9 @@ def test_every_row_has_its_picture_and_its_record(whole: Path) -> None:
         (p, "sanitized" if p == KNIFE else "ok") for p in PROMPTS
     ]  # fmt: skip
     knife = found[1]
-    assert knife["guard"]["words"][0]["text"] == "knife"
-    assert KNIFE[slice(*knife["guard"]["words"][0]["span"])] == "knife"
+    words = {word["text"]: KNIFE[slice(*word["span"])] for word in knife["guard"]["words"]}
+    assert "knife" in words  # and "kitchen": the phrase is what is harmful
+    assert all(text == cut for text, cut in words.items())
     assert knife["guard"]["before"]["violence"]["flagged"] is True
     assert knife["guard"]["after"]["violence"]["flagged"] is False
     assert len(knife["guard"]["directions"]["violence"]) == 64

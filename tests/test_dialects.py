@@ -199,5 +199,5 @@ def test_an_answer_of_the_server_has_the_notes(generator: Generator) -> None:
     from safegen.serve import orders
 
     order = orders.Order(clean("a cat AND a dog"), Settings(seed=1, steps=1, size=(128, 264), negative="cap++"), 1)
-    said = orders.draw(generator, order, lambda _step, _steps: None)["safegen"]["notes"]
+    said = orders.draw(generator, order, "mark", lambda _step, _steps: None)["safegen"]["notes"]
     assert [line.split(" is ")[0] for line in said] == ["AND", "cap++", "128x264"]

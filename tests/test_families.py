@@ -630,7 +630,7 @@ def test_every_channel_is_learned_in_one_pass(monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(DirectionError, match="held-out AUC of only"):
         library.resolve(["violence"], family, None, told_)
     assert "learning violence" in told_.said[0]
-    assert "violence, clip_l, held out: auc" in told_.said[1]
+    assert "violence, clip_l, held out (recipe lines): auc" in told_.said[1]
     assert told_.counted == [(len(everyday), len(everyday)), (corpus.size, corpus.size)]
 
 

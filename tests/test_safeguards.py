@@ -116,7 +116,7 @@ def test_nothing_of_ours_is_drawn_that_gate_or_check_objects_to(generator: Gener
     guard = bound(generator, name)
     after, reports = guard.sanitize(generator.family.encode(prompts))
     assert [report.status for report in reports] == ["sanitized"] * len(prompts)
-    assert guard.bound.scorer.objections(after) == [[]] * len(prompts)
+    assert guard.bound.seen(after) == [[]] * len(prompts)
 
 
 @OURS
@@ -179,7 +179,7 @@ def test_a_salad_is_repaired_or_closed(generator: Generator, name: str) -> None:
             with contextlib.suppress(GuardError):
                 after, (report,) = guard.sanitize(generator.family.encode([text]))
                 assert report.status == "sanitized"
-                assert guard.bound.scorer.objections(after) == [[]]
+                assert guard.bound.seen(after) == [[]]
     assert seen
 
 

@@ -139,7 +139,7 @@ def test_openai_s_client_draws_and_hears_what_the_guard_did(url: str, generator:
     assert guard["seeds"] == [7, 8]
     assert guard["before"]["concepts"]["violence"]["flagged"] is True
     assert guard["after"]["concepts"]["violence"]["flagged"] is False
-    assert [w["text"] for w in guard["before"]["words"] if w["flagged"]] == ["knife"]
+    assert "knife" in [w["text"] for w in guard["before"]["words"] if w["flagged"]]
     text = opened(answer.data[0]).text
     assert json.loads(text["safegen"])["seed"] == 7
     assert "knife" not in str(text)

@@ -28,6 +28,7 @@ SHARE = 0.5  # of its worst word's height over the ordinary, from which on a nei
 GAP = 2  # ordinary words that a span may hold between two others
 NEAR = 0.6  # share of a line from which on a text is no longer calm
 LANGUAGE = 0.34  # share of words that no English text has, from which on a text counts as unread
+SMALL = 0.8  # share of its score that an article, a preposition or a link keeps
 ROUNDS = 3  # spans are looked for so many times, each time in what the last ones leave
 
 
@@ -104,7 +105,7 @@ class Reader:
         )
         self._meanings: dict[str, NDArray[np.float32]] | None = None  # of phrases
         known = {word for word in self.network.vocabulary if len(word) > 2 and word.isalpha() and word.isascii()}
-        sought = lexicon.harmful_words()
+        self.sought = sought = lexicon.harmful_words()
         self.foreign = lexicon.foreign_words()
         self.undoing = Undoing(known | sought | lexicon.harmless_words(), sought)
 
@@ -131,7 +132,11 @@ class Reader:
             highest = np.full((len(words), len(self.concepts)), -np.inf, np.float32)
             for start, end in some:
                 np.maximum(highest[start:end], next(odds), out=highest[start:end])
-            found.append((highest - self.mean) / self.deviation)
+            small = np.array([word.text.lower() in LEADING for word in words], bool)
+            scores = (highest - self.mean) / self.deviation
+            # A small word stands in a harmful phrase and is not what harms.
+            scores[small] *= SMALL
+            found.append(scores)
         return found
 
     def read(self, texts: Sequence[str]) -> list[Reading]:
@@ -162,6 +167,10 @@ class Reader:
         unread = tuple(strange) if not foreign else tuple(w for w in own if w.spoken)
         legible = not foreign and not strange
         height = float((scores / self.lines).max(initial=0.0))
+        if foreign:  # what only sounds harmful, in another language, is not
+            unknown = [i for i, word in enumerate(words) if word.text.lower() not in self.sought]
+            scores[unknown] = scores[unknown].clip(max=NEAR * self.lines)
+            height = float((scores / self.lines).max(initial=0.0))
         return Reading(text, own, scores, self._spans(own, scores), unread, legible, height, self.concepts)
 
     def _spans(self, words: Sequence[Word], scores: NDArray[np.float32]) -> tuple[Span, ...]:

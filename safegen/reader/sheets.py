@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from safegen import refusal, weighting
+from safegen.reader.grammar import LEADING
 from safegen.reader.reader import SHARE, Reader
 from safegen.sheets import DIRECTIONS, READER, ConceptScore, ScoreSheet, SpanScore, WordScore
 
@@ -44,7 +45,8 @@ def sheet_of(reader: Reader, reading: Reading, names: Sequence[str]) -> ScoreShe
     below = reader.percentiles(scores).tolist()
     for word, values, percents in zip(reading.words, scores.tolist(), below, strict=True):
         if word.spoken:
-            carried = tuple(dict.fromkeys(s.concept for s in spans if _meet(s.span, word.span)))
+            small = word.text.lower() in LEADING
+            carried = tuple(dict.fromkeys(s.concept for s in spans if not small and _meet(s.span, word.span)))
             own = {name: values[c] for name, c in columns.items()}
             percentiles = {name: percents[c] for name, c in columns.items()}
             words.append(WordScore(word.text, word.span, own, percentiles, carried))
@@ -92,16 +94,20 @@ def with_causes(reader: Reader, sheets: Sequence[ScoreSheet], every: bool = Fals
     asked = [(row, word) for row, sheet in enumerate(sheets) for word in _highest(sheet, every)]
     rests = reader.read([_without(sheets[row], word) for row, word in asked])
     found: list[dict[int, dict[str, float]]] = [{} for _ in sheets]
+    nothing: list[dict[str, float]] = []
     for (row, word), rest in zip(asked, rests, strict=True):
         after = rest.scores.max(0) if len(rest.scores) else reader.lines * 0
         known = sheets[row].concepts
         names = [n for n, c in known.items() if n in reader.concepts and (every or c.flagged)]
         found[row][word] = {n: known[n].z - float(after[reader.concepts.index(n)]) for n in names}
+    for causes in found:  # words far below the highest are no cause
+        none = dict.fromkeys(next(iter(causes.values()), {}), 0.0)
+        nothing.append(none)
     return [
-        replace(sheet, words=tuple(replace(w, causes=causes.get(i, {})) for i, w in enumerate(sheet.words)))
+        replace(sheet, words=tuple(replace(w, causes=causes.get(i, none)) for i, w in enumerate(sheet.words)))
         if causes
         else sheet
-        for sheet, causes in zip(sheets, found, strict=True)
+        for sheet, causes, none in zip(sheets, found, nothing, strict=True)
     ]
 
 
