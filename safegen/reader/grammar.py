@@ -96,6 +96,7 @@ def widened(text: str, span: tuple[int, int]) -> tuple[int, int]:
 def articled(text: str, at: int) -> str:
     """Set the article before or at a replaced phrase right: *an* before a vowel, none doubled."""
     text = re.sub(r"\b(an?|the)\s+(an?|the|his|her|their|some|two|three)\b", r"\2", text, flags=re.IGNORECASE)
+    text = re.sub(r"\b(his|her|their|its|my|your)\s+(?:an?|the)\b", r"\1", text, flags=re.IGNORECASE)
     before = re.search(r"\ban?\s+$", text[:at], re.IGNORECASE)
     start = before.start() if before else at
     rest = re.sub(r"^(a)n(?= [bcdfgjklmnpqrstvwxyz])", r"\1", text[start:], flags=re.IGNORECASE)

@@ -181,7 +181,8 @@ class Reader:
                 end = last
                 while end > first and (not words[end].spoken or words[end].text.lower() in LEADING):
                     end -= 1
-                span = (words[first].span[0], words[end].span[1])
+                start = next((i for i in range(first, end) if words[i].spoken), first)
+                span = (words[start].span[0], words[end].span[1])
                 found.append(Span(concept, span, float(over[first : last + 1].max())))
         return tuple(sorted(found, key=lambda span: (span.span, -span.score)))
 
