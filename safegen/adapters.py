@@ -148,7 +148,7 @@ def _module(key: str) -> str:
 
 
 def _names(part: str, module: str) -> list[str]:
-    """What files call a module: as it is called here, or as layouts older than it do."""
+    """Give the names that files have for a module: as it is called here, or as layouts older than it do."""
     path, dot, leaf = module.removesuffix(".0").rpartition(".")
     some = (module, f"{path}{dot}{FORMER.get(leaf, leaf)}")
     return [f"{part}.{within}{name}" for name in some for within in ("", "text_model.")]

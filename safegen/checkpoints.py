@@ -76,7 +76,7 @@ def configuration(path: Path) -> str:
 
 
 def _kind(path: Path) -> tuple[str, dict[str, list[int]]]:
-    """What diffusers calls the kind of a checkpoint in one file, and the shapes of its weights."""
+    """Read what diffusers calls the kind of a checkpoint in one file, and the shapes of its weights."""
     import torch
     from diffusers.loaders.single_file_utils import infer_diffusers_model_type
     from safetensors import SafetensorError, safe_open
@@ -142,7 +142,7 @@ def check_whole(folder: Path, what: str, variant: str | None = None) -> None:
 
 
 def check_packages(folder: Path, what: str) -> None:
-    """Whether the packages are here that a model's tokenizers are read with.
+    """Check that the packages are here that a model's tokenizers are read with.
 
     Raises:
         ModelError: one is not; the libraries themselves ask for tiktoken then, which is of no use.

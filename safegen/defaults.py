@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Defaults:
-    """What is drawn with where the user does not say; `assumed` where nothing of the model said it."""
+    """The settings where the user gives none; `assumed` where nothing of the model said it."""
 
     steps: int
     guidance: float
@@ -49,7 +49,7 @@ DISTILLED = re.compile(r"turbo|lightning|hyper|lcm|schnell|dmd|flash|distil|\bfe
 
 
 def of(family: Family, name: str) -> Defaults:
-    """What a loaded model wants.
+    """Find what a loaded model wants.
 
     Args:
         family: around the pipeline.

@@ -56,7 +56,7 @@ _ANY = re.compile(r"BREAK|AND|ADD|embedding:|<\w+:|\{|__|\+|--|\)\d|\)-|::|\[|\)
 
 @dataclass
 class Notes:
-    """What people should know of the prompts that were added.
+    """Tell what people should know of the prompts that were added.
 
     Attributes:
         loaded: how much of every LoRA is loaded, by the name of its file without the suffix.

@@ -51,7 +51,7 @@ class Folder:
 
     @property
     def left(self) -> int:
-        """How many pictures of the plan have no record yet."""
+        """The count of pictures of the plan that have no record yet."""
         return len(self._left)
 
     def take_stock(self, plan: Iterable[str] = (), *, retry: bool) -> None:
@@ -104,7 +104,7 @@ class Folder:
             )
 
     def has(self, picture: str) -> bool:
-        """Whether a picture of the plan, by its file name, is done or recorded as missing."""
+        """Tell whether a picture of the plan, by its file name, is done or recorded as missing."""
         return _key(picture) not in self._left
 
     def add(self, record: Mapping[str, Any]) -> None:

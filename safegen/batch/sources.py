@@ -29,7 +29,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Source:
-    """Where prompts come from. Standard input and pipes are held in memory, because they are read twice."""
+    """A source of prompts. Standard input and pipes are held in memory, because they are read twice."""
 
     name: str  # a path, or `-`
     kind: str

@@ -159,7 +159,7 @@ def _locked(path: Path, label: str, patience: float = 0) -> Iterator[None]:
 
 
 def _is_held(path: Path) -> bool:
-    """Whether somebody alive has a lock, and not just looks at it like this."""
+    """Tell whether somebody alive has a lock, and not just looks at it like this."""
     if not path.exists():
         return False
     try:
@@ -170,7 +170,7 @@ def _is_held(path: Path) -> bool:
 
 
 def is_whole(picture: Path) -> bool:
-    """Whether there is a PNG with its end."""
+    """Tell whether there is a PNG with its end."""
     try:
         with picture.open("rb") as file:
             file.seek(-len(END), os.SEEK_END)
