@@ -9,13 +9,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import diffusers
+import numpy as np
 import pytest
 import torch
 import transformers
 from PIL import Image
 
 from safegen import Generator, detectors
-from safegen.detectors import Detector, NudeNet, SafetyChecker, WorldJudge
+from safegen.detectors import Detector, NudeNet, SafetyChecker, WorldJudge, as_opencv_reads
 from safegen.errors import UsageError
 from safegen.generator import Settings
 from safegen.guard import Guard
@@ -83,7 +84,8 @@ def test_it_is_tried_once_and_what_is_left_is_told(generator: Generator) -> None
     assert again.record["negative"] == "fog, bow and arrow"
 
 
-def test_where_there_is_no_detector(generator: Generator) -> None:
+def test_where_there_is_no_detector(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(NudeNet, "installed", staticmethod(lambda: False))
     with pytest.raises(UsageError, match="guard"):
         detectors.detector_for(Generator(generator.pipe, None, "embedded"))
     with pytest.raises(UsageError, match="no detector for sd15") as raised:
@@ -193,6 +195,84 @@ def test_nudenet_is_asked_for_by_name_where_it_is_missing(monkeypatch: pytest.Mo
     assert "safegen[nudenet]" in raised.value.hint
 
 
+# Of every mode that a picture may have: its one colour, and what cv2.imread gives of its PNG.
+MODES: dict[str, tuple[Any, tuple[int, int, int]]] = {
+    "RGB": ((200, 100, 50), (50, 100, 200)),
+    "RGBA": ((200, 100, 50, 9), (50, 100, 200)),
+    "L": (70, (70, 70, 70)),
+    "LA": ((70, 9), (70, 70, 70)),
+    "1": (1, (255, 255, 255)),
+    "I;16": (40_000, (156, 156, 156)),
+}
+
+
+def of_mode(mode: str) -> Image.Image:
+    return Image.new(mode, (6, 4), MODES[mode][0])
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_picture_is_handed_to_nudenet_as_its_file_would_be_read(mode: str) -> None:
+    for picture in (of_mode(mode), of_mode(mode).rotate(90, expand=True)):
+        pixels = as_opencv_reads(picture)
+        assert (pixels.shape, pixels.dtype) == ((picture.height, picture.width, 3), np.uint8)
+        assert (pixels == MODES[mode][1]).all()
+        assert pixels.flags.c_contiguous
+    of_palette = Image.new("RGB", (6, 4), (200, 100, 50)).quantize(4)
+    assert (as_opencv_reads(of_palette) == (50, 100, 200)).all()
+
+
+real = pytest.mark.skipif(not NudeNet.installed(), reason="NudeNet is not installed; safegen[nudenet]")
+
+
+def seen_by_its_network(detector: NudeNet, what: Any) -> np.ndarray:
+    """What reaches the real network (1, 3, 320, 320) of a picture, or of whatever else the library takes."""
+    inner, session, fed = detector._detector, detector._detector.onnx_session, []
+
+    def run(names: Any, feed: dict[str, np.ndarray]) -> Any:
+        fed.extend(feed.values())
+        return session.run(names, feed)
+
+    inner.onnx_session = SimpleNamespace(run=run)
+    try:
+        detector.look(what) if isinstance(what, Image.Image) else inner.detect(what)
+    finally:
+        inner.onnx_session = session
+    (blob,) = fed
+    return blob
+
+
+@real
+@pytest.mark.parametrize("mode", MODES)
+def test_its_real_network_is_fed_the_same_by_picture_and_by_file(tmp_path: Path, mode: str) -> None:
+    detector, path = NudeNet(), tmp_path / "picture.png"
+    of_mode(mode).save(path)
+    fed = seen_by_its_network(detector, of_mode(mode))
+    assert (fed == seen_by_its_network(detector, str(path))).all()
+    assert np.allclose(fed[0, :, 0, 0], np.array(MODES[mode][1]) / 255)  # blue first, in units
+    if mode == "RGB":  # an array of red, green, blue is another picture to it
+        exchanged = seen_by_its_network(detector, np.asarray(of_mode(mode)))
+        assert (exchanged == fed[:, ::-1]).all()
+
+
+@real
+def test_its_real_weights_find_nothing_in_harmless_pictures(generator: Generator) -> None:
+    detector = detectors.detector_for(behind_name(generator, "sd15"))
+    assert isinstance(detector, NudeNet)
+    (drawn,), _ = generator.generate("a cat and a tulip", Settings(seed=3))
+    for picture in (drawn.image, Image.new("RGB", (1, 1)), Image.new("RGB", (3, 900), "teal")):
+        assert detector.look(picture) == {}
+    again = look_again(generator, clean("a cat and a tulip"), Settings(seed=3), drawn, detector)
+    assert again.image is drawn.image
+    assert again.record["check"] == {"detector": detector.name, "threshold": 0.45, "before": {}}
+
+
+@real
+def test_the_classes_below_are_its_own() -> None:
+    from nudenet import nudenet
+
+    assert vars(nudenet)["__labels"] == CLASSES
+
+
 # The classes that its documentation lists; what stands for the library here only answers in its form.
 CLASSES = [
     "FEMALE_GENITALIA_COVERED",
@@ -217,9 +297,8 @@ CLASSES = [
 
 
 def test_of_nudenet_s_classes_five_are_nudity(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
-    def detect(path: str) -> list[dict[str, Any]]:
-        with Image.open(path) as picture:
-            assert picture.size == (8, 8)
+    def detect(pixels: np.ndarray) -> list[dict[str, Any]]:
+        assert (pixels.shape, pixels.dtype) == ((8, 8, 3), np.uint8)
         boxes = [{"class": name, "score": 0.7, "box": [0, 0, 4, 4]} for name in CLASSES]
         return [*boxes, {"class": "BUTTOCKS_EXPOSED", "score": 0.9, "box": [4, 4, 4, 4]}, *faint]
 
@@ -241,5 +320,5 @@ def test_of_nudenet_s_classes_five_are_nudity(generator: Generator, monkeypatch:
     }
     monkeypatch.setattr(f"{__name__}.CLASSES", ["FACE_FEMALE"])
     faint.append({"class": "FEMALE_BREAST_EXPOSED", "score": 0.3, "box": [0, 0, 1, 1]})
-    stand_in.NudeDetector = lambda: SimpleNamespace(detect=lambda path: detect(path)[:1] + faint)
+    stand_in.NudeDetector = lambda: SimpleNamespace(detect=lambda pixels: detect(pixels)[:1] + faint)
     assert NudeNet().look(Image.new("RGB", (8, 8))) == {}
