@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,11 +18,17 @@ from typing import TYPE_CHECKING, Any
 from safegen import adapters, checkpoints, records
 from safegen.errors import ModelError, PromptError, UsageError
 from safegen.families import inversions
+from safegen.files import located
 from safegen.prompts import clean
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+# What comes with safegen, for the embedded model, by the names that stand for their paths.
+SHIPPED: Mapping[str, Path] = {
+    name: Path(__file__).parent / "builtin" / "weights" / "additions" / f"{name}.safetensors"
+    for name in ("toy", "night")
+}
 # Keys that name the encoder, or nothing, instead of the token; the file's own name is the token then.
 UNNAMED = ("*", "<*>", "emb_params", "clip_l", "clip_g", "t5xxl", "text_encoders_0", "text_encoders_1")
 
@@ -37,26 +43,40 @@ class Addition:
 
     @classmethod
     def lora(cls, text: str) -> Addition:
-        """FILE or FILE:SCALE.
+        """FILE or FILE:SCALE; a FILE may be of `SHIPPED`.
 
         Raises:
             UsageError: the scale is not a number.
         """
-        file, colon, scale = text.rpartition(":")
-        if not colon or not Path(file).suffix:
-            return cls("lora", Path(text))
+        file, scale = parted(text)
         try:
-            value = float(scale)
+            value = 1.0 if scale is None else float(scale)
         except ValueError:
             value = math.nan
         if not math.isfinite(value):
             raise UsageError(f"--lora {text!r}: {scale!r} is not a scale", "As in --lora style.safetensors:0.8.")
-        return cls("lora", Path(file), value)
+        return cls("lora", found(file), value)
 
     def as_json(self) -> dict[str, Any]:
         """What records say of it."""
         digest = hashlib.sha256(self.path.read_bytes()).hexdigest()
         return {"kind": self.kind, "file": records.readable(self.path.name), "sha256": digest, "scale": self.scale}
+
+
+def parted(text: str) -> tuple[str, str | None]:
+    """Part FILE:SCALE; None stands for a scale that is not said. The colon of a drive begins none."""
+    file, colon, scale = text.rpartition(":")
+    return (file, scale) if colon and (Path(file).suffix or file in SHIPPED) else (text, None)
+
+
+def found(file: str | Path) -> Path:
+    """The path of a file, or of an example by its name."""
+    return SHIPPED.get(str(file)) or located(file)
+
+
+def whole(text: str) -> str:
+    """The same from any working folder: FILE or FILE:SCALE with its whole path, or an example as it is."""
+    return text if parted(text)[0] in SHIPPED else str(located(text).absolute())
 
 
 def listed(embeddings: Sequence[str | Path] = (), loras: Sequence[str | Path] = ()) -> tuple[Addition, ...]:
@@ -67,7 +87,7 @@ def listed(embeddings: Sequence[str | Path] = (), loras: Sequence[str | Path] = 
             to load one with.
         UsageError: a scale that is no number.
     """
-    some = [Addition("embedding", Path(path)) for path in embeddings]
+    some = [Addition("embedding", found(path)) for path in embeddings]
     some += [Addition.lora(str(text)) for text in loras]
     for addition in some:
         _check(addition)
@@ -102,7 +122,10 @@ def _check(addition: Addition) -> None:
     if path.suffix in checkpoints.PICKLED:
         raise ModelError(f"{path.name} is a pickle, which can run code", "Take the .safetensors file of it.")
     if path.suffix != ".safetensors":
-        raise ModelError(f"{path.name} is not a .safetensors file", "Embeddings and LoRAs come as such files alone.")
+        raise ModelError(
+            f"{path.name} is not a .safetensors file",
+            f"Embeddings and LoRAs come as such files alone, or as {' and '.join(SHIPPED)}, which ship.",
+        )
     try:
         with safe_open(path, framework="pt") as file:
             keys = list(file.keys())

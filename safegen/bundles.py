@@ -20,7 +20,7 @@ from pathlib import Path
 from safegen import concepts, directions, library
 from safegen.directions import Direction
 from safegen.errors import DirectionError, OutputError, UnknownConcept
-from safegen.files import write_atomically
+from safegen.files import located, write_atomically
 
 MANIFEST, SCHEMA = "bundle.json", "safegen.bundle/1"
 LARGEST, MOST = 2**28, 2**32  # bytes of one file and of a bundle; a direction has a few million
@@ -83,6 +83,7 @@ def write(files: Mapping[str, Path], target: Path) -> None:
         DirectionError: one of them is not sound.
         OutputError: the target exists, or cannot be written.
     """
+    target = located(target)
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
         raise OutputError(f"{target} exists", "Choose another --out, or remove it first.")
     contents = {}
@@ -111,6 +112,7 @@ def read(source: Path, folder: Path | None = None) -> list[Arrival]:
             that is no direction, or is older than its recipe, or whose held-out figures are poor.
         UnknownConcept: there is no recipe of that name here.
     """
+    source = located(source)
     if source.suffix == ".safetensors":
         return [_arrival(_bounded(source), source.name, folder)]
     contents: dict[str, bytes] = {}

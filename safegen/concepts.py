@@ -11,7 +11,7 @@ from pathlib import Path
 
 from safegen.directions import SCHEMA
 from safegen.errors import UnknownConcept, UsageError
-from safegen.files import decoded, home
+from safegen.files import decoded, located
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -45,14 +45,14 @@ def known(extra: Path | None = None) -> dict[str, Path]:
     """Folders that hold a recipe, by concept name; a user's folder wins over the shipped one."""
     folders = {p.parent.name: p.parent for p in sorted(directions_folder().glob("*/concept.toml"))}
     if extra is not None:
-        folders |= {p.parent.name: p.parent for p in sorted(extra.glob("*/concept.toml"))}
+        folders |= {p.parent.name: p.parent for p in sorted(located(extra).glob("*/concept.toml"))}
     return folders
 
 
 def cache_folder() -> Path:
     """Where directions learned on first use are kept; another version's files are left alone."""
     base = os.environ.get("SAFEGEN_CACHE") or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home(str(base))) / "safegen" / SCHEMA.replace("safegen.", "").replace("/", "-")
+    return located(base) / "safegen" / SCHEMA.replace("safegen.", "").replace("/", "-")
 
 
 def direction_files(name: str, extra: Path | None = None) -> list[Path]:
@@ -66,10 +66,10 @@ def direction_files(name: str, extra: Path | None = None) -> list[Path]:
 def learned_folder(name: str, extra: Path | None = None) -> Path:
     """Where a newly learned CONCEPT/ENCODER.safetensors goes: to the user's own recipe, else to the cache."""
     if name not in known(extra):
-        recipe = Path(name)
+        recipe = located(name)
         return (recipe if recipe.is_dir() else recipe.parent).resolve().parent
-    own = extra is not None and (extra / name / "concept.toml").is_file()
-    return extra if own and extra else cache_folder()
+    own = None if extra is None else located(extra)
+    return own if own and (own / name / "concept.toml").is_file() else cache_folder()
 
 
 def load(name: str, extra: Path | None = None) -> Concept:
@@ -80,7 +80,7 @@ def load(name: str, extra: Path | None = None) -> Concept:
         UsageError: the recipe cannot be parsed, or a line of it cannot be used.
     """
     folders = known(extra)
-    path = Path(name)
+    path = located(name)
     if name in folders:
         file = folders[name] / "concept.toml"
     elif path.suffix == ".toml" and path.is_file():
@@ -98,6 +98,7 @@ def parse(file: Path) -> Concept:
     Raises:
         UsageError: not TOML, or a part is missing or of the wrong type.
     """
+    file = located(file)
     try:
         raw = file.read_bytes()
         recipe = tomllib.loads(decoded(raw))

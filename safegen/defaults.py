@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from safegen import models
 from safegen.checkpoints import INDEX
+from safegen.files import located
 
 if TYPE_CHECKING:
     from safegen.families import Family
@@ -83,7 +84,7 @@ def identities(name: str, pipe: Any = None) -> Iterator[str]:
     yield name.lower()
     origin = getattr(getattr(pipe, "config", None), "_name_or_path", None)
     for place in dict.fromkeys(str(p) for p in (name, origin) if p):
-        yield from _of_path(Path(place).expanduser())
+        yield from _of_path(located(place))
 
 
 def _of_path(path: Path) -> Iterator[str]:

@@ -131,17 +131,16 @@ def scaled(loras: Sequence[str], called: Iterable[tuple[str, float]]) -> list[st
         loras: FILE or FILE:SCALE.
         called: what the marks of all prompts say.
     """
-    from safegen.additions import Addition
+    from safegen.additions import parted
 
     asked: dict[str, set[float]] = {}
     for name, scale in called:
         asked.setdefault(_stem(name), set()).add(scale)
     found = []
     for text in loras:
-        addition = Addition.lora(text)
-        wanted = asked.get(_stem(addition.path.name), set())
-        bare = str(addition.path) == str(Path(text))
-        found.append(f"{text}:{wanted.pop():g}" if bare and len(wanted) == 1 else text)
+        file, scale = parted(text)
+        wanted = asked.get(_stem(file), set())
+        found.append(f"{text}:{wanted.pop():g}" if scale is None and len(wanted) == 1 else text)
     return found
 
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from safegen import probes
 from safegen.conditioning import Position
 from safegen.errors import DirectionError
+from safegen.files import located, write_atomically
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -83,11 +84,9 @@ class Direction:
         """Write the file under a temporary name and move it into place."""
         from safetensors.torch import save
 
-        from safegen.files import write_atomically
-
         tensors = {k: rounded(k, v).contiguous().cpu() for k, v in self.tensors.items()}
         metadata = {"safegen": json.dumps({"schema": SCHEMA, **self.info}, sort_keys=True)}
-        write_atomically(path, save(tensors, metadata))
+        write_atomically(located(path), save(tensors, metadata))
 
 
 def rounded(name: str, tensor: Tensor) -> Tensor:
@@ -105,6 +104,7 @@ def load(path: Path) -> Direction:
     import torch
     from safetensors import SafetensorError, safe_open
 
+    path = located(path)
     relearn = "Learn it again: safegen directions learn CONCEPT"
     try:
         with safe_open(path, framework="pt") as file:

@@ -20,6 +20,11 @@ def home(text: str) -> str:
     return os.path.expanduser(text)
 
 
+def located(path: str | Path) -> Path:
+    """Take a path as people give it, to a command, a setting or the library; all of them take it here."""
+    return Path(home(str(path)))
+
+
 def decoded(raw: bytes) -> str:
     """Decode a text file: UTF-8 with or without a byte order mark, with the line ends of any system.
 

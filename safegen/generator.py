@@ -16,6 +16,7 @@ from safegen import additions, defaults, emphasis, models, records, safeguards, 
 from safegen.detectors import unblackened
 from safegen.errors import GuardError, NotFinite, UsageError
 from safegen.families import family_of
+from safegen.files import home
 from safegen.guard import Causes, Guard, OnUnread, Report
 from safegen.passages import Passages
 from safegen.prompts import Prompt, clean, clean_negative
@@ -71,7 +72,7 @@ class Picture:
     seed: int
     record: dict[str, Any] = field(repr=False)
 
-    def save(self, path: Path, kept: records.Kept = records.DEFAULT) -> None:
+    def save(self, path: str | Path, kept: records.Kept = records.DEFAULT) -> None:
         """Write a PNG that says as much of itself as is kept, see `records.save_picture`."""
         records.save_picture(self.image, path, self.record, kept)
 
@@ -122,7 +123,7 @@ class Generator:
         strength: float = 1.0,
         safeguard: str = safeguards.DEFAULT,
         guarded: bool = True,
-        folder: Path | None = None,
+        folder: str | Path | None = None,
         unread: OnUnread = "refuse",
         teller: Teller = NOBODY,
         **how: Unpack[Loading],
@@ -131,6 +132,7 @@ class Generator:
 
         For `how`, from the device to quantised weights, see `safegen.models.Loading`.
         """
+        model = home(model)  # what its records say, too
         with _uncollected():
             guard = (
                 Guard.load(*concepts, strength=strength, safeguard=safeguard, folder=folder, unread=unread)

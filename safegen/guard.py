@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from safegen import attribution, concepts, library, refusal, safeguards, weighting
 from safegen.errors import GuardError, SafegenError, UnknownConcept, Unread, UsageError
+from safegen.files import located
 from safegen.reader import Reader
 from safegen.reader import sheets as reader_sheets
 from safegen.scoring import Scorer, unscored, with_intensities
@@ -87,17 +88,18 @@ class Guard:
         *,
         strength: float = 1.0,
         safeguard: str = safeguards.DEFAULT,
-        folder: Path | None = None,
+        folder: str | Path | None = None,
         unread: OnUnread = "refuse",
     ) -> None:
-        known = concepts.known(folder)
+        self.folder = None if folder is None else located(folder)
+        known = concepts.known(self.folder)
         self.names = tuple(dict.fromkeys(names)) or tuple(known)
         for name in self.names:
             if name not in known:
                 raise UnknownConcept(name, known)
         if unread not in get_args(OnUnread):
             raise UsageError(f"unread {unread!r} is not known", f"One of: {', '.join(get_args(OnUnread))}.")
-        self.strength, self.folder, self.unread = checked(strength), folder, unread
+        self.strength, self.unread = checked(strength), unread
         self.safeguard = safeguards.create(safeguard)
         self.directions: Mapping[str, Mapping[str, Direction]] = {}  # by concept and channel
         self.tools: Tools | None = None  # of the model that the guard is bound to
@@ -110,7 +112,7 @@ class Guard:
         *names: str,
         strength: float = 1.0,
         safeguard: str = safeguards.DEFAULT,
-        folder: Path | None = None,
+        folder: str | Path | None = None,
         unread: OnUnread = "refuse",
     ) -> Guard:
         """A guard by the names of its concepts; it takes up a model's encoder when it is bound to one."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from safegen import additions, checkpoints, hub, placement, schedulers
 from safegen.errors import ModelError
+from safegen.files import located
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -141,7 +142,7 @@ def locate(name: str) -> str:
         return str(SHIPPED[name])
     if name in ALIASES:
         return ALIASES[name].repo
-    path = Path(name).expanduser()
+    path = located(name)
     if path.is_dir():
         if not (path / "model_index.json").is_file():
             raise ModelError(f"{name} is a folder without model_index.json", "Give a folder in diffusers layout.")

@@ -18,7 +18,7 @@ from safegen import records
 from safegen.batch.folder import PICTURES, line_of
 from safegen.batch.store import visited
 from safegen.errors import OutputError
-from safegen.files import append_line, check_writable
+from safegen.files import append_line, check_writable, located
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -70,6 +70,7 @@ def opened(folder: Path) -> Iterator[Portfolio]:
         OutputError: it cannot be written, or a batch is at work there.
         UsageError: it is the folder of a batch.
     """
+    folder = located(folder)
     check_writable(folder)
     with visited(folder):
         yield Portfolio(folder)

@@ -14,7 +14,7 @@ from pathlib import Path
 from safegen import emphasis
 from safegen.emphasis import Weight
 from safegen.errors import PromptError
-from safegen.files import lines, unusable
+from safegen.files import lines, located, unusable
 
 MAX_CHARACTERS = 10_000
 # Letters of other scripts that pass for Latin ones; folded only inside words that mix scripts.
@@ -152,6 +152,7 @@ def gather(arguments: Sequence[str], file: Path | None = None) -> list[Prompt]:
     for argument in arguments:
         prompts += _lines(sys.stdin.buffer.read(), "stdin") if argument == "-" else [clean(argument)]
     if file is not None:
+        file = located(file)
         try:
             content = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
         except OSError as error:

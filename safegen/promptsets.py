@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from safegen.errors import PromptError
+from safegen.files import located
 
 if TYPE_CHECKING:
     from safegen.concepts import Concept
@@ -119,6 +120,7 @@ def training_prompts(path: Path, on_dropped: Callable[[str], None] | None = None
 
 def _rows(path: Path) -> Iterator[tuple[int, Mapping[str, object]]]:
     """Every row with the number of the line that it ends in."""
+    path = located(path)
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             yield from _json_rows(file, path.name) if path.suffix == ".jsonl" else _csv_rows(file, path.name)

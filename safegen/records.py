@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 from safegen.errors import UsageError
-from safegen.files import write_atomically
+from safegen.files import located, write_atomically
 from safegen.version import versions
 
 if TYPE_CHECKING:
@@ -160,13 +160,13 @@ def encode_picture(picture: Image.Image, record: Mapping[str, Any], kept: Kept =
     return buffer.getvalue()
 
 
-def save_picture(picture: Image.Image, path: Path, record: Mapping[str, Any], kept: Kept = DEFAULT) -> None:
+def save_picture(picture: Image.Image, path: str | Path, record: Mapping[str, Any], kept: Kept = DEFAULT) -> None:
     """Write a PNG, see `encode_picture`.
 
     Raises:
         OutputError: the file cannot be written; nothing half-written stays.
     """
-    write_atomically(path, encode_picture(picture, record, kept))
+    write_atomically(located(path), encode_picture(picture, record, kept))
 
 
 def read_picture(path: Path) -> dict[str, Any]:
@@ -179,6 +179,7 @@ def read_picture(path: Path) -> dict[str, Any]:
     """
     from PIL import Image, UnidentifiedImageError
 
+    path = located(path)
     try:
         with Image.open(path) as picture:
             picture.load()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from safegen.errors import UsageError
-from safegen.files import decoded
+from safegen.files import decoded, located
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -28,7 +28,7 @@ def read(folder: Path) -> dict[str, str | int | float]:
     Raises:
         UsageError: it cannot be read, or says what is none of `NAMES`.
     """
-    path = folder / FILE
+    path = located(folder) / FILE
     if not path.is_file():
         return {}
     try:

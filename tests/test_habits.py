@@ -12,14 +12,32 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
 
-from safegen import Generator, concepts, settings
+from safegen import (
+    Generator,
+    Guard,
+    additions,
+    bundles,
+    concepts,
+    gallery,
+    models,
+    portfolio,
+    promptsets,
+    records,
+    settings,
+)
+from safegen.additions import Addition
+from safegen.batch import job
 from safegen.batch.options import Options
 from safegen.batch.sources import Source
 from safegen.batch.survey import survey
 from safegen.cli import app, directions
-from safegen.errors import PromptError, UsageError
-from safegen.generator import MAX_SEED, Settings, check_seeds
+from safegen.directions import load as load_direction
+from safegen.errors import ModelError, PromptError, SafegenError, UsageError
+from safegen.generator import MAX_SEED, Picture, Settings, check_seeds
 from safegen.prompts import gather
 from tests.conftest import ENTRY
 
@@ -107,6 +125,52 @@ def test_the_home_folder_is_known_in_settings_and_the_environment(
     assert not (here / "~").exists()
     monkeypatch.setenv("SAFEGEN_CACHE", "~/kept")
     assert concepts.cache_folder().is_relative_to(empty_home / "kept")
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_the_library_knows_the_home_folder_as_well(here: Path, empty_home: Path, kind: Callable[[str], Any]) -> None:
+    mine = empty_home / "mine"
+    (mine / "banana").mkdir(parents=True)
+    (mine / "banana" / "concept.toml").write_bytes(RECIPE)
+    (empty_home / "p.txt").write_text("a cat\n")
+    (empty_home / "p.csv").write_text("prompt\na cat\n")
+    (empty_home / settings.FILE).write_text("strength = 1\n")
+    (empty_home / "model").mkdir()
+    (empty_home / "model" / "model_index.json").write_text("{}")
+    save_file({"<toy>": torch.ones(1, 4)}, empty_home / "toy.safetensors")
+
+    assert Guard.load("banana", folder=kind("~/mine")).folder == mine
+    assert concepts.known(kind("~/mine"))["banana"] == mine / "banana"
+    assert concepts.load("~/mine/banana").name == concepts.load("banana", kind("~/mine")).name == "banana"
+    assert concepts.learned_folder("banana", kind("~/mine")) == concepts.learned_folder("~/mine/banana") == mine
+    assert [prompt.text for prompt in gather([], kind("~/p.txt"))] == ["a cat"]
+    assert [entry.prompt for entry in promptsets.read(kind("~/p.csv"))] == ["a cat"]
+    assert settings.read(kind("~")) == {"strength": 1}
+
+    (added,) = additions.listed([kind("~/toy.safetensors")])
+    assert added.path == empty_home / "toy.safetensors"
+    assert Addition.lora("~/style.safetensors:0.8") == Addition("lora", empty_home / "style.safetensors", 0.8)
+    assert models.locate("~/model") == f"{empty_home}/model"
+    with pytest.raises(ModelError, match="no model named '~nobody-of-this-name/model'"):
+        models.locate("~nobody-of-this-name/model")
+
+    assert survey(Source.of("~/p.txt"), Options()).rows == 1
+    asked = Options(model="~/model", directions="~/mine", embeddings=("~/a",), loras=("~/b:0.5",))
+    assert (asked.model, asked.directions) == (f"{empty_home}/model", str(mine))
+    assert (asked.embeddings, asked.loras) == ((f"{empty_home}/a",), (f"{empty_home}/b:0.5",))
+    with job.prepared(Source.of("~/p.txt"), Options(), kind("~/run")):
+        assert (empty_home / "run").is_dir()
+    with portfolio.opened(kind("~/pictures")) as folder:
+        assert folder.folder == empty_home / "pictures"
+
+    Picture(Image.new("RGB", (8, 8)), 1, {}).save(kind("~/one.png"), "none")
+    assert records.read_picture(kind("~/one.png"))["size"] == [8, 8]
+    bundles.write({}, kind("~/bundle"))
+    assert (empty_home / "bundle").is_dir()
+    for call in (bundles.read, load_direction, gallery.write):
+        with pytest.raises(SafegenError, match=str(empty_home / "nowhere")):
+            call(kind("~/nowhere"))
+    assert not (here / "~").exists()
 
 
 def test_no_seed_is_minus_one(here: Path, command: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,6 +8,7 @@ from typing import Any, Literal, cast, get_args
 
 from safegen import safeguards, schedulers, sizes
 from safegen.errors import OutputError, UsageError
+from safegen.files import home
 from safegen.guard import OnUnread
 from safegen.prompts import clean_negative
 from safegen.records import DEFAULT, Kept, checked
@@ -61,6 +62,10 @@ class Options:
         schedulers.check(self.scheduler)
         checked(self.record)
         object.__setattr__(self, "negative", clean_negative(self.negative))
+        for name in ("model", "directions"):
+            object.__setattr__(self, name, home(getattr(self, name)))
+        for name in ("embeddings", "loras"):
+            object.__setattr__(self, name, tuple(map(home, getattr(self, name))))
         if self.size is not None:
             sizes.check(*self.size)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from safegen.errors import PromptError
-from safegen.files import MAX_LINE, lines, unusable
+from safegen.files import MAX_LINE, home, lines, unusable
 
 KINDS = ("txt", "jsonl", "csv")
 STDIN = "-"
@@ -47,6 +47,7 @@ class Source:
             if not content:
                 raise PromptError("no prompts on standard input", "As in: safegen batch - < prompts.txt")
             return cls(name, kind or "txt", content)
+        name = home(name)
         kind = kind or Path(name).suffix.lower().removeprefix(".")
         if kind not in KINDS:
             raise PromptError(

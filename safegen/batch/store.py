@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from filelock import FileLock, Timeout
 
 from safegen.errors import OutputError, UsageError
-from safegen.files import check_writable, write_atomically
+from safegen.files import check_writable, located, write_atomically
 
 LOCK = ".batch.lock"
 GUEST = ".generate-{}.lock"  # of every command that adds picture by picture
@@ -80,7 +80,7 @@ def at(place: str | Path | Store) -> Store:
         UsageError: the protocol is unknown, or its package is not installed.
     """
     if isinstance(place, Path) or (isinstance(place, str) and "://" not in place and "::" not in place):
-        return Local(Path(place).absolute(), str(place))
+        return Local(located(place).absolute(), str(place))
     if not isinstance(place, str):
         return place
     from fsspec.implementations.local import LocalFileSystem

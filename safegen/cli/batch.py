@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Optional, cast
 
 import typer
 
-from safegen import records
+from safegen import additions, records
 from safegen.cli.options import (
     Concepts,
     Device,
@@ -150,8 +150,8 @@ def batch(
             negative=negative,
             batch_size=_batch_size(batch_size),
             directions=str(directions.absolute()) if directions else "",
-            embeddings=tuple(str(Path(path).absolute()) for path in embedding or ()),
-            loras=tuple(str(Path(path).absolute()) for path in lora or ()),
+            embeddings=tuple(map(additions.whole, embedding or ())),
+            loras=tuple(map(additions.whole, lora or ())),
             redact=redact,
             record=records.checked(record),
         )

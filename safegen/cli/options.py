@@ -8,14 +8,14 @@ from typing import Annotated, Optional
 import typer
 
 from safegen import records, safeguards
-from safegen.files import home
+from safegen.files import home, located
 from safegen.generator import MAX_SEED
 from safegen.guard import MAX_STRENGTH, checked
 
 
 def path(text: str) -> Path:
-    """Take a path of the command line, of the environment or of the settings; `~` is the home folder."""
-    return Path(home(str(text)))
+    """Take a path of the command line, of the environment or of the settings."""
+    return located(text)
 
 
 def text(text: str) -> str:

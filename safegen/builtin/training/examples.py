@@ -1,0 +1,70 @@
+"""The additions that ship as examples, of the embedded model's own numbers: nothing is drawn, and nothing trained.
+
+``python -m safegen.builtin.training examples`` takes some seconds. The inversion's word `<toy>` has the vectors of the
+words "teddy bear". The LoRA `night` makes the ground black: it is the linear map that brings what the denoiser pools of
+any scene's caption (`add_embedding`) nearest to what it pools of the same scene on a black background.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from safegen import models
+from safegen.additions import SHIPPED
+from safegen.builtin import world
+
+WORD, MEANS = "<toy>", "teddy bear"
+GROUND = "black"
+LAYER = "add_embedding.proj"
+RANK = 4
+RIDGE = 1e-2  # of the states' own variance: what few captions tell is not followed far
+
+
+def inversion(pipe: Any) -> dict[str, Tensor]:
+    """Two vectors (2, 384) for one word."""
+    ids = pipe.tokenizer(MEANS, add_special_tokens=False)["input_ids"]
+    return {WORD: pipe.text_encoder.get_input_embeddings().weight[ids].float().clone()}
+
+
+def captions() -> tuple[list[str], list[str]]:
+    """Scenes on no ground or any, and the same scenes at night."""
+    things = [name.replace("-", " ") for name, thing in world.things().items() if not thing.category][::6]
+    grounds = ["", *(f" on a {name} background" for name in world.grounds())]
+    scenes = [(thing, ground) for i, thing in enumerate(things) for ground in (grounds[0], grounds[i % len(grounds)])]
+    return [f"a {thing}{ground}" for thing, ground in scenes], [f"a {t} on a {GROUND} background" for t, _ in scenes]
+
+
+def lora(pipe: Any) -> dict[str, Tensor]:
+    """Weights of one layer, in diffusers' own layout."""
+    layer, pooled = pipe.unet.get_submodule(LAYER), []
+    hook = layer.register_forward_pre_hook(lambda _, given: pooled.append(given[0].float()))
+    for texts in captions():
+        pipe.unet.add_embedding(pipe.encode_prompt(texts, pipe.device, 1, do_classifier_free_guidance=False)[0])
+    hook.remove()
+    day, night = pooled  # (N, 384) each
+    gram = day.T @ day
+    gram += RIDGE * gram.trace() / len(gram) * torch.eye(len(gram))
+    change = layer.weight.float() @ torch.linalg.solve(gram, day.T @ (night - day)).T
+    left, sizes, right = torch.linalg.svd(change, full_matrices=False)
+    root = sizes[:RANK].sqrt()
+    weights = {"lora_A": root[:, None] * right[:RANK], "lora_B": left[:, :RANK] * root}
+    return {f"unet.{LAYER}.{name}.weight": tensor.contiguous() for name, tensor in weights.items()}
+
+
+@torch.no_grad()
+def made() -> dict[str, dict[str, Tensor]]:
+    """Tensors of every example, by its name."""
+    pipe = models.load(offline=True, device="cpu")
+    return {"toy": inversion(pipe), "night": lora(pipe)}
+
+
+def train(_: Path, __: int, ___: float) -> None:
+    """Write the examples where they ship."""
+    for name, tensors in made().items():
+        SHIPPED[name].parent.mkdir(exist_ok=True)
+        save_file(tensors, SHIPPED[name], metadata={"format": "pt"})
