@@ -138,9 +138,9 @@ def scaled(loras: Sequence[str], called: Iterable[tuple[str, float]]) -> list[st
         asked.setdefault(_stem(name), set()).add(scale)
     found = []
     for text in loras:
-        file, scale = parted(text)
+        file, own = parted(text)
         wanted = asked.get(_stem(file), set())
-        found.append(f"{text}:{wanted.pop():g}" if scale is None and len(wanted) == 1 else text)
+        found.append(f"{text}:{wanted.pop():g}" if own is None and len(wanted) == 1 else text)
     return found
 
 

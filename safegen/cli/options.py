@@ -103,11 +103,15 @@ Scheduler = Annotated[
 Embeddings = Annotated[
     Optional[list[str]],  # noqa: UP045
     typer.Option(
-        "--embedding", parser=text, help="A textual inversion (.safetensors); its name is a word of prompts then."
+        "--embedding",
+        parser=text,
+        help="A textual inversion (.safetensors, or toy, an example); its name is a word of prompts then.",
     ),
 ]
 Loras = Annotated[
     Optional[list[str]],  # noqa: UP045
-    typer.Option("--lora", parser=text, help="FILE or FILE:SCALE, a .safetensors file; needs safegen[lora]."),
+    typer.Option(
+        "--lora", parser=text, help="FILE[:SCALE], a .safetensors file, or night, an example; needs safegen[lora]."
+    ),
 ]
 Offline = Annotated[bool, typer.Option("--offline", help="Never ask the network.")]
