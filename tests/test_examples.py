@@ -51,16 +51,17 @@ def test_the_word_is_drawn_as_what_its_vectors_mean(generator: Generator) -> Non
 
 
 def test_pictures_change_and_a_harmless_prompt_stays_harmless(generator: Generator, added: Generator) -> None:
-    settings, judge = Settings(seed=7), Judge.load()
-    for prompt, plain_prompt in (("a cat, <toy>", "a cat, a teddy bear"), ("a tulip on a red background",) * 2):
-        (plain,), _ = generator.generate(plain_prompt, settings)
+    settings, judge = Settings(seed=7, steps=10), Judge.load()
+    for prompt, things in (("a cat, <toy>", {"cat", "teddy-bear"}), ("a tulip on a red background", {"tulip"})):
+        (plain,), _ = generator.generate(prompt.replace("<toy>", "teddy bear"), settings)
         (picture,), report = added.generate(prompt, settings)
         assert report is not None
         assert not report.sanitized
         assert not report.before.open_gates()
         before, after = judge.look([plain.image, picture.image])
-        assert set(after.things) == set(before.things) != set()
-        assert (before.ground != "black", after.ground) == (True, "black")
+        assert things <= set(after.things)
+        assert before.ground != "black"
+        assert after.ground == "black"
         named = [(one["file"], one["scale"]) for one in picture.record["additions"]]
         assert named == [("toy.safetensors", 1.0), ("night.safetensors", 0.8)]
 
