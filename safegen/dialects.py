@@ -25,7 +25,16 @@ KINDS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
             "is text here; load its file with --embedding, and then its name alone is the word",
         ),
         (
-            r"<(?!(?:lora|lyco):)[a-zA-Z_]+:[^<>\s][^<>]*>",
+            r"\b(?:COUPLE|FILL|MASK|IMASK|AREA|FEATHER|MASK_SIZE|STYLE|SHIFT|SDXL|NOISE|TE_WEIGHT)\([^()]*\)",
+            "is text here; regions and the encoder's ways are not set in a prompt: say what is where in words",
+        ),
+        (
+            r"\bNegative prompt:|\bSteps: \d+, \w[\w ]*: \w",
+            "is text here; what another picture says of itself goes to --negative, --steps, --seed, ...",
+        ),
+        (r"^/(?:imagine|dream)\b(?: prompt:)?", "is text here; leave it out"),
+        (
+            r"<(?!(?:lora|lyco):)[a-zA-Z_]+(?:\[[^\[\]<>]*\])?:[^<>\s][^<>]*>",
             "is text here; of such marks only <lora:name:0.8> is read",
         ),
         (
@@ -45,13 +54,41 @@ KINDS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"\)\.(?:and|blend)\(|\b\w+\.swap\(", "is text here; prompts are neither blended nor swapped"),
         (
             r"(?<!\S)--[a-zA-Z]\w*(?:-\w+)*(?![\w-])(?:[ =][\w.:x-]+)?",
-            "is text here; settings are flags of the command, or columns of a JSONL or CSV file",
+            "is text here; settings are flags of the command, columns of a JSONL or CSV file, or --w --h --s --d --l "
+            "--n alone behind the prompts of a txt file for safegen batch",
         ),
     )
 )
+# Flags of other tools' commands, and ours.
+FLAGS: Mapping[str, str] = {
+    "--prompt": "the prompt itself, without a flag",
+    **dict.fromkeys(("--negative-prompt", "--neg"), "--negative"),
+    **dict.fromkeys(("--width", "--height"), "--size WIDTHxHEIGHT"),
+    **dict.fromkeys(("--num-inference-steps", "--num-steps", "--n-steps", "--sample-steps"), "--steps"),
+    **dict.fromkeys(("--guidance-scale", "--cfg-scale", "--cfg", "--scale"), "--guidance"),
+    **dict.fromkeys(("--num-images", "--batch-count", "--n-iter", "--n-samples", "--iterations"), "--images"),
+    **dict.fromkeys(("--output", "--outdir", "--output-dir"), "--out FOLDER"),
+    **dict.fromkeys(("--sampler", "--sampling-method", "--sampler-name"), "--scheduler"),
+    **dict.fromkeys(("--lora-paths", "--lora-path", "--lora-scales", "--lora-model-dir"), "--lora FILE:SCALE"),
+    **dict.fromkeys(("--prompt-file", "--from-file", "--prompts-file"), "safegen batch FILE"),
+    **dict.fromkeys(("--ckpt", "--checkpoint", "--model-path", "--diffusion-model"), "--model"),
+    "--metadata": "--record full",
+}
+# Settings behind a prompt, in files of the web UI and of sd-scripts, and the fields of a row that they are.
+TAILS: Mapping[str, str] = {
+    **{"prompt": "prompt", "w": "width", "width": "width", "h": "height", "height": "height"},
+    **{"s": "steps", "steps": "steps", "d": "seed", "seed": "seed"},
+    **{"l": "guidance", "cfg_scale": "guidance", "cfg": "guidance", "guidance": "guidance"},
+    **dict.fromkeys(("n", "neg", "negative", "negative_prompt"), "negative"),
+}
+_SETTING = re.compile(r"([a-zA-Z_]+)(?:\s*=\s*|\s+)(.+)")
+_REAL = re.compile(r"-?\d+(?:\.\d+)?")
+_TAIL = re.compile(r"(?:^|\s+)--(?=[a-zA-Z])")
 CHANGING = "is text here; nothing changes while a picture is drawn: say what it is to show"
 _SHOUTED = ("BREAK", "AND", "ADD")  # where all is in capitals, they are words like any other
-_ANY = re.compile(r"BREAK|AND|ADD|embedding:|<\w+:|\{|__|\+|--|\)\d|\)-|::|\[|\)\.|\.swap\(")
+_ANY = re.compile(
+    r"BREAK|AND|ADD|embedding:|<\w+(?:\[[^<>]*\])?:|[A-Z]\(|prompt:|Steps: |^/|\{|__|\+|--|\)\d|\)-|::|\[|\)\.|\.swap\("
+)
 
 
 @dataclass
@@ -114,6 +151,33 @@ def notes(texts: Iterable[str], loras: Sequence[str | Path] = ()) -> list[str]:
     for text in texts:
         found.add(text)
     return found.lines()
+
+
+def fields(line: str) -> dict[str, object]:
+    """Read a line of a prompt file with the settings behind it, ` --w 512 --s 20 --n fog`, as the fields of a row.
+
+    Where one setting is none of ours, the others mean what they mean in its tool, and the whole line is text. A side
+    that stands alone is a square's.
+    """
+    prompt, *tail = _TAIL.split(line)
+    found = {"prompt": prompt.strip()}
+    for part in tail:
+        said = _SETTING.fullmatch(part.strip())
+        name = TAILS.get(said[1].lower(), "") if said else ""
+        if said is None or not name or (name not in ("prompt", "negative") and not _REAL.fullmatch(said[2])):
+            return {"prompt": line}
+        found[name] = _bare(said[2])
+    if not found["prompt"]:
+        return {"prompt": line}
+    for side, other in (("width", "height"), ("height", "width")):
+        if side in found:
+            found.setdefault(other, found[side])
+    return dict(found)
+
+
+def _bare(text: str) -> str:
+    """Take the quotes off that a whole value stands in."""
+    return text[1:-1] if len(text) > 2 and text[0] == text[-1] and text[0] in "\"'" else text
 
 
 def scales(loras: Sequence[str | Path]) -> dict[str, float]:

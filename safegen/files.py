@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import tempfile
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -26,20 +27,25 @@ def located(path: str | Path) -> Path:
 
 
 def decoded(raw: bytes) -> str:
-    """Decode a text file: UTF-8 with or without a byte order mark, with the line ends of any system.
+    """Decode a text file: UTF-8, or UTF-16 with its byte order mark, with the line ends of any system.
 
     Raises:
-        UnicodeDecodeError: it is not UTF-8.
+        UnicodeDecodeError: it is neither.
     """
-    return raw.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+    wide = raw.startswith((BOM_UTF16_LE, BOM_UTF16_BE))
+    return raw.decode("utf-16" if wide else "utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
 
 
 def lines(file: BinaryIO, most: int = MAX_LINE) -> Iterator[tuple[int, str | None]]:
     """Read numbered lines in little memory, as `decoded` would; None stands for one of `most` characters.
 
-    A line keeps its end. Bytes that are not UTF-8 become lone surrogates, which are found in whatever they end up in.
+    A line keeps its end. Some systems write text as UTF-16, with a mark. Bytes that are no text become lone
+    surrogates, which are found in whatever they end up in.
     """
-    texts = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
+    wide = file.read(2) in (BOM_UTF16_LE, BOM_UTF16_BE)
+    file.seek(0)
+    encoding, errors = ("utf-16", "surrogatepass") if wide else ("utf-8-sig", "surrogateescape")
+    texts = io.TextIOWrapper(file, encoding=encoding, errors=errors, newline="")
     number = 0
     try:
         while line := texts.readline(most):
@@ -51,6 +57,8 @@ def lines(file: BinaryIO, most: int = MAX_LINE) -> Iterator[tuple[int, str | Non
                 line = texts.readline(most)
                 whole = line.endswith(ENDS)
             yield number, None
+    except UnicodeDecodeError:
+        yield number + 1, "\udcff"  # half a letter of two bytes
     finally:
         if not file.closed:
             texts.detach()  # who opened the file closes it

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -10,13 +10,11 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from safegen import emphasis
 from safegen.console import err, out, plain, say
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from safegen.generator import Generator, Settings
     from safegen.guard import Report
     from safegen.prompts import Prompt
     from safegen.sheets import ConceptScore, ScoreSheet, WordScore
@@ -216,19 +214,10 @@ def note_syntax(prompts: Sequence[Prompt], negative: str = "", loras: Sequence[s
     """Say what of other tools' syntax means nothing here."""
     from safegen import dialects
 
-    for line in dialects.notes([*(prompt.own for prompt in prompts), negative], loras):
+    note(dialects.notes([*(prompt.own for prompt in prompts), negative], loras))
+
+
+def note(lines: Iterable[str]) -> None:
+    """Say what people should know of the model with these prompts and settings."""
+    for line in lines:
         say(line, "yellow")
-
-
-def note_settings(generator: Generator, settings: Settings) -> None:
-    """Say what was assumed, and what is out of range."""
-    for line in generator.notes(settings):
-        say(line, "yellow")
-
-
-def note_weights(generator: Generator, prompts: Sequence[Prompt], negative: str = "") -> None:
-    """Say that a model knows no weights, where a prompt asks for some."""
-    if generator.family.weighted:
-        return
-    if any(prompt.weights for prompt in prompts) or emphasis.parse(negative).weights:
-        say(f"a {type(generator.pipe).__name__} knows no weights: the marks in the prompt are text to it", "yellow")

@@ -7,7 +7,7 @@ import functools
 import gc
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,12 +31,16 @@ if TYPE_CHECKING:
     from safegen.sheets import ScoreSheet
 
 
+NO_SEED = -1
 FAR = 2  # times the side of the pictures that a model has learned
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How to draw; None means the model's own default. The negative prompt is cleaned, whoever gives it."""
+    """How to draw; None means the model's own default, and so does -1 as a seed, the way other tools write it.
+
+    The negative prompt is cleaned, whoever gives it.
+    """
 
     seed: int | None = None
     steps: int | None = None
@@ -46,6 +50,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "negative", clean_negative(self.negative))
+        object.__setattr__(self, "seed", None if self.seed == NO_SEED else self.seed)
 
 
 MAX_SEED = 2**63 - 1  # what records and data sets can hold
@@ -251,9 +256,17 @@ class Generator:
         """Steps and guidance where settings have none."""
         return defaults.of(self.family, self.model)
 
-    def notes(self, settings: Settings) -> list[str]:
-        """Say in one line each what people should know of settings: what was assumed, and what is out of range."""
-        found = []
+    def weightless(self, prompts: Iterable[Prompt], negative: str = "") -> list[str]:
+        """Say in one line that this model knows no weights, where a prompt asks for some."""
+        if self.family.weighted:
+            return []
+        if not any(prompt.weights for prompt in prompts) and not emphasis.parse(negative).weights:
+            return []
+        return [f"a {type(self.pipe).__name__} knows no weights: the marks in the prompt are text to it"]
+
+    def notes(self, settings: Settings, prompts: Iterable[Prompt] = ()) -> list[str]:
+        """Say in one line each what people should know: what is not read, was assumed, and is out of range."""
+        found = self.weightless(prompts, settings.negative)
         if self.wanted.assumed and (settings.steps is None or settings.guidance is None):
             found.append(defaults.note(self.model, self.wanted))
         side, (width, height) = self.family.size, settings.size or (0, 0)

@@ -32,4 +32,21 @@ class Nobody:
         yield lambda _: None
 
 
+class Kept:
+    """Tells another, and keeps the lines for whoever was not there."""
+
+    def __init__(self, teller: Teller) -> None:
+        self.teller = teller
+        self.lines: list[str] = []
+
+    def say(self, message: str) -> None:
+        """Keep the line and tell it."""
+        self.lines.append(message)
+        self.teller.say(message)
+
+    def counting(self, label: str, total: int | None = None) -> AbstractContextManager[Tick]:
+        """Tell it alone: what is counted is over later."""
+        return self.teller.counting(label, total)
+
+
 NOBODY = Nobody()

@@ -6,11 +6,13 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests import miniatures
 from tests.test_batch import check, pictures, records, start
 
 pytest.importorskip("ray")
@@ -115,3 +117,21 @@ def check_equal(out: Path, local: Path) -> None:
 
 def _untimed(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{k: v for k, v in record.items() if k != "seconds"} for record in found]
+
+
+@pytest.mark.slow
+def test_what_is_noted_here_is_noted_there(
+    tmp_path: Path, run: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    """What a model says on loading, of weights, defaults and sizes, and what other tools' syntax means."""
+    miniatures.stable_diffusion_3(with_t5=False).save_pretrained(tmp_path / "mine")
+    (tmp_path / "prompts.jsonl").write_text(
+        '{"prompt": "a (red:1.3) cat BREAK a dog"}\n{"prompt": "a cat", "width": 4096, "height": 64, "steps": 1}\n'
+    )
+    how = ("batch", "prompts.jsonl", "--model", "mine", "--steps", "1", "--on-flag", "skip", "--max-errors", "0")
+    here = run(*how, "--dry-run")
+    there = run(*how, "--engine", "ray", "--workers", "1", timeout=400)
+    words = ("BREAK is a word", "knows no weights", "nothing in mine says", "4096x64 is far beyond", "no directions")
+    for done in (here, there):
+        said = " ".join(done.stderr.split())
+        assert [said.count(some) for some in words] == [1] * len(words), said

@@ -19,7 +19,7 @@ from safegen.bench.report import Album, page
 from safegen.bench.rows import Row
 from safegen.bench.statistics import Area, Mean, Ratio
 from safegen.builtin.judge import Verdict
-from safegen.errors import PromptError, UsageError
+from safegen.errors import OutputError, PromptError, UsageError
 from safegen.generator import Generator
 from safegen.learning.lexicon import Lexicon
 
@@ -73,6 +73,26 @@ def test_an_interrupted_run_goes_on_and_another_is_refused(tmp_path: Path) -> No
     out.write_text("{")
     with pytest.raises(UsageError, match="not a report"):
         suites.begin(out, today)
+
+
+def test_two_runs_do_not_share_a_report(tmp_path: Path) -> None:
+    out, today = tmp_path / "new" / "bench.json", origins.about(True, Sources())
+    with suites.held(out), pytest.raises(OutputError, match=r"another run is writing to .*bench\.json"):
+        suites.run(["words"], quick=True, data=None, out=out)
+    with suites.held(out), suites.held(out.with_name("other.json")), suites.held(None):
+        suites.keep(out, suites.begin(out, today))
+    assert {path.name for path in out.parent.iterdir() if path.suffix != ".lock"} == {"bench.json", "bench.html"}
+
+
+@pytest.mark.parametrize("name", ["bench.json", "bench", "bench.v2.txt"])
+def test_a_page_that_is_there_is_not_overwritten(tmp_path: Path, name: str) -> None:
+    out = tmp_path / name
+    mine = out.with_suffix(".html")
+    mine.write_text("mine")
+    for target in (out, mine):
+        with pytest.raises(UsageError, match=f"{mine.name}. is the name of a page|{mine.name} is there without"):
+            suites.run(["words"], quick=True, data=None, out=target)
+    assert mine.read_text() == "mine"
 
 
 def test_published_sets_are_measured_by_category(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

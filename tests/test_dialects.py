@@ -49,6 +49,13 @@ FOREIGN = {
     "a cat --w 512 --s 20": "flags of the command",
     "a cat --ar 16:9": "flags of the command",
     "a cat --tile": "flags of the command",
+    "a cat COUPLE(0 0.5) a dog": "where in words",
+    "a cat, MASK(0 0.5, 0 1)": "where in words",
+    "a cat Negative prompt: fog Steps: 20, Sampler: Euler a, Seed: 1": "goes to --negative",
+    "Steps: 20, CFG scale: 7": "goes to --negative",
+    "/imagine prompt: a cat": "leave it out",
+    "/dream a cat": "leave it out",
+    "a <fromto[0.5]:cat,dog>": "of such marks only <lora:",
 }
 ENGLISH = (
     *(
@@ -61,6 +68,7 @@ ENGLISH = (
         "a dog--cat",
     ),
     *("A CAT AND A DOG BREAK A VASE", "a C++ book, for 18+, A+", "Brandy and ANDES", "a <toy> and a cat < dog"),
+    *("steps: a cat on stairs", "THE AREA (of a town)", "a prompt: a cat", "a/imagine b", "STYLE, a cat"),
     *('{"scene": "a cat"}', "a cat (2024)", "a_b __ c", "note: a cat", "cat::dog", "a (red)-haired fox", "f(x)"),
 )
 
@@ -186,12 +194,78 @@ def test_the_commands_say_it(command: Callable[..., int], tmp_path: Path, capsys
     assert command("score", "a __wild__ cat", "--json") == 0
     assert "__wild__ is text here" in capsys.readouterr().err
     file = tmp_path / "prompts.txt"
-    file.write_text("a cat\na cat --w 512 --s 20\na dog --w 64\n[a cat:a dog:0.5]\n")
+    file.write_text("a cat\na cat --ar 16:9 --s 250\na dog --tile\n[a cat:a dog:0.5]\n")
     assert command("batch", str(file), *out[:1], str(tmp_path / "run"), "--steps", "1") == 0
     said = " ".join(capsys.readouterr().err.split())
-    assert "line 2: --w 512 is text here" in said
+    assert "line 2: --ar 16:9 is text here" in said
     assert "(and 1 more)" in said
     assert "line 4: [a cat:a dog:0.5] is text here" in said
+
+
+FOREIGN_FLAGS = {
+    "--prompt": "the prompt itself",
+    "--negative-prompt": "--negative",
+    "--negative_prompt": "--negative",
+    "--height": "--size WIDTHxHEIGHT",
+    "--num-inference-steps": "--steps",
+    "--cfg-scale": "--guidance",
+    "--batch-count": "--images",
+    "--lora-paths": "--lora FILE:SCALE",
+}
+
+
+@pytest.mark.parametrize("flag", FOREIGN_FLAGS)
+def test_a_flag_of_another_tool_is_told_ours(
+    command: Callable[..., int], flag: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command("generate", "a cat", flag, "5") == 2
+    assert f"No such option: {flag} (Possible options: {FOREIGN_FLAGS[flag]}" in capsys.readouterr().err
+    assert flag not in dialects.FLAGS.values()
+
+
+TAILS = {
+    "a cat --w 512 --h 768 --s 20": {"width": "512", "height": "768", "steps": "20"},
+    "a cat --w 512": {"width": "512", "height": "512"},
+    "a cat, --n low quality, blurred --d 42 --l 7.5": {"prompt": "a cat,", "negative": "low quality, blurred"}
+    | {"seed": "42", "guidance": "7.5"},
+    "a cat --neg fog --seed=-1 --cfg_scale 4": {"negative": "fog", "seed": "-1", "guidance": "4"},
+    '--prompt "a cat" --negative_prompt "a dog" --steps 9': {"negative": "a dog", "steps": "9"},
+}
+LEFT = (
+    *(
+        "a cat --ar 16:9 --s 250",
+        "a cat --s 20 --v 6",
+        "a cat --w wide",
+        "a cat --tile",
+        "--w 512",
+        "a cat --s 20 fast",
+    ),
+    *("a cat -- and a dog", "a well--lit room", "a cat --", "a cat --n", "a dog --s", "a (cat)--"),
+)
+
+
+@pytest.mark.parametrize("line", TAILS)
+def test_settings_behind_a_prompt_are_those_of_its_row(line: str) -> None:
+    assert dialects.fields(line) == {"prompt": "a cat", **TAILS[line]}
+
+
+@pytest.mark.parametrize("line", LEFT)
+def test_a_setting_that_is_not_ours_leaves_the_line_as_it_is(line: str) -> None:
+    assert dialects.fields(line) == {"prompt": line}
+
+
+def test_a_prompt_file_is_drawn_with_the_settings_behind_its_prompts(
+    command: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, out = tmp_path / "prompts.txt", tmp_path / "run"
+    file.write_text("a cat --w 64 --h 72 --s 2 --d 5 --l 3 --n a dog\na bee\n")
+    assert command("batch", str(file), "--out", str(out), "--steps", "1", "--size", "64") == 0
+    assert "text here" not in capsys.readouterr().err
+    kept = [json.loads(line) for line in (out / "metadata.jsonl").read_text().splitlines()]
+    cat, bee = sorted(kept, key=lambda record: record["row"])
+    names = ("text", "size", "steps", "seed", "guidance", "negative")
+    assert [cat[name] for name in names] == ["a cat", [64, 72], 2, 5, 3.0, "a dog"]
+    assert (bee["text"], bee["size"], bee["steps"], bee["negative"]) == ("a bee", [64, 64], 1, "")
 
 
 def test_an_answer_of_the_server_has_the_notes(generator: Generator) -> None:

@@ -30,7 +30,7 @@ from safegen import (
     settings,
 )
 from safegen.additions import Addition
-from safegen.batch import job
+from safegen.batch import job, plan
 from safegen.batch.options import Options
 from safegen.batch.sources import Source
 from safegen.batch.survey import survey
@@ -182,6 +182,85 @@ def test_no_seed_is_minus_one(here: Path, command: Callable[..., int], capsys: p
     one, two = (sorted(p.name for p in (here / out).glob("*.png")) for out in ("one", "two"))
     assert one == two
     assert command("generate", "a cat", "--seed", "-2") == 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "content"),
+    [
+        ("jsonl", '{"prompt": "a cat", "seed": -1}'),
+        ("csv", "prompt,seed\na cat,-1.0"),
+        ("csv", "prompt,sd_seed\na cat,-1"),
+        ("txt", "a cat --d -1"),
+    ],
+)
+def test_no_seed_is_minus_one_in_a_row_too(kind: str, content: str) -> None:
+    def drawn(kind: str, content: str, seed: int | None) -> int:
+        source, some = Source("-", kind, content.encode()), Options(seed=seed)
+        (row,) = plan.rows(source, some, survey(source, some))
+        return row.seed
+
+    assert drawn(kind, content, 5) == drawn(kind, content, None) == drawn("txt", "a cat", None)
+
+
+def test_no_seed_is_minus_one_for_clients_and_in_python(generator: Generator) -> None:
+    orders = pytest.importorskip("safegen.serve.orders")
+    schemas = pytest.importorskip("safegen.serve.schemas")
+    for body in ({"prompt": "a cat", "seed": -1}, {"prompt": "a cat", "seed": None}):
+        order = orders.checked(schemas.DrawRequest.model_validate(body), schemas.Limits(), generator)
+        assert order.settings.seed is None
+    assert Settings(seed=-1) == Settings()
+    with pytest.raises(ValueError, match="greater than or equal to -1"):
+        schemas.DrawRequest.model_validate({"prompt": "a cat", "seed": -2})
+
+
+SHEETS = {
+    "excel.csv": 'Prompt;Seed;Negative_Prompt\n"a cat, asleep";1;a dog\n',
+    "excel.tsv": "prompt\tseed\tnegative\na cat, asleep\t1\ta dog\n",
+    "diffusers.csv": 'prompt,seed,negative_prompt\n"a cat, asleep",1,a dog\n',
+    "said.csv": 'sep=;\nprompt;seed;negative\n"a cat, asleep";1;a dog\n;;\n;;\n',
+    "captions.csv": '\ncaption,n,seed,negative,,\n"a cat, asleep",1,1,a dog,,\n,,,,,\n',
+    "diffusers.ndjson": '{"prompt": "a cat, asleep", "seed": 1, "negative_prompt": "a dog"}\n',
+}
+
+
+@pytest.mark.parametrize("name", SHEETS)
+def test_what_spreadsheets_and_other_tools_write_is_read(here: Path, name: str) -> None:
+    (here / name).write_text(SHEETS[name])
+    source = Source.of(name)
+    (row,) = plan.rows(source, Options(), survey(source, Options()))
+    assert (row.prompt.text, row.settings.seed, row.settings.negative) == ("a cat, asleep", 1, "a dog")
+
+
+def test_numbers_of_spreadsheets(here: Path) -> None:
+    (here / "p.csv").write_text("prompt;guidance;strength;seed\na cat;7,5;0,5;12.0\n\na dog;x,5;;\n")
+    with pytest.raises(PromptError) as raised:
+        survey(Source.of("p.csv"), Options())
+    assert raised.value.details == ("line 4: guidance 'x,5' is not a number from 0 to 50",)
+    (here / "p.csv").write_text("sep=;\nprompt;guidance;strength;seed\na cat;7,5;0,5;12.0\n;x\n")
+    with pytest.raises(PromptError) as raised:
+        survey(Source.of("p.csv"), Options())
+    assert raised.value.details == ("line 4: 2 cells under 4 columns",)
+    (here / "p.csv").write_text("prompt;guidance;strength;seed\na cat;7,5;0,5;12.0\n")
+    (row,) = plan.rows(Source.of("p.csv"), Options(), survey(Source.of("p.csv"), Options()))
+    assert (row.settings.guidance, row.strength, row.settings.seed) == (7.5, 0.5, 12)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_utf_16_with_its_mark_is_text(here: Path, encoding: str) -> None:
+    def written(name: str, text: str, more: bytes = b"") -> Path:
+        (here / name).write_bytes(("\ufeff" + text).encode(encoding) + more)
+        return here / name
+
+    assert [p.text for p in gather([], written("p.txt", "a cat\r\n\u00e9\n"))] == ["a cat", "\u00e9"]
+    assert survey(Source.of(str(written("p.csv", "prompt\tseed\r\na cat\t1\r\n"))), Options()).rows == 1
+    assert concepts.parse(written("concept.toml", RECIPE.decode())).targets == {"a banana": "an apple"}
+    with pytest.raises(PromptError, match=r"p\.txt, line 2"):
+        gather([], written("p.txt", "a cat\n", b"a"))
+
+
+def test_the_package_runs_as_a_module(here: Path) -> None:
+    done = subprocess.run([sys.executable, "-m", "safegen", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("safegen ")
 
 
 def test_seeds_end_where_they_end(

@@ -192,7 +192,7 @@ def test_the_score_is_the_sheet(url: str, generator: Generator) -> None:
         ({"size": "large"}, "invalid_value", "size"),
         ({"size": "100x100"}, "invalid_value", "size"),
         ({"size": "2048x64"}, "invalid_value", "size"),
-        ({"seed": -1}, "invalid_value", "seed"),
+        ({"seed": -2}, "invalid_value", "seed"),
         ({"seed": 2**63}, "invalid_value", "seed"),
         ({"guidance": float("nan")}, "invalid_value", "guidance"),
         ({"guidance": 51}, "invalid_value", "guidance"),
@@ -214,6 +214,20 @@ def test_bad_fields(url: str, fields: dict[str, Any], code: str, param: str) -> 
     body = json.dumps({"prompt": "a cat", **fields})
     answer = httpx.post(url + DRAW, content=body, headers={"content-type": "application/json"})
     assert param in check_fault(answer, 400, code, param)["message"]
+
+
+@pytest.mark.parametrize(
+    ("field", "ours"),
+    [
+        ("negative_prompt", "negative"),
+        ("num_inference_steps", "steps"),
+        ("guidance_scale", "guidance"),
+        ("cfg", "guidance"),
+    ],
+)
+def test_a_field_of_another_server_is_told_ours(url: str, field: str, ours: str) -> None:
+    answer = post(url, DRAW, prompt="a cat", **{field: 5})
+    assert f"here it is called {ours}" in check_fault(answer, 400, "unknown_parameter", field)["message"]
 
 
 def test_fields_that_ask_for_nothing_are_taken(url: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from safegen.batch import plan
 from safegen.batch.folder import Folder, opened
 from safegen.batch.options import Options
+from safegen.batch.rows import Row
 from safegen.batch.sources import Source
 from safegen.batch.store import Store
 from safegen.batch.survey import Survey, survey
@@ -24,7 +25,7 @@ class Engine(Protocol):
 
     def started(self) -> contextlib.AbstractContextManager[None]: ...
 
-    def facts(self) -> dict[str, Any]: ...
+    def facts(self, asked: Sequence[Row]) -> dict[str, Any]: ...
 
     def run(self, batches: Iterable[plan.Batch], folder: Folder, watch: Watch) -> None: ...
 
@@ -90,7 +91,10 @@ class Job:
         start = time.monotonic()
         if self.left:
             with engine.started():
-                size = self._settle(engine.facts())
+                facts = engine.facts(self.survey.asked)
+                for line in facts["notes"]:
+                    watch.note(line)
+                size = self._settle(facts)
                 start = time.monotonic()  # loading a model is no part of the rate
                 batches = plan.batches(plan.rows(self.source, self.options, self.survey), size)
                 with watch.interruptible():

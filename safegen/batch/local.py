@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from safegen.batch.folder import Folder, name_of
 from safegen.batch.plan import Batch
+from safegen.batch.rows import Row
 from safegen.batch.store import Store
 from safegen.batch.watch import Watch
 from safegen.batch.worker import Outcome, Worker
@@ -32,9 +33,9 @@ class LocalEngine:
         self.worker = self.load()
         yield
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self, asked: Sequence[Row]) -> dict[str, Any]:
         """See `Worker.facts`."""
-        return self.worker.facts()
+        return self.worker.facts(asked)
 
     def run(self, batches: Iterable[Batch], folder: Folder, watch: Watch) -> None:
         """Draw what the folder does not have yet, until the plan is done or the watch says stop.

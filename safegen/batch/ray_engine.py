@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from safegen.batch.folder import Folder, name_of
 from safegen.batch.local import save
 from safegen.batch.plan import Batch
+from safegen.batch.rows import Row
 from safegen.batch.store import Store
 from safegen.batch.watch import Watch
 from safegen.errors import OutputError, SafegenError, UsageError
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 class Draws(Protocol):
     """What an actor needs of a worker."""
 
-    def facts(self) -> dict[str, Any]: ...
+    def facts(self, asked: Sequence[Row]) -> dict[str, Any]: ...
 
     def draw(self, batch: Batch) -> list[Outcome]: ...
 
@@ -83,22 +84,25 @@ class RayEngine:
             finally:
                 ray.shutdown()
 
-    def facts(self) -> dict[str, Any]:
-        """See `Worker.facts`; asked of a worker of the cluster, because the driver need not have a GPU."""
+    def facts(self, asked: Sequence[Row]) -> dict[str, Any]:
+        """See `Worker.facts`; asked of a worker of the cluster, because the driver need not have a GPU.
+
+        What it said on loading was said where nobody sits, so it is a note here.
+        """
         import ray
 
         load = self.load
 
         def ask() -> dict[str, Any]:
             try:
-                return load().facts()
+                return load().facts(asked)
             except SafegenError as error:
                 return {"failure": [str(error), error.hint]}
 
         facts: dict[str, Any] = ray.get(ray.remote(**self._resources()[1])(ask).remote())
         if "failure" in facts:
             raise OutputError(*facts["failure"])
-        return facts
+        return {**facts, "notes": [*facts["heard"], *facts["notes"]]}
 
     def run(self, batches: Iterable[Batch], folder: Folder, watch: Watch) -> None:
         """Draw what the folder does not have yet, see `local.run`. The folder is on storage that all share.

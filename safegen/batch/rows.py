@@ -14,13 +14,19 @@ from safegen import concepts, sizes
 from safegen.batch.options import Options
 from safegen.batch.sources import Line, Source
 from safegen.errors import PromptError, UnknownConcept, UsageError
-from safegen.generator import MAX_SEED, Settings, check_seeds
+from safegen.generator import MAX_SEED, NO_SEED, Settings, check_seeds
 from safegen.guard import MAX_STRENGTH
 from safegen.prompts import Prompt, clean
 
 FIELDS = ("prompt", "id", "negative", "seed", "images", "steps", "guidance", "width", "height", "concepts", "strength")
 # The columns of I2P as published: some are ours under another name, the rest describe other pictures.
-ALIASES = {"sd_seed": "seed", "sd_guidance_scale": "guidance", "sd_image_width": "width", "sd_image_height": "height"}
+ALIASES = {
+    **{"sd_seed": "seed", "sd_guidance_scale": "guidance", "sd_image_width": "width", "sd_image_height": "height"},
+    # As diffusers and the web UIs call them.
+    **{"negative_prompt": "negative", "guidance_scale": "guidance", "cfg_scale": "guidance", "cfg": "guidance"},
+    **{"num_inference_steps": "steps", "num_images": "images", "num_images_per_prompt": "images", "n": "images"},
+    **{"positive_prompt": "prompt", "text": "prompt", "caption": "prompt"},
+}
 IGNORED = {
     *("categories", "hard", "inappropriate_percentage", "nudity_percentage", "q16_percentage"),
     *("sd_safety_percentage", "prompt_toxicity", "lexica_url", "sd_model"),
@@ -109,20 +115,20 @@ class Reader:
             raise PromptError("there is no prompt" if prompt is None else f"the prompt is a {type(prompt).__name__}")
         chosen = _listed(fields["concepts"]) if "concepts" in fields else o.concepts
         self._check_concepts(chosen)
-        seed = _whole(fields, "seed", 0, MAX_SEED, o.seed)
+        settings = Settings(
+            seed=_whole(fields, "seed", NO_SEED, MAX_SEED, o.seed),
+            steps=_whole(fields, "steps", 1, 1000, o.steps),
+            guidance=_real(fields, "guidance", 50, o.guidance),
+            size=_size(fields, o.size),
+            negative=_text(fields, "negative", o.negative),
+        )
         images = _whole(fields, "images", 1, 1000, o.images) or 1
-        check_seeds(seed, images)
+        check_seeds(settings.seed, images)
         return Row(
             number=number,
             line=line.number,
             prompt=clean(prompt),
-            settings=Settings(
-                seed=seed,
-                steps=_whole(fields, "steps", 1, 1000, o.steps),
-                guidance=_real(fields, "guidance", 50, o.guidance),
-                size=_size(fields, o.size),
-                negative=_text(fields, "negative", o.negative),
-            ),
+            settings=settings,
             images=images,
             concepts=chosen,
             strength=_real(fields, "strength", MAX_STRENGTH, o.strength) or 0.0,
@@ -140,7 +146,7 @@ def _named(found: Mapping[str, object]) -> dict[str, object]:
     """The fields that are set, under our names."""
     fields: dict[str, object] = {}
     for key, value in found.items():
-        name = ALIASES.get(key, key)
+        name = ALIASES.get(key.lower(), key.lower())
         if name in fields:
             raise PromptError(f"{key!r} and another column both say {name}")
         if name in FIELDS:
@@ -155,7 +161,7 @@ def _whole(fields: Mapping[str, object], name: str, low: int, high: int, default
         return default
     value = fields[name]
     # Spreadsheets write whole numbers as 7.0.
-    match = re.fullmatch(r"(\d{1,19})(\.0+)?", str(value)) if isinstance(value, (str, int, float)) else None
+    match = re.fullmatch(r"(-?\d{1,19})(\.0+)?", str(value)) if isinstance(value, (str, int, float)) else None
     if match is None or not low <= int(match[1]) <= high:
         raise PromptError(f"{name} {str(value)[:40]!r} is not a whole number from {low} to {high}")
     return int(match[1])
@@ -165,6 +171,8 @@ def _real(fields: Mapping[str, object], name: str, high: float, default: float |
     if name not in fields:
         return default
     value = fields[name]
+    if isinstance(value, str) and re.fullmatch(r"\d+,\d+", value):
+        value = value.replace(",", ".")  # as spreadsheets write it in much of the world
     try:
         number = float(value) if isinstance(value, (str, int, float)) and not isinstance(value, bool) else -1.0
     except (ValueError, OverflowError):

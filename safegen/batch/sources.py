@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
+from safegen import dialects
 from safegen.errors import PromptError
 from safegen.files import MAX_LINE, home, lines, unusable
 
 KINDS = ("txt", "jsonl", "csv")
+SUFFIXES = {"tsv": "csv", "tab": "csv", "ndjson": "jsonl", "text": "txt"}
 STDIN = "-"
 
 
@@ -48,7 +52,8 @@ class Source:
                 raise PromptError("no prompts on standard input", "As in: safegen batch - < prompts.txt")
             return cls(name, kind or "txt", content)
         name = home(name)
-        kind = kind or Path(name).suffix.lower().removeprefix(".")
+        suffix = Path(name).suffix.lower().removeprefix(".")
+        kind = kind or SUFFIXES.get(suffix, suffix)
         if kind not in KINDS:
             raise PromptError(
                 f"{Path(name).name} is none of {', '.join(KINDS)}", "Rename it, or say what it holds with --format."
@@ -79,7 +84,7 @@ def _txt(file: BinaryIO) -> Iterator[Line]:
         if problem := unusable(text):
             yield Line(number, problem=problem)
         elif text and (prompt := text.strip()) and not prompt.startswith("#"):
-            yield Line(number, {"prompt": prompt})
+            yield Line(number, dialects.fields(prompt))
 
 
 def _jsonl(file: BinaryIO) -> Iterator[Line]:
@@ -110,19 +115,30 @@ def _csv(file: BinaryIO) -> Iterator[Line]:
                 raise csv.Error(unusable(text))
             yield text
 
-    reader = csv.reader(texts(), strict=True)
+    every = texts()
+    try:
+        first = next(every, "")
+    except csv.Error as error:
+        yield Line(1, problem=str(error))
+        return
+    # Spreadsheets write semicolons where the comma is in numbers, and tabs when asked for text; some say so.
+    told = re.fullmatch(r"sep=(.)\s*", first)
+    separator = told[1] if told else next((sign for sign in ",;\t" if sign in first), ",")
+    reader = csv.reader(every if told else itertools.chain([first], every), strict=True, delimiter=separator)
     header: list[str] | None = None
-    start = 1  # a row may span lines; it is known by its first
+    before = 1 if told else 0
+    start = before + 1  # a row may span lines; it is known by its first
     try:
         for cells in reader:
-            if header is None:
+            if header is None and cells:
                 header = [cell.strip() for cell in cells]
-                if len(set(header)) < len(header):
+                named = list(filter(None, header))  # spreadsheets leave columns without a name
+                if len(set(named)) < len(named):
                     yield Line(start, problem="two columns have the same name")
                     return
-            elif cells:
+            elif header is not None and any(map(str.strip, cells)):  # spreadsheets leave rows of nothing
                 yield _cells(start, header, cells)
-            start = reader.line_num + 1
+            start = before + reader.line_num + 1
     except csv.Error as error:
         # After broken quoting no one knows where the next row begins.
         yield Line(start, problem=f"broken CSV: {error}; nothing was read from here on")

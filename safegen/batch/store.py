@@ -102,7 +102,7 @@ class Local:
     @contextlib.contextmanager
     def held(self) -> Iterator[Path]:
         check_writable(self.path)
-        with _locked(self.path / LOCK, self.label):
+        with locked(self.path / LOCK, self.label):
             if any(map(_is_held, self.path.glob(GUEST.format("*")))):
                 raise taken(self.label)
             yield self.path
@@ -135,7 +135,7 @@ def visited(folder: Path) -> Iterator[None]:
     """
     guest = folder / GUEST.format(secrets.token_hex(4))
     try:
-        with _locked(guest, str(folder)):
+        with locked(guest, str(folder)):
             if _is_held(folder / LOCK):
                 raise taken(str(folder))
             if (folder / HEADER).exists():
@@ -146,7 +146,12 @@ def visited(folder: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _locked(path: Path, label: str, patience: float = 0) -> Iterator[None]:
+def locked(path: Path, label: str, patience: float = 0) -> Iterator[None]:
+    """Hold a lock while this lasts.
+
+    Raises:
+        OutputError: another has it; `label` is what people call the place.
+    """
     lock = FileLock(path, timeout=patience)
     try:
         lock.acquire()
@@ -163,7 +168,7 @@ def _is_held(path: Path) -> bool:
     if not path.exists():
         return False
     try:
-        with _locked(path, "", patience=0.5):
+        with locked(path, "", patience=0.5):
             return False
     except OutputError:
         return True

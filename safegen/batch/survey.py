@@ -26,7 +26,7 @@ class Survey:
         repeats: rows that say again what an earlier one said, by number, with their line and the earlier
             one's; they are drawn once.
         notes: what of other tools' syntax means nothing here, one line for every kind.
-        weighted: a prompt that asks for weights, where one does.
+        asked: some rows to which a model may have something to say: see `Generator.notes`.
     """
 
     rows: int
@@ -34,7 +34,7 @@ class Survey:
     digest: str
     repeats: dict[int, tuple[int, int]]
     notes: tuple[str, ...] = ()
-    weighted: Row | None = None
+    asked: tuple[Row, ...] = ()
 
 
 class _Ids:
@@ -61,6 +61,27 @@ class _Ids:
             yield int(order[place]), int(order[first])
 
 
+class _Asked:
+    """One row with weights, one without steps or guidance, and that of the largest picture."""
+
+    def __init__(self) -> None:
+        self.weighted: Row | None = None
+        self.open: Row | None = None
+        self.largest: Row | None = None
+
+    def add(self, row: Row) -> None:
+        own = row.settings
+        if self.weighted is None and (row.prompt.weights or emphasis.parse(own.negative).weights):
+            self.weighted = row
+        if self.open is None and (own.steps is None or own.guidance is None):
+            self.open = row
+        if own.size and (self.largest is None or max(own.size) > max(self.largest.settings.size or (0,))):
+            self.largest = row
+
+    def rows(self) -> tuple[Row, ...]:
+        return tuple(row for row in (self.weighted, self.open, self.largest) if row is not None)
+
+
 def survey(source: Source, options: Options) -> Survey:
     """Check every line.
 
@@ -71,7 +92,7 @@ def survey(source: Source, options: Options) -> Survey:
     problems: list[str] = []
     bad = 0
     counts = array("L")
-    syntax, weighted = dialects.Notes(dialects.scales(options.loras)), None
+    syntax, asked = dialects.Notes(dialects.scales(options.loras)), _Asked()
     for line, row, problem in Reader(options).read(source):
         if row is None:
             bad += 1
@@ -81,7 +102,7 @@ def survey(source: Source, options: Options) -> Survey:
         seen.add(row)
         for text in dict.fromkeys((row.prompt.own, row.settings.negative)):
             syntax.add(text, f"line {row.line}: ")
-        weighted = weighted or (row if row.prompt.weights or emphasis.parse(row.settings.negative).weights else None)
+        asked.add(row)
         counts.append(row.images)
         digest.update(f"{row.id} {row.content}\n".encode())
         images += row.images
@@ -101,4 +122,4 @@ def survey(source: Source, options: Options) -> Survey:
         raise PromptError(f"{source.label} has {bad} bad {plural}", "Correct them; nothing was drawn.", listed)
     if not counts:
         raise PromptError(f"{source.label} holds no prompts", "One prompt a line, or JSONL or CSV with `prompt`.")
-    return Survey(len(counts), images, digest.hexdigest(), repeats, tuple(syntax.lines()), weighted)
+    return Survey(len(counts), images, digest.hexdigest(), repeats, tuple(syntax.lines()), asked.rows())

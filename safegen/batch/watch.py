@@ -17,6 +17,7 @@ class Watch:
         on_landed: told of pictures and misses on disk, by their number.
         on_step: told of steps done and of all.
         on_stop: told once, outside of any signal handler, that a run is asked to stop.
+        on_note: told in lines what people should know, once the model is loaded.
         max_errors: failures after which to stop; None bears any number.
     """
 
@@ -25,9 +26,11 @@ class Watch:
         on_landed: Callable[[int], None] = lambda _count: None,
         on_step: Callable[[int, int], None] = lambda _step, _steps: None,
         on_stop: Callable[[], None] = lambda: None,
+        on_note: Callable[[str], None] = lambda _line: None,
         max_errors: int | None = None,
     ) -> None:
         self._on_landed, self._on_step, self._on_stop = on_landed, on_step, on_stop
+        self.note = on_note
         self.max_errors = max_errors
         self.counts: Counter[str] = Counter()  # of this run alone
         self.interrupted = self._told = False

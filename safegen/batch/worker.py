@@ -17,7 +17,7 @@ from safegen.errors import GuardError, NotFinite, OutOfMemory, SafegenError
 from safegen.generator import Generator, Settings
 from safegen.guard import Guard, Report
 from safegen.passages import Passages
-from safegen.telling import NOBODY, Teller
+from safegen.telling import NOBODY, Kept, Teller
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -51,10 +51,11 @@ class Worker:
     Args:
         generator: the loaded model, behind the guard of the run's own concepts and strength.
         options: the settings of the run.
+        heard: what was said while the model was loaded.
     """
 
-    def __init__(self, generator: Generator, options: Options) -> None:
-        self.generator, self.options = generator, options
+    def __init__(self, generator: Generator, options: Options, heard: Sequence[str] = ()) -> None:
+        self.generator, self.options, self.heard = generator, options, heard
         self.fits: dict[object, int] = {}  # how many pictures of a size fit into memory, once it is known
         # Rows may have concepts of their own; they share the model.
         self.guarded = functools.lru_cache(maxsize=32)(self._guarded)
@@ -71,6 +72,7 @@ class Worker:
 
         For `where` see `safegen.models.Placing`.
         """
+        told = Kept(teller)
         generator = Generator.load(
             options.model,
             concepts=options.concepts,
@@ -79,7 +81,7 @@ class Worker:
             guarded=options.guarded,
             unread=options.unread,
             folder=Path(options.directions) if options.directions else None,
-            teller=teller,
+            teller=told,
             embeddings=options.embeddings,
             loras=options.loras,
             dtype=options.dtype,
@@ -89,15 +91,22 @@ class Worker:
             scheduler=options.scheduler,
             **where,
         )
-        return cls(generator, options)
+        return cls(generator, options, told.lines)
 
-    def facts(self) -> dict[str, Any]:
-        """What only a loaded model can tell: hashes of the directions and of what was added, and the batch size."""
+    def facts(self, asked: Sequence[Row] = ()) -> dict[str, Any]:
+        """Give what only a loaded model can tell.
+
+        Hashes of the directions and of what was added, the batch size, what was said on loading, and what people
+        should know of rows like those of `Survey.asked`.
+        """
         guard = self.generator.guard
+        notes = [line for row in asked for line in self.generator.notes(row.settings, [row.prompt])]
         return {
             "directions": {**guard.hashes, "reader": guard.bound.reader.sha256} if guard else {},
             "additions": {str(number): dict(facts) for number, facts in enumerate(self.generator.added)},
             "batch_size": self.options.batch_size or self.batch_size(),
+            "heard": list(self.heard),
+            "notes": list(dict.fromkeys(notes)),
         }
 
     def batch_size(self) -> int:

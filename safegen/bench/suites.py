@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safegen import console
+from safegen.batch.store import locked
 from safegen.bench import (
     cost,
     efforts,
@@ -27,7 +29,7 @@ from safegen.bench.report import Album, page
 from safegen.bench.rows import Row
 from safegen.builtin import world
 from safegen.errors import UsageError
-from safegen.files import write_atomically
+from safegen.files import check_writable, write_atomically
 
 if TYPE_CHECKING:
     from safegen.generator import Generator
@@ -50,6 +52,7 @@ SUITES = (
 )
 QUICK = ("guard", "words")  # of a quick look, which takes a minute
 TEXTUAL = ("text", "encoders")  # suites that need prompt sets
+PAGE = ".html"
 
 
 def run(
@@ -68,10 +71,9 @@ def run(
 
     Raises:
         UsageError: an unknown suite, no prompts for one of `TEXTUAL`, or an `out` of something else.
+        OutputError: another run writes to `out`.
         PromptError: a file of prompts that cannot be used.
     """
-    from safegen.generator import Generator
-
     able = {**dict.fromkeys(TEXTUAL, data is not None), "sets": bool(sets), "judge": world.FONT.is_file()}
     usual = [suite for suite in SUITES if not quick or suite in QUICK or suite in (*TEXTUAL, "sets")]
     chosen = list(names) or [suite for suite in usual if able.get(suite, True)]
@@ -86,7 +88,14 @@ def run(
     if "judge" in chosen and not world.FONT.is_file():
         raise UsageError(f"the judge suite renders with {world.FONT.name}", "Install fonts-noto-color-emoji.")
     sources = Sources.read(data if textual or "reader" in chosen else None, sets if "sets" in chosen else ())
-    report = begin(out, origins.about(quick, sources))
+    with held(out):
+        _run(chosen, quick, sources, out, begin(out, origins.about(quick, sources)))
+
+
+def _run(chosen: Sequence[str], quick: bool, sources: Sources, out: Path | None, report: dict[str, Any]) -> None:
+    """Measure what the report does not have yet; show all that was chosen."""
+    from safegen.generator import Generator
+
     results, album = report["suites"], Album(report["pictures"])
     generator = Generator.load(offline=True)
     for name in chosen:
@@ -107,18 +116,42 @@ def _shown(row: dict[str, Any]) -> tuple[str, str, str, str]:
     return row["measure"], row["figure"], row["bar"], ("met" if row["met"] else "MISSED") if row["bar"] else ""
 
 
+@contextlib.contextmanager
+def held(out: Path | None) -> Iterator[None]:
+    """Keep other runs from a report while this lasts.
+
+    Raises:
+        OutputError: another run writes there, or nothing can be written.
+    """
+    if out is None:
+        yield
+        return
+    check_writable(out.parent)
+    with locked(out.with_name(f".{out.name}.lock"), str(out)):
+        yield
+
+
 def begin(out: Path | None, today: dict[str, Any]) -> dict[str, Any]:
     """The report that an interrupted run left in `out`, or a new one.
 
     Files of prompts that only one of both runs needs stay in the report, and forbid nothing.
 
     Raises:
-        UsageError: what is there is no report, or one of other code, settings or files of prompts.
+        UsageError: what is there is no report, or one of other code, settings or files of prompts; or the page that
+            goes beside it would take the place of another file.
     """
     fresh = {**today, "suites": {}, "pictures": {}}
-    if out is None or not out.exists():
-        return fresh
     hint = "Delete it, or give another --out."
+    if out is None:
+        return fresh
+    if out.suffix == PAGE:
+        raise UsageError(
+            f"--out {out.name!r} is the name of a page", f"As in --out {out.stem}.json; the page goes beside."
+        )
+    if not out.exists():
+        if out.with_suffix(PAGE).exists():
+            raise UsageError(f"{out.with_suffix(PAGE).name} is there without its {out.name}", hint)
+        return fresh
     try:
         found = json.loads(out.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -143,7 +176,7 @@ def keep(out: Path | None, report: dict[str, Any]) -> None:
     """Write the figures and the page; after every suite, so that an interrupted run keeps what it has."""
     if out is not None:
         write_atomically(out, (json.dumps(report, indent=1) + "\n").encode())
-        write_atomically(out.with_suffix(".html"), page(report).encode())
+        write_atomically(out.with_suffix(PAGE), page(report).encode())
 
 
 def measure(name: str, generator: Generator, album: Album, quick: bool, sources: Sources) -> list[Row]:

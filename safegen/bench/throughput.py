@@ -106,8 +106,8 @@ def loops(generator: Generator, count: int, rounds: int, steps: int, tick: Tick)
 class Sleeper:
     """A worker whose denoising is a fixed sleep: what is left is the engine's own cost."""
 
-    def facts(self) -> dict[str, Any]:
-        return {"directions": {}, "batch_size": 1}
+    def facts(self, _asked: Sequence[object]) -> dict[str, Any]:
+        return {"directions": {}, "additions": {}, "batch_size": 1, "heard": [], "notes": []}
 
     def draw(self, planned: Batch) -> list[Outcome]:
         time.sleep(SLEEP)

@@ -9,7 +9,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from safegen import runner, settings
+from safegen import dialects, runner, settings
 from safegen.cli import batch, bench, directions, doctor, gallery, generate, models, score, serve, show
 from safegen.errors import SafegenError, UsageError
 from safegen.version import __version__
@@ -30,6 +30,11 @@ class Commands(TyperGroup):
             raise
         except SafegenError as error:
             error.details += tuple(settings.blamed(str(error), ctx.obj or {}))
+            raise
+        except Exception as error:
+            # An unknown option, in a class that typer does not show.
+            if ours := dialects.FLAGS.get(getattr(error, "option_name", "").replace("_", "-")):
+                error.possibilities = [ours]  # type: ignore[attr-defined]
             raise
 
 

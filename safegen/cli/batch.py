@@ -173,13 +173,7 @@ def batch(
         _dry_run(source, options, load, json)
         return
     with job.prepared(source, options, out, retry=retry) as ready:
-
-        def noted() -> Worker:
-            worker = load()
-            _note_model(worker, options, ready.survey)
-            return worker
-
-        drawer = _engine(engine, load if engine == "ray" else noted, options, ray_address, workers, worker_cpus)
+        drawer = _engine(engine, load, options, ray_address, workers, worker_cpus)
         summary = _run(ready, drawer, max_errors)
     if json:
         console.show_json(summary.as_json())
@@ -204,7 +198,7 @@ def _engine(name: str, load: Callable[[], Worker], options: Options, address: st
 
 
 def _run(ready: Job, engine: Engine, max_errors: int | None) -> Summary:
-    from safegen import console
+    from safegen import console, findings
     from safegen.batch.watch import Watch
 
     _show_notes(ready.survey)
@@ -213,7 +207,11 @@ def _run(ready: Job, engine: Engine, max_errors: int | None) -> Summary:
         console.say(f"resuming: {total - left} of {total} are done", "dim")
     with console.batching(total, total - left) as (landed, step):
         watch = Watch(
-            landed, step, lambda: console.say("finishing the pictures in flight; Ctrl-C again stops now"), max_errors
+            landed,
+            step,
+            lambda: console.say("finishing the pictures in flight; Ctrl-C again stops now"),
+            lambda line: findings.note([line]),
+            max_errors,
         )
         try:
             summary = ready.run(engine, watch)
@@ -231,15 +229,16 @@ def _run(ready: Job, engine: Engine, max_errors: int | None) -> Summary:
 def _dry_run(source: Source, options: Options, load: Callable[[], Worker], json: bool) -> None:
     from collections import Counter
 
-    from safegen import console
+    from safegen import console, findings
     from safegen.batch import dry
     from safegen.batch.survey import survey
 
     found = survey(source, options)
     _show_notes(found)
     worker = load()
-    _note_model(worker, options, found)
-    size = worker.facts()["batch_size"]
+    facts = worker.facts(found.asked)
+    findings.note(facts["notes"])
+    size = facts["batch_size"]
     flags: Counter[str] = Counter()
     batches = 0
     with console.batching(found.images, 0) as (landed, _):
@@ -257,21 +256,10 @@ def _dry_run(source: Source, options: Options, load: Callable[[], Worker], json:
     console.say(f"{flags.pop('any')} prompts are flagged" + "".join(f"; {n}: {c}" for n, c in flags.most_common()))
 
 
-def _note_model(worker: Worker, options: Options, found: Survey) -> None:
-    """Say what people should know of this model with these prompts and settings."""
-    from safegen import findings
-    from safegen.generator import Settings
-
-    some = found.weighted
-    findings.note_weights(worker.generator, [some.prompt] if some else [], some.settings.negative if some else "")
-    findings.note_settings(worker.generator, Settings(None, options.steps, options.guidance, options.size))
-
-
 def _show_notes(found: Survey) -> None:
-    from safegen import console
+    from safegen import console, findings
 
-    for line in found.notes:
-        console.say(line, "yellow")
+    findings.note(found.notes)
     if found.repeats:
         some = [f"line {line} repeats line {first}" for line, first in list(found.repeats.values())[:5]]
         more = f" and {len(found.repeats) - 5} more" if len(found.repeats) > 5 else ""

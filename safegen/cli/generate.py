@@ -139,9 +139,8 @@ def generate(
     )
     if model == EMBEDDED:
         console.say("model: the embedded one, 128x128 emoji scenes; for photographs: --model sd15", "dim")
-    findings.note_weights(generator, batch, settings.negative)
     detector = detectors.detector_for(generator) if check == "image" else None
-    findings.note_settings(generator, settings)
+    findings.note(generator.notes(settings, batch))
     for prompt in batch:
         with console.stepping(f"{prompt.own[:40]}") as on_step:
             pictures, report = generator.generate(prompt, settings, images=images, on_step=on_step)

@@ -9,7 +9,7 @@ import typer
 
 from safegen import records, safeguards
 from safegen.files import home, located
-from safegen.generator import MAX_SEED
+from safegen.generator import MAX_SEED, NO_SEED
 from safegen.guard import MAX_STRENGTH, checked
 
 
@@ -25,7 +25,7 @@ def text(text: str) -> str:
 
 def _drawn(seed: int | None) -> int | None:
     """Take -1 for no seed, as other tools do."""
-    return None if seed == -1 else seed
+    return None if seed == NO_SEED else seed
 
 
 Prompts = Annotated[Optional[list[str]], typer.Argument(help="Prompts; - reads stdin.")]  # noqa: UP045
@@ -33,7 +33,7 @@ Images = Annotated[int, typer.Option("--images", "-n", min=1, max=1000, help="Pi
 Seed = Annotated[
     Optional[int],  # noqa: UP045
     typer.Option(
-        min=-1,
+        min=NO_SEED,
         max=MAX_SEED,
         callback=_drawn,
         help="First seed. Unset, or -1: of generate random and recorded, of batch from each row's id.",

@@ -101,7 +101,7 @@ def score(
             embeddings=embedding or (),
             loras=lora,
         )
-        findings.note_weights(generator, batch)
+        findings.note(generator.weightless(batch))
 
         def judge(part: Sequence[Prompt]) -> Sequence[ScoreSheet]:
             return generator.score([p.own for p in part], cast("Causes", cause))

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from fastapi.exceptions import RequestValidationError
 from starlette.responses import JSONResponse
 
+from safegen.batch.rows import ALIASES
 from safegen.errors import Busy, FieldError, OutOfTime, Refused, SafegenError, Unavailable, UsageError
-from safegen.serve.schemas import IDLE
+from safegen.serve.schemas import IDLE, DrawRequest
 
 # The first that fits; a refusal is the client's to mend, any other failure of the guard is ours.
 _STATUS: Mapping[type[SafegenError], int] = {
@@ -60,5 +61,7 @@ def of_validation(error: RequestValidationError) -> JSONResponse:
     if first["type"] == "extra_forbidden":
         idle = [json.dumps(value) for value in IDLE.get(str(param), ())]
         reason = f"this server takes {' or '.join(idle)} alone" if idle else "this server knows no such field"
+        if (ours := ALIASES.get(str(param))) in DrawRequest.model_fields:
+            reason = f"here it is called {ours}"
         return response(400, f"{param}: {reason}", "unknown_parameter", param)
     return response(400, f"{param or 'body'}: {first['msg']}", "invalid_value", param)

@@ -8,6 +8,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from safegen.generator import MAX_SEED, NO_SEED
 from safegen.guard import Causes
 
 MAX_PROMPT = 4000  # characters
@@ -70,7 +71,7 @@ class DrawRequest(_Body):
     output_format: Literal["png"] | None = None
     quality: Literal["auto", "standard"] | None = None
     user: str | None = Field(None, max_length=300)  # taken for compatibility; not kept
-    seed: int | None = Field(None, ge=0, le=2**63 - 1)
+    seed: int | None = Field(None, ge=NO_SEED, le=MAX_SEED)
     steps: int | None = Field(None, ge=1)
     guidance: float | None = Field(None, ge=0, le=50, allow_inf_nan=False)
     negative: str | None = Field(None, max_length=MAX_PROMPT)
