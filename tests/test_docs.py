@@ -27,7 +27,6 @@ UNRUN = {
     "python3 -m venv": "makes an environment",
     "pip install": "wants the network",
     "python -m pytest": "is this",
-    "--embedding toy.safetensors": "wants an embedding and a LoRA of yours",
     "safegen bench": "takes a minute; tests/test_bench.py",
     "--model sd15": "wants the weights of another model",
     "--engine ray": "starts Ray, which takes a minute; tests/test_batch_ray.py",
