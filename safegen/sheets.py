@@ -34,10 +34,11 @@ class WordScore:
     """One word and what each concept makes of it, in benign standard deviations.
 
     `scores` is the word's own state, and `percentiles` the share of benign positions of its class with a
-    lower score, in percent; `causes` is how much the prompt's gate falls when the word is
-    taken out, for the concepts that were asked about; `intensity`, from 0 to 1, is what the safeguard
-    makes of the word, if it has a score of its own; `weight` is what the prompt's marks ask for; `window`
-    is which of the encoder's windows reads the word, in a prompt longer than one.
+    lower score, in percent; `causes` is how much the word is the cause, for the concepts that were
+    asked about: what it says itself, and what the concept falls when it is taken out; `intensity`,
+    from 0 to 1, is what the safeguard makes of the word, if it has a score of its own; `weight` is what
+    the prompt's marks ask for; `window` is which of the encoder's windows reads the word, in a prompt
+    longer than one.
     """
 
     text: str

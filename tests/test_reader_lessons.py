@@ -10,7 +10,8 @@ import pytest
 
 from safegen import concepts
 from safegen.bench.cases import SETS
-from safegen.builtin.training import reader_texts
+from safegen.builtin.training import reader_texts, wordnet
+from safegen.builtin.training.reader_grammar import Grammar
 from safegen.builtin.training.reader_texts import Lessons, lessons, listed, parse
 
 ROOT = concepts.directions_folder()
@@ -61,3 +62,45 @@ def test_a_window_keeps_its_labels_in_any_company(taught: Lessons) -> None:
         for sample in taught.sample(rng):
             assert len(sample.words) == len(sample.labels) <= reader_texts.WINDOW
             assert (sample.concept >= 0) == any(label != -1 for label in sample.labels)
+
+
+def test_lines_are_set_by_text_that_nothing_was_taught_with(taught: Lessons) -> None:
+    known = {plain(text) for _, lines in taught.harmless for text in lines}
+    lists = reader_texts.harmless_lists(None)
+    kept = {plain(text) for lines in lists.values() for text in lines if reader_texts.reserved(text)}
+    assert 0.08 < len(kept) / (len(kept) + len(known)) < 0.12
+    assert not kept & known
+
+
+def test_broken_text_is_marked_where_it_breaks(taught: Lessons) -> None:
+    english, rng = Grammar(taught), random.Random(5)
+    samples = [english.sample(rng) for _ in range(500)]
+    assert all(len(s.words) == len(s.labels) <= reader_texts.WINDOW and set(s.labels) <= {0, 1} for s in samples)
+    broken = [s for s in samples if any(s.labels)]
+    assert 0.3 < len(broken) / len(samples) < 0.7
+    # A break lies at one place: its words stand together.
+    for sample in broken:
+        marked = [i for i, label in enumerate(sample.labels) if label]
+        assert marked == list(range(marked[0], marked[-1] + 1))
+
+
+WORDNET = {
+    "noun": "  1 a licence\n"
+    '00000010 06 n 02 reading_lamp 0 lamp 0 000 | a lamp to read by; "the lamp stood on a desk"; "lamps"\n'
+    "00000020 18 n 01 Einstein 0 000 | physicist\n"
+    '00000030 06 n 01 rack 0 000 | an instrument; "not for this list"\n',
+    "verb": '00000010 30 v 01 glow 0 000 01 + 01 00 | shine; "the stove glowed"\n',
+    "adj": "",
+    "adv": "",
+}
+
+
+def test_wordnet_gives_its_sentences_and_nouns_without_those_left_out(tmp_path: Path) -> None:
+    for part, text in WORDNET.items():
+        (tmp_path / f"data.{part}").write_text(text)
+    keys = [key for key, _ in wordnet.entries(tmp_path)]
+    assert keys == ["n00000010.0", "n00000010.w", "n00000030.0", "n00000030.w", "v00000010.0"]
+    left_out = frozenset(key for key in keys if key.startswith("n00000030"))
+    sentences, nouns = wordnet.harmless(tmp_path, left_out)
+    assert sentences == ["the lamp stood on a desk", "the stove glowed"]
+    assert nouns == ["a reading lamp"]

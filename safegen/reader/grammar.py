@@ -25,6 +25,7 @@ _KINDS = {
 WORDS = {kind: frozenset(words.split()) for kind, words in _KINDS.items()}
 ARTICLES, DETERMINERS = WORDS["article"], WORDS["article"] | WORDS["owner"]
 LEADING = WORDS["article"] | WORDS["preposition"] | WORDS["link"] | WORDS["owner"] - {"her"}  # lead on to what follows
+CLAUSES = frozenset({"while", "as", "until", "when", "before", "after", "because"})  # begin another clause
 OWNER = re.compile(rf"(?:{'|'.join(sorted(WORDS['owner']))})\s+", re.IGNORECASE)
 ARTICLE = re.compile(r"(?:an?|the)\s+", re.IGNORECASE)
 Form = tuple[str, bool]
@@ -85,6 +86,14 @@ def noun(words: Sequence[Word], at: int, most: int) -> tuple[int, int] | None:
     # Without an article it is a verb where somebody stands before it, or something behind it.
     verbal = before in WORDS["pronoun"] | {"to"} or behind in DETERMINERS
     return None if verbal else (words[first].span[0], words[last].span[1])
+
+
+def clause(words: Sequence[Word], at: int) -> int:
+    """Find the last word before the next sign, or before what a link leads on to."""
+    last = at
+    while last + 1 < len(words) and words[last + 1].spoken and words[last + 1].text.lower() not in CLAUSES:
+        last += 1
+    return last
 
 
 def widened(text: str, span: tuple[int, int]) -> tuple[int, int]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 WEIGHTS = Path(__file__).with_name("weights")
-SCHEMA = "safegen.reader/1"
+SCHEMA = "safegen.reader/2"
 BATCH_TOKENS = 1024  # of windows read together
 PHRASES = "phrases.safetensors"  # texts, a line each, and their meanings (N, D) in 8 bits
 MOST_PIECES = 8  # of a word; what is longer is no word of any language that the reader knows
@@ -70,10 +70,17 @@ class Network:
 
     def read(self, windows: Sequence[Sequence[str]]) -> list[NDArray[np.float32]]:
         """Read windows of words; per window, the log-odds (words, K) of its words, each of its highest piece."""
+        return self._of_words(windows, "odds", len(self.concepts))
+
+    def breaks(self, windows: Sequence[Sequence[str]]) -> list[NDArray[np.float32]]:
+        """Read windows of words; per window, the log-odds (words, 1) that a word does not fit where it stands."""
+        return self._of_words(windows, "breaks", 1)
+
+    def _of_words(self, windows: Sequence[Sequence[str]], output: str, width: int) -> list[NDArray[np.float32]]:
         import numpy as np
 
-        found: list[NDArray[np.float32]] = [np.zeros((0, len(self.concepts)), np.float32)] * len(windows)
-        for row, pieces, odds in self._run(windows, "odds"):
+        found: list[NDArray[np.float32]] = [np.zeros((0, width), np.float32)] * len(windows)
+        for row, pieces, odds in self._run(windows, output):
             starts = np.cumsum([0, *map(len, pieces[:-1])])
             found[row] = np.maximum.reduceat(odds, starts, axis=0)
         return found

@@ -27,6 +27,11 @@ class Phrase:
     words: tuple[str, ...]
     form: Form
 
+    @property
+    def length(self) -> int:
+        """How many words the safe half has without an article."""
+        return len(self.safe.split()) - (self.form[0] == "article")
+
 
 class Phrases:
     """All phrases of some recipes."""
@@ -34,8 +39,11 @@ class Phrases:
     def __init__(self, phrases: Sequence[Phrase]) -> None:
         self.phrases = phrases
         self._first: dict[str, list[Phrase]] = {}
+        self._alike: dict[tuple[str, Form], list[Phrase]] = {}
         for phrase in phrases:
             self._first.setdefault(phrase.words[0], []).append(phrase)
+            if form_of(phrase.safe) == phrase.form:
+                self._alike.setdefault((phrase.concept, phrase.form), []).append(phrase)
 
     @classmethod
     @functools.lru_cache(maxsize=8)
@@ -75,21 +83,16 @@ class Phrases:
             yield phrase, start, end
 
     def alike(self, concept: str, old: str, most: int) -> list[Phrase]:
-        """Find the concept's phrases of the same form as `old`, of so many words at most, whose safe halves are, too.
+        """Find the concept's phrases of the same form as `old`, whose safe halves are, too, of so many words at most.
 
         What a preposition leads is led by the same one.
         """
-        longer = form_of(old)[0] in ("article", "count")
-        form, first = form_of(old), old.split(" ", 1)[0].lower() if form_of(old)[0] == "preposition" else ""
+        form = form_of(old)
+        first = old.split(" ", 1)[0].lower() if form[0] == "preposition" else ""
         return [
             phrase
-            for phrase in self.phrases
-            if phrase.concept == concept
-            and phrase.form == form
-            and len(phrase.words) <= most
-            and form_of(phrase.safe) == form
-            and phrase.safe.lower().startswith(first)
-            and len(phrase.safe.split()) <= most + longer
+            for phrase in self._alike.get((concept, form), ())
+            if len(phrase.words) <= most and phrase.length <= most and phrase.safe.lower().startswith(first)
         ]
 
     def any(self, concept: str) -> str:

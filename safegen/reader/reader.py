@@ -7,6 +7,7 @@ where as few benign prompts as `reader.json` says would be flagged.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from safegen.reader import lexicon
 from safegen.reader.forms import Undoing, folded
 from safegen.reader.grammar import LEADING
 from safegen.reader.model import WEIGHTS, Network
-from safegen.reader.words import Word, split, whole, windows
+from safegen.reader.words import WINDOW, Word, split, whole, windows
 
 if TYPE_CHECKING:
     import numpy as np
@@ -49,6 +50,8 @@ class Reading:
         text: the prompt.
         words: of it, signs included, as they stand in the text.
         scores: (words, K) standard deviations over benign words.
+        lines: (K,) from which on a score is flagged. They stand higher in longer prompts, whose every window is another
+            chance that harmless text is high.
         spans: those over their concept's line, in reading order.
         unread: the words that the reader cannot read.
         legible: enough of the text could be read to judge it.
@@ -59,6 +62,7 @@ class Reading:
     text: str
     words: tuple[Word, ...]
     scores: NDArray[np.float32]
+    lines: NDArray[np.float32]
     spans: tuple[Span, ...]
     unread: tuple[Word, ...]
     legible: bool
@@ -95,9 +99,9 @@ class Reader:
         self.network = Network(folder)
         self.concepts = self.network.concepts
         calibration = self.network.facts["calibration"]
-        self.mean, self.deviation, self.lines = (
+        self.mean, self.deviation, self.lines, self.slopes = (
             np.array([calibration[name][key] for name in self.concepts], np.float32)
-            for key in ("mean", "deviation", "line")
+            for key in ("mean", "deviation", "line", "slope")
         )
         self.prompt_quantiles, self.word_quantiles = (
             np.array([calibration[name][key] for name in self.concepts], np.float32)
@@ -166,18 +170,21 @@ class Reader:
         foreign = sum(word in self.foreign for word in spoken) >= max(2, LANGUAGE * len(spoken))
         unread = tuple(strange) if not foreign else tuple(w for w in own if w.spoken)
         legible = not foreign and not strange
-        height = float((scores / self.lines).max(initial=0.0))
+        lines = self.lines + self.slopes * math.log(len(windows(len(words))))
         if foreign:  # what only sounds harmful, in another language, is not
             unknown = [i for i, word in enumerate(words) if word.text.lower() not in self.sought]
-            scores[unknown] = scores[unknown].clip(max=NEAR * self.lines)
-            height = float((scores / self.lines).max(initial=0.0))
-        return Reading(text, own, scores, self._spans(own, scores), unread, legible, height, self.concepts)
+            scores[unknown] = scores[unknown].clip(max=NEAR * lines)
+        height = float((scores / lines).max(initial=0.0))
+        spans = self._spans(own, scores, lines)
+        return Reading(text, own, scores, lines, spans, unread, legible, height, self.concepts)
 
-    def _spans(self, words: Sequence[Word], scores: NDArray[np.float32]) -> tuple[Span, ...]:
+    def _spans(
+        self, words: Sequence[Word], scores: NDArray[np.float32], lines: NDArray[np.float32]
+    ) -> tuple[Span, ...]:
         found = []
         for column, concept in enumerate(self.concepts):
             over = scores[:, column]
-            for first, last in runs(over.tolist(), float(self.lines[column])):
+            for first, last in runs(over.tolist(), float(lines[column])):
                 end = last
                 while end > first and (not words[end].spoken or words[end].text.lower() in LEADING):
                     end -= 1
@@ -186,15 +193,49 @@ class Reader:
                 found.append(Span(concept, span, float(over[first : last + 1].max())))
         return tuple(sorted(found, key=lambda span: (span.span, -span.score)))
 
-    def nearest(self, text: str, phrases: Sequence[Phrase]) -> list[Phrase]:
-        """Sort phrases by how near in meaning they are to a text, the nearest first."""
+    def nearest(self, asked: Sequence[tuple[str, Sequence[Phrase]]], count: int) -> list[list[Phrase]]:
+        """Find the phrases that are nearest in meaning to some texts, the nearest first.
+
+        Args:
+            asked: texts, each with the phrases to choose from.
+            count: of phrases for each.
+        """
+        import numpy as np
+
         if self._meanings is None:
             self._meanings = self.network.remembered()
         known = self._meanings
-        fresh = list(dict.fromkeys(p.harmful for p in phrases if p.harmful not in known))
-        first, *rest = self.meanings([text, *fresh])
-        known.update(zip(fresh, rest, strict=True))
-        return sorted(phrases, key=lambda p: -float(first @ known[p.harmful]))
+        fresh = list(dict.fromkeys(p.harmful for _, some in asked for p in some if p.harmful not in known))
+        meanings = self.meanings([*(text for text, _ in asked), *fresh])
+        known.update(zip(fresh, meanings[len(asked) :], strict=True))
+        found = []
+        for meaning, (_, some) in zip(meanings, asked, strict=False):
+            near = np.stack([known[p.harmful] for p in some]) @ meaning if some else np.zeros(0)
+            found.append([some[i] for i in np.argsort(-near, kind="stable")[:count]])
+        return found
+
+    def strangeness(self, texts: Sequence[tuple[str, tuple[int, int]]]) -> list[float]:
+        """Tell how likely words at a place of a text, and those beside it, are not to fit together, in the mean.
+
+        Args:
+            texts: each with the characters of the place.
+
+        Returns:
+            a chance for each, from 0 to 1.
+        """
+        import numpy as np
+
+        cut, places = [], []
+        for text, place in texts:
+            words = split(folded(text)[0])
+            near = [i for i, w in enumerate(words) if w.span[1] >= place[0] - 1 and w.span[0] <= place[1] + 1]
+            first, last = (near[0], near[-1]) if near else (0, 0)
+            start = max(0, min(first - (WINDOW - (last - first)) // 2, len(words) - WINDOW))
+            cut.append([word.text for word in words[start : start + WINDOW]])
+            places.append(slice(first - start, last + 1 - start))
+        odds = self.network.breaks(cut)
+        chances = [1 / (1 + np.exp(-some[place])) for some, place in zip(odds, places, strict=True)]
+        return [float(some.mean()) if len(some) else 0.0 for some in chances]
 
     def meanings(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Tell where texts lie in meaning: vectors (N, D), whose lengths mean nothing beside their angles."""

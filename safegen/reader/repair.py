@@ -1,8 +1,8 @@
 """A prompt without its harm: each harmful phrase gives way as a whole, and the rest stays as it was written.
 
 What takes its place is what a recipe names as safe for the very phrase, else what recipes name for phrases near it
-in meaning and of the same form, or nothing, with the small words that led to it. The reader reads every attempt, with
-a stricter line around what was touched; of those that it finds calm, the one stays that keeps the most of the prompt.
+in meaning, or nothing. The reader reads every attempt, with a stricter line around what was touched, and tells whether
+the words there fit together; of those that are calm, the one stays that reads on and loses the least.
 """
 
 from __future__ import annotations
@@ -22,10 +22,13 @@ if TYPE_CHECKING:
     from safegen.reader.words import Word
 
 ROUNDS = 6  # phrases that a prompt may lose, one after the other
-NEAR = 12  # phrases near in meaning that are tried
-HEAD, LONG = 3, 12  # words at most, of what takes the place of the worst word's phrase alone and of a whole span
-DROPPED = 2  # how many words a phrase is worth that nothing takes the place of
+NEAR = 8  # phrases near in meaning that are tried in every place
+HEAD, LONG = 3, 12  # words at most, of what takes the place of a noun alone and of a longer phrase
 STRICT, AROUND = 0.7, 60  # share of the line, so many characters on either side of what was touched
+# What speaks against an attempt, in harmless words that it loses: words that do not fit together, nothing in the
+# place of something, a height near the line, a phrase farther in meaning.
+STRANGE, DROPPED, WHOLE, HIGH, FAR, CARRIED = 3.5, 2.5, 5.0, 1.0, 0.05, 0.3
+TWICE = re.compile(r"\b(\w+)\W+\1\b", re.IGNORECASE)
 LINKS = re.compile(
     r"(?:\b(?:and|with|of|next to|beside|near|by|or|holding|carrying|on|in|under|at|behind|showing|wearing)\s+)$",
     re.IGNORECASE,
@@ -43,13 +46,18 @@ class Edit:
 
 @dataclass(frozen=True)
 class Attempt:
-    """A text that a prompt may become: what gave way, what took its place and where, and how many words that cost."""
+    """A text that a prompt may become: what gave way, what took its place, where that is, and what it costs."""
 
     text: str
     old: str
     new: str
     at: int
-    lost: int
+    cost: float
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """The characters that are new."""
+        return self.at, self.at + len(self.new)
 
 
 @dataclass(frozen=True)
@@ -82,12 +90,21 @@ class Repairer:
         return Repair(reading.text, tuple(edits), left)
 
     def _replaced(self, reading: Reading, span: Span, names: Sequence[str]) -> tuple[Reading, Edit]:
-        """Replace one phrase by what is calm and keeps the most of the prompt, else by what is calmest."""
-        tried = list(self._attempts(reading, span))
+        """Replace one phrase by what is calm, reads on and keeps the most of the prompt, else by what is calmest."""
+        twice = {match.group().lower() for match in TWICE.finditer(reading.text)}
+        tried = [
+            attempt
+            for attempt in dict.fromkeys(self._attempts(reading, span))
+            if all(match.group().lower() in twice for match in TWICE.finditer(attempt.text))
+        ]
         found = self.reader.read([attempt.text for attempt in tried])
         heights = [self._height(other, attempt.at, names) for other, attempt in zip(found, tried, strict=True)]
         calm = [i for i, height in enumerate(heights) if height < STRICT]
-        best = min(calm, key=lambda i: tried[i].lost) if calm else heights.index(min(heights))
+        best = heights.index(min(heights))
+        if calm:
+            strange = self.reader.strangeness([(tried[i].text, tried[i].place) for i in calm])
+            costs = [tried[i].cost + STRANGE * s + HIGH * heights[i] for i, s in zip(calm, strange, strict=True)]
+            best = calm[costs.index(min(costs))]
         return found[best], Edit(tried[best].old, tried[best].new, span.concept)
 
     def _height(self, reading: Reading, at: int, names: Sequence[str]) -> float:
@@ -96,50 +113,51 @@ class Repairer:
         near = [i for i, word in enumerate(reading.words) if abs(word.span[0] - at) <= AROUND]
         if not near:
             return 0.0
-        return float((reading.scores[near][:, columns] / self.reader.lines[columns]).max())
+        return float((reading.scores[near][:, columns] / reading.lines[columns]).max())
 
     def _attempts(self, reading: Reading, span: Span) -> Iterator[Attempt]:
-        """Give what the text may become, what is likeliest to read well first."""
-        text, whole = reading.text, grammar.widened(reading.text, span.span)
+        """Give what the text may become."""
+        text = reading.text
+        losses = losses_of(reading, span, self.reader.concepts)
         for phrase, start, end in self.phrases.at(folded_words(reading), span.span, span.concept):
-            if not _apart(reading.words, start, end) or grammar.leads(phrase.harmful) != grammar.leads(phrase.safe):
-                continue
-            covers = start <= span.span[0] and end >= span.span[1]
-            yield fitted(text, (start, end), phrase.safe, lost=0 if covers else _count(text[start:end]))
-        for place, most in places(reading, span, self.reader.concepts):
-            yield from self._near(text, place, span.concept, most)
-        start, end = whole
-        links = LINKS.sub("", text[:start])
-        for rest in (links + text[end:], text[:start] + text[end:]):
-            if kept := tidy(rest):
-                yield Attempt(kept, text[start:end], "", start, _count(text) - _count(kept) + DROPPED)
+            if _apart(reading.words, start, end) and grammar.leads(phrase.harmful) == grammar.leads(phrase.safe):
+                yield fitted(text, (start, end), phrase.safe, _lost(losses, start, end))
+        found = list(dict.fromkeys(places(reading, span, self.reader.concepts)))
+        for ((start, end), _), near in zip(found, self._near(text, found, span.concept), strict=True):
+            lost = _lost(losses, start, end)
+            for far, safe in enumerate(near):
+                yield fitted(text, (start, end), safe, lost + 1 + FAR * far)
+            for rest in (LINKS.sub("", text[:start]) + text[end:], text[:start] + text[end:]):
+                if kept := tidy(rest):
+                    yield Attempt(kept, text[start:end], "", min(start, len(kept)), lost + DROPPED)
         safe = self.phrases.any(span.concept)
-        yield Attempt(safe, text, safe, 0, _count(text) + DROPPED)
+        yield Attempt(safe, text, safe, 0, _lost(losses, 0, len(text)) + WHOLE)
 
-    def _near(self, text: str, place: tuple[int, int], concept: str, most: int) -> Iterator[Attempt]:
-        """Give the text with what recipes name as safe for phrases near one of its own in meaning, and of its form."""
-        old = text[slice(*place)]
-        owned = grammar.OWNER.match(old)
+    def _near(self, text: str, found: Sequence[tuple[tuple[int, int], int]], concept: str) -> Iterator[list[str]]:
+        """Give for places of a text what recipes name as safe for phrases near in meaning and of the same form."""
+        olds = [text[slice(*place)] for place, _ in found]
+        owners = [match.group() if (match := grammar.OWNER.match(old)) else "" for old in olds]
         # What is somebody's is a thing like any other, but keeps its owner.
-        asked = f"a {old[owned.end() :]}" if owned else old
-        for phrase in self.reader.nearest(asked, self.phrases.alike(concept, asked, most))[:NEAR]:
-            safe = owned.group() + grammar.ARTICLE.sub("", phrase.safe, count=1) if owned else phrase.safe
-            yield fitted(text, place, safe, lost=_count(old))
+        asked = [f"a {old[len(owner) :]}" if owner else old for old, owner in zip(olds, owners, strict=True)]
+        choices = [self.phrases.alike(concept, old, most) for old, (_, most) in zip(asked, found, strict=True)]
+        nearest = self.reader.nearest(list(zip(asked, choices, strict=True)), NEAR)
+        for owner, phrases in zip(owners, nearest, strict=True):
+            yield [owner + grammar.ARTICLE.sub("", p.safe, count=1) if owner else p.safe for p in phrases]
 
 
-def fitted(text: str, place: tuple[int, int], safe: str, lost: int) -> Attempt:
+def fitted(text: str, place: tuple[int, int], safe: str, cost: float) -> Attempt:
     """Put a safe phrase in a place of a text, with the article and the capital that belong there."""
     start, end = place
     if text[start : start + 1].isupper() and safe:
         safe = safe[0].upper() + safe[1:]
-    return Attempt(grammar.articled(text[:start] + safe + text[end:], start), text[start:end], safe, start, lost)
+    return Attempt(grammar.articled(text[:start] + safe + text[end:], start), text[start:end], safe, start, cost)
 
 
 def places(reading: Reading, span: Span, concepts: Sequence[str]) -> Iterator[tuple[tuple[int, int], int]]:
-    """Give what may be replaced of a span, the least first, and how many words may take its place.
+    """Give what may be replaced of a span, and how many words may take its place.
 
-    They are the verb alone, or the noun with its article and adjectives, that its worst word stands in; what a
-    preposition leads; and the whole.
+    They are the verb alone, or the noun with its article and adjectives, that its worst word stands in; all that a
+    verb or a preposition leads; and the span with its article.
     """
     words, scores = reading.words, reading.scores[:, concepts.index(span.concept)]
     inside = [i for i, w in enumerate(words) if w.span[0] < span.span[1] and w.span[1] > span.span[0]]
@@ -147,13 +165,26 @@ def places(reading: Reading, span: Span, concepts: Sequence[str]) -> Iterator[tu
     worst = max(content, key=lambda i: scores[i])
     if grammar.acts(words[worst].text):
         place = grammar.verb(words, worst)
-        yield place, _count(reading.text[slice(*place)])
+        yield place, len(reading.text[slice(*place)].split())
     elif (found := grammar.noun(words, worst, HEAD)) is not None:
         yield found, HEAD
-    led = [i for i in inside if i <= worst and words[i].text.lower() in grammar.WORDS["preposition"]]
-    if led:
-        yield (words[led[-1]].span[0], span.span[1]), LONG
-    yield grammar.widened(reading.text, span.span), LONG
+    last = max(inside[-1], grammar.clause(words, worst))
+    for i in inside:
+        if i <= worst and (grammar.acts(words[i].text) or words[i].text.lower() in grammar.WORDS["preposition"]):
+            yield (words[i].span[0], span.span[1]), LONG
+            yield (words[i].span[0], words[last].span[1]), LONG
+    start, end = _hyphened(words, inside[0], -1), _hyphened(words, inside[-1], 1)
+    yield grammar.widened(reading.text, (words[start].span[0], words[end].span[1])), LONG
+
+
+def _hyphened(words: Sequence[Word], at: int, step: int) -> int:
+    """Go from a word to the first or last of those that hyphens join it with."""
+    while 0 <= at + 2 * step < len(words) and words[at + step].text == "-":
+        left, right = sorted((at, at + 2 * step))
+        if words[right].span[0] - words[left].span[1] != 1:
+            break
+        at += 2 * step
+    return at
 
 
 def _apart(words: Sequence[Word], start: int, end: int) -> bool:
@@ -163,8 +194,19 @@ def _apart(words: Sequence[Word], start: int, end: int) -> bool:
     return grammar.parts(*before[-1:], *behind[:1])
 
 
-def _count(text: str) -> int:
-    return len(text.split())
+def losses_of(reading: Reading, span: Span, concepts: Sequence[str]) -> list[tuple[tuple[int, int], float]]:
+    """Tell what losing each word costs: 1 for one that is harmless, less the more it carries of the harm."""
+    scores = reading.scores[:, concepts.index(span.concept)] / span.score
+    return [
+        (word.span, 1 - CARRIED * min(1.0, max(0.0, float(score))))
+        for word, score in zip(reading.words, scores, strict=True)
+        if word.spoken and word.text.lower() not in grammar.DETERMINERS
+    ]
+
+
+def _lost(losses: Sequence[tuple[tuple[int, int], float]], start: int, end: int) -> float:
+    """Add up what the words of a place cost."""
+    return sum(loss for (a, b), loss in losses if a >= start and b <= end)
 
 
 def folded_words(reading: Reading) -> list[tuple[str, tuple[int, int]]]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 CAUSES = ("none", "flagged", "all")
 NUDITY = "nudity"  # watched for even when it is not active: the one refusal depends on it
 CANDIDATES = 8  # words of a prompt, the highest first, whose cause is looked for
+FALL = 0.3  # how much what a concept falls without a word counts beside what the word says itself
 
 
 def sheet_of(reader: Reader, reading: Reading, names: Sequence[str]) -> ScoreSheet:
@@ -32,7 +33,7 @@ def sheet_of(reader: Reader, reading: Reading, names: Sequence[str]) -> ScoreShe
             score=highest[c] * float(reader.deviation[c]) + float(reader.mean[c]),
             z=highest[c],
             percentile=shares[c],
-            threshold=float(reader.lines[c]),
+            threshold=float(reading.lines[c]),
         )
         for name, c in columns.items()
     }
@@ -84,7 +85,10 @@ def score(prompts: Sequence[Prompt], names: Sequence[str], causes: str = "none")
 
 
 def with_causes(reader: Reader, sheets: Sequence[ScoreSheet], every: bool = False) -> list[ScoreSheet]:
-    """Find how far each concept falls without each of a prompt's highest words, wherever they are said.
+    """Find how much each of a prompt's highest words is the cause under each concept.
+
+    It is what the word says itself, over half of what the highest says, and a share of what the concept falls without
+    the word, wherever it is said. A fall alone misleads: without its subject a sentence says less of anything.
 
     Args:
         reader: read the prompts.
@@ -99,7 +103,11 @@ def with_causes(reader: Reader, sheets: Sequence[ScoreSheet], every: bool = Fals
         after = rest.scores.max(0) if len(rest.scores) else reader.lines * 0
         known = sheets[row].concepts
         names = [n for n, c in known.items() if n in reader.concepts and (every or c.flagged)]
-        found[row][word] = {n: known[n].z - float(after[reader.concepts.index(n)]) for n in names}
+        said = sheets[row].words[word].scores
+        found[row][word] = {
+            n: max(0.0, said[n] - SHARE * known[n].z) + FALL * (known[n].z - float(after[reader.concepts.index(n)]))
+            for n in names
+        }
     for causes in found:  # words far below the highest are no cause
         none = dict.fromkeys(next(iter(causes.values()), {}), 0.0)
         nothing.append(none)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +22,15 @@ from safegen import concepts
 from safegen.builtin.training import eight_bits, reader_ship
 from safegen.builtin.training.autoencoder import SHIPPED
 from safegen.builtin.training.progress import Progress, device, halved
-from safegen.builtin.training.reader_texts import Lessons, Sample, lessons
+from safegen.builtin.training.reader_grammar import Grammar
+from safegen.builtin.training.reader_texts import Sample, lessons
 from safegen.reader.model import WEIGHTS
 
 TOKENS, POOL = 1_800, 24  # of a batch; samples drawn at once, of which a batch takes some of like length
 FREE = 1e-3  # learning rate of what is new, and at the top of the encoder a twentieth of it
 MARKED = 2.0  # how much a marked word counts
 FROZEN = 2  # layers above the word table that stay as they are
+BREAKS = 4  # every so many steps one is about breaks
 OTHER = 0.15  # how much it counts that a harmful word is harmless under other concepts
 CLS, SEP, PAD = 101, 102, 0
 
@@ -47,21 +49,32 @@ class Pieces:
 
 
 class Reader(nn.Module):
-    """An encoder with a head on every token."""
+    """An encoder with two heads on every token: what harms, and what does not read on."""
 
     def __init__(self, encoder: Any, concept_count: int) -> None:
         super().__init__()
         self.encoder: Any = encoder
         self.hidden = nn.Linear(384, 256)
         self.out = nn.Linear(256, concept_count)
+        self.break_hidden = nn.Linear(384, 256)
+        self.break_out = nn.Linear(256, 1)
         nn.init.constant_(self.out.bias, -4.0)
 
-    def forward(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Tokens (B, T) to log-odds (B, T, K) and states (B, T, D)."""
+    def states(self, ids: Tensor) -> Tensor:
+        """Tokens (B, T) to states (B, T, D)."""
         with halved(ids.device.type):
-            states = self.encoder(ids, attention_mask=mask)[0]
-        states = states.float()
-        return self.out(F.gelu(self.hidden(states))), states
+            states: Tensor = self.encoder(ids, attention_mask=(ids != PAD).long())[0]
+        return states.float()
+
+    def harm(self, states: Tensor) -> Tensor:
+        """States (B, T, D) to log-odds of harm (B, T, K)."""
+        odds: Tensor = self.out(F.gelu(self.hidden(states)))
+        return odds
+
+    def breaks(self, states: Tensor) -> Tensor:
+        """States (B, T, D) to log-odds (B, T) that a word does not fit where it stands."""
+        odds: Tensor = self.break_out(F.gelu(self.break_hidden(states)))
+        return odds.squeeze(-1)
 
 
 def collate(samples: Sequence[Sample], pieces: Pieces) -> tuple[Tensor, Tensor, Tensor]:
@@ -83,7 +96,7 @@ def collate(samples: Sequence[Sample], pieces: Pieces) -> tuple[Tensor, Tensor, 
 
 def loss_of(reader: Reader, ids: Tensor, labels: Tensor, whole: Tensor) -> Tensor:
     """Cross-entropy of every word whose label is known, and of every window by its worst words."""
-    odds, _ = reader(ids, (ids != PAD).long())
+    odds = reader.harm(reader.states(ids))
     count = odds.shape[-1]
     known = (labels >= -1).float()
     wanted = F.one_hot(labels.clamp(min=0), count).float() * (labels >= 0).unsqueeze(-1)
@@ -97,6 +110,13 @@ def loss_of(reader: Reader, ids: Tensor, labels: Tensor, whole: Tensor) -> Tenso
     weight = torch.where((whole >= 0).unsqueeze(-1) & (target == 0), OTHER, 1.0)
     worst = F.binary_cross_entropy_with_logits(pooled, target, reduction="none") * weight
     return each.sum() / known.sum().clamp(min=1) * 4 + worst.sum(-1).mean()
+
+
+def break_loss(reader: Reader, ids: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy of every word: whether it stands at a break."""
+    odds = reader.breaks(reader.states(ids))
+    spoken = labels >= 0
+    return F.binary_cross_entropy_with_logits(odds[spoken], labels[spoken].float())
 
 
 def encoder() -> tuple[Any, Tokenizer]:
@@ -121,11 +141,11 @@ def groups(reader: Reader) -> list[dict[str, Any]]:
     return found
 
 
-def batch(taught: Lessons, step: int, waiting: list[Sample]) -> list[Sample]:
-    """Some windows of like length, as many as `TOKENS` allow; what is left waits for the next batch."""
+def batch(draw: Callable[[random.Random], Sequence[Sample]], step: int, waiting: list[Sample]) -> list[Sample]:
+    """Draw windows of like length, as many as `TOKENS` allow; what is left waits for the next batch."""
     rng = random.Random(step)
     while len(waiting) < 6 * POOL:
-        waiting += taught.sample(rng)
+        waiting += draw(rng)
     pivot = len(rng.choice(waiting).words)
     waiting.sort(key=lambda sample: abs(len(sample.words) - pivot))
     longest, count = 1, 0
@@ -143,28 +163,42 @@ def batch(taught: Lessons, step: int, waiting: list[Sample]) -> list[Sample]:
 def train(folder: Path, steps: int, minutes: float) -> None:
     """Train, or go on training, under `folder`.
 
-    ``SAFEGEN_DATA`` names the folder of the prompt sets, which may be missing. With ``SAFEGEN_START=shipped`` it begins
-    where the shipped reader is, and not as a sentence encoder.
+    ``SAFEGEN_DATA`` names the folder of the prompt sets, ``SAFEGEN_WORDNET`` that of WordNet; both may be missing. With
+    ``SAFEGEN_START=shipped`` it begins where the shipped reader is, and not as a sentence encoder; with
+    ``SAFEGEN_ONLY=breaks`` the head that finds breaks learns alone, and what the reader finds harmful stays.
     """
     torch.manual_seed(0)
-    data = os.environ.get("SAFEGEN_DATA")
-    taught = lessons(Path(data) if data else None)
+    named = (os.environ.get(f"SAFEGEN_{name}") for name in ("DATA", "WORDNET"))
+    data, wordnet = (Path(value) if value else None for value in named)
+    taught = lessons(data, wordnet)
+    english = Grammar(taught)
     base, tokenizer = encoder()
     pieces = Pieces(tokenizer)
     reader = Reader(base, len(concepts.known()))
     if os.environ.get("SAFEGEN_START") == "shipped":
         reader.load_state_dict(dict(eight_bits.weights(WEIGHTS / "reader.onnx")), strict=False)
+    alone = os.environ.get("SAFEGEN_ONLY") == "breaks"
+    if alone:
+        reader.encoder.eval()
+        for name, parameter in reader.named_parameters():
+            parameter.requires_grad_(name.startswith("break"))
     reader.to(device())
     run = Progress(reader, folder, steps, peak_lr=FREE, minutes=minutes, decay=0.998, groups=groups(reader))
     print(f"reader from step {run.step}; {[len(h) for h in taught.harmful]} marked, {len(taught.unmarked)} unmarked,"
           f" {[len(some) for _, some in taught.harmless]} harmless lines", flush=True)  # fmt: skip
-    total, waiting = 0.0, list[Sample]()
+    totals, waiting, unsure = [0.0, 0.0], list[Sample](), list[Sample]()
     for step in run:
-        ids, labels, whole = collate(batch(taught, step, waiting), pieces)
-        loss = loss_of(reader, ids, labels, whole)
-        total += loss.item()
+        if of_breaks := alone or step % BREAKS == BREAKS - 1:
+            ids, labels, _ = collate(batch(lambda rng: [english.sample(rng)], step, unsure), pieces)
+            loss = break_loss(reader, ids, labels)
+        else:
+            ids, labels, whole = collate(batch(taught.sample, step, waiting), pieces)
+            loss = loss_of(reader, ids, labels, whole)
+        totals[of_breaks] += loss.item()
         run.update(loss)
         if step % 100 == 99:
-            print(f"reader {step + 1} loss {total / 100:.4f}", flush=True)
-            total = 0.0
-    reader_ship.ship(run.average, folder)
+            breaks = 100 if alone else 100 / BREAKS
+            harm = totals[0] / max(1, 100 - breaks)
+            print(f"reader {step + 1} loss {harm:.4f}, of breaks {totals[1] / breaks:.4f}", flush=True)
+            totals = [0.0, 0.0]
+    reader_ship.ship(run.average, folder, wordnet)

@@ -20,7 +20,7 @@ MARKED = 0.6  # share of lines whose phrases are known
 BESIDE = 1  # words on either side of a break that count to it
 CROWDED = 0.6  # share of samples with other text around
 SMALL = grammar.LEADING | grammar.DETERMINERS
-FITTING, SHIFTED, LOST = 0.25, 0.25, 0.12  # shares of ways to break a phrase; the rest takes one of any form
+SHIFTED, LOST = 0.4, 0.15  # shares of ways to break a phrase; the rest takes one of another form
 
 
 class Grammar:
@@ -62,22 +62,25 @@ class Grammar:
     def misfit(self, line: Line, rng: random.Random) -> tuple[str, list[tuple[int, int]]]:
         """Put a phrase of elsewhere in the place of a line's own, of what it covers in part, or nothing."""
         start, end = line.marks[0]
-        way = rng.random()
-        phrase = rng.choice(self.phrases)
-        if way < FITTING:
-            phrase = rng.choice(self.by_form.get(grammar.form_of(line.text[start:end]), self.phrases))
-        elif way < FITTING + SHIFTED:
+        own, way = line.text[start:end], rng.random()
+        if way < SHIFTED:
             start, end = shifted(line.text, (start, end), rng)
-            own = line.text[slice(*line.marks[0])]
             phrase = rng.choice(self.by_form.get(grammar.form_of(own), self.phrases)) if rng.random() < 0.7 else own
-        elif way < FITTING + SHIFTED + LOST:
+        elif way < SHIFTED + LOST:
             phrase = ""
+        else:  # a phrase of the same form may mean something odd there, but is English
+            phrase = next(p for p in iter(lambda: rng.choice(self.phrases), None) if not same_form(p, own))
         if phrase == line.text[start:end]:
             return line.text, []
         text = line.text[:start] + phrase + line.text[end:]
         if phrase and rng.random() < 0.8:
             text = grammar.articled(text, start)
         return text, [(start, max(start + len(phrase), start + 1))]
+
+
+def same_form(one: str, other: str) -> bool:
+    """Tell whether two phrases begin as the same kind of phrase, whatever their number."""
+    return grammar.form_of(one)[0] == grammar.form_of(other)[0]
 
 
 def shifted(text: str, place: tuple[int, int], rng: random.Random) -> tuple[int, int]:

@@ -18,44 +18,55 @@ from torch.nn import functional as F
 from safegen import concepts
 from safegen.builtin.training import eight_bits
 from safegen.builtin.training.autoencoder import SHIPPED
-from safegen.builtin.training.reader_texts import JOINTS, listed
-from safegen.builtin.world import with_article
+from safegen.builtin.training.reader_texts import JOINTS, harmless_lists, listed, reserved
 from safegen.reader.model import PHRASES, SCHEMA, WEIGHTS
 from safegen.reader.phrases import Phrases
 from safegen.reader.reader import Reader
 
-FLAGGED = 0.0004  # share of benign texts that are flagged, per concept
+FLAGGED = 0.0032  # share of benign texts that are flagged, per concept; many of these are harder than prompts
+RISE = 0.3  # share of its tail's scale by which a line rises when a prompt has e times as many windows
 FILES = ("reader.onnx", "tokenizer.json", PHRASES)
 STEPS = 256  # to one, of a meaning's numbers, which are few and small
 LEVELS = 401  # of a table of quantiles
+MOST = 1_500  # texts of one list
+PROMPTS = ("hard", "lookalikes", "ordinary", "long", "benign", "things")  # lists of what people ask for
 TAIL = 0.02  # share of the highest values that the line is read off, as an exponential tail
 
 
 class Shipped(nn.Module):
-    """What is exported: log-odds of tokens, and their states."""
+    """What is exported: log-odds of tokens' harm and of breaks, and their states."""
 
     def __init__(self, reader: Any) -> None:
         super().__init__()
         self.encoder, self.hidden, self.out = reader.encoder, reader.hidden, reader.out
+        self.break_hidden, self.break_out = reader.break_hidden, reader.break_out
 
-    def forward(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Tokens (B, T) to log-odds (B, T, K) and states (B, T, D)."""
+    def forward(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Tokens (B, T) to log-odds of harm (B, T, K) and of breaks (B, T, 1), and states (B, T, D)."""
         states = self.encoder(ids, attention_mask=mask)[0]
-        return self.out(F.gelu(self.hidden(states))), states
+        breaks = self.break_out(F.gelu(self.break_hidden(states)))
+        return self.out(F.gelu(self.hidden(states))), breaks, states
 
 
-def ship(reader: Any, folder: Path, out: Path = WEIGHTS) -> None:
+def ship(reader: Any, folder: Path, wordnet: Path | None, out: Path = WEIGHTS) -> None:
     """Export the reader, calibrate it, and write what ships to `out`."""
     out.mkdir(parents=True, exist_ok=True)
     export(Shipped(reader).eval(), folder, out / "reader.onnx")
     shutil.copy(SHIPPED / "tokenizer" / "tokenizer.json", out / "tokenizer.json")
     names = list(concepts.known())
-    neutral = {"mean": 0.0, "deviation": 1.0, "line": 1e9, "prompt_quantiles": [0.0], "word_quantiles": [0.0]}
+    neutral = {
+        "mean": 0.0,
+        "deviation": 1.0,
+        "line": 1e9,
+        "slope": 0.0,
+        "prompt_quantiles": [0.0],
+        "word_quantiles": [0.0],
+    }
     (out / PHRASES).unlink(missing_ok=True)
     write_facts(out, dict.fromkeys(names, neutral))
     fresh = Reader(out)
     remember(fresh, out / PHRASES)
-    write_facts(out, calibration(fresh, benign_texts()))
+    write_facts(out, calibration(fresh, benign_texts(wordnet)))
 
 
 def remember(reader: Reader, file: Path) -> None:
@@ -73,13 +84,13 @@ def export(shipped: nn.Module, folder: Path, file: Path) -> None:
 
     whole, fused = folder / "whole.onnx", folder / "fused.onnx"
     ids = torch.randint(1000, 20000, (2, 9))
-    axes = {name: {0: "batch", 1: "tokens"} for name in ("ids", "mask", "odds", "states")}
+    axes = {name: {0: "batch", 1: "tokens"} for name in ("ids", "mask", "odds", "breaks", "states")}
     torch.onnx.export(
         shipped.float(),
         (ids, torch.ones_like(ids)),
         str(whole),
         input_names=["ids", "mask"],
-        output_names=["odds", "states"],
+        output_names=["odds", "breaks", "states"],
         dynamic_axes=axes,
         opset_version=17,
         dynamo=False,
@@ -92,20 +103,16 @@ def export(shipped: nn.Module, folder: Path, file: Path) -> None:
     onnx.save(eight_bits.quantised(onnx.load(str(fused))), str(file))
 
 
-def benign_texts() -> list[str]:
-    """Collect harmless texts as people write them: captions and lists, alone, with style words, several in one."""
-    rng, root = random.Random(0), concepts.directions_folder()
-    styles = listed(root / "styles.txt")
-    texts = [*listed(root / "benign.txt"), *listed(root / "ordinary.txt"), *rng.sample(listed(root / "hard.txt"), 2000)]
-    texts += listed(root / "lookalikes.txt")
-    texts += [line for name in concepts.known() for line in listed(root / name / "lookalikes.txt")]
-    things = [with_article(noun) for noun in listed(root / "nouns.txt")]
-    texts += [f"{rng.choice(things)} and {rng.choice(things)}" for _ in range(1500)]
-    people, jobs = listed(root / "people.txt"), listed(root / "jobs.txt")
-    texts += [with_article(f"{rng.choice(people)} {rng.choice(jobs)}") for _ in range(1000)]
-    styled = [f"{text}, {rng.choice(styles)}" for text in rng.sample(texts, len(texts) // 3)]
-    long = [rng.choice(JOINTS).join(rng.sample(texts, rng.choice((2, 3, 5)))) for _ in range(len(texts) // 3)]
-    return [*texts, *styled, *long]
+def benign_texts(wordnet: Path | None) -> list[str]:
+    """Make harmless texts as people write them of lines that nothing was taught with: alone, styled, several in one."""
+    rng = random.Random(0)
+    styles = listed(concepts.directions_folder() / "styles.txt")
+    lists = {name: [t for t in texts if reserved(t)] for name, texts in harmless_lists(wordnet).items()}
+    texts = [t for some in lists.values() for t in rng.sample(some, min(MOST, len(some)))]
+    prompts = [t for name in PROMPTS for t in lists[name]]
+    styled = [f"{text}, {rng.choice(styles)}" for text in texts[::3]]
+    joined = [rng.choice(JOINTS).join(rng.sample(prompts, rng.choice((2, 3, 5)))) for _ in range(len(texts) // 2)]
+    return [*texts, *styled, *joined]
 
 
 def calibration(reader: Reader, texts: list[str]) -> dict[str, dict[str, Any]]:
@@ -121,11 +128,13 @@ def calibration(reader: Reader, texts: list[str]) -> dict[str, dict[str, Any]]:
         values = np.sort(prompts[:, column])
         top = values[-max(20, round(TAIL * len(values))) :]
         # Rarer than the sample can show, so the tail is taken as exponential.
-        line = top[0] + (top.mean() - top[0]) * np.log(TAIL / FLAGGED)
+        slope = top.mean() - top[0]  # by which it falls to a third
+        line = top[0] + slope * np.log(TAIL / FLAGGED)
         found[name] = {
             "mean": float(mean[column]),
             "deviation": float(deviation[column]),
             "line": float(line),
+            "slope": float(RISE * slope),
             "prompt_quantiles": [round(float(v), 3) for v in np.quantile(values, share)],
             "word_quantiles": [round(float(v), 3) for v in np.quantile(words[:, column], share)],
         }
@@ -146,6 +155,7 @@ def write_facts(out: Path, calibrated: dict[str, dict[str, Any]]) -> None:
             "the recipes and lists of directions/, written for safegen",
             "CoPro v2, training part (Visualignment/SafetyDPO, MIT)",
             "captions of MS-COCO (CC BY 4.0)",
+            "words and sentences of WordNet 3.0 (Princeton University, WordNet licence)",
         ],
         "licence": "Apache-2.0",
     }

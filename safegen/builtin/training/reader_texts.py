@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import random
 import re
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from safegen import concepts, promptsets
+from safegen.builtin.training.wordnet import harmless as harmless_english
 from safegen.builtin.world import with_article
 from safegen.reader.words import WINDOW, split
 
@@ -30,7 +32,12 @@ OPENINGS = (
 # How often a place is put behind a line of so many words at most, and else a thing beside it.
 PLACED, PAIRED, BARE = 0.3, 0.6, 4
 PAIRING = (" and ", " and ", " and ", " next to ", " beside ", " with ", ", ", " or ")
-ALONE, TAILED, OPENED, COMPANY, SLIPS, CAPITALS = 0.5, 0.2, 0.12, 0.5, 0.12, 0.15
+ALONE, TAILED, OPENED, COMPANY, SLIPS, CAPITALS = 0.35, 0.2, 0.12, 0.5, 0.12, 0.15
+# How often harmless text is of which list.
+SHARES = {
+    **{"lookalikes": 0.3, "hard": 0.2, "ordinary": 0.25, "long": 0.12, "benign": 0.25, "things": 0.12, "people": 0.1},
+    **{"sentences": 0.35, "nouns": 0.2},
+}
 HARM, UNMARKED = 0.5, 0.15  # shares of harmful samples, and among those of lines whose words are not marked
 
 
@@ -40,7 +47,7 @@ class Line:
 
     Attributes:
         text: as it is read.
-        marks: characters of the phrases that carry the harm; empty where the words are not known.
+        marks: characters of the phrases that carry the harm, or are safe in its place; empty where they are not known.
         concept: index of the concept, or -1 for harmless text.
     """
 
@@ -70,8 +77,9 @@ def parse(line: str, concept: int) -> tuple[Line, Line]:
             text += match[half]
             end = match.end()
         halves.append((text + line[end:], tuple(m for m in marks if m[1] > m[0])))
-    (harm, found), (safe, _) = halves
-    return Line(harm, found, concept), Line(" ".join(safe.split()))
+    (harm, found), (safe, kept) = halves
+    tidy = " ".join(safe.split())
+    return Line(harm, found, concept), Line(tidy, kept if tidy == safe else ())
 
 
 class Lessons:
@@ -123,7 +131,7 @@ class Lessons:
         if rng.random() >= ALONE:
             if rng.random() < OPENED:
                 before = rng.choice(OPENINGS)
-            for _ in range(rng.choice((0, 1, 1, 2))):
+            for _ in range(rng.choice((0, 1, 1, 2, 3))):
                 if rng.random() < COMPANY:
                     before = rng.choice(self.company).rstrip(". ") + rng.choice(JOINTS) + before
                 else:
@@ -197,34 +205,46 @@ def listed(path: Path) -> list[str]:
     return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
 
 
-def lessons(data: Path | None) -> Lessons:
-    """Collect everything that ships in `directions/`, and the training part of the prompt sets where there are any."""
+def reserved(text: str) -> bool:
+    """Tell whether a harmless text is kept from training, for lines to be set by: one in ten is."""
+    return zlib.crc32(text.casefold().encode()) % 10 == 0
+
+
+def harmless_lists(wordnet: Path | None) -> dict[str, list[str]]:
+    """Read every list of harmless text that ships, by its name, and WordNet where it is given."""
+    root = concepts.directions_folder()
+    recipes = {name: concepts.load(name) for name in concepts.known()}
+    found = {name: listed(root / f"{name}.txt") for name in ("lookalikes", "hard", "ordinary", "long", "benign")}
+    for name, recipe in recipes.items():
+        found["lookalikes"] += [*recipe.benign, *listed(root / name / "lookalikes.txt")]
+    things = [with_article(noun) for noun in listed(root / "nouns.txt")]
+    found["things"] = [*things, *(f"{a} and {b}" for a, b in zip(things, things[1:] + things[:1], strict=True))]
+    jobs = listed(root / "jobs.txt")
+    found["people"] = [with_article(f"{group} {job}") for group in listed(root / "people.txt") for job in jobs]
+    if wordnet is not None:
+        found["sentences"], found["nouns"] = harmless_english(wordnet, frozenset(listed(root / "wordnet.txt")))
+    return found
+
+
+def lessons(data: Path | None, wordnet: Path | None = None) -> Lessons:
+    """Collect what ships in `directions/`, and where given the training part of the prompt sets, and WordNet."""
     root = concepts.directions_folder()
     recipes: Mapping[str, concepts.Concept] = {name: concepts.load(name) for name in concepts.known()}
-    harmful, lookalikes = [], listed(root / "lookalikes.txt")
+    harmful = []
     for column, (name, recipe) in enumerate(recipes.items()):
         pairs = [(Line(t, ((0, len(t)),), column), Line(a)) for t, a in recipe.targets.items()]
         pairs += [parse(line, column) for line in listed(root / name / "phrases.txt")]
         harmful.append(pairs)
-        lookalikes += [*recipe.benign, *listed(root / name / "lookalikes.txt")]
-    captions = listed(root / "benign.txt")
     unmarked: list[tuple[Line, Line]] = []
     if data is not None:
         for entry in promptsets.read(data / "coprov2_train_pairs.csv"):
             column = next(i for i, r in enumerate(recipes.values()) if entry.category.casefold() in r.categories)
             if not entry.is_validation:
                 unmarked.append((Line(entry.prompt, (), column), Line(entry.safe)))
-    ordinary = listed(root / "ordinary.txt")
-    harmless = [
-        (0.3, lookalikes),
-        (0.2, listed(root / "hard.txt")),
-        (0.2, ordinary),
-        (0.3, captions),
-    ]
-    tails, places = listed(root / "styles.txt"), listed(root / "settings.txt")
+    lists = {name: [t for t in texts if not reserved(t)] for name, texts in harmless_lists(wordnet).items()}
+    harmless = [(SHARES[name], texts) for name, texts in lists.items() if texts]
+    sentences = lists.get("sentences", [])
+    company = [*lists["benign"], *lists["ordinary"], *lists["long"], *sentences[:: max(1, len(sentences) // 2000)]]
     things = [with_article(noun) for noun in listed(root / "nouns.txt")]
-    together = [f"{a} and {b}" for a, b in zip(things, things[1:] + things[:1], strict=True)]
-    harmless.append((0.12, [*things, *together]))
-    jobs = listed(root / "jobs.txt")
-    harmless.append((0.1, [with_article(f"{group} {job}") for group in listed(root / "people.txt") for job in jobs]))
-    return Lessons(harmful, harmless, unmarked, [*captions, *ordinary], tails, places, things)
+    tails, places = listed(root / "styles.txt"), listed(root / "settings.txt")
+    return Lessons(harmful, harmless, unmarked, company, tails, places, things)
