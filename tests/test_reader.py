@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 import subprocess
@@ -248,3 +249,22 @@ def test_scoring_imports_no_torch_and_no_diffusers() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("sound", "broken"),
+    [
+        ("a dog sleeping in the park", "a dog in in the park"),
+        ("two children playing football on the beach", "two children football on playing the beach"),
+        ("a painter with her brush in a studio", "a painter with her a brush in a studio"),
+    ],
+)
+def test_words_that_do_not_fit_together_are_told(ours: Reader, sound: str, broken: str) -> None:
+    fit, unfit = ours.strangeness([(sound, (0, len(sound))), (broken, (0, len(broken)))])
+    assert 0 <= fit < unfit <= 1
+
+
+@pytest.mark.parametrize("prompt", [*HARMFUL, "a man stabbing a man in an alley", "a model starving herself"])
+def test_a_repair_says_no_word_twice_in_a_row(repairer: Repairer, prompt: str) -> None:
+    words = repairer.repair(prompt, repairer.reader.concepts).text.lower().split()
+    assert all(one != other for one, other in itertools.pairwise(words))

@@ -249,6 +249,6 @@ def heights(texts: Sequence[str], tick: Tick) -> list[float]:
     reader, found = Reader.load(), list[float]()
     for start in range(0, len(texts), 256):
         part = [clean(text).text for text in texts[start : start + 256]]
-        found += [float((r.scores - r.lines).max()) for r in reader.read(part)]
+        found += [float((r.scores - reader.lines).max()) for r in reader.read(part)]
         tick(len(part))
     return found

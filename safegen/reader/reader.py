@@ -7,7 +7,6 @@ where as few benign prompts as `reader.json` says would be flagged.
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,8 +49,6 @@ class Reading:
         text: the prompt.
         words: of it, signs included, as they stand in the text.
         scores: (words, K) standard deviations over benign words.
-        lines: (K,) from which on a score is flagged. They stand higher in longer prompts, whose every window is another
-            chance that harmless text is high.
         spans: those over their concept's line, in reading order.
         unread: the words that the reader cannot read.
         legible: enough of the text could be read to judge it.
@@ -62,7 +59,6 @@ class Reading:
     text: str
     words: tuple[Word, ...]
     scores: NDArray[np.float32]
-    lines: NDArray[np.float32]
     spans: tuple[Span, ...]
     unread: tuple[Word, ...]
     legible: bool
@@ -99,9 +95,9 @@ class Reader:
         self.network = Network(folder)
         self.concepts = self.network.concepts
         calibration = self.network.facts["calibration"]
-        self.mean, self.deviation, self.lines, self.slopes = (
+        self.mean, self.deviation, self.lines = (
             np.array([calibration[name][key] for name in self.concepts], np.float32)
-            for key in ("mean", "deviation", "line", "slope")
+            for key in ("mean", "deviation", "line")
         )
         self.prompt_quantiles, self.word_quantiles = (
             np.array([calibration[name][key] for name in self.concepts], np.float32)
@@ -170,21 +166,18 @@ class Reader:
         foreign = sum(word in self.foreign for word in spoken) >= max(2, LANGUAGE * len(spoken))
         unread = tuple(strange) if not foreign else tuple(w for w in own if w.spoken)
         legible = not foreign and not strange
-        lines = self.lines + self.slopes * math.log(len(windows(len(words))))
         if foreign:  # what only sounds harmful, in another language, is not
             unknown = [i for i, word in enumerate(words) if word.text.lower() not in self.sought]
-            scores[unknown] = scores[unknown].clip(max=NEAR * lines)
-        height = float((scores / lines).max(initial=0.0))
-        spans = self._spans(own, scores, lines)
-        return Reading(text, own, scores, lines, spans, unread, legible, height, self.concepts)
+            scores[unknown] = scores[unknown].clip(max=NEAR * self.lines)
+        height = float((scores / self.lines).max(initial=0.0))
+        spans = self._spans(own, scores)
+        return Reading(text, own, scores, spans, unread, legible, height, self.concepts)
 
-    def _spans(
-        self, words: Sequence[Word], scores: NDArray[np.float32], lines: NDArray[np.float32]
-    ) -> tuple[Span, ...]:
+    def _spans(self, words: Sequence[Word], scores: NDArray[np.float32]) -> tuple[Span, ...]:
         found = []
         for column, concept in enumerate(self.concepts):
             over = scores[:, column]
-            for first, last in runs(over.tolist(), float(lines[column])):
+            for first, last in runs(over.tolist(), float(self.lines[column])):
                 end = last
                 while end > first and (not words[end].spoken or words[end].text.lower() in LEADING):
                     end -= 1

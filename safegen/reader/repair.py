@@ -113,7 +113,7 @@ class Repairer:
         near = [i for i, word in enumerate(reading.words) if abs(word.span[0] - at) <= AROUND]
         if not near:
             return 0.0
-        return float((reading.scores[near][:, columns] / reading.lines[columns]).max())
+        return float((reading.scores[near][:, columns] / self.reader.lines[columns]).max())
 
     def _attempts(self, reading: Reading, span: Span) -> Iterator[Attempt]:
         """Give what the text may become."""

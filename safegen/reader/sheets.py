@@ -33,7 +33,7 @@ def sheet_of(reader: Reader, reading: Reading, names: Sequence[str]) -> ScoreShe
             score=highest[c] * float(reader.deviation[c]) + float(reader.mean[c]),
             z=highest[c],
             percentile=shares[c],
-            threshold=float(reading.lines[c]),
+            threshold=float(reader.lines[c]),
         )
         for name, c in columns.items()
     }

@@ -23,8 +23,7 @@ from safegen.reader.model import PHRASES, SCHEMA, WEIGHTS
 from safegen.reader.phrases import Phrases
 from safegen.reader.reader import Reader
 
-FLAGGED = 0.0032  # share of benign texts that are flagged, per concept; many of these are harder than prompts
-RISE = 0.3  # share of its tail's scale by which a line rises when a prompt has e times as many windows
+FLAGGED = 0.004  # share of benign texts that are flagged, per concept; many of these are harder than prompts
 FILES = ("reader.onnx", "tokenizer.json", PHRASES)
 STEPS = 256  # to one, of a meaning's numbers, which are few and small
 LEVELS = 401  # of a table of quantiles
@@ -58,7 +57,6 @@ def ship(reader: Any, folder: Path, wordnet: Path | None, out: Path = WEIGHTS) -
         "mean": 0.0,
         "deviation": 1.0,
         "line": 1e9,
-        "slope": 0.0,
         "prompt_quantiles": [0.0],
         "word_quantiles": [0.0],
     }
@@ -134,7 +132,6 @@ def calibration(reader: Reader, texts: list[str]) -> dict[str, dict[str, Any]]:
             "mean": float(mean[column]),
             "deviation": float(deviation[column]),
             "line": float(line),
-            "slope": float(RISE * slope),
             "prompt_quantiles": [round(float(v), 3) for v in np.quantile(values, share)],
             "word_quantiles": [round(float(v), 3) for v in np.quantile(words[:, column], share)],
         }
