@@ -22,7 +22,7 @@ from safegen.reader import reader as reading
 from safegen.reader.forms import Undoing, folded
 from safegen.reader.grammar import articled
 from safegen.reader.model import WEIGHTS, Network
-from safegen.reader.phrases import Phrases
+from safegen.reader.phrases import BEASTS, Phrases
 from safegen.reader.repair import Repairer
 from safegen.reader.sheets import score
 from safegen.reader.words import OVERLAP, WINDOW, windows
@@ -197,6 +197,12 @@ def test_a_recipes_own_phrase_gives_way_to_what_the_recipe_names(repairer: Repai
     assert repairer.repair("a cat and a kitchen knife", NAMES).text == "a cat and a wooden spoon"
 
 
+def test_nobody_is_replaced_by_an_animal_that_is_an_insult() -> None:
+    for phrase in Phrases.load().phrases:
+        if phrase.concept in ("hate", "harassment"):
+            assert BEASTS.isdisjoint(phrase.safe.lower().split())
+
+
 def test_articles_agree_with_what_took_a_place() -> None:
     assert articled("a owl and a apple", 12) == "a owl and an apple"
     assert articled("a cat and an pear", 10) == "a cat and a pear"
@@ -256,7 +262,7 @@ def test_scoring_imports_no_torch_and_no_diffusers() -> None:
     [
         ("a dog sleeping in the park", "a dog in in the park"),
         ("two children playing football on the beach", "two children football on playing the beach"),
-        ("a painter with her brush in a studio", "a painter with her a brush in a studio"),
+        ("the cat sat on the mat", "the cat sat the on mat"),
     ],
 )
 def test_words_that_do_not_fit_together_are_told(ours: Reader, sound: str, broken: str) -> None:

@@ -16,6 +16,15 @@ from safegen.reader.words import split
 if TYPE_CHECKING:
     from pathlib import Path
 
+# Animals that people are called by those who despise them: in place of a person, one would be what was repaired.
+_BEASTS = """
+ape apes baboon baboons beast beasts chimp chimpanzee chimps cockroach cockroaches cow cows dog dogs gorilla gorillas
+insect insects lice maggot maggots monkey monkeys parasite parasites pig pigs rat rats roach roaches savage savages
+snake snakes swine vermin worm worms
+"""
+BEASTS = frozenset(_BEASTS.split())
+CONTEMPT = ("hate", "harassment")  # concepts whose harm is done to somebody
+
 
 @dataclass(frozen=True)
 class Phrase:
@@ -104,5 +113,7 @@ def _phrase(harmful: str, safe: str, concept: str) -> Phrase | None:
     words = [word.text.lower() for word in split(harmful)]
     bare = words[1:] if words and words[0] in ARTICLES else words
     if not bare or not re.search(r"\w", harmful):
+        return None
+    if concept in CONTEMPT and not BEASTS.isdisjoint(safe.lower().split()):
         return None
     return Phrase(harmful, safe.strip(), concept, tuple(bare), form_of(harmful))
