@@ -124,7 +124,7 @@ def test_what_is_noted_here_is_noted_there(
     tmp_path: Path, run: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
     """What a model says on loading, of weights, defaults and sizes, and what other tools' syntax means."""
-    miniatures.stable_diffusion_3(with_t5=False).save_pretrained(tmp_path / "mine")
+    miniatures.stable_diffusion_3().save_pretrained(tmp_path / "mine")
     (tmp_path / "prompts.jsonl").write_text(
         '{"prompt": "a (red:1.3) cat BREAK a dog"}\n{"prompt": "a cat", "width": 4096, "height": 64, "steps": 1}\n'
     )

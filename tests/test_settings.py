@@ -79,7 +79,7 @@ def test_the_doctor_fails_where_the_model_is_not_here(
     assert "safegen pull sdxl" in check["hint"]
 
 
-@pytest.mark.parametrize("content", [b'modle = "sdxl"', b"strength = true", b"model = [1]", b"model =", b"\xff\xfe"])
+@pytest.mark.parametrize("content", [b'modle = "sdxl"', b"strength = true", b"model = [1]", b"model =", b"\xff\xff"])
 def test_a_file_that_says_something_else_is_refused(
     here: Path, command: Callable[..., int], capsys: pytest.CaptureFixture[str], content: bytes
 ) -> None:
