@@ -64,7 +64,8 @@ def _flags(texts: Sequence[str]) -> list[bool]:
     try:
         return [sheet.flagged for sheet in sheets(texts)]
     except Refused:  # text put around by chance may bring it on
-        return [True] if len(texts) == 1 else [flag for text in texts for flag in _flags([text])]
+        middle = len(texts) // 2
+        return [True] if len(texts) == 1 else _flags(texts[:middle]) + _flags(texts[middle:])
 
 
 def sheets(texts: Sequence[str], causes: str = "none") -> list[ScoreSheet]:
