@@ -37,7 +37,7 @@ FAR = 2  # times the side of the pictures that a model has learned
 
 @dataclass(frozen=True)
 class Settings:
-    """How to draw; None means the model's own default, and so does -1 as a seed, the way other tools write it.
+    """Choices for a drawing; None means the model's own default. A seed of -1 is none, as other tools write it.
 
     The negative prompt is cleaned, whoever gives it.
     """

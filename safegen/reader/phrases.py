@@ -38,7 +38,7 @@ class Phrase:
 
     @property
     def length(self) -> int:
-        """How many words the safe half has without an article."""
+        """The number of words that the safe half has without an article."""
         return len(self.safe.split()) - (self.form[0] == "article")
 
 

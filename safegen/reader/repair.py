@@ -90,7 +90,7 @@ class Repairer:
         return Repair(reading.text, tuple(edits), left)
 
     def _replaced(self, reading: Reading, span: Span, names: Sequence[str]) -> tuple[Reading, Edit]:
-        """Replace one phrase by what is calm, reads on and keeps the most of the prompt, else by what is calmest."""
+        """Replace one phrase: of what is calm, take what reads well and keeps the most; else take the calmest."""
         twice = {match.group().lower() for match in TWICE.finditer(reading.text)}
         tried = [
             attempt

@@ -90,7 +90,7 @@ def draw(generator: Generator, order: Order, kept: Kept, on_step: OnStep) -> dic
 
 
 def notes(generator: Generator, order: Order) -> list[str]:
-    """What people should know of an order: syntax that means nothing here, see `Generator.notes`."""
+    """Say in one line each what people should know of an order: syntax without meaning here, and `Generator.notes`."""
     loras = [f"{added['file']}:{added['scale']}" for added in generator.added if added["kind"] == "lora"]
     texts = (order.prompt.own, order.settings.negative)
     return [*dialects.notes(texts, loras), *generator.notes(order.settings, [order.prompt])]

@@ -164,8 +164,7 @@ def train(folder: Path, steps: int, minutes: float) -> None:
     """Train, or go on training, under `folder`.
 
     ``SAFEGEN_DATA`` names the folder of the prompt sets, ``SAFEGEN_WORDNET`` that of WordNet; both may be missing. With
-    ``SAFEGEN_START=shipped`` it begins where the shipped reader is, and not as a sentence encoder; with
-    ``SAFEGEN_ONLY=breaks`` the head that finds breaks learns alone, and what the reader finds harmful stays.
+    ``SAFEGEN_START=shipped`` it begins where the shipped reader is, and not as a sentence encoder.
     """
     torch.manual_seed(0)
     named = (os.environ.get(f"SAFEGEN_{name}") for name in ("DATA", "WORDNET"))
@@ -177,18 +176,13 @@ def train(folder: Path, steps: int, minutes: float) -> None:
     reader = Reader(base, len(concepts.known()))
     if os.environ.get("SAFEGEN_START") == "shipped":
         reader.load_state_dict(dict(eight_bits.weights(WEIGHTS / "reader.onnx")), strict=False)
-    alone = os.environ.get("SAFEGEN_ONLY") == "breaks"
-    if alone:
-        reader.encoder.eval()
-        for name, parameter in reader.named_parameters():
-            parameter.requires_grad_(name.startswith("break"))
     reader.to(device())
     run = Progress(reader, folder, steps, peak_lr=FREE, minutes=minutes, decay=0.998, groups=groups(reader))
     print(f"reader from step {run.step}; {[len(h) for h in taught.harmful]} marked, {len(taught.unmarked)} unmarked,"
           f" {[len(some) for _, some in taught.harmless]} harmless lines", flush=True)  # fmt: skip
     totals, waiting, unsure = [0.0, 0.0], list[Sample](), list[Sample]()
     for step in run:
-        if of_breaks := alone or step % BREAKS == BREAKS - 1:
+        if of_breaks := step % BREAKS == BREAKS - 1:
             ids, labels, _ = collate(batch(lambda rng: [english.sample(rng)], step, unsure), pieces)
             loss = break_loss(reader, ids, labels)
         else:
@@ -197,8 +191,8 @@ def train(folder: Path, steps: int, minutes: float) -> None:
         totals[of_breaks] += loss.item()
         run.update(loss)
         if step % 100 == 99:
-            breaks = 100 if alone else 100 / BREAKS
-            harm = totals[0] / max(1, 100 - breaks)
+            breaks = 100 / BREAKS
+            harm = totals[0] / (100 - breaks)
             print(f"reader {step + 1} loss {harm:.4f}, of breaks {totals[1] / breaks:.4f}", flush=True)
             totals = [0.0, 0.0]
     reader_ship.ship(run.average, folder, wordnet)

@@ -1,4 +1,4 @@
-"""What the reader is taught of English: places where a text does not read on.
+"""Lessons in English for the reader: sound text, and text with a place where it breaks.
 
 Repairs put a phrase in the place of another. Sound text is text as somebody wrote it; broken text is the same with
 a phrase of elsewhere in the place of one of its own, or with words lost, doubled or exchanged, as bad repairs have

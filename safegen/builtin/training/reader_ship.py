@@ -33,7 +33,7 @@ TAIL = 0.02  # share of the highest values that the line is read off, as an expo
 
 
 class Shipped(nn.Module):
-    """What is exported: log-odds of tokens' harm and of breaks, and their states."""
+    """The network that is exported: log-odds of tokens' harm and of breaks, and their states."""
 
     def __init__(self, reader: Any) -> None:
         super().__init__()
