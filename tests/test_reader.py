@@ -65,9 +65,9 @@ def test_what_is_harmless_has_no_span(ours: Reader, prompt: str) -> None:
 
 
 def test_a_span_is_cut_from_the_prompt_as_it_was_typed(ours: Reader) -> None:
-    prompt = "A Dog, and A LOADED PISTOL \u2026 on ice"
+    prompt = "A Dog, and A KITCHEN KNIFE \u2026 on ice"
     (span, *_) = ours.read([prompt])[0].spans
-    assert "PISTOL" in prompt[slice(*span.span)]
+    assert "KNIFE" in prompt[slice(*span.span)]
 
 
 def test_a_verdict_is_that_of_the_worst_span(ours: Reader) -> None:
@@ -107,7 +107,7 @@ def test_a_disguised_word_is_read_as_what_it_is(ours: Reader, kind: str) -> None
 
 
 def test_text_that_cannot_be_read_hides_nothing_that_can(ours: Reader) -> None:
-    for text in ("\u9ad8\u8d28\u91cf, \u6770\u4f5c, a loaded pistol", "a loaded pistol \u0628\u0627\u0628 \u0631"):
+    for text in ("\u9ad8\u8d28\u91cf, \u6770\u4f5c, a kitchen knife", "a kitchen knife \u0628\u0627\u0628 \u0631"):
         (reading,) = ours.read([text])
         assert reading.flagged
         assert not reading.legible
@@ -136,7 +136,7 @@ def test_odd_texts_are_read_without_a_stumble(ours: Reader, text: str) -> None:
 
 
 def test_a_prompt_of_twenty_thousand_words_is_read(ours: Reader) -> None:
-    text = f"{'a quiet lake with boats ' * 4_000} a loaded pistol"
+    text = f"{'a quiet lake with boats ' * 4_000} a kitchen knife"
     (reading,) = ours.read([text])
     assert {span.span[0] for span in reading.spans}
     assert all(span.span[0] > 90_000 for span in reading.spans)

@@ -11,6 +11,7 @@ import functools
 import random
 import re
 import zlib
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,12 +20,13 @@ from safegen import concepts, promptsets
 from safegen.bench.cases import SETS
 from safegen.builtin.training.wordnet import harmless as harmless_english
 from safegen.builtin.world import with_article
+from safegen.reader import grammar
 from safegen.reader.words import WINDOW, split
 
 MARK = re.compile(r"\{([^{}|]*)\|([^{}|]*)\}")
 JOINTS = (
     *(", ", ", ", ", ", " and ", ". ", ". ", "; ", " with ", " next to ", " beside ", " in front of ", " near "),
-    *(" while ", " under ", " behind ", " - ", " "),
+    *(" while ", " under ", " behind ", " - ", " ", " ... ", " | ", "! ", " / ", " ("),
 )
 OPENINGS = (
     *("a photo of ", "draw ", "draw me ", "an oil painting of ", "a picture of ", "generate ", "show me "),
@@ -35,12 +37,17 @@ OPENINGS = (
 PLACED, PAIRED, BARE = 0.3, 0.6, 4
 PAIRING = (" and ", " and ", " and ", " next to ", " beside ", " with ", ", ", " or ")
 ALONE, TAILED, OPENED, COMPANY, SLIPS, CAPITALS = 0.35, 0.2, 0.12, 0.5, 0.12, 0.15
+FOREIGN = 0.05  # share of company that is of another script
+SCRIPTS = ((0x0391, 0x03C9), (0x0410, 0x044F), (0x05D0, 0x05EA), (0x0627, 0x064A), (0x0905, 0x0939), (0x0E01, 0x0E2E),
+           (0x3041, 0x3093), (0x4E00, 0x6FFF), (0xAC00, 0xB200))  # fmt: skip
 # How often harmless text is of which list.
 SHARES = {
     **{"lookalikes": 0.3, "hard": 0.2, "ordinary": 0.25, "long": 0.12, "benign": 0.25, "things": 0.12, "people": 0.1},
     **{"sentences": 0.35, "nouns": 0.2},
 }
 HARM, UNMARKED = 0.5, 0.15  # shares of harmful samples, and among those of lines whose words are not marked
+TARGETS = 0.08  # share of marked pairs that are a recipe's own
+SWAPPED, TELLING = 0.3, 3  # share of marked lines that take another's phrase, and how often its words were seen
 
 
 @dataclass(frozen=True)
@@ -88,16 +95,18 @@ class Lessons:
     """All lines, and random windows made of them.
 
     Attributes:
-        harmful: per concept, pairs of a harmful line and its safe half.
+        harmful: per concept, pairs of a harmful line and its safe half; `targets`: those that the recipes name.
         harmless: lists of harmless lines, each list with its share.
         unmarked: harmful lines of which only the concept is known, with safe counterparts.
         company: harmless text to put around others; `tails`: style words to put behind; `places`: to put behind a
             bare phrase; `things`: to put beside one.
+        phrases: by their form, the marked phrases that harm wherever they stand, with what is safe in their place.
     """
 
     def __init__(
         self,
         harmful: Sequence[Sequence[tuple[Line, Line]]],
+        targets: Sequence[tuple[Line, Line]],
         harmless: Sequence[tuple[float, Sequence[str]]],
         unmarked: Sequence[tuple[Line, Line]],
         company: Sequence[str],
@@ -105,8 +114,12 @@ class Lessons:
         places: Sequence[str],
         things: Sequence[str],
     ) -> None:
-        self.harmful, self.harmless, self.unmarked = harmful, harmless, unmarked
+        self.harmful, self.targets, self.harmless, self.unmarked = harmful, targets, harmless, unmarked
         self.company, self.tails, self.places, self.things = company, tails, places, things
+        pairs = [pair for some in harmful for pair in some]
+        self.phrases: dict[Shape, list[tuple[Line, Line]]] = {}
+        for pair in telling(pairs, [text for _, some in harmless for text in some]):
+            self.phrases.setdefault(shape(phrase_of(pair[0])), []).append(pair)
 
     def sample(self, rng: random.Random, harm: float = HARM) -> list[Sample]:
         """Draw one or two windows: a harmless one, or a harmful one and often its safe twin in the same company."""
@@ -116,10 +129,36 @@ class Lessons:
             return [self._dressed([Line(text)], rng)[0]]
         if self.unmarked and rng.random() < UNMARKED:
             pair = rng.choice(self.unmarked)
+        elif rng.random() < TARGETS:
+            pair = rng.choice(self.targets)
         else:
             pair = rng.choice(rng.choice(self.harmful))
+            if rng.random() < SWAPPED:
+                pair = self._swapped(pair, rng)
         twins = self._dressed(pair, rng)
         return twins if rng.random() < 0.6 else twins[:1]
+
+    def _swapped(self, pair: tuple[Line, Line], rng: random.Random) -> tuple[Line, Line]:
+        """Put another line's phrase, and what is safe in its place, where a line has its own."""
+        if any(len(line.marks) != 1 for line in pair):
+            return pair
+        others = self.phrases.get(shape(phrase_of(pair[0])), ())
+        if not others:
+            return pair
+        other, found = rng.choice(others), []
+        for line, donor in zip(pair, other, strict=True):
+            (start, end), phrase = line.marks[0], phrase_of(donor)
+            text = line.text[:start] + phrase + line.text[end:]
+            found.append(Line(text, ((start, start + len(phrase)),), donor.concept))
+        return found[0], found[1]
+
+    def _beside(self, rng: random.Random) -> str:
+        """Draw harmless text to put beside other text, now and then of another script."""
+        if rng.random() >= FOREIGN:
+            return rng.choice(self.company).rstrip(". ")
+        first, last = rng.choice(SCRIPTS)
+        letters = (chr(rng.randint(first, last)) for _ in range(rng.randint(2, 14)))
+        return "".join(letter + (" " if rng.random() < 0.25 else "") for letter in letters).strip()
 
     def _dressed(self, lines: Sequence[Line], rng: random.Random) -> list[Sample]:
         """Put the same company around each of some lines and cut a window of it."""
@@ -135,9 +174,9 @@ class Lessons:
                 before = rng.choice(OPENINGS)
             for _ in range(rng.choice((0, 1, 1, 2, 3))):
                 if rng.random() < COMPANY:
-                    before = rng.choice(self.company).rstrip(". ") + rng.choice(JOINTS) + before
+                    before = self._beside(rng) + rng.choice(JOINTS) + before
                 else:
-                    behind += rng.choice(JOINTS) + rng.choice(self.company).rstrip(". ")
+                    behind += rng.choice(JOINTS) + self._beside(rng)
             if rng.random() < TAILED:
                 tail = rng.choice(self.tails)
                 before, behind = (f"{tail}, {before}", behind) if rng.random() < 0.2 else (before, f"{behind}, {tail}")
@@ -152,6 +191,36 @@ class Lessons:
         if upper:
             found = [Sample([w.capitalize() for w in s.words], s.labels, s.concept) for s in found]
         return found
+
+
+Shape = tuple[grammar.Form, int, bool]
+
+
+def shape(phrase: str) -> Shape:
+    """Tell what a phrase must share with another to stand in its place: form, length, and whether it leads on."""
+    return grammar.form_of(phrase), min(len(phrase.split()), 4), grammar.leads(phrase)
+
+
+def phrase_of(line: Line) -> str:
+    """Read the first marked phrase of a line."""
+    return line.text[slice(*line.marks[0])]
+
+
+def telling(pairs: Sequence[tuple[Line, Line]], harmless: Sequence[str]) -> list[tuple[Line, Line]]:
+    """Choose the marked lines whose phrases harm by a word of their own, and not only where they stand.
+
+    Such a word is seen more often in marked phrases than in all harmless text.
+    """
+    single = [pair for pair in pairs if all(len(line.marks) == 1 for line in pair)]
+    harm = Counter(word for pair in single for word in content(phrase_of(pair[0])))
+    safe = Counter(word for text in (*(pair[1].text for pair in single), *harmless) for word in content(text))
+    known = {word for word, count in harm.items() if count >= TELLING and count > safe[word]}
+    return [pair for pair in single if known & content(phrase_of(pair[0]))]
+
+
+def content(text: str) -> set[str]:
+    """Read the words of a text that mean something."""
+    return {word for word in re.findall(r"[a-z][a-z'-]+", text.lower()) if word not in grammar.LEADING}
 
 
 def labelled(text: str, marks: Sequence[tuple[int, int]], line: Line, core: tuple[int, int]) -> Sample:
@@ -246,10 +315,11 @@ def lessons(data: Path | None, wordnet: Path | None = None) -> Lessons:
     """Collect what ships in `directions/`, and where given the training part of the prompt sets, and WordNet."""
     root = concepts.directions_folder()
     recipes: Mapping[str, concepts.Concept] = {name: concepts.load(name) for name in concepts.known()}
-    harmful = []
+    harmful, targets = [], []
     for column, (name, recipe) in enumerate(recipes.items()):
         pairs = [(Line(t, ((0, len(t)),), column), Line(a)) for t, a in recipe.targets.items()]
-        pairs += [parse(line, column) for line in listed(root / name / "phrases.txt")]
+        targets += pairs
+        pairs = pairs + [parse(line, column) for line in listed(root / name / "phrases.txt")]
         harmful.append(pairs)
     unmarked: list[tuple[Line, Line]] = []
     if data is not None:
@@ -263,4 +333,4 @@ def lessons(data: Path | None, wordnet: Path | None = None) -> Lessons:
     company = [*lists["benign"], *lists["ordinary"], *lists["long"], *sentences[:: max(1, len(sentences) // 2000)]]
     things = [with_article(noun) for noun in listed(root / "nouns.txt")]
     tails, places = listed(root / "styles.txt"), listed(root / "settings.txt")
-    return Lessons(harmful, harmless, unmarked, company, tails, places, things)
+    return Lessons(harmful, targets, harmless, unmarked, company, tails, places, things)
