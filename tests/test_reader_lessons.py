@@ -11,7 +11,8 @@ import pytest
 from safegen import concepts
 from safegen.builtin.training import reader_texts, wordnet
 from safegen.builtin.training.reader_grammar import Grammar
-from safegen.builtin.training.reader_texts import Lessons, bench_prompts, lessons, listed, parse, plain
+from safegen.builtin.training.reader_lists import bench_prompts, listed, parse, plain
+from safegen.builtin.training.reader_texts import Lessons, lessons
 
 ROOT = concepts.directions_folder()
 NAMES = sorted(concepts.known())

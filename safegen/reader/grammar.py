@@ -1,16 +1,10 @@
-"""As much English grammar as repairs need: small words by their kind, and where one phrase ends and another begins."""
+"""As much English grammar as repairs need: small words by their kind, and the form of a phrase."""
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
 from safegen.reader.words import split
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from safegen.reader.words import Word
 
 _KINDS = {
     "article": "a an the",
@@ -29,6 +23,7 @@ CLAUSES = frozenset({"while", "as", "until", "when", "before", "after", "because
 OWNER = re.compile(rf"(?:{'|'.join(sorted(WORDS['owner']))})\s+", re.IGNORECASE)
 ARTICLE = re.compile(r"(?:an?|the)\s+", re.IGNORECASE)
 Form = tuple[str, bool]
+TAGS = ("other", "verb", "noun", "adjective")  # what the reader's network tells of a word
 
 
 def form_of(text: str) -> Form:
@@ -62,38 +57,6 @@ def parts(*words: str) -> bool:
 def leads(phrase: str) -> bool:
     """Tell whether a phrase ends with a word that leads on to what follows."""
     return phrase.rsplit(" ", 1)[-1].lower() in LEADING
-
-
-def verb(words: Sequence[Word], at: int) -> tuple[int, int]:
-    """Find the characters of a verb with its particle."""
-    last = at + (at + 1 < len(words) and words[at + 1].text.lower() in WORDS["particle"])
-    return words[at].span[0], words[last].span[1]
-
-
-def noun(words: Sequence[Word], at: int, most: int) -> tuple[int, int] | None:
-    """Find the characters of a noun with its article and adjectives; None where it may be something else."""
-    first = last = at
-    while last - first < most and last + 1 < len(words) and not parts(words[last + 1].text):
-        last += 1
-    while last - first < most and first > 0 and not parts(words[first - 1].text):
-        first -= 1
-    before = words[first - 1].text.lower() if first else ","
-    behind = words[last + 1].text.lower() if last + 1 < len(words) else ","
-    if not parts(before, behind):
-        return None
-    if before in DETERMINERS:
-        return words[first - 1].span[0], words[last].span[1]
-    # Without an article it is a verb where somebody stands before it, or something behind it.
-    verbal = before in WORDS["pronoun"] | {"to"} or behind in DETERMINERS
-    return None if verbal else (words[first].span[0], words[last].span[1])
-
-
-def clause(words: Sequence[Word], at: int) -> int:
-    """Find the last word before the next sign, or before what a link leads on to."""
-    last = at
-    while last + 1 < len(words) and words[last + 1].spoken and words[last + 1].text.lower() not in CLAUSES:
-        last += 1
-    return last
 
 
 def widened(text: str, span: tuple[int, int]) -> tuple[int, int]:

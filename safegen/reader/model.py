@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safegen.errors import ReaderError
+from safegen.reader.grammar import TAGS
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 WEIGHTS = Path(__file__).with_name("weights")
-SCHEMA = "safegen.reader/2"
+SCHEMA = "safegen.reader/3"
 BATCH_TOKENS = 1024  # of windows read together
 PHRASES = "phrases.safetensors"  # texts, a line each, and their meanings (N, D) in 8 bits
 MOST_PIECES = 8  # of a word; what is longer is no word of any language that the reader knows
@@ -75,6 +76,10 @@ class Network:
     def breaks(self, windows: Sequence[Sequence[str]]) -> list[NDArray[np.float32]]:
         """Read windows of words; per window, the log-odds (words, 1) that a word does not fit where it stands."""
         return self._of_words(windows, "breaks", 1)
+
+    def tags(self, windows: Sequence[Sequence[str]]) -> list[NDArray[np.float32]]:
+        """Read windows of words; per window, the log-odds (words, `grammar.TAGS`) of each word's part of speech."""
+        return self._of_words(windows, "tags", len(TAGS))
 
     def _of_words(self, windows: Sequence[Sequence[str]], output: str, width: int) -> list[NDArray[np.float32]]:
         import numpy as np

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from safegen.reader import lexicon
 from safegen.reader.forms import Undoing, folded
-from safegen.reader.grammar import LEADING
+from safegen.reader.grammar import LEADING, TAGS
 from safegen.reader.model import WEIGHTS, Network
 from safegen.reader.words import WINDOW, Word, split, whole, windows
 
@@ -206,6 +206,18 @@ class Reader:
             near = np.stack([known[p.harmful] for p in some]) @ meaning if some else np.zeros(0)
             found.append([some[i] for i in np.argsort(-near, kind="stable")[:count]])
         return found
+
+    def tags(self, words: Sequence[Word]) -> list[int]:
+        """Tell each word's part of speech, an index into `grammar.TAGS`."""
+        import numpy as np
+
+        cut = windows(len(words))
+        odds = np.zeros((len(words), len(TAGS)), np.float32)
+        for (start, end), some in zip(
+            cut, self.network.tags([[w.text for w in words[a:b]] for a, b in cut]), strict=True
+        ):
+            odds[start:end] += some
+        return [int(tag) for tag in odds.argmax(1)]
 
     def strangeness(self, texts: Sequence[tuple[str, tuple[int, int]]]) -> list[float]:
         """Tell how likely words at a place of a text, and those beside it, are not to fit together, in the mean.

@@ -16,6 +16,8 @@ from safegen.attribution import tidy
 from safegen.reader import grammar
 from safegen.reader.forms import folded
 from safegen.reader.phrases import Phrases
+from safegen.reader.rewording import changes
+from safegen.reader.syntax import ADJECTIVE, NOUN, PREPOSITIONS, Run, Syntax
 
 if TYPE_CHECKING:
     from safegen.reader.reader import Reader, Reading, Span
@@ -27,7 +29,7 @@ HEAD, LONG = 3, 12  # words at most, of what takes the place of a noun alone and
 STRICT, AROUND = 0.7, 60  # share of the line, so many characters on either side of what was touched
 # What speaks against an attempt, in harmless words that it loses: words that do not fit together, nothing in the
 # place of something, a height near the line, a phrase farther in meaning.
-STRANGE, DROPPED, WHOLE, HIGH, FAR, CARRIED = 3.5, 2.5, 5.0, 1.0, 0.05, 0.3
+STRANGE, DROPPED, STANDIN, WHOLE, HIGH, FAR, CARRIED = 3.5, 1.5, 0.8, 5.0, 3.0, 0.05, 0.3
 TWICE = re.compile(r"\b(\w+)\W+\1\b", re.IGNORECASE)
 LINKS = re.compile(
     r"(?:\b(?:and|with|of|next to|beside|near|by|or|holding|carrying|on|in|under|at|behind|showing|wearing)\s+)$",
@@ -122,14 +124,21 @@ class Repairer:
         for phrase, start, end in self.phrases.at(folded_words(reading), span.span, span.concept):
             if _apart(reading.words, start, end) and grammar.leads(phrase.harmful) == grammar.leads(phrase.safe):
                 yield fitted(text, (start, end), phrase.safe, _lost(losses, start, end))
-        found = list(dict.fromkeys(places(reading, span, self.reader.concepts)))
+        syntax = Syntax(reading.words, self.reader.tags(reading.words))
+        inside, worst = words_of(reading, span, self.reader.concepts)
+        found = list(dict.fromkeys(places(text, syntax, worst, inside)))
         for ((start, end), _), near in zip(found, self._near(text, found, span.concept), strict=True):
             lost = _lost(losses, start, end)
             for far, safe in enumerate(near):
                 yield fitted(text, (start, end), safe, lost + 1 + FAR * far)
-            for rest in (LINKS.sub("", text[:start]) + text[end:], text[:start] + text[end:]):
-                if kept := tidy(rest):
-                    yield Attempt(kept, text[start:end], "", min(start, len(kept)), lost + DROPPED)
+        for change in changes(text, syntax, worst, inside):
+            lost = _lost(losses, *change.span) - kept_words(text[slice(*change.span)], change.new)
+            if change.new:
+                yield fitted(text, change.span, change.new, lost + STANDIN)
+            else:
+                yield cut_out(text, change.span, lost + DROPPED)
+        for (start, end), _ in found:
+            yield cut_out(text, (start, end), _lost(losses, start, end) + DROPPED)
         safe = self.phrases.any(span.concept)
         yield Attempt(safe, text, safe, 0, _lost(losses, 0, len(text)) + WHOLE)
 
@@ -153,38 +162,43 @@ def fitted(text: str, place: tuple[int, int], safe: str, cost: float) -> Attempt
     return Attempt(grammar.articled(text[:start] + safe + text[end:], start), text[start:end], safe, start, cost)
 
 
-def places(reading: Reading, span: Span, concepts: Sequence[str]) -> Iterator[tuple[tuple[int, int], int]]:
-    """Give what may be replaced of a span, and how many words may take its place.
+def cut_out(text: str, place: tuple[int, int], cost: float) -> Attempt:
+    """Leave a place of a text out, with the link before it."""
+    start, end = place
+    kept = tidy(LINKS.sub("", text[:start]) + text[end:]) or text[end:]
+    return Attempt(kept, text[start:end], "", min(start, len(kept)), cost)
 
-    They are the verb alone, or the noun with its article and adjectives, that its worst word stands in; all that a
-    verb or a preposition leads; and the span with its article.
+
+def kept_words(old: str, new: str) -> float:
+    """Count the words that stand in a phrase and in what takes its place."""
+    return float(len(set(new.lower().split()) & set(old.lower().split())))
+
+
+def words_of(reading: Reading, span: Span, concepts: Sequence[str]) -> tuple[Run, int]:
+    """Find the first and the last word of a span, and the worst of its words that mean something."""
+    scores = reading.scores[:, concepts.index(span.concept)]
+    inside = [i for i, w in enumerate(reading.words) if w.span[0] < span.span[1] and w.span[1] > span.span[0]]
+    content = [i for i in inside if reading.words[i].text.lower() not in grammar.LEADING] or inside
+    return (inside[0], inside[-1]), max(content, key=lambda i: scores[i])
+
+
+def places(text: str, syntax: Syntax, worst: int, inside: Run) -> Iterator[tuple[tuple[int, int], int]]:
+    """Give what a phrase of the recipes may take the place of, and how many words it may have.
+
+    They are the verb alone, or the noun phrase, of the worst word; all that a verb or a preposition leads; and the span
+    with its article.
     """
-    words, scores = reading.words, reading.scores[:, concepts.index(span.concept)]
-    inside = [i for i, w in enumerate(words) if w.span[0] < span.span[1] and w.span[1] > span.span[0]]
-    content = [i for i in inside if words[i].text.lower() not in grammar.LEADING] or inside
-    worst = max(content, key=lambda i: scores[i])
-    if grammar.acts(words[worst].text):
-        place = grammar.verb(words, worst)
-        yield place, len(reading.text[slice(*place)].split())
-    elif (found := grammar.noun(words, worst, HEAD)) is not None:
-        yield found, HEAD
-    last = max(inside[-1], grammar.clause(words, worst))
-    for i in inside:
-        if i <= worst and (grammar.acts(words[i].text) or words[i].text.lower() in grammar.WORDS["preposition"]):
-            yield (words[i].span[0], span.span[1]), LONG
-            yield (words[i].span[0], words[last].span[1]), LONG
-    start, end = _hyphened(words, inside[0], -1), _hyphened(words, inside[-1], 1)
-    yield grammar.widened(reading.text, (words[start].span[0], words[end].span[1])), LONG
-
-
-def _hyphened(words: Sequence[Word], at: int, step: int) -> int:
-    """Go from a word to the first or last of those that hyphens join it with."""
-    while 0 <= at + 2 * step < len(words) and words[at + step].text == "-":
-        left, right = sorted((at, at + 2 * step))
-        if words[right].span[0] - words[left].span[1] != 1:
-            break
-        at += 2 * step
-    return at
+    if syntax.is_verb(worst):
+        place = syntax.span(syntax.verb(worst))
+        yield place, len(text[slice(*place)].split())
+    elif syntax.is_(worst, NOUN, ADJECTIVE):
+        yield syntax.span(syntax.noun_phrase(worst)), HEAD
+    last = syntax.clause_end(max(worst, inside[1]))
+    for i in range(inside[0], worst + 1):
+        if syntax.is_verb(i) or syntax.text(i) in PREPOSITIONS:
+            yield syntax.span((i, inside[1])), LONG
+            yield syntax.span((i, last)), LONG
+    yield grammar.widened(text, syntax.span(inside)), LONG
 
 
 def _apart(words: Sequence[Word], start: int, end: int) -> bool:

@@ -19,18 +19,19 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from safegen import concepts
-from safegen.builtin.training import eight_bits, reader_ship
+from safegen.builtin.training import eight_bits, reader_parses, reader_ship
 from safegen.builtin.training.autoencoder import SHIPPED
 from safegen.builtin.training.progress import Progress, device, halved
 from safegen.builtin.training.reader_grammar import Grammar
 from safegen.builtin.training.reader_texts import Sample, lessons
+from safegen.reader import grammar
 from safegen.reader.model import WEIGHTS
 
 TOKENS, POOL = 1_800, 24  # of a batch; samples drawn at once, of which a batch takes some of like length
 FREE = 1e-3  # learning rate of what is new, and at the top of the encoder a twentieth of it
 MARKED = 2.0  # how much a marked word counts
 FROZEN = 2  # layers above the word table that stay as they are
-BREAKS = 4  # every so many steps one is about breaks
+ENGLISH = 4  # every so many steps one is about English: breaks and tags in turn
 OTHER = 0.15  # how much it counts that a harmful word is harmless under other concepts
 CLS, SEP, PAD = 101, 102, 0
 
@@ -49,7 +50,7 @@ class Pieces:
 
 
 class Reader(nn.Module):
-    """An encoder with two heads on every token: what harms, and what does not read on."""
+    """An encoder with three heads on every token: what harms, what does not read on, what part of speech it is."""
 
     def __init__(self, encoder: Any, concept_count: int) -> None:
         super().__init__()
@@ -58,6 +59,7 @@ class Reader(nn.Module):
         self.out = nn.Linear(256, concept_count)
         self.break_hidden = nn.Linear(384, 256)
         self.break_out = nn.Linear(256, 1)
+        self.tag_out = nn.Linear(384, len(grammar.TAGS))
         nn.init.constant_(self.out.bias, -4.0)
 
     def states(self, ids: Tensor) -> Tensor:
@@ -75,6 +77,11 @@ class Reader(nn.Module):
         """States (B, T, D) to log-odds (B, T) that a word does not fit where it stands."""
         odds: Tensor = self.break_out(F.gelu(self.break_hidden(states)))
         return odds.squeeze(-1)
+
+    def tags(self, states: Tensor) -> Tensor:
+        """States (B, T, D) to log-odds (B, T, `grammar.TAGS`) of parts of speech."""
+        odds: Tensor = self.tag_out(states)
+        return odds
 
 
 def collate(samples: Sequence[Sample], pieces: Pieces) -> tuple[Tensor, Tensor, Tensor]:
@@ -117,6 +124,13 @@ def break_loss(reader: Reader, ids: Tensor, labels: Tensor) -> Tensor:
     odds = reader.breaks(reader.states(ids))
     spoken = labels >= 0
     return F.binary_cross_entropy_with_logits(odds[spoken], labels[spoken].float())
+
+
+def tag_loss(reader: Reader, ids: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy of every word whose part of speech is known."""
+    return F.cross_entropy(
+        reader.tags(reader.states(ids)).flatten(0, 1), labels.flatten().clamp(min=-1), ignore_index=-1
+    )
 
 
 def encoder() -> tuple[Any, Tokenizer]:
@@ -171,6 +185,7 @@ def train(folder: Path, steps: int, minutes: float) -> None:
     data, wordnet = (Path(value) if value else None for value in named)
     taught = lessons(data, wordnet)
     english = Grammar(taught)
+    parses = reader_parses.parsed(taught.texts(), random.Random(0))
     base, tokenizer = encoder()
     pieces = Pieces(tokenizer)
     reader = Reader(base, len(concepts.known()))
@@ -178,21 +193,30 @@ def train(folder: Path, steps: int, minutes: float) -> None:
         reader.load_state_dict(dict(eight_bits.weights(WEIGHTS / "reader.onnx")), strict=False)
     reader.to(device())
     run = Progress(reader, folder, steps, peak_lr=FREE, minutes=minutes, decay=0.998, groups=groups(reader))
+    harmless = [len(some) for _, some in taught.harmless]
     print(f"reader from step {run.step}; {[len(h) for h in taught.harmful]} marked, {len(taught.unmarked)} unmarked,"
-          f" {[len(some) for _, some in taught.harmless]} harmless lines", flush=True)  # fmt: skip
-    totals, waiting, unsure = [0.0, 0.0], list[Sample](), list[Sample]()
+          f" {harmless} harmless lines, {len(parses)} parsed", flush=True)  # fmt: skip
+    totals = {key: [0.0] for key in ("harm", "breaks", "tags")}
+    waiting: dict[str, list[Sample]] = {kind: [] for kind in totals}
     for step in run:
-        if of_breaks := step % BREAKS == BREAKS - 1:
-            ids, labels, _ = collate(batch(lambda rng: [english.sample(rng)], step, unsure), pieces)
-            loss = break_loss(reader, ids, labels)
-        else:
-            ids, labels, whole = collate(batch(taught.sample, step, waiting), pieces)
+        turn = step % (2 * ENGLISH)
+        kind = {ENGLISH - 1: "breaks", 2 * ENGLISH - 1: "tags"}.get(turn, "harm")
+        if kind == "tags" and not parses:
+            kind = "breaks"
+        draw = {
+            "harm": taught.sample,
+            "breaks": lambda rng: [english.sample(rng)],
+            "tags": lambda rng: [reader_parses.joined(parses, rng)],
+        }[kind]
+        ids, labels, whole = collate(batch(draw, step, waiting[kind]), pieces)
+        if kind == "harm":
             loss = loss_of(reader, ids, labels, whole)
-        totals[of_breaks] += loss.item()
+        else:
+            loss = (break_loss if kind == "breaks" else tag_loss)(reader, ids, labels)
+        totals[kind] = [*totals[kind], loss.item()]
         run.update(loss)
         if step % 100 == 99:
-            breaks = 100 / BREAKS
-            harm = totals[0] / (100 - breaks)
-            print(f"reader {step + 1} loss {harm:.4f}, of breaks {totals[1] / breaks:.4f}", flush=True)
-            totals = [0.0, 0.0]
+            means = ", ".join(f"{name} {sum(some) / len(some):.4f}" for name, some in totals.items())
+            print(f"reader {step + 1} loss of {means}", flush=True)
+            totals = {key: [0.0] for key in totals}
     reader_ship.ship(run.average, folder, wordnet)

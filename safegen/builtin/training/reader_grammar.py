@@ -11,7 +11,8 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from safegen.builtin.training.reader_texts import CAPITALS, JOINTS, Lessons, Line, Sample, window
+from safegen.builtin.training.reader_lists import Line
+from safegen.builtin.training.reader_texts import CAPITALS, JOINTS, Lessons, Sample, window
 from safegen.reader import grammar
 from safegen.reader.words import split
 

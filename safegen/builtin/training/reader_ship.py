@@ -18,7 +18,8 @@ from torch.nn import functional as F
 from safegen import concepts
 from safegen.builtin.training import eight_bits
 from safegen.builtin.training.autoencoder import SHIPPED
-from safegen.builtin.training.reader_texts import JOINTS, harmless_lists, listed, reserved
+from safegen.builtin.training.reader_lists import harmless_lists, listed, reserved
+from safegen.builtin.training.reader_texts import JOINTS
 from safegen.reader.model import PHRASES, SCHEMA, WEIGHTS
 from safegen.reader.phrases import Phrases
 from safegen.reader.reader import Reader
@@ -33,18 +34,18 @@ TAIL = 0.02  # share of the highest values that the line is read off, as an expo
 
 
 class Shipped(nn.Module):
-    """The network that is exported: log-odds of tokens' harm and of breaks, and their states."""
+    """The network that is exported: log-odds of tokens' harm, of breaks and of parts of speech, and their states."""
 
     def __init__(self, reader: Any) -> None:
         super().__init__()
         self.encoder, self.hidden, self.out = reader.encoder, reader.hidden, reader.out
-        self.break_hidden, self.break_out = reader.break_hidden, reader.break_out
+        self.break_hidden, self.break_out, self.tag_out = reader.break_hidden, reader.break_out, reader.tag_out
 
-    def forward(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Tokens (B, T) to log-odds of harm (B, T, K) and of breaks (B, T, 1), and states (B, T, D)."""
+    def forward(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Tokens (B, T) to log-odds of harm (B, T, K), breaks (B, T, 1) and tags (B, T, 4), and states (B, T, D)."""
         states = self.encoder(ids, attention_mask=mask)[0]
         breaks = self.break_out(F.gelu(self.break_hidden(states)))
-        return self.out(F.gelu(self.hidden(states))), breaks, states
+        return self.out(F.gelu(self.hidden(states))), breaks, self.tag_out(states), states
 
 
 def ship(reader: Any, folder: Path, wordnet: Path | None, out: Path = WEIGHTS) -> None:
@@ -82,13 +83,13 @@ def export(shipped: nn.Module, folder: Path, file: Path) -> None:
 
     whole, fused = folder / "whole.onnx", folder / "fused.onnx"
     ids = torch.randint(1000, 20000, (2, 9))
-    axes = {name: {0: "batch", 1: "tokens"} for name in ("ids", "mask", "odds", "breaks", "states")}
+    axes = {name: {0: "batch", 1: "tokens"} for name in ("ids", "mask", "odds", "breaks", "tags", "states")}
     torch.onnx.export(
         shipped.float(),
         (ids, torch.ones_like(ids)),
         str(whole),
         input_names=["ids", "mask"],
-        output_names=["odds", "breaks", "states"],
+        output_names=["odds", "breaks", "tags", "states"],
         dynamic_axes=axes,
         opset_version=17,
         dynamo=False,
@@ -152,6 +153,7 @@ def write_facts(out: Path, calibrated: dict[str, dict[str, Any]]) -> None:
             "the recipes and lists of directions/, written for safegen",
             "CoPro v2, training part (Visualignment/SafetyDPO, MIT)",
             "captions of MS-COCO (CC BY 4.0)",
+            "parts of speech by Link Grammar 5.12 (LGPL-2.1), of which nothing ships",
             "words and sentences of WordNet 3.0 (Princeton University, WordNet licence)",
         ],
         "licence": "Apache-2.0",

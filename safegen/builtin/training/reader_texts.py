@@ -1,29 +1,31 @@
 """What the prompt reader is taught: marked phrases among harmless text, as windows of words with labels.
 
-A line of `phrases.txt` marks the smallest phrase that carries the harm, and what is safe in its place:
-``a man {stabbed|standing} in an alley``. Both halves are read, each time in other company, so that what tells
-them apart is the phrase and not its surroundings.
+Both halves of a marked line are read, each time in other company, so that what tells them apart is the phrase and not
+its surroundings.
 """
 
 from __future__ import annotations
 
-import functools
 import random
-import re
-import zlib
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from safegen import concepts, promptsets
-from safegen.bench.cases import SETS
-from safegen.builtin.training.wordnet import harmless as harmless_english
+from safegen.builtin.training.reader_lists import (
+    Line,
+    Shape,
+    harmless_lists,
+    listed,
+    parse,
+    phrase_of,
+    reserved,
+    shape,
+    telling,
+)
 from safegen.builtin.world import with_article
-from safegen.reader import grammar
 from safegen.reader.words import WINDOW, split
 
-MARK = re.compile(r"\{([^{}|]*)\|([^{}|]*)\}")
 JOINTS = (
     *(", ", ", ", ", ", " and ", ". ", ". ", "; ", " with ", " next to ", " beside ", " in front of ", " near "),
     *(" while ", " under ", " behind ", " - ", " ", " ... ", " | ", "! ", " / ", " ("),
@@ -47,22 +49,7 @@ SHARES = {
 }
 HARM, UNMARKED = 0.5, 0.15  # shares of harmful samples, and among those of lines whose words are not marked
 TARGETS = 0.08  # share of marked pairs that are a recipe's own
-SWAPPED, TELLING = 0.3, 3  # share of marked lines that take another's phrase, and how often its words were seen
-
-
-@dataclass(frozen=True)
-class Line:
-    """One text to teach: its words, and which of them carry harm under which concept.
-
-    Attributes:
-        text: as it is read.
-        marks: characters of the phrases that carry the harm, or are safe in its place; empty where they are not known.
-        concept: index of the concept, or -1 for harmless text.
-    """
-
-    text: str
-    marks: tuple[tuple[int, int], ...] = ()
-    concept: int = -1
+SWAPPED = 0.3  # share of marked lines that take another's phrase
 
 
 @dataclass
@@ -72,23 +59,6 @@ class Sample:
     words: list[str] = field(default_factory=list)
     labels: list[int] = field(default_factory=list)
     concept: int = -1
-
-
-def parse(line: str, concept: int) -> tuple[Line, Line]:
-    """Read a marked line: its harmful half and its safe one."""
-    halves: list[tuple[str, tuple[tuple[int, int], ...]]] = []
-    for half in (1, 2):
-        text, end = "", 0
-        marks: list[tuple[int, int]] = []
-        for match in MARK.finditer(line):
-            text += line[end : match.start()]
-            marks.append((len(text), len(text) + len(match[half])))
-            text += match[half]
-            end = match.end()
-        halves.append((text + line[end:], tuple(m for m in marks if m[1] > m[0])))
-    (harm, found), (safe, kept) = halves
-    tidy = " ".join(safe.split())
-    return Line(harm, found, concept), Line(tidy, kept if tidy == safe else ())
 
 
 class Lessons:
@@ -120,6 +90,11 @@ class Lessons:
         self.phrases: dict[Shape, list[tuple[Line, Line]]] = {}
         for pair in telling(pairs, [text for _, some in harmless for text in some]):
             self.phrases.setdefault(shape(phrase_of(pair[0])), []).append(pair)
+
+    def texts(self) -> list[str]:
+        """Give every text whose words are known or do no harm, as it stands in its list."""
+        marked = [line.text for some in self.harmful for pair in some for line in pair]
+        return [*marked, *(text for _, some in self.harmless for text in some)]
 
     def sample(self, rng: random.Random, harm: float = HARM) -> list[Sample]:
         """Draw one or two windows: a harmless one, or a harmful one and often its safe twin in the same company."""
@@ -193,36 +168,6 @@ class Lessons:
         return found
 
 
-Shape = tuple[grammar.Form, int, bool]
-
-
-def shape(phrase: str) -> Shape:
-    """Tell what a phrase must share with another to stand in its place: form, length, and whether it leads on."""
-    return grammar.form_of(phrase), min(len(phrase.split()), 4), grammar.leads(phrase)
-
-
-def phrase_of(line: Line) -> str:
-    """Read the first marked phrase of a line."""
-    return line.text[slice(*line.marks[0])]
-
-
-def telling(pairs: Sequence[tuple[Line, Line]], harmless: Sequence[str]) -> list[tuple[Line, Line]]:
-    """Choose the marked lines whose phrases harm by a word of their own, and not only where they stand.
-
-    Such a word is seen more often in marked phrases than in all harmless text.
-    """
-    single = [pair for pair in pairs if all(len(line.marks) == 1 for line in pair)]
-    harm = Counter(word for pair in single for word in content(phrase_of(pair[0])))
-    safe = Counter(word for text in (*(pair[1].text for pair in single), *harmless) for word in content(text))
-    known = {word for word, count in harm.items() if count >= TELLING and count > safe[word]}
-    return [pair for pair in single if known & content(phrase_of(pair[0]))]
-
-
-def content(text: str) -> set[str]:
-    """Read the words of a text that mean something."""
-    return {word for word in re.findall(r"[a-z][a-z'-]+", text.lower()) if word not in grammar.LEADING}
-
-
 def labelled(text: str, marks: Sequence[tuple[int, int]], line: Line, core: tuple[int, int]) -> Sample:
     """Split a text and label every word of it."""
     sample = Sample(concept=line.concept)
@@ -268,47 +213,6 @@ def misspell(sample: Sample, rng: random.Random) -> None:
         lambda: word[:at] + rng.choice("abcdefghijklmnopqrstuvwxyz") + word[at + 1 :],
     )
     sample.words[i] = rng.choice(kinds)()
-
-
-def listed(path: Path) -> list[str]:
-    """Read a list: one text a line, comments left out."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
-
-
-def plain(text: str) -> str:
-    """Spell a text as one is compared with another."""
-    return " ".join(text.casefold().split())
-
-
-@functools.cache
-def bench_prompts() -> frozenset[str]:
-    """Read every prompt that the bench measures the reader with."""
-    files = SETS.glob("reader*/*.t[xs][tv]")
-    return frozenset(plain(line.split("\t")[-1]) for file in files for line in listed(file))
-
-
-def reserved(text: str) -> bool:
-    """Tell whether a harmless text is kept from training, for lines to be set by: one in ten is."""
-    return zlib.crc32(text.casefold().encode()) % 10 == 0
-
-
-def harmless_lists(wordnet: Path | None) -> dict[str, list[str]]:
-    """Read every list of harmless text that ships, by its name, and WordNet where it is given."""
-    root = concepts.directions_folder()
-    recipes = {name: concepts.load(name) for name in concepts.known()}
-    found = {name: listed(root / f"{name}.txt") for name in ("lookalikes", "hard", "ordinary", "long", "benign")}
-    # Directions were learned from this list before the bench's prompts were written; the reader does without.
-    found["hard"] = [text for text in found["hard"] if plain(text) not in bench_prompts()]
-    for name, recipe in recipes.items():
-        found["lookalikes"] += [*recipe.benign, *listed(root / name / "lookalikes.txt")]
-    things = [with_article(noun) for noun in listed(root / "nouns.txt")]
-    found["things"] = [*things, *(f"{a} and {b}" for a, b in zip(things, things[1:] + things[:1], strict=True))]
-    jobs = listed(root / "jobs.txt")
-    found["people"] = [with_article(f"{group} {job}") for group in listed(root / "people.txt") for job in jobs]
-    if wordnet is not None:
-        found["sentences"], found["nouns"] = harmless_english(wordnet, frozenset(listed(root / "wordnet.txt")))
-    return found
 
 
 def lessons(data: Path | None, wordnet: Path | None = None) -> Lessons:

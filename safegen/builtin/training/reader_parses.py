@@ -1,0 +1,90 @@
+"""Which words are verbs, nouns and adjectives: lessons for the reader's third head, as Link Grammar parses text.
+
+A repair has to know what it puts a phrase in the place of: *clubs* is a verb in one prompt and a noun in another.
+Link Grammar (Sleator and Temperley 1991; Debian's `link-grammar`, where installed) tells them apart in sentences that
+it can parse whole, and only those are taught.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
+
+from safegen.builtin.training.reader_texts import JOINTS, Sample, window
+from safegen.reader import grammar
+from safegen.reader.words import split
+
+SETTINGS = ("graphics=0", "limit=200", "verbosity=1", "constituents=3", "spell=0", "timeout=2")
+LEAST, MOST = 3, 26  # words of a text that is parsed
+TEXTS = 60_000  # parsed at most; a thousand take about a second
+JOINED = 0.4  # share of samples that are two texts
+UNKNOWN = -1  # a word that nothing is said of
+_TOKEN = re.compile(r"\((?:[A-Z]+)?|\)|[^\s()]+")
+_TAG = re.compile(r"(.+?)(?:\{[^}]*\})?(?:\.([a-z]+)(?:-[a-z]+)?)?$")
+_KINDS = {**dict.fromkeys("nsl", "noun"), **dict.fromkeys(("v", "w", "q", "g"), "verb"), "a": "adjective"}
+
+
+def parsed(texts: Sequence[str], rng: random.Random) -> list[Sample]:
+    """Parse texts; those that parse whole come back with a tag for every word, an index into `grammar.TAGS`.
+
+    Without a parser it is an empty list.
+    """
+    parser = shutil.which("link-parser")
+    if parser is None:
+        return []
+    fit = [text for text in dict.fromkeys(texts) if LEAST <= len(text.split()) <= MOST and text[0].isalnum()]
+    some = rng.sample(fit, min(TEXTS, len(fit)))
+    lines = "\n".join([*(f"!{setting}" for setting in SETTINGS), *some, ""])
+    found = subprocess.run([parser, "en"], input=lines, capture_output=True, text=True, check=True).stdout  # noqa: S603
+    trees = (line for line in found.splitlines() if line.startswith("("))
+    return list(matched(some, trees))
+
+
+def matched(texts: Sequence[str], trees: Iterator[str]) -> Iterator[Sample]:
+    """Yield a sample for each text that has a whole parse; some texts have no tree, which their letters show."""
+    waiting = {letters(text): text for text in texts}
+    for tree in trees:
+        if "{" in tree.replace("{?}", "").replace("{!}", ""):  # a word was left out
+            continue
+        leaves = [_TAG.fullmatch(token) for token in _TOKEN.findall(tree) if token[0] not in "()"]
+        pairs = [(match[1], _KINDS.get(match[2] or "", "other")) for match in leaves if match]
+        text = waiting.get(letters("".join(word for word, _ in pairs)))
+        if text is not None:
+            yield tags_of(text, pairs)
+
+
+def letters(text: str) -> str:
+    """Spell a text without what a parser changes: spaces, signs and capitals."""
+    return "".join(letter for letter in text.lower() if letter.isalnum())
+
+
+def tags_of(text: str, pairs: Sequence[tuple[str, str]]) -> Sample:
+    """Lay a parser's words over the reader's, letter by letter."""
+    kinds = [grammar.TAGS.index(kind) for word, kind in pairs for _ in letters(word)]
+    sample, at = Sample(), 0
+    for word in split(text):
+        count = len(letters(word.text))
+        sample.words.append(word.text)
+        sample.labels.append(kinds[at] if count and at < len(kinds) else UNKNOWN)
+        at += count
+    other, verb, _, adjective = range(len(grammar.TAGS))
+    # A noun without an article at the head of a prompt is often parsed as an order.
+    if sample.labels[0] == verb and not grammar.acts(sample.words[0]):
+        sample.labels[0] = UNKNOWN
+    for i in range(1, len(sample.labels) - 1):
+        led = sample.words[i - 1].lower() in grammar.DETERMINERS and sample.labels[i + 1] != other
+        if sample.labels[i] == verb and led:  # a ruined mill
+            sample.labels[i] = adjective
+    return sample
+
+
+def joined(samples: Sequence[Sample], rng: random.Random) -> Sample:
+    """Draw a window of one parsed text, or of two."""
+    one = rng.choice(samples)
+    if rng.random() < JOINED:
+        two, sign = rng.choice(samples), [word.text for word in split(rng.choice(JOINTS[:6]))]
+        one = Sample([*one.words, *sign, *two.words], [*one.labels, *[UNKNOWN] * len(sign), *two.labels])
+    return window(one, rng.random())

@@ -1,0 +1,88 @@
+"""What a phrase of a prompt may become: each way keeps as much of the rest as it can.
+
+From the least to the most that is lost: an adjective goes; a verb gives way to a harmless one in its form, and keeps
+its object; a noun phrase gives way to another, or goes with its preposition; a verb goes with its object, or with all
+that it leads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from safegen.reader import grammar, standins
+from safegen.reader.syntax import ADJECTIVE, NOUN, PREPOSITIONS, Run, Syntax
+
+GIVING = ("to", "near", "beside")  # after what somebody shows, holds or carries
+
+
+@dataclass(frozen=True)
+class Change:
+    """Characters of a text and what they become."""
+
+    span: tuple[int, int]
+    new: str
+
+
+def changes(text: str, syntax: Syntax, worst: int, inside: Run) -> Iterator[Change]:
+    """Yield what a span, from its first to its last word, may become; `worst` is its most harmful word."""
+    verb = syntax.verb_of(worst)
+    if syntax.is_(worst, ADJECTIVE):
+        yield from _adjective(text, syntax, worst)
+    if syntax.is_(worst, NOUN, ADJECTIVE):
+        yield from _noun(text, syntax, syntax.noun_phrase(worst))
+    if verb is not None and (verb == worst or verb >= inside[0] - 3):
+        yield from _verb(text, syntax, syntax.verb(verb), max(worst, inside[1]))
+
+
+def _adjective(text: str, syntax: Syntax, at: int) -> Iterator[Change]:
+    """Leave an adjective out, or put another in its place."""
+    span = syntax.span((at, at))
+    if syntax.is_(at + 1, NOUN, ADJECTIVE):
+        yield Change((span[0], syntax.words[at + 1].span[0]), "")
+    for word in standins.QUALITIES:
+        yield Change(span, word)
+
+
+def _noun(text: str, syntax: Syntax, run: Run) -> Iterator[Change]:
+    """Put another thing in a thing's place, or leave it out with what leads to it."""
+    span = syntax.span(run)
+    old = text[slice(*span)]
+    owner = grammar.OWNER.match(old)
+    bare = not syntax.led(run[0])
+    for noun in standins.nouns(old):
+        if owner:
+            yield Change(span, owner.group() + grammar.ARTICLE.sub("", noun))
+        else:
+            yield Change(span, grammar.ARTICLE.sub("", noun) if bare and " " not in noun[3:] else noun)
+    if syntax.text(run[0] - 1) in PREPOSITIONS | {"and"}:
+        yield Change((syntax.words[run[0] - 1].span[0], span[1]), "")
+
+
+def _verb(text: str, syntax: Syntax, verb: Run, last: int) -> Iterator[Change]:
+    """Put another verb in a verb's place: alone, with its object, with all that it leads."""
+    old, found = syntax.text(verb[0]), syntax.object_of(verb)
+    if found is not None:
+        for new in standins.verbs(old, standins.TRANSITIVE):
+            yield Change(syntax.span(verb), new)
+        yield from _given(text, syntax, verb, found)
+    else:
+        for new in standins.verbs(old, standins.INTRANSITIVE):
+            yield Change(syntax.span(verb), new)
+        if syntax.text(verb[1] + 1) in PREPOSITIONS:
+            for new in standins.verbs(old, standins.TRANSITIVE):
+                yield Change(syntax.span((verb[0], verb[1] + 1)), new)
+    ends = {verb[1], found[1] if found else verb[1], last, syntax.clause_end(max(last, verb[1]))}
+    for end in sorted(ends):
+        for new in standins.verbs(old, standins.PREDICATES):
+            yield Change(syntax.span((verb[0], end)), new)
+
+
+def _given(text: str, syntax: Syntax, verb: Run, found: Run) -> Iterator[Change]:
+    """Let what is thrown at somebody be shown to them: *hurls a pane at a clerk*, *shows a pane to a clerk*."""
+    behind = found[1] + 1
+    if syntax.text(behind) in PREPOSITIONS - {"of"}:
+        thing = text[slice(*syntax.span(found))]
+        for new in standins.verbs(syntax.text(verb[0]), standins.CARRYING):
+            for word in GIVING:
+                yield Change(syntax.span((verb[0], behind)), f"{new} {thing} {word}")
