@@ -28,13 +28,18 @@ CONTEMPT = ("hate", "harassment")  # concepts whose harm is done to somebody
 
 @dataclass(frozen=True)
 class Phrase:
-    """A harmful phrase, what is safe in its place, and its words without an article."""
+    """A harmful phrase, what is safe in its place, and its words without an article.
+
+    Attributes:
+        named: the recipe itself names it as one of its targets.
+    """
 
     harmful: str
     safe: str
     concept: str
     words: tuple[str, ...]
     form: Form
+    named: bool = False
 
     @property
     def length(self) -> int:
@@ -61,10 +66,10 @@ class Phrases:
         found = []
         root = concepts.directions_folder()
         for name in concepts.known(folder):
-            pairs = [*concepts.load(name, folder).targets.items(), *lexicon.phrases(root, name)]
-            for harmful, safe in pairs:
-                if phrase := _phrase(harmful, safe, name):
-                    found.append(phrase)
+            targets = concepts.load(name, folder).targets.items()
+            for pairs, named in ((targets, True), (lexicon.phrases(root, name), False)):
+                phrases = (_phrase(harmful, safe, name, named) for harmful, safe in pairs)
+                found += [phrase for phrase in phrases if phrase]
         return cls(found)
 
     def at(
@@ -109,11 +114,11 @@ class Phrases:
         return next(p.safe for p in self.phrases if p.concept == concept and p.form[0] == "article")
 
 
-def _phrase(harmful: str, safe: str, concept: str) -> Phrase | None:
+def _phrase(harmful: str, safe: str, concept: str, named: bool) -> Phrase | None:
     words = [word.text.lower() for word in split(harmful)]
     bare = words[1:] if words and words[0] in ARTICLES else words
     if not bare or not re.search(r"\w", harmful):
         return None
     if concept in CONTEMPT and not BEASTS.isdisjoint(safe.lower().split()):
         return None
-    return Phrase(harmful, safe.strip(), concept, tuple(bare), form_of(harmful))
+    return Phrase(harmful, safe.strip(), concept, tuple(bare), form_of(harmful), named)

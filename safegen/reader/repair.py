@@ -123,7 +123,8 @@ class Repairer:
         losses = losses_of(reading, span, self.reader.concepts)
         for phrase, start, end in self.phrases.at(folded_words(reading), span.span, span.concept):
             if _apart(reading.words, start, end) and grammar.leads(phrase.harmful) == grammar.leads(phrase.safe):
-                yield fitted(text, (start, end), phrase.safe, _lost(losses, start, end))
+                lost = 0.0 if phrase.named else _lost(losses, start, end)
+                yield fitted(text, (start, end), phrase.safe, lost)
         syntax = Syntax(reading.words, self.reader.tags(reading.words))
         inside, worst = words_of(reading, span, self.reader.concepts)
         found = list(dict.fromkeys(places(text, syntax, worst, inside)))
