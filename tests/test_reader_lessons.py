@@ -12,6 +12,7 @@ from safegen import concepts
 from safegen.builtin.training import reader_texts, wordnet
 from safegen.builtin.training.reader_grammar import Grammar
 from safegen.builtin.training.reader_lists import bench_prompts, listed, parse, plain
+from safegen.builtin.training.reader_parses import Parses
 from safegen.builtin.training.reader_texts import Lessons, lessons
 
 ROOT = concepts.directions_folder()
@@ -66,7 +67,7 @@ def test_lines_are_set_by_text_that_nothing_was_taught_with(taught: Lessons) -> 
 
 
 def test_broken_text_is_marked_where_it_breaks(taught: Lessons) -> None:
-    english, rng = Grammar(taught), random.Random(5)
+    english, rng = Grammar(taught, Parses([])), random.Random(5)
     samples = [english.sample(rng) for _ in range(500)]
     assert all(len(s.words) == len(s.labels) <= reader_texts.WINDOW and set(s.labels) <= {0, 1} for s in samples)
     broken = [s for s in samples if any(s.labels)]

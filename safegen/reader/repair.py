@@ -29,7 +29,7 @@ HEAD, LONG = 3, 12  # words at most, of what takes the place of a noun alone and
 STRICT, AROUND = 0.7, 60  # share of the line, so many characters on either side of what was touched
 # What speaks against an attempt, in harmless words that it loses: words that do not fit together, nothing in the
 # place of something, a height near the line, a phrase farther in meaning.
-STRANGE, DROPPED, STANDIN, WHOLE, HIGH, FAR, CARRIED = 3.5, 1.5, 0.8, 5.0, 3.0, 0.05, 0.3
+STRANGE, DROPPED, STANDIN, WHOLE, HIGH, FAR, CARRIED = 6.0, 1.5, 0.8, 5.0, 3.0, 0.05, 0.3
 TWICE = re.compile(r"\b(\w+)\W+\1\b", re.IGNORECASE)
 LINKS = re.compile(
     r"(?:\b(?:and|with|of|next to|beside|near|by|or|holding|carrying|on|in|under|at|behind|showing|wearing)\s+)$",
@@ -135,11 +135,11 @@ class Repairer:
         for change in changes(text, syntax, worst, inside):
             lost = _lost(losses, *change.span) - kept_words(text[slice(*change.span)], change.new)
             if change.new:
-                yield fitted(text, change.span, change.new, lost + STANDIN)
+                yield fitted(text, change.span, change.new, lost + STANDIN + change.odd)
             else:
-                yield cut_out(text, change.span, lost + DROPPED)
+                yield from cut_out(text, change.span, lost + DROPPED)
         for (start, end), _ in found:
-            yield cut_out(text, (start, end), _lost(losses, start, end) + DROPPED)
+            yield from cut_out(text, (start, end), _lost(losses, start, end) + DROPPED)
         safe = self.phrases.any(span.concept)
         yield Attempt(safe, text, safe, 0, _lost(losses, 0, len(text)) + WHOLE)
 
@@ -163,11 +163,11 @@ def fitted(text: str, place: tuple[int, int], safe: str, cost: float) -> Attempt
     return Attempt(grammar.articled(text[:start] + safe + text[end:], start), text[start:end], safe, start, cost)
 
 
-def cut_out(text: str, place: tuple[int, int], cost: float) -> Attempt:
-    """Leave a place of a text out, with the link before it."""
+def cut_out(text: str, place: tuple[int, int], cost: float) -> Iterator[Attempt]:
+    """Leave a place of a text out, with the link before it, where anything is left then."""
     start, end = place
-    kept = tidy(LINKS.sub("", text[:start]) + text[end:]) or text[end:]
-    return Attempt(kept, text[start:end], "", min(start, len(kept)), cost)
+    if kept := tidy(LINKS.sub("", text[:start]) + text[end:]):
+        yield Attempt(kept, text[start:end], "", min(start, len(kept)), cost)
 
 
 def kept_words(old: str, new: str) -> float:
@@ -189,17 +189,20 @@ def places(text: str, syntax: Syntax, worst: int, inside: Run) -> Iterator[tuple
     They are the verb alone, or the noun phrase, of the worst word; all that a verb or a preposition leads; and the span
     with its article.
     """
+    # Recipes' phrases show by their ending what form a verb has; *clubs* may be a thing.
     if syntax.is_verb(worst):
-        place = syntax.span(syntax.verb(worst))
-        yield place, len(text[slice(*place)].split())
+        if grammar.acts(syntax.text(worst)):
+            place = syntax.span(syntax.verb(worst))
+            yield place, len(text[slice(*place)].split())
     elif syntax.is_(worst, NOUN, ADJECTIVE):
         yield syntax.span(syntax.noun_phrase(worst)), HEAD
     last = syntax.clause_end(max(worst, inside[1]))
     for i in range(inside[0], worst + 1):
-        if syntax.is_verb(i) or syntax.text(i) in PREPOSITIONS:
+        if (syntax.is_verb(i) and grammar.acts(syntax.text(i))) or syntax.text(i) in PREPOSITIONS:
             yield syntax.span((i, inside[1])), LONG
             yield syntax.span((i, last)), LONG
-    yield grammar.widened(text, syntax.span(inside)), LONG
+    if not any(syntax.is_verb(i) and not grammar.acts(syntax.text(i)) for i in range(inside[0], inside[1] + 1)):
+        yield grammar.widened(text, syntax.span(inside)), LONG
 
 
 def _apart(words: Sequence[Word], start: int, end: int) -> bool:

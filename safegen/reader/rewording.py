@@ -14,14 +14,16 @@ from safegen.reader import grammar, standins
 from safegen.reader.syntax import ADJECTIVE, NOUN, PREPOSITIONS, Run, Syntax
 
 GIVING = ("to", "near", "beside")  # after what somebody shows, holds or carries
+ODD = 0.5  # what it costs that somebody is carried as things are
 
 
 @dataclass(frozen=True)
 class Change:
-    """Characters of a text and what they become."""
+    """Characters of a text, what they become, and what it costs that this may mean something odd there."""
 
     span: tuple[int, int]
     new: str
+    odd: float = 0.0
 
 
 def changes(text: str, syntax: Syntax, worst: int, inside: Run) -> Iterator[Change]:
@@ -29,7 +31,7 @@ def changes(text: str, syntax: Syntax, worst: int, inside: Run) -> Iterator[Chan
     verb = syntax.verb_of(worst)
     if syntax.is_(worst, ADJECTIVE):
         yield from _adjective(text, syntax, worst)
-    if syntax.is_(worst, NOUN, ADJECTIVE):
+    if syntax.is_(worst, NOUN, ADJECTIVE) and not syntax.is_verb(worst):
         yield from _noun(text, syntax, syntax.noun_phrase(worst))
     if verb is not None and (verb == worst or verb >= inside[0] - 3):
         yield from _verb(text, syntax, syntax.verb(verb), max(worst, inside[1]))
@@ -49,12 +51,8 @@ def _noun(text: str, syntax: Syntax, run: Run) -> Iterator[Change]:
     span = syntax.span(run)
     old = text[slice(*span)]
     owner = grammar.OWNER.match(old)
-    bare = not syntax.led(run[0])
-    for noun in standins.nouns(old):
-        if owner:
-            yield Change(span, owner.group() + grammar.ARTICLE.sub("", noun))
-        else:
-            yield Change(span, grammar.ARTICLE.sub("", noun) if bare and " " not in noun[3:] else noun)
+    for noun in standins.nouns(old, mass=not syntax.led(run[0])):
+        yield Change(span, owner.group() + grammar.ARTICLE.sub("", noun) if owner else noun)
     if syntax.text(run[0] - 1) in PREPOSITIONS | {"and"}:
         yield Change((syntax.words[run[0] - 1].span[0], span[1]), "")
 
@@ -62,16 +60,17 @@ def _noun(text: str, syntax: Syntax, run: Run) -> Iterator[Change]:
 def _verb(text: str, syntax: Syntax, verb: Run, last: int) -> Iterator[Change]:
     """Put another verb in a verb's place: alone, with its object, with all that it leads."""
     old, found = syntax.text(verb[0]), syntax.object_of(verb)
-    if found is not None:
-        for new in standins.verbs(old, standins.TRANSITIVE):
-            yield Change(syntax.span(verb), new)
-        yield from _given(text, syntax, verb, found)
-    else:
+    if found is None:
         for new in standins.verbs(old, standins.INTRANSITIVE):
             yield Change(syntax.span(verb), new)
-        if syntax.text(verb[1] + 1) in PREPOSITIONS:
-            for new in standins.verbs(old, standins.TRANSITIVE):
-                yield Change(syntax.span((verb[0], verb[1] + 1)), new)
+    else:
+        yield from _given(text, syntax, verb, found)
+    passive = found is None and standins.form(old) == standins.PAST
+    over = syntax.text(verb[1] + 1) in PREPOSITIONS and not passive
+    if found is not None or passive or over:
+        for table, odd in ((standins.TRANSITIVE, 0.0), (standins.CARRYING, ODD)):
+            for new in standins.verbs(old, table):
+                yield Change(syntax.span((verb[0], verb[1] + over)), new, odd)
     ends = {verb[1], found[1] if found else verb[1], last, syntax.clause_end(max(last, verb[1]))}
     for end in sorted(ends):
         for new in standins.verbs(old, standins.PREDICATES):
@@ -85,4 +84,4 @@ def _given(text: str, syntax: Syntax, verb: Run, found: Run) -> Iterator[Change]
         thing = text[slice(*syntax.span(found))]
         for new in standins.verbs(syntax.text(verb[0]), standins.CARRYING):
             for word in GIVING:
-                yield Change(syntax.span((verb[0], behind)), f"{new} {thing} {word}")
+                yield Change(syntax.span((verb[0], behind)), f"{new} {thing} {word}", ODD)

@@ -48,6 +48,7 @@ taken taught thrown tied told torn trodden woken worn wound wrung
 IRREGULAR = frozenset(_IRREGULAR.split())
 THINGS = ("a lantern", "a basket of apples", "an umbrella", "a bunch of flowers", "a book", "a teapot")
 MANY = ("flowers", "apples", "lanterns", "books", "seashells")
+STUFF = ("honey", "bread", "tea", "lemonade")
 PERSONS = ("a gardener", "a musician", "a neighbour")
 PEOPLE = ("gardeners", "musicians", "friends")
 QUALITIES = ("smiling", "cheerful", "friendly", "colourful", "painted", "wooden")
@@ -59,7 +60,7 @@ def _table(text: str) -> tuple[Forms, ...]:
 
 
 CARRYING, INTRANSITIVE, PREDICATES = _table(_CARRYING), _table(_INTRANSITIVE), _table(_PREDICATES)
-TRANSITIVE = _table(_TRANSITIVE) + CARRYING
+TRANSITIVE = _table(_TRANSITIVE)
 
 
 def form(verb: str) -> int:
@@ -79,7 +80,9 @@ def verbs(old: str, table: tuple[Forms, ...]) -> Iterator[str]:
         yield forms[which]
 
 
-def nouns(old: str) -> Iterator[str]:
-    """Yield nouns, with an article where they are one, in the number of another noun phrase."""
-    plural = old.lower().endswith("s") and not old.lower().endswith("ss")
-    yield from (*MANY, *PEOPLE) if plural else (*THINGS, *PERSONS)
+def nouns(old: str, *, mass: bool) -> Iterator[str]:
+    """Yield noun phrases in the number of another; of what has no number where it is `mass`."""
+    if old.lower().endswith("s") and not old.lower().endswith("ss"):
+        yield from (*MANY, *PEOPLE)
+    else:
+        yield from (*(STUFF if mass else ()), *THINGS, *PERSONS)

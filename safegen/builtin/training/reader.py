@@ -19,10 +19,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from safegen import concepts
-from safegen.builtin.training import eight_bits, reader_parses, reader_ship
+from safegen.builtin.training import eight_bits, reader_ship
 from safegen.builtin.training.autoencoder import SHIPPED
 from safegen.builtin.training.progress import Progress, device, halved
 from safegen.builtin.training.reader_grammar import Grammar
+from safegen.builtin.training.reader_parses import Parses, parsed
 from safegen.builtin.training.reader_texts import Sample, lessons
 from safegen.reader import grammar
 from safegen.reader.model import WEIGHTS
@@ -184,8 +185,8 @@ def train(folder: Path, steps: int, minutes: float) -> None:
     named = (os.environ.get(f"SAFEGEN_{name}") for name in ("DATA", "WORDNET"))
     data, wordnet = (Path(value) if value else None for value in named)
     taught = lessons(data, wordnet)
-    english = Grammar(taught)
-    parses = reader_parses.parsed(taught.texts(), random.Random(0))
+    parses = Parses(parsed(taught.texts(), random.Random(0)))
+    english = Grammar(taught, parses)
     base, tokenizer = encoder()
     pieces = Pieces(tokenizer)
     reader = Reader(base, len(concepts.known()))
@@ -206,7 +207,7 @@ def train(folder: Path, steps: int, minutes: float) -> None:
         draw = {
             "harm": taught.sample,
             "breaks": lambda rng: [english.sample(rng)],
-            "tags": lambda rng: [reader_parses.joined(parses, rng)],
+            "tags": lambda rng: [parses.sample(rng)],
         }[kind]
         ids, labels, whole = collate(batch(draw, step, waiting[kind]), pieces)
         if kind == "harm":

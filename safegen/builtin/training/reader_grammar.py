@@ -12,22 +12,33 @@ import random
 from collections.abc import Sequence
 
 from safegen.builtin.training.reader_lists import Line
+from safegen.builtin.training.reader_parses import Parses
 from safegen.builtin.training.reader_texts import CAPITALS, JOINTS, Lessons, Sample, window
-from safegen.reader import grammar
+from safegen.reader import grammar, standins
+from safegen.reader.syntax import VERB, Syntax
 from safegen.reader.words import split
 
 SOUND = 0.4  # share of text that is left as it was
 MARKED = 0.6  # share of lines whose phrases are known
 BESIDE = 1  # words on either side of a break that count to it
 CROWDED = 0.6  # share of samples with other text around
+# Forms that do not stand where another does.
+UNLIKE = {
+    standins.BASE: (standins.THIRD, standins.ING),
+    standins.THIRD: (standins.BASE, standins.ING),
+    standins.ING: (standins.BASE, standins.THIRD),
+    standins.PAST: (standins.BASE, standins.THIRD),
+}
 SMALL = grammar.LEADING | grammar.DETERMINERS
+REWORDED = 0.25  # share of samples in which a stand-in takes a verb's place, rightly or not
 SHIFTED, LOST = 0.4, 0.15  # shares of ways to break a phrase; the rest takes one of another form
 
 
 class Grammar:
-    """Sound and broken windows made of lessons."""
+    """Sound and broken windows made of lessons, and of parsed text where there is any."""
 
-    def __init__(self, taught: Lessons) -> None:
+    def __init__(self, taught: Lessons, parses: Parses) -> None:
+        self.parses = parses
         self.lines = [line for concept in taught.harmful for pair in concept for line in pair if line.marks]
         # The whole of a recipe's line is a phrase with nothing around it to fit into.
         self.lines = [line for line in self.lines if line.marks[0] != (0, len(line.text))]
@@ -42,7 +53,9 @@ class Grammar:
         """Draw one window; its labels are 1 at a break, 0 elsewhere."""
         line = rng.choice(self.lines) if rng.random() < MARKED else Line(rng.choice(self.texts))
         text, breaks = line.text, list[tuple[int, int]]()
-        if rng.random() >= SOUND:
+        if self.parses and rng.random() < REWORDED:
+            text, breaks = reworded(self.parses.text(rng), rng)
+        elif rng.random() >= SOUND:
             if line.marks and rng.random() < 0.75:
                 text, breaks = self.misfit(line, rng)
             else:
@@ -77,6 +90,25 @@ class Grammar:
         if phrase and rng.random() < 0.8:
             text = grammar.articled(text, start)
         return text, [(start, max(start + len(phrase), start + 1))]
+
+
+def reworded(sample: Sample, rng: random.Random) -> tuple[str, list[tuple[int, int]]]:
+    """Put a stand-in in the place of a parsed text's verb: one that fits, or one of another kind or form."""
+    text = " ".join(sample.words)
+    syntax = Syntax(split(text), sample.labels)
+    verbs = [i for i in range(len(syntax.words)) if syntax.is_(i, VERB) and syntax.is_verb(i)]
+    if len(syntax.words) != len(sample.words) or not verbs:
+        return text, []
+    verb = syntax.verb(rng.choice(verbs))
+    start, end = syntax.span(verb)
+    form = standins.form(syntax.text(verb[0]))
+    takes = syntax.object_of(verb) is not None or form == standins.PAST
+    tables = (standins.INTRANSITIVE, standins.TRANSITIVE)
+    fits = rng.random() < 0.5
+    other = rng.random() < 0.5  # of another kind, else in another form
+    which = form if fits or other else rng.choice(UNLIKE[form])
+    new = rng.choice(tables[takes if fits or not other else not takes])[which]
+    return text[:start] + new + text[end:], [] if fits else [(start, start + len(new))]
 
 
 def same_form(one: str, other: str) -> bool:

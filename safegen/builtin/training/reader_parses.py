@@ -21,6 +21,7 @@ SETTINGS = ("graphics=0", "limit=200", "verbosity=1", "constituents=3", "spell=0
 LEAST, MOST = 3, 26  # words of a text that is parsed
 TEXTS = 60_000  # parsed at most; a thousand take about a second
 JOINED = 0.4  # share of samples that are two texts
+FINITE = 0.5  # share of texts that are drawn among those with a finite verb, which look like nouns
 UNKNOWN = -1  # a word that nothing is said of
 _TOKEN = re.compile(r"\((?:[A-Z]+)?|\)|[^\s()]+")
 _TAG = re.compile(r"(.+?)(?:\{[^}]*\})?(?:\.([a-z]+)(?:-[a-z]+)?)?$")
@@ -81,10 +82,30 @@ def tags_of(text: str, pairs: Sequence[tuple[str, str]]) -> Sample:
     return sample
 
 
-def joined(samples: Sequence[Sample], rng: random.Random) -> Sample:
-    """Draw a window of one parsed text, or of two."""
-    one = rng.choice(samples)
-    if rng.random() < JOINED:
-        two, sign = rng.choice(samples), [word.text for word in split(rng.choice(JOINTS[:6]))]
-        one = Sample([*one.words, *sign, *two.words], [*one.labels, *[UNKNOWN] * len(sign), *two.labels])
-    return window(one, rng.random())
+class Parses:
+    """Parsed texts, and windows of them."""
+
+    def __init__(self, samples: Sequence[Sample]) -> None:
+        self.samples = samples
+        self.finite = [sample for sample in samples if any(map(finite, sample.words, sample.labels))] or samples
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def sample(self, rng: random.Random) -> Sample:
+        """Draw a window of one parsed text, or of two."""
+        one = self.text(rng)
+        if rng.random() < JOINED:
+            two, sign = self.text(rng), [word.text for word in split(rng.choice(JOINTS[:6]))]
+            one = Sample([*one.words, *sign, *two.words], [*one.labels, *[UNKNOWN] * len(sign), *two.labels])
+        return window(one, rng.random())
+
+    def text(self, rng: random.Random) -> Sample:
+        """Draw one text, whole."""
+        return rng.choice(self.finite if rng.random() < FINITE else self.samples)
+
+
+def finite(word: str, label: int) -> bool:
+    """Tell a verb that acts and does not show by its ending that it is one."""
+    small = grammar.WORDS["link"] | {"be", "been", "has", "have"}
+    return label == grammar.TAGS.index("verb") and not grammar.acts(word) and word.lower() not in small
