@@ -43,6 +43,8 @@ VOCABULARIES = (
 PIECES = ("spiece.model", "tokenizer.model", "sentencepiece.bpe.model")
 READERS = {"sentencepiece": "sentencepiece", "google.protobuf": "protobuf"}
 # How classes of parts end that have no weights.
+# Parts that a model may be saved without although its class asks for them: SD3's T5, which many leave out.
+SPARED = {"StableDiffusion3Pipeline": ("text_encoder_3", "tokenizer_3")}
 WEIGHTLESS = ("Tokenizer", "TokenizerFast", "Scheduler", "Processor", "ProcessorFast", "FeatureExtractor")
 SHARD = re.compile(r"-\d+-of-\d+")
 
@@ -109,6 +111,12 @@ def parts(index: Mapping[str, Any]) -> dict[str, str | None]:
     return {n: v[1] for n, v in pairs.items() if not n.startswith("_") and (v[1] is None or isinstance(v[1], str))}
 
 
+def left_out(index: Mapping[str, Any]) -> list[str]:
+    """Name the parts that a model was saved without and can do without."""
+    found = parts(index)
+    return [name for name in SPARED.get(index["_class_name"], ()) if name in found and found[name] is None]
+
+
 def check_whole(folder: Path, what: str, variant: str | None = None) -> None:
     """Whether everything that the model_index.json names is there to the last byte, and nothing is a pickle.
 
@@ -123,7 +131,7 @@ def check_whole(folder: Path, what: str, variant: str | None = None) -> None:
     named = index(folder, what)
     found = parts(named)
     for name in _required(named["_class_name"]):
-        if found.get(name) is None:
+        if found.get(name) is None and name not in left_out(named):
             raise ModelError(f"{what} has no {name}", "It cannot be loaded without; take the whole model.")
     weights: list[Path] = []
     for name, kind in sorted(found.items()):

@@ -241,8 +241,10 @@ def _read(kind: str, folder: Path, file: Path | None, options: dict[str, Any]) -
         return getattr(diffusers, kind).from_single_file(
             str(file), config=str(folder), local_files_only=True, **options
         )
+    # Diffusers asks for every part by name, even for those that its own index says are not there.
+    absent = dict.fromkeys(checkpoints.left_out(checkpoints.index(folder, str(folder))))
     return diffusers.DiffusionPipeline.from_pretrained(
-        str(folder), local_files_only=True, use_safetensors=True, **options
+        str(folder), local_files_only=True, use_safetensors=True, **absent, **options
     )
 
 

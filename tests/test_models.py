@@ -388,3 +388,20 @@ def test_a_vocabulary_in_pieces_names_the_package_that_reads_it(
         models.load(str(tmp_path / "model"), device="cpu")
     assert "pip install sentencepiece" in raised.value.hint
     assert models.pull(str(tmp_path / "model"))  # it is whole
+
+
+def test_a_model_that_was_saved_without_what_it_can_spare_loads(tmp_path: Path) -> None:
+    miniatures.BUILDERS["sd3-without-t5"]().save_pretrained(tmp_path / "model")
+    pipe = models.load(str(tmp_path / "model"), device="cpu")
+    assert pipe.text_encoder_3 is None
+    assert pipe.text_encoder_2 is not None
+
+
+@pytest.mark.parametrize("part", ["text_encoder", "text_encoder_2", "vae"])
+def test_a_model_that_was_saved_without_what_it_needs_is_refused(tmp_path: Path, part: str) -> None:
+    miniatures.BUILDERS["sd3-without-t5"]().save_pretrained(tmp_path / "model")
+    index = json.loads((tmp_path / "model" / "model_index.json").read_text())
+    index[part] = [None, None]
+    (tmp_path / "model" / "model_index.json").write_text(json.dumps(index))
+    with pytest.raises(ModelError, match=f"has no {part}$"):
+        models.load(str(tmp_path / "model"), device="cpu")
