@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from safegen import concepts
 
 _MARK = re.compile(r"\{([^{}|]*)\|([^{}|]*)\}")
 _WORD = re.compile(r"[a-z]{4,}")
+_ARTICLE = re.compile(r"^(?:an?|the)\s+")
 
 
 @functools.cache
@@ -23,6 +24,21 @@ def phrases(folder: Path, name: str) -> Iterator[tuple[str, str]]:
     """Read a concept's marked phrases: the harmful half of every mark, and its safe half."""
     for line in _lines(folder / name / "phrases.txt"):
         yield from _MARK.findall(line)
+
+
+@functools.cache
+def named() -> Mapping[str, Sequence[tuple[str, tuple[str, ...]]]]:
+    """Collect what the recipes that ship name as their targets, without articles, by its first word.
+
+    Returns:
+        for each first word, pairs of a concept and all the words.
+    """
+    found: dict[str, list[tuple[str, tuple[str, ...]]]] = {}
+    for name in concepts.known():
+        for target in concepts.load(name).targets:
+            words = tuple(_ARTICLE.sub("", target.lower()).split())
+            found.setdefault(words[0], []).append((name, words))
+    return found
 
 
 @functools.cache

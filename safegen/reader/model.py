@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 WEIGHTS = Path(__file__).with_name("weights")
 SCHEMA = "safegen.reader/3"
 BATCH_TOKENS = 1024  # of windows read together
-PHRASES = "phrases.safetensors"  # texts, a line each, and their meanings (N, D) in 8 bits
+PHRASES = "phrases.safetensors"  # texts, a line each, and their meanings (N, A) in 8 bits along some axes (D, A)
 MOST_PIECES = 8  # of a word; what is longer is no word of any language that the reader knows
 CLS, SEP, UNKNOWN = 101, 102, 100
 
@@ -100,19 +100,24 @@ class Network:
             found[row] = mean / max(float(np.linalg.norm(mean)), 1e-9)
         return found
 
-    def remembered(self) -> dict[str, NDArray[np.float32]]:
+    def remembered(self) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.float32]]:
         """Read the meanings of the recipes' phrases, which take seconds to make; none where they do not ship.
+
+        Returns:
+            by phrase, its meaning along some axes; and these (D, A).
 
         Raises:
             ReaderError: the file is missing, damaged or not the one that `reader.json` names.
         """
         if PHRASES not in self.facts["sha256"]:
-            return {}
+            import numpy as np
+
+            return {}, np.eye(int(self.facts["width"]), dtype=np.float32)
         from safetensors.numpy import load
 
         tensors = load(_verified(self.folder, self.facts, PHRASES))
         texts = bytes(tensors["texts"]).decode().split("\n")
-        return dict(zip(texts, tensors["meanings"].astype("float32"), strict=True))
+        return dict(zip(texts, tensors["meanings"].astype("float32"), strict=True)), tensors["axes"]
 
     def _run(
         self, windows: Sequence[Sequence[str]], output: str

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 SHARE = 0.5  # of its worst word's height over the ordinary, from which on a neighbour belongs to a span
 GAP = 2  # ordinary words that a span may hold between two others
 NEAR = 0.6  # share of a line from which on a text is no longer calm
+NAMED = 0.75  # share of a line from which on words count as over it, where a recipe names them as its target
 LANGUAGE = 0.34  # share of words that no English text has, from which on a text counts as unread
 SMALL = 0.8  # share of its score that an article, a preposition or a link keeps
 ROUNDS = 3  # spans are looked for so many times, each time in what the last ones leave
@@ -103,7 +104,7 @@ class Reader:
             np.array([calibration[name][key] for name in self.concepts], np.float32)
             for key in ("prompt_quantiles", "word_quantiles")
         )
-        self._meanings: dict[str, NDArray[np.float32]] | None = None  # of phrases
+        self._remembered: tuple[dict[str, NDArray[np.float32]], NDArray[np.float32]] | None = None
         known = {word for word in self.network.vocabulary if len(word) > 2 and word.isalpha() and word.isascii()}
         self.sought = sought = lexicon.harmful_words()
         self.foreign = lexicon.foreign_words()
@@ -154,10 +155,25 @@ class Reader:
                 for i, own in enumerate(plain[row]):
                     if own.span[0] < word.span[1] and own.span[1] > word.span[0]:
                         scores[row][i] = np.maximum(scores[row][i], values)
+        for words, values in zip(plain, scores, strict=True):
+            self._hold_named(words, values)
         return [
             self._reading(text, places, words, values)
             for text, (_, places), words, values in zip(texts, folds, plain, scores, strict=True)
         ]
+
+    def _hold_named(self, words: Sequence[Word], scores: NDArray[np.float32]) -> None:
+        """Lift what a recipe names to the line wherever it is near it. **Changes `scores`**."""
+        spoken = [i for i, word in enumerate(words) if word.spoken]
+        texts = [words[i].text.lower() for i in spoken]
+        for at, first in enumerate(texts):
+            for concept, target in lexicon.named().get(first, ()):
+                if concept not in self.concepts or tuple(texts[at : at + len(target)]) != target:
+                    continue
+                column, rows = self.concepts.index(concept), spoken[at : at + len(target)]
+                line = self.lines[column]
+                if scores[rows, column].max() >= NAMED * line:
+                    scores[rows, column] = scores[rows, column].clip(min=line)
 
     def _reading(self, text: str, places: Sequence[int], words: Sequence[Word], scores: NDArray[np.float32]) -> Reading:
         own = tuple(_placed(word, places, text) for word in words)
@@ -195,11 +211,11 @@ class Reader:
         """
         import numpy as np
 
-        if self._meanings is None:
-            self._meanings = self.network.remembered()
-        known = self._meanings
+        if self._remembered is None:
+            self._remembered = self.network.remembered()
+        known, axes = self._remembered
         fresh = list(dict.fromkeys(p.harmful for _, some in asked for p in some if p.harmful not in known))
-        meanings = self.meanings([*(text for text, _ in asked), *fresh])
+        meanings = self.meanings([*(text for text, _ in asked), *fresh]) @ axes
         known.update(zip(fresh, meanings[len(asked) :], strict=True))
         found = []
         for meaning, (_, some) in zip(meanings, asked, strict=False):
