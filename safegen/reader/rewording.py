@@ -14,7 +14,9 @@ from safegen.reader import grammar, standins
 from safegen.reader.syntax import ADJECTIVE, NOUN, PREPOSITIONS, Run, Syntax
 
 GIVING = ("to", "near", "beside")  # after what somebody shows, holds or carries
-ODD = 0.5  # what it costs that somebody is carried as things are
+ODD = 0.5  # what it costs that somebody may be carried as things are, or a thing greeted
+# What hangs on a verb that is gone: *reads a book into his coat*.
+HANGING = frozenset({"into", "onto", "to", "through", "off", "from", "at", "for", "of", "out", "down", "up"})
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,12 @@ class Change:
 
 def changes(text: str, syntax: Syntax, worst: int, inside: Run) -> Iterator[Change]:
     """Yield what a span, from its first to its last word, may become; `worst` is its most harmful word."""
+    for change in _all(text, syntax, worst, inside):
+        if change.new != text[slice(*change.span)]:
+            yield change
+
+
+def _all(text: str, syntax: Syntax, worst: int, inside: Run) -> Iterator[Change]:
     verb = syntax.verb_of(worst)
     if syntax.is_(worst, ADJECTIVE):
         yield from _adjective(text, syntax, worst)
@@ -68,13 +76,20 @@ def _verb(text: str, syntax: Syntax, verb: Run, last: int) -> Iterator[Change]:
     passive = found is None and standins.form(old) == standins.PAST
     over = syntax.text(verb[1] + 1) in PREPOSITIONS and not passive
     if found is not None or passive or over:
-        for table, odd in ((standins.TRANSITIVE, 0.0), (standins.CARRYING, ODD)):
+        for table, odd in ((standins.TRANSITIVE, 0.0), (standins.GREETING, 2 * ODD), (standins.CARRYING, ODD)):
             for new in standins.verbs(old, table):
                 yield Change(syntax.span((verb[0], verb[1] + over)), new, odd)
     ends = {verb[1], found[1] if found else verb[1], last, syntax.clause_end(max(last, verb[1]))}
     for end in sorted(ends):
+        odd = 2 * ODD if hangs(syntax, end + 1) else 0.0
         for new in standins.verbs(old, standins.PREDICATES):
-            yield Change(syntax.span((verb[0], end)), new)
+            yield Change(syntax.span((verb[0], end)), new, odd)
+
+
+def hangs(syntax: Syntax, at: int) -> bool:
+    """Tell whether what begins at a word belongs to a verb before it: a direction, or a part of somebody's body."""
+    owned = syntax.text(at) in PREPOSITIONS and syntax.text(at + 1) in grammar.WORDS["owner"]
+    return owned or syntax.text(at) in HANGING or syntax.is_(at, ADJECTIVE, NOUN)
 
 
 def _given(text: str, syntax: Syntax, verb: Run, found: Run) -> Iterator[Change]:

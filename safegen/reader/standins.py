@@ -12,10 +12,14 @@ Forms = tuple[str, str, str, str]
 BASE, THIRD, ING, PAST = range(4)
 
 _TRANSITIVE = """
+admire admires admiring admired
+sketch sketches sketching sketched
+look at|looks at|looking at|seen
+photograph photographs photographing photographed
+"""
+_GREETING = """
 greet greets greeting greeted
 thank thanks thanking thanked
-admire admires admiring admired
-paint paints painting painted
 """
 _CARRYING = """
 show shows showing shown
@@ -60,7 +64,7 @@ def _table(text: str) -> tuple[Forms, ...]:
 
 
 CARRYING, INTRANSITIVE, PREDICATES = _table(_CARRYING), _table(_INTRANSITIVE), _table(_PREDICATES)
-TRANSITIVE = _table(_TRANSITIVE)
+TRANSITIVE, GREETING = _table(_TRANSITIVE), _table(_GREETING)  # of anything; of somebody
 
 
 def form(verb: str) -> int:

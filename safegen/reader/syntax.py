@@ -81,6 +81,8 @@ class Syntax:
             return self.noun_phrase(inner) if self.is_(inner, NOUN, ADJECTIVE, VERB) else None
         if self.text(at) in grammar.WORDS["pronoun"]:
             return at, at
+        if self.is_(at, VERB) and grammar.acts(self.text(at)) and self.is_(at + 1, NOUN):  # fleeing people
+            at += 1
         return self.noun_phrase(at) if self.is_(at, NOUN, ADJECTIVE) else None
 
     def clause_end(self, at: int) -> int:
