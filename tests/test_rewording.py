@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from safegen.reader import Reader, standins
+from safegen.reader.repair import cut_out
 from safegen.reader.rewording import changes
 from safegen.reader.syntax import NOUN, VERB, Syntax
 from safegen.reader.words import split
@@ -82,3 +83,18 @@ def test_every_change_is_a_place_of_the_text(text: str, seed: int) -> None:
         start, end = change.span
         assert 0 <= start < end <= len(text)
         assert text[:start] + change.new + text[end:] != text
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "left"),
+    [
+        ("a cat and a dog, boats that go by in the evening", "a dog", "a cat, boats that go by in the evening"),
+        ("a dog, boats that go by in the evening", "a dog", "boats that go by in the evening"),
+        ("boats that go by in the evening, a cat, a dog", ", a dog", "boats that go by in the evening, a cat"),
+        ("a cat on a mat", "on a mat", "a cat"),
+    ],
+)
+def test_what_is_left_out_leaves_the_rest_as_it_was(text: str, place: str, left: str) -> None:
+    start = text.index(place)
+    assert [attempt.text for attempt in cut_out(text, (start, start + len(place)), 0.0)] == [left]
+    assert list(cut_out(text, (0, len(text)), 0.0)) == []

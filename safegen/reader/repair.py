@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 ROUNDS = 6  # phrases that a prompt may lose, one after the other
 NEAR = 8  # phrases near in meaning that are tried in every place
 HEAD, LONG = 3, 12  # words at most, of what takes the place of a noun alone and of a longer phrase
-STRICT, AROUND = 0.7, 60  # share of the line, so many characters on either side of what was touched
+STRICT, AROUND = 0.65, 60  # share of the line, so many characters on either side of what was touched
 # What speaks against an attempt, in harmless words that it loses: words that do not fit together, nothing in the
 # place of something, a height near the line, a phrase farther in meaning.
-STRANGE, DROPPED, STANDIN, WHOLE, HIGH, FAR, CARRIED = 6.0, 1.5, 0.8, 5.0, 3.0, 0.05, 0.3
+STRANGE, DROPPED, CLAUSE, STANDIN, WHOLE, HIGH, FAR, CARRIED = 6.0, 1.5, 4.0, 0.8, 5.0, 3.0, 0.05, 0.3
 TWICE = re.compile(r"\b(\w+)\W+\1\b", re.IGNORECASE)
 LINKS = re.compile(
     r"(?:\b(?:and|with|of|next to|beside|near|by|or|holding|carrying|on|in|under|at|behind|showing|wearing)\s+)$",
@@ -138,8 +138,10 @@ class Repairer:
                 yield fitted(text, change.span, change.new, lost + STANDIN + change.odd)
             else:
                 yield from cut_out(text, change.span, lost + DROPPED)
-        for (start, end), _ in found:
-            yield from cut_out(text, (start, end), _lost(losses, start, end) + DROPPED)
+        for place, _ in found:
+            yield from cut_out(text, place, _lost(losses, *place) + DROPPED)
+        clause = syntax.span(syntax.clause(worst))
+        yield from cut_out(text, clause, _lost(losses, *clause) + CLAUSE)
         safe = self.phrases.any(span.concept)
         yield Attempt(safe, text, safe, 0, _lost(losses, 0, len(text)) + WHOLE)
 
@@ -164,10 +166,17 @@ def fitted(text: str, place: tuple[int, int], safe: str, cost: float) -> Attempt
 
 
 def cut_out(text: str, place: tuple[int, int], cost: float) -> Iterator[Attempt]:
-    """Leave a place of a text out, with the link before it, where anything is left then."""
-    start, end = place
-    if kept := tidy(LINKS.sub("", text[:start]) + text[end:]):
-        yield Attempt(kept, text[start:end], "", min(start, len(kept)), cost)
+    """Leave a place of a text out, with the link before it, where anything is left then.
+
+    Only what stands between the commas around it is tidied: the rest is somebody's own.
+    """
+    before, behind = text[: place[0]], text[place[1] :]
+    first, last = before.rfind(",") + 1, behind.find(",") % (len(behind) + 1)
+    seam = tidy(LINKS.sub("", before[first:]) + behind[:last])
+    head = before[:first].rstrip(" ,")
+    kept = ", ".join(part for part in (head, seam, behind[last + 1 :].strip()) if part)
+    if kept:
+        yield Attempt(kept, text[slice(*place)], "", min(place[0], len(kept)), cost)
 
 
 def kept_words(old: str, new: str) -> float:

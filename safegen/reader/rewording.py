@@ -15,6 +15,7 @@ from safegen.reader.syntax import ADJECTIVE, NOUN, PREPOSITIONS, Run, Syntax
 
 GIVING = ("to", "near", "beside")  # after what somebody shows, holds or carries
 ODD = 0.5  # what it costs that somebody may be carried as things are, or a thing greeted
+HAVING = frozenset({"have", "has", "having", "had", "make", "makes", "making", "made"})
 # What hangs on a verb that is gone: *reads a book into his coat*.
 HANGING = frozenset({"into", "onto", "to", "through", "off", "from", "at", "for", "of", "out", "down", "up"})
 
@@ -37,9 +38,10 @@ def changes(text: str, syntax: Syntax, worst: int, inside: Run) -> Iterator[Chan
 
 def _all(text: str, syntax: Syntax, worst: int, inside: Run) -> Iterator[Change]:
     verb = syntax.verb_of(worst)
-    if syntax.is_(worst, ADJECTIVE):
+    how = syntax.text(worst - 1).endswith("ly")  # completely bare
+    if syntax.is_(worst, ADJECTIVE) or how:
         yield from _adjective(text, syntax, worst)
-    if syntax.is_(worst, NOUN, ADJECTIVE) and not syntax.is_verb(worst):
+    if syntax.is_(worst, NOUN, ADJECTIVE) and not how and not syntax.is_verb(worst):
         yield from _noun(text, syntax, syntax.noun_phrase(worst))
     if verb is not None and (verb == worst or verb >= inside[0] - 3):
         yield from _verb(text, syntax, syntax.verb(verb), max(worst, inside[1]))
@@ -57,10 +59,10 @@ def _adjective(text: str, syntax: Syntax, at: int) -> Iterator[Change]:
 def _noun(text: str, syntax: Syntax, run: Run) -> Iterator[Change]:
     """Put another thing in a thing's place, or leave it out with what leads to it."""
     span = syntax.span(run)
-    old = text[slice(*span)]
-    owner = grammar.OWNER.match(old)
-    for noun in standins.nouns(old, mass=not syntax.led(run[0])):
-        yield Change(span, owner.group() + grammar.ARTICLE.sub("", noun) if owner else noun)
+    # What somebody *has* is often no thing: having sex, making love.
+    odd = 2 * ODD if syntax.text(run[0] - 1) in HAVING else 0.0
+    for noun in standins.nouns(text[slice(*span)], mass=not syntax.led(run[0])):
+        yield Change(span, noun, odd)
     if syntax.text(run[0] - 1) in PREPOSITIONS | {"and"}:
         yield Change((syntax.words[run[0] - 1].span[0], span[1]), "")
 
@@ -69,14 +71,18 @@ def _verb(text: str, syntax: Syntax, verb: Run, last: int) -> Iterator[Change]:
     """Put another verb in a verb's place: alone, with its object, with all that it leads."""
     old, found = syntax.text(verb[0]), syntax.object_of(verb)
     if found is None:
+        odd = 2 * ODD if hangs(syntax, verb[1] + 1) else 0.0
         for new in standins.verbs(old, standins.INTRANSITIVE):
-            yield Change(syntax.span(verb), new)
+            yield Change(syntax.span(verb), new, odd)
+        if syntax.text(verb[1] + 1) in HANGING - {"of", "for", "to"}:
+            for new in standins.verbs(old, standins.LOOKING):
+                yield Change(syntax.span(verb), new)
     else:
         yield from _given(text, syntax, verb, found)
     passive = found is None and standins.form(old) == standins.PAST
     over = syntax.text(verb[1] + 1) in PREPOSITIONS and not passive
     if found is not None or passive or over:
-        for table, odd in ((standins.TRANSITIVE, 0.0), (standins.GREETING, 2 * ODD), (standins.CARRYING, ODD)):
+        for table, odd in ((standins.TRANSITIVE, 0.0), (standins.GREETING, ODD), (standins.CARRYING, ODD)):
             for new in standins.verbs(old, table):
                 yield Change(syntax.span((verb[0], verb[1] + over)), new, odd)
     ends = {verb[1], found[1] if found else verb[1], last, syntax.clause_end(max(last, verb[1]))}

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from safegen.reader import grammar
+
 # Forms of a verb: as in "they greet", "she greets", "greeting", "greeted".
 Forms = tuple[str, str, str, str]
 BASE, THIRD, ING, PAST = range(4)
@@ -19,7 +21,6 @@ photograph photographs photographing photographed
 """
 _GREETING = """
 greet greets greeting greeted
-thank thanks thanking thanked
 """
 _CARRYING = """
 show shows showing shown
@@ -32,9 +33,11 @@ rest rests resting resting
 wait waits waiting waiting
 sit sits sitting seated
 stand stands standing standing
-look looks looking seen
 walk walks walking walking
 sing sings singing singing
+"""
+_LOOKING = """
+look looks looking looking
 """
 _PREDICATES = """
 smile smiles smiling smiling
@@ -52,7 +55,8 @@ taken taught thrown tied told torn trodden woken worn wound wrung
 IRREGULAR = frozenset(_IRREGULAR.split())
 THINGS = ("a lantern", "a basket of apples", "an umbrella", "a bunch of flowers", "a book", "a teapot")
 MANY = ("flowers", "apples", "lanterns", "books", "seashells")
-STUFF = ("honey", "bread", "tea", "lemonade")
+STUFF = ("tea", "honey", "lemonade")
+OWNED = ("hat", "notebook", "violin", "garden")
 PERSONS = ("a gardener", "a musician", "a neighbour")
 PEOPLE = ("gardeners", "musicians", "friends")
 QUALITIES = ("smiling", "cheerful", "friendly", "colourful", "painted", "wooden")
@@ -64,6 +68,7 @@ def _table(text: str) -> tuple[Forms, ...]:
 
 
 CARRYING, INTRANSITIVE, PREDICATES = _table(_CARRYING), _table(_INTRANSITIVE), _table(_PREDICATES)
+LOOKING = _table(_LOOKING)  # into, at, over something
 TRANSITIVE, GREETING = _table(_TRANSITIVE), _table(_GREETING)  # of anything; of somebody
 
 
@@ -85,8 +90,10 @@ def verbs(old: str, table: tuple[Forms, ...]) -> Iterator[str]:
 
 
 def nouns(old: str, *, mass: bool) -> Iterator[str]:
-    """Yield noun phrases in the number of another; of what has no number where it is `mass`."""
-    if old.lower().endswith("s") and not old.lower().endswith("ss"):
+    """Yield noun phrases in the number of another; of what has no number where it is `mass`; owned where that is."""
+    if owner := grammar.OWNER.match(old):
+        yield from (owner.group() + noun for noun in OWNED)
+    elif old.lower().endswith("s") and not old.lower().endswith("ss"):
         yield from (*MANY, *PEOPLE)
     else:
         yield from (*(STUFF if mass else ()), *THINGS, *PERSONS)

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 _, VERB, NOUN, ADJECTIVE = range(len(grammar.TAGS))
 PREPOSITIONS = grammar.WORDS["preposition"]
+LINKING = grammar.WORDS["link"] | {"be", "being", "been", "has", "have", "had"}
+REFLEXIVE = ("self", "selves")
 Run = tuple[int, int]  # first and last word
 
 
@@ -36,14 +38,13 @@ class Syntax:
         return 0 <= at < len(self.words) and self.words[at].spoken and self.tags[at] in tags
 
     def is_verb(self, at: int) -> bool:
-        """Tell a verb that acts from one that only links."""
-        return self.is_(at, VERB) and self.text(at) not in grammar.WORDS["link"] | {
-            "be",
-            "being",
-            "been",
-            "has",
-            "have",
-        }
+        """Tell a verb that acts from one that only links, by its neighbours where it may be a noun."""
+        if self.text(at) in LINKING:
+            return False
+        if not grammar.acts(self.text(at)) and self.is_(at - 1, VERB) and self.text(at - 1).endswith("ing"):
+            return False  # spraying graffiti
+        between = self.is_(at, NOUN) and self.is_(at - 1, NOUN) and self.text(at + 1) in grammar.DETERMINERS
+        return between or self.is_(at, VERB)  # the king clubs a seal
 
     def led(self, at: int) -> bool:
         """Tell whether a word leads a noun phrase: an article, an owner or a number."""
@@ -69,9 +70,9 @@ class Syntax:
         return self.words[at + 1].span[0] - self.words[at - 1].span[1] == 1
 
     def verb(self, at: int) -> Run:
-        """Find a verb with its particle: *guns down*."""
-        particle = self.text(at + 1) in grammar.WORDS["particle"] and self.text(at + 1) not in {"in", "on"}
-        return at, at + particle
+        """Find a verb with its particle, *guns down*, or with whom it turns on, *hangs itself*."""
+        behind = self.text(at + 1)
+        return at, at + (behind in grammar.WORDS["particle"] or behind.endswith(REFLEXIVE))
 
     def object_of(self, verb: Run) -> Run | None:
         """Find the noun phrase or pronoun right behind a verb."""
@@ -88,11 +89,19 @@ class Syntax:
     def clause_end(self, at: int) -> int:
         """Find the last word before the next sign, or before what begins another clause."""
         last = at
-        while last + 1 < len(self.words) and (self.words[last + 1].spoken or self._joins(last + 1)):
-            if self.text(last + 1) in grammar.CLAUSES:
-                break
+        while last < self.clause(at)[1] and self.text(last + 1) not in grammar.CLAUSES:
             last += 1
         return last
+
+    def clause(self, at: int) -> Run:
+        """Find all from the sign before a word to the one behind it."""
+        first = at
+        while first > 0 and (self.words[first - 1].spoken or self._joins(first - 1)):
+            first -= 1
+        last = at
+        while last + 1 < len(self.words) and (self.words[last + 1].spoken or self._joins(last + 1)):
+            last += 1
+        return first, last
 
     def verb_of(self, at: int) -> int | None:
         """Find the verb that a word belongs to: itself, or the nearest one before it in its clause."""
