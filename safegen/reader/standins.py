@@ -1,6 +1,6 @@
 """Harmless words that fit almost anywhere: what stands in where no recipe knows a phrase that fits.
 
-A verb is replaced by one in the same form: *clubs his rival* becomes *greets his rival*.
+A verb is replaced by one in the same form: *clubs his rival* becomes *admires his rival*.
 """
 
 from __future__ import annotations
