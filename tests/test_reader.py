@@ -17,8 +17,7 @@ from hypothesis import strategies as st
 from safegen import concepts
 from safegen.errors import ReaderError, Refused
 from safegen.prompts import clean
-from safegen.reader import Reader
-from safegen.reader import reader as reading
+from safegen.reader import Reader, reading
 from safegen.reader.forms import Undoing, folded
 from safegen.reader.grammar import articled
 from safegen.reader.model import WEIGHTS, Network

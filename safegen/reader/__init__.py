@@ -1,5 +1,6 @@
 """The first sense of the guard: a small model that reads prompts, whatever draws them."""
 
-from safegen.reader.reader import Reader, Reading, Span
+from safegen.reader.reader import Reader
+from safegen.reader.reading import Reading, Span
 
 __all__ = ["Reader", "Reading", "Span"]

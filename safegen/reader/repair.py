@@ -20,7 +20,8 @@ from safegen.reader.rewording import changes
 from safegen.reader.syntax import ADJECTIVE, NOUN, PREPOSITIONS, Run, Syntax
 
 if TYPE_CHECKING:
-    from safegen.reader.reader import Reader, Reading, Span
+    from safegen.reader.reader import Reader
+    from safegen.reader.reading import Reading, Span
     from safegen.reader.words import Word
 
 ROUNDS = 6  # phrases that a prompt may lose, one after the other

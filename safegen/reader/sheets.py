@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 from safegen import refusal, weighting
 from safegen.reader.grammar import LEADING
-from safegen.reader.reader import SHARE, Reader
+from safegen.reader.reader import Reader
+from safegen.reader.reading import SHARE
 from safegen.sheets import DIRECTIONS, READER, ConceptScore, ScoreSheet, SpanScore, WordScore
 
 if TYPE_CHECKING:
     from safegen.prompts import Prompt
-    from safegen.reader.reader import Reading
+    from safegen.reader.reading import Reading
 
 CAUSES = ("none", "flagged", "all")
 NUDITY = "nudity"  # watched for even when it is not active: the one refusal depends on it

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from safegen.directions import Direction
     from safegen.families import Family
     from safegen.reader import Reader
-    from safegen.reader.reader import Reading
+    from safegen.reader.reading import Reading
     from safegen.scoring import Scorer
     from safegen.sheets import ScoreSheet
 

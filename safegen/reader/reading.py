@@ -1,0 +1,89 @@
+"""What the reader read in a prompt: scores of its words, and the spans that carry harm."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from safegen.reader.words import Word
+
+SHARE = 0.5  # of its worst word's height over the ordinary, from which on a neighbour belongs to a span
+GAP = 2  # ordinary words that a span may hold between two others
+NEAR = 0.6  # share of a line from which on a text is no longer calm
+
+
+@dataclass(frozen=True)
+class Span:
+    """A run of words that carries harm under one concept; `score` is its worst word's."""
+
+    concept: str
+    span: tuple[int, int]
+    score: float
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Everything that was read in one prompt.
+
+    Attributes:
+        text: the prompt.
+        words: of it, signs included, as they stand in the text.
+        scores: (words, K) standard deviations over benign words.
+        spans: those over their concept's line, in reading order.
+        unread: the words that the reader cannot read.
+        legible: enough of the text could be read to judge it.
+        height: the highest score, as a share of its line.
+        concepts: those that it was read under.
+    """
+
+    text: str
+    words: tuple[Word, ...]
+    scores: NDArray[np.float32]
+    spans: tuple[Span, ...]
+    unread: tuple[Word, ...]
+    legible: bool
+    height: float
+    concepts: tuple[str, ...]
+
+    @property
+    def calm(self) -> frozenset[str]:
+        """The concepts under which the text is calm: all or none.
+
+        It is where all of it could be read, and nothing is near a line.
+        """
+        return frozenset(self.concepts if self.legible and self.height < NEAR else ())
+
+    @property
+    def flagged(self) -> bool:
+        """Tell whether any span is over its line."""
+        return bool(self.spans)
+
+
+def runs(scores: Sequence[float], line: float) -> list[tuple[int, int]]:
+    """Find the runs of words around every word over the line: first and last of each.
+
+    A neighbour belongs to a run when it reaches `SHARE` of the peak's height.
+    """
+    found: list[tuple[int, int]] = []
+    taken: set[int] = set()
+    for peak in sorted((i for i, s in enumerate(scores) if s >= line), key=lambda i: -scores[i]):
+        if peak in taken:
+            continue
+        least = SHARE * scores[peak]
+        first = last = peak
+        for step, end in ((-1, -1), (1, len(scores))):
+            gap, i = 0, peak + step
+            while i != end and gap <= GAP and i not in taken:
+                if scores[i] >= least:
+                    first, last, gap = min(first, i), max(last, i), 0
+                else:
+                    gap += 1
+                i += step
+        taken.update(range(first, last + 1))
+        found.append((first, last))
+    return sorted(found)
