@@ -42,6 +42,7 @@ def test_generate_saves_a_picture_its_record_and_shows_the_table(run, tmp_path: 
     assert "knife: " in shown.stdout
     assert "violence" in shown.stdout
     assert "trainedAlgorithmicMedia" in shown.stdout
+    assert shown.stdout.count(KNIFE) == 1
 
 
 def test_json_has_the_promised_fields(run) -> None:

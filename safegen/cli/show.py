@@ -49,8 +49,8 @@ def _show(name: str, found: dict[str, Any]) -> None:
         return
     record = record or {}
     guard = record.get("guard", {})
-    rows = [("prompt", str(record["text"]))] if "text" in record else []
-    rows += [(key, str(record[key])) for key in FIELDS if key in record]
+    record = {"prompt": record["text"], **record} if "text" in record else record  # batches have no other
+    rows = [(key, str(record[key])) for key in FIELDS if key in record]
     rows += [
         (addition["kind"], f"{addition['file']} at {addition['scale']}") for addition in record.get("additions", [])
     ]
