@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import sys
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -54,13 +55,31 @@ def show_error(error: SafegenError) -> None:
 
 
 def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], to: Console | None = None) -> None:
-    """A plain table of strings."""
+    """A plain table of strings; where it is too wide, ids and paths break behind a sign and not within a word."""
+    screen = to or out
+    lengths = [max(map(len, cells)) + 3 for cells in zip(columns, *rows, strict=True)]
+    most = screen.width // 4 if sum(lengths) > screen.width else sum(lengths)
     table = Table(title=Text(title), title_justify="left", pad_edge=False, box=box.SIMPLE_HEAD)
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*(Text(plain(cell)) for cell in row))
-    (to or out).print(table, soft_wrap=False)
+        table.add_row(*(Text(broken(plain(cell), most)) for cell in row))
+    screen.print(table, soft_wrap=False)
+
+
+def broken(cell: str, most: int) -> str:
+    """Break what has no spaces into lines of at most so many letters where it can: at slashes, else at other signs."""
+    if " " in cell or len(cell) <= most:
+        return cell
+    lines = [""]
+    for step in re.findall(r"[^/]*/?", cell):
+        if lines[-1] and len(lines[-1]) + len(step) > most:
+            lines.append("")
+        for part in [step] if len(step) <= most else re.findall(r"[^-_]*[-_]?", step):
+            if lines[-1] and len(lines[-1]) + len(part) > most:
+                lines.append("")
+            lines[-1] += part
+    return "\n".join(lines)
 
 
 def megabytes(count: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from safegen import (
     additions,
     bundles,
     concepts,
+    console,
     gallery,
     models,
     portfolio,
@@ -379,3 +381,30 @@ def test_where_nobody_can_answer_words_without_quotes_are_told_of(
     assert "safegen generate 'a cat'" in told
     assert command("generate", "a cat", "a dog", "--steps", "1") == 0
     assert "one word each" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_no_id_or_path_is_broken_within_a_word(
+    width: int, command: Callable[..., int], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console.out, "width", width)
+    assert command("models", "list") == 0
+    shown = capsys.readouterr().out
+    for alias in models.ALIASES.values():
+        lost = [word for word in re.split("[-_/]", alias.repo) if word not in shown]
+        assert not lost
+    assert max(map(len, shown.splitlines())) <= width
+
+
+@pytest.mark.parametrize(
+    ("cell", "lines"),
+    [
+        ("black-forest-labs/FLUX.1-dev", ["black-forest-labs/", "FLUX.1-dev"]),
+        ("/home/somebody/pictures/safegen-out/0001.png", ["/home/somebody/pictures/", "safegen-out/0001.png"]),
+        ("stable-diffusion-v1-5-inpainting-pruned", ["stable-diffusion-v1-5-", "inpainting-pruned"]),
+        ("short", ["short"]),
+        ("words that are many and wrap by themselves", ["words that are many and wrap by themselves"]),
+    ],
+)
+def test_what_has_no_spaces_breaks_behind_its_signs(cell: str, lines: list[str]) -> None:
+    assert console.broken(cell, 24).split("\n") == lines
