@@ -63,11 +63,11 @@ def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*(Text(broken(plain(cell), most)) for cell in row))
+        table.add_row(*(Text(break_up(plain(cell), most)) for cell in row))
     screen.print(table, soft_wrap=False)
 
 
-def broken(cell: str, most: int) -> str:
+def break_up(cell: str, most: int) -> str:
     """Break what has no spaces into lines of at most so many letters where it can: at slashes, else at other signs."""
     if " " in cell or len(cell) <= most:
         return cell

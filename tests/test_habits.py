@@ -407,4 +407,4 @@ def test_no_id_or_path_is_broken_within_a_word(
     ],
 )
 def test_what_has_no_spaces_breaks_behind_its_signs(cell: str, lines: list[str]) -> None:
-    assert console.broken(cell, 24).split("\n") == lines
+    assert console.break_up(cell, 24).split("\n") == lines

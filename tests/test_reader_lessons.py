@@ -11,8 +11,8 @@ import pytest
 from safegen import concepts
 from safegen.builtin.training import reader_texts, wordnet
 from safegen.builtin.training.reader_grammar import Grammar
-from safegen.builtin.training.reader_lists import bench_prompts, listed, parse, plain
-from safegen.builtin.training.reader_parses import Parses
+from safegen.builtin.training.reader_lists import bench_prompts, listed, parse, phrase_of, plain
+from safegen.builtin.training.reader_parses import UNKNOWN, Parses, matched
 from safegen.builtin.training.reader_texts import Lessons, lessons
 
 ROOT = concepts.directions_folder()
@@ -98,3 +98,33 @@ def test_wordnet_gives_its_sentences_and_nouns_without_those_left_out(tmp_path: 
     sentences, nouns = wordnet.harmless(tmp_path, left_out)
     assert sentences == ["the lamp stood on a desk", "the stove glowed"]
     assert nouns == ["a reading lamp"]
+
+
+def test_a_phrase_that_takes_anothers_place_is_marked_and_harms_under_its_own_concept(taught: Lessons) -> None:
+    rng = random.Random(5)
+    moved = 0
+    for _ in range(300):
+        pair = rng.choice(rng.choice(taught.harmful))
+        harm, safe = taught._swapped(pair, rng)
+        moved += harm != pair[0]
+        assert (harm.concept, safe.concept) == (harm.concept, -1)
+        assert harm.concept >= 0
+        assert not harm.marks or phrase_of(harm)
+    assert moved > 100
+
+
+@pytest.mark.parametrize(
+    ("text", "tree", "tags"),
+    [
+        ("a cat chases two dogs", "(S (NP a cat.n) (VP chases.v (NP two dogs.n)))", [0, 2, 1, 0, 2]),
+        ("The cat's tail is red", "(S (NP (NP the cat.n 's.p) tail.n) (VP is.v (ADJP red.a)))", [0, 2, 2, 1, 3]),
+        ("a ruined mill at night", "(S (VP a ruined.v mill.n (PP at (NP night.n-u))))", [0, 3, 2, 0, 2]),
+        ("burger with a tail", "(S (VP burger{?}.v (PP with (NP a tail.n))))", [UNKNOWN, 0, 0, 2]),
+    ],
+)
+def test_a_parsers_words_are_laid_over_the_readers(text: str, tree: str, tags: list[int]) -> None:
+    assert [sample.labels for sample in matched([text], iter([tree]))] == [tags]
+
+
+def test_a_parse_that_leaves_a_word_out_teaches_nothing() -> None:
+    assert list(matched(["switch grass a"], iter(["(S {a} switch.v (NP grass.n-u))"]))) == []

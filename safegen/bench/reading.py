@@ -2,7 +2,7 @@
 
 Nothing is drawn, and no diffusion model is loaded. `sets/reader/` holds the prompts: plain ones with the words that
 carry their harm, long ones, benign ones that look harmful, people in ordinary life, text to put around. Those of
-`sets/reader-seen/` have another author, who had not seen the lessons either; but what the reader missed of them was
+`sets/reader-seen/` have other authors, who had not seen the lessons either; but what the reader missed of them was
 looked at while lessons were written, so their figure is the easier one, and is told apart.
 """
 

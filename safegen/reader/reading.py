@@ -1,4 +1,4 @@
-"""What the reader read in a prompt: scores of its words, and the spans that carry harm."""
+"""The reading of a prompt: scores of its words, and the spans that carry harm."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
 """A prompt without its harm: each harmful phrase gives way as a whole, and the rest stays as it was written.
 
-What takes its place is what a recipe names as safe for the very phrase, else what recipes name for phrases near it
-in meaning, or nothing. The reader reads every attempt, with a stricter line around what was touched, and tells whether
-the words there fit together; of those that are calm, the one stays that reads on and loses the least.
+What takes its place is what a recipe names as safe for the very phrase, what recipes name for phrases near it in
+meaning, a harmless word that stands in for the old one, or nothing. The reader reads every attempt, with a stricter
+line around what was touched, and tells whether the words there fit together; of those that are calm, the one stays
+that reads on and loses the least.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ NEAR = 8  # phrases near in meaning that are tried in every place
 HEAD, LONG = 3, 12  # words at most, of what takes the place of a noun alone and of a longer phrase
 STRICT, AROUND = 0.65, 60  # share of the line, so many characters on either side of what was touched
 # What speaks against an attempt, in harmless words that it loses: words that do not fit together, nothing in the
-# place of something, a height near the line, a phrase farther in meaning.
+# place of a phrase or of all between two signs, a stand-in, a whole prompt replaced, a height near the line, a phrase
+# farther in meaning. `CARRIED` is what a word costs less the more of the harm it carries.
 STRANGE, DROPPED, CLAUSE, STANDIN, WHOLE, HIGH, FAR, CARRIED = 6.0, 1.5, 4.0, 0.8, 5.0, 3.0, 0.05, 0.3
 TWICE = re.compile(r"\b(\w+)\W+\1\b", re.IGNORECASE)
 LINKS = re.compile(

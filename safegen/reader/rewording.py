@@ -1,4 +1,4 @@
-"""What a phrase of a prompt may become: each way keeps as much of the rest as it can.
+"""Changes of a phrase of a prompt, each of which keeps as much of the rest as it can.
 
 From the least to the most that is lost: an adjective goes; a verb gives way to a harmless one in its form, and keeps
 its object; a noun phrase gives way to another, or goes with its preposition; a verb goes with its object, or with all
