@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from safegen.version import __version__
-
 if TYPE_CHECKING:
     from safegen.generator import Generator
     from safegen.guard import Guard
 
 __all__ = ["Generator", "Guard", "__version__"]
+__version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:

@@ -252,3 +252,22 @@ class Conditioning:
             return replace(self, channels={n: old.towards(row, new, share) for n, (old, new) in pairs.items()})
         prompts = (*self.prompts[:row], *other.prompts, *self.prompts[row + 1 :])
         return Conditioning(prompts, {n: old.with_row(row, new) for n, (old, new) in pairs.items()})
+
+
+def worded(conditioning: Conditioning) -> dict[str, Channel]:
+    """The channels whose states belong to words."""
+    return {name: channel for name, channel in conditioning.channels.items() if channel.worded}
+
+
+def reference(conditioning: Conditioning, row: int) -> Channel:
+    """The worded channel that saw most of a prompt; its words are the ones that are shown."""
+    return min(worded(conditioning).values(), key=lambda channel: len(channel.truncated[row]))
+
+
+def spelled(conditioning: Conditioning, row: int, word: Word) -> dict[str, list[int]]:
+    """Per worded channel, the tokens that share characters with a word."""
+    start, end = word.span
+    return {
+        name: [i for i, t in enumerate(c.tokens[row]) if t.span and t.span[0] < end and t.span[1] > start]
+        for name, c in worded(conditioning).items()
+    }

@@ -12,23 +12,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safegen import additions, defaults, emphasis, models, records, safeguards, sizes, weighting
-from safegen.detectors import unblackened
+from safegen import records, safeguards, weighting
 from safegen.errors import GuardError, NotFinite, UsageError
-from safegen.families import family_of
+from safegen.families import family_of, sizes
+from safegen.families.intercept import unblackened
+from safegen.families.windows import Passages
 from safegen.files import home
 from safegen.guard import Causes, Guard, OnUnread, Report
-from safegen.passages import Passages
-from safegen.prompts import Prompt, clean, clean_negative
-from safegen.telling import NOBODY, Teller
+from safegen.models import adapters, catalog, defaults, loading
+from safegen.progress import NOBODY, Teller
+from safegen.prompts import emphasis
+from safegen.prompts.prompt import Prompt, clean, clean_negative
 
 if TYPE_CHECKING:
     from PIL import Image
     from typing_extensions import Unpack
 
     from safegen.conditioning import Conditioning
-    from safegen.models import Loading
-    from safegen.sheets import ScoreSheet
+    from safegen.models.options import Loading
+    from safegen.scoring.scores import ScoreSheet
 
 
 NO_SEED = -1
@@ -122,7 +124,7 @@ class Generator:
     @classmethod
     def load(
         cls,
-        model: str = models.EMBEDDED,
+        model: str = catalog.EMBEDDED,
         *,
         concepts: Sequence[str] = (),
         strength: float = 1.0,
@@ -135,7 +137,7 @@ class Generator:
     ) -> Generator:
         """Load a model and the directions of the active concepts (all, when none is named).
 
-        For `how`, from the device to quantised weights, see `safegen.models.Loading`.
+        For `how`, from the device to quantised weights, see `safegen.models.loading.Loading`.
         """
         model = home(model)  # what its records say, too
         with _uncollected():
@@ -144,8 +146,8 @@ class Generator:
                 if guarded
                 else None
             )
-            pipe = models.load(model, **how)
-        some = additions.listed(how.get("embeddings", ()), how.get("loras", ()))
+            pipe = loading.load(model, **how)
+        some = adapters.listed(how.get("embeddings", ()), how.get("loras", ()))
         return cls(pipe, guard, model, teller, [addition.as_json() for addition in some])
 
     def behind(self, guard: Guard) -> Generator:
@@ -176,7 +178,7 @@ class Generator:
         read = self.read([prompt])
         (plain,) = read.abreast(weighting.weighted(read.conditioning, read.weights))
         if self.guard is None:
-            from safegen import refusal
+            from safegen.prompts import refusal
 
             refusal.check(self.as_read(prompt).text)
             return plain, plain, None

@@ -8,22 +8,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from safegen import attribution, concepts, library, refusal, safeguards, weighting
+from safegen import safeguards, weighting
+from safegen.directions import recipes, store
+from safegen.directions.recipes import Concept
 from safegen.errors import GuardError, SafegenError, UnknownConcept, Unread, UsageError
 from safegen.files import located
+from safegen.learning import ensure
+from safegen.progress import NOBODY, Teller
+from safegen.prompts import refusal
 from safegen.reader import Reader
 from safegen.reader import sheets as reader_sheets
-from safegen.scoring import Scorer, unscored, with_intensities
-from safegen.telling import NOBODY, Teller
+from safegen.scoring import attribution
+from safegen.scoring.scorer import Intense, Scorer, unscored, with_intensities
 
 if TYPE_CHECKING:
     from safegen.conditioning import Conditioning
-    from safegen.directions import Direction
-    from safegen.emphasis import Weight
+    from safegen.directions.direction import Direction
     from safegen.families import Family
-    from safegen.passages import Passage
+    from safegen.families.windows import Passage
+    from safegen.prompts.emphasis import Weight
     from safegen.safeguards import Tools
-    from safegen.sheets import ScoreSheet
+    from safegen.scoring.scores import ScoreSheet
 
 Causes = Literal["none", "flagged", "all"]
 OnUnread = Literal["refuse", "draw"]
@@ -92,7 +97,7 @@ class Guard:
         unread: OnUnread = "refuse",
     ) -> None:
         self.folder = None if folder is None else located(folder)
-        known = concepts.known(self.folder)
+        known = recipes.known(self.folder)
         self.names = tuple(dict.fromkeys(names)) or tuple(known)
         for name in self.names:
             if name not in known:
@@ -131,17 +136,17 @@ class Guard:
             UsageError: the safeguard cannot work on this family.
         """
         reader = Reader.load()
-        found, missing = library.available(self.names, family, self.folder)
+        found, missing = store.available(self.names, family, self.folder)
         unknown = [name for name in missing if name not in reader.concepts]
-        found |= library.resolve(unknown, family, self.folder, teller) if unknown else {}
+        found |= ensure.resolve(unknown, family, self.folder, teller) if unknown else {}
         if alone := [name for name in missing if name in reader.concepts]:
             teller.say(
                 f"no directions for this encoder under {', '.join(alone)}: the prompt's text alone is judged there; "
                 "safegen directions learn, with this --model, adds what the encoder makes of it"
             )
-        recipes = {name: concepts.load(name, self.folder) for name in self.names}
+        concepts = {name: Concept.load(name, self.folder) for name in self.names}
         scorer = Scorer.of(found, [name for name in self.names if name in found]) if found else None
-        tools = safeguards.Tools(reader, scorer, family, recipes, self.folder)
+        tools = safeguards.Tools(reader, scorer, family, concepts, self.folder)
         self.safeguard.check(tools)
         self.tools, self.directions = tools, found
 
@@ -176,7 +181,7 @@ class Guard:
             for text in {sheet.prompt, whole}:
                 refusal.check(text, sexual=sexual)
         sheets = [weighting.shown(s, p.weights) for s, p in zip(sheets, passages, strict=True)] if passages else sheets
-        if isinstance(self.safeguard, safeguards.Intense) and tools.directions:
+        if isinstance(self.safeguard, Intense) and tools.directions:
             with _closed("scoring"):
                 sheets = with_intensities(sheets, conditioning, self.safeguard, tools.scorer)
         if causes == "none":

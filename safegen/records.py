@@ -6,24 +6,27 @@ Reading needs no torch: `safegen show` works on any machine.
 from __future__ import annotations
 
 import contextlib
+import functools
+import importlib.metadata
 import io
 import json
 import os
+import platform
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
+from safegen import __version__
 from safegen.errors import UsageError
 from safegen.files import located, write_atomically
-from safegen.version import versions
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from safegen.generator import Generator, Settings
     from safegen.guard import Report
-    from safegen.prompts import Prompt
+    from safegen.prompts.prompt import Prompt
 
 SCHEMA, MARK = "safegen.image/1", "safegen.mark/1"
 # What a picture says of itself: all; how it was generated, and nothing of the prompt; only that a machine made it.
@@ -216,3 +219,13 @@ def _beside(path: Path, inside: Mapping[str, Any]) -> dict[str, Any] | None:
             if isinstance(found, dict) and found.get("file_name") == path.name:
                 return found if inside.get("seed", found.get("seed")) == found.get("seed") else None
     return None
+
+
+LIBRARIES = ("torch", "diffusers", "transformers")
+
+
+@functools.cache
+def versions() -> Mapping[str, str]:
+    """Of safegen, the libraries and Python, by name."""
+    found = {name: importlib.metadata.version(name) for name in LIBRARIES}
+    return {"safegen": __version__, **found, "python": platform.python_version()}

@@ -12,13 +12,13 @@ from dataclasses import replace
 from difflib import SequenceMatcher
 from typing import TYPE_CHECKING
 
-from safegen.emphasis import Weight
-from safegen.scoring import reference, spelled, worded
+from safegen.conditioning import reference, spelled, worded
+from safegen.prompts.emphasis import Weight
 
 if TYPE_CHECKING:
     from safegen.conditioning import Conditioning, Word
     from safegen.safeguards import Tools
-    from safegen.sheets import ScoreSheet
+    from safegen.scoring.scores import ScoreSheet
 
 Weights = tuple[Weight, ...]
 

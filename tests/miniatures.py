@@ -10,7 +10,7 @@ import diffusers
 import torch
 import transformers
 
-from safegen import models
+from safegen.models import catalog, loading
 
 CORPUS = "a cat and a kitchen knife , a dog with a red apple on a blue background next to the big house"
 SPECIALS = ("<|startoftext|>", "<|endoftext|>")
@@ -147,7 +147,7 @@ def stable_diffusion() -> Any:
 
 def causal() -> Any:
     """The causal encoder that comes with safegen, in front of a denoiser with random weights."""
-    encoder = models.load(models.EMBEDDED_CLIP, device="cpu", offline=True)
+    encoder = loading.load(catalog.EMBEDDED_CLIP, device="cpu", offline=True)
     return diffusers.StableDiffusionPipeline(
         autoencoder(),
         encoder.text_encoder,

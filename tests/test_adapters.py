@@ -10,8 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from safegen import models
 from safegen.errors import ModelError
+from safegen.models import loading
 from tests.test_additions import ATTENTION, added, lora, numbers
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the libraries, about models as small as these
@@ -133,7 +133,7 @@ def test_what_diffusers_leaves_out_is_refused_by_name(
             added(kind, loras=[path])
     if "LoKr" not in words:  # which some pipelines can load
         with pytest.raises(ModelError, match=words):
-            models.load("nowhere/at-all", offline=True, loras=[path])
+            loading.load("nowhere/at-all", offline=True, loras=[path])
 
 
 def test_weight_decomposition_in_peft_s_own_layout_is_drawn_with(tmp_path: Path) -> None:

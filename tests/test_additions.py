@@ -13,18 +13,19 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from safegen import additions, concepts, library, models
-from safegen.additions import Addition
-from safegen.batch.options import Options
+from safegen.batch.settings import Options
 from safegen.batch.worker import Worker
 from safegen.conditioning import Position
-from safegen.directions import Direction, load
+from safegen.directions import recipes, store
+from safegen.directions.direction import Direction
 from safegen.errors import DirectionError, ModelError, Unread, UsageError
 from safegen.families import family_of
+from safegen.families.windows import Passages
 from safegen.generator import Generator, Settings
 from safegen.guard import Guard
-from safegen.passages import Passages
-from safegen.prompts import clean
+from safegen.models import adapters, loading
+from safegen.models.adapters import Addition
+from safegen.prompts.prompt import clean
 from tests import miniatures
 from tests.notes import Notes
 
@@ -57,7 +58,7 @@ def lora(folder: Path, *layers: tuple[str, int, int], rank: int = 2) -> Path:
 def added(name: str, embeddings: Any = (), loras: Any = ()) -> Any:
     pipe = miniatures.BUILDERS[name]()
     pipe.set_progress_bar_config(disable=True)
-    additions.add(pipe, additions.listed(embeddings, loras))
+    adapters.add(pipe, adapters.listed(embeddings, loras))
     return pipe
 
 
@@ -65,7 +66,7 @@ def added(name: str, embeddings: Any = (), loras: Any = ()) -> Any:
 @pytest.mark.parametrize("kind", ["embeddings", "loras"])
 def test_a_pickle_is_refused_before_anything_is_opened(tmp_path: Path, name: str, kind: str) -> None:
     with pytest.raises(ModelError, match="is a pickle, which can run code"):
-        models.load("nowhere/at-all", offline=True, **{kind: [str(tmp_path / name)]})
+        loading.load("nowhere/at-all", offline=True, **{kind: [str(tmp_path / name)]})
 
 
 def test_files_that_are_none(tmp_path: Path) -> None:
@@ -77,7 +78,7 @@ def test_files_that_are_none(tmp_path: Path) -> None:
     for file, reason in cases.items():
         for listed in ({"embeddings": [tmp_path / file]}, {"loras": [f"{tmp_path / file}:0.5"]}):
             with pytest.raises(ModelError, match=reason):
-                additions.listed(**listed)
+                adapters.listed(**listed)
 
 
 def test_scales() -> None:
@@ -230,7 +231,7 @@ def test_a_tokenizer_that_tells_capitals_apart_finds_the_name_as_it_is_written(t
     pipe = miniatures.flux()
     pipe.text_encoder_2 = miniatures.t5(48)
     save_file({"t5xxl": numbers(3, 48), "clip_l": numbers(2, 64)}, tmp_path / "MyToy.safetensors")
-    additions.add(pipe, additions.listed([tmp_path / "MyToy.safetensors"]))
+    adapters.add(pipe, adapters.listed([tmp_path / "MyToy.safetensors"]))
     found = {}
     for part in ("tokenizer", "tokenizer_2"):
         tokenizer = getattr(pipe, part)
@@ -255,9 +256,9 @@ def test_a_name_that_no_prompt_can_hold_is_refused(tmp_path: Path, name: str) ->
 
 def test_a_learned_word_is_known_in_all_letters_that_the_tokenizer_takes_for_it(tmp_path: Path) -> None:
     """The embedded model's own drops accents; directions apart, such a text is unread."""
-    pipe = models.load(device="cpu", offline=True)
+    pipe = loading.load(device="cpu", offline=True)
     width = pipe.text_encoder.config.hidden_size
-    additions.add(pipe, additions.listed([inversion(tmp_path, "Caf\u00e9-X", 2, width)]))
+    adapters.add(pipe, adapters.listed([inversion(tmp_path, "Caf\u00e9-X", 2, width)]))
     family = family_of(pipe)
     for typed in ("cafe-x", "CAFE-X", "caf\u00e9-x"):
         text = f"a {typed} by night"
@@ -386,7 +387,7 @@ def test_no_lora_at_all(tmp_path: Path) -> None:
 def test_a_lora_without_peft(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(ModelError, match="peft") as raised:
-        additions.listed(loras=[lora(tmp_path, (ATTENTION, 64, 16))])
+        adapters.listed(loras=[lora(tmp_path, (ATTENTION, 64, 16))])
     assert "safegen[lora]" in raised.value.hint
 
 
@@ -422,16 +423,16 @@ def test_directions_of_the_encoder_without_the_lora_are_not_used(
     plain = family_of(miniatures.stable_diffusion())
     (reading,) = plain.readings
     family = family_of(added("sd", loras=[lora(tmp_path, (QUERY, 64, 64))]))
-    shipped = load(concepts.direction_files("violence")[0])
+    shipped = Direction.load(store.direction_files("violence")[0])
     facts = {"encoder": reading.kind, "output": reading.output, "width": 64, "fingerprint": reading.fingerprint}
     kept = {k: v for k, v in shipped.tensors.items() if k.startswith(("gate.", "check.", "token.gate", "token.check"))}
     base = Direction(
         {k: v[..., :64] if k.startswith("token.") else v for k, v in kept.items()}, {**shipped.info, **facts}
     )
     for name in ("violence", "nudity"):
-        base.save(concepts.cache_folder() / name / f"{base.stem}.safetensors")
-    assert library.find("violence", plain.fingerprints()["text"], None) is not None
-    assert library.find("violence", family.fingerprints()["text"], None) is None
+        base.save(store.cache_folder() / name / f"{base.stem}.safetensors")
+    assert store.find("violence", plain.fingerprints()["text"], None) is not None
+    assert store.find("violence", family.fingerprints()["text"], None) is None
     # The prompt's text is judged alone then, and whoever loads the model hears of it.
     notes, guard = Notes(), Guard(["violence"])
     guard.bind(family, notes)
@@ -440,7 +441,7 @@ def test_directions_of_the_encoder_without_the_lora_are_not_used(
     # Beside a recipe of one's own it is a mistake.
     mine = tmp_path / "mine" / "violence"
     base.save(mine / f"{base.stem}.safetensors")
-    (mine / "concept.toml").write_bytes((concepts.known()["violence"] / "concept.toml").read_bytes())
+    (mine / "concept.toml").write_bytes((recipes.known()["violence"] / "concept.toml").read_bytes())
     with pytest.raises(DirectionError, match="another revision of the clip_text_model encoder"):
         Guard(["violence"], folder=tmp_path / "mine").bind(family)
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from safegen import attribution
 from safegen.generator import Generator
 from safegen.guard import Guard
 from safegen.safeguards import Tools
+from safegen.scoring import attribution
 
 
 @pytest.fixture

@@ -20,13 +20,12 @@ import torch
 from PIL import Image
 
 from safegen import Generator
-from safegen.batch import job
-from safegen.batch.folder import opened, read_records
-from safegen.batch.job import Summary
+from safegen.batch.interrupt import Watch
 from safegen.batch.local import LocalEngine
-from safegen.batch.options import Options, hashed
-from safegen.batch.sources import Source
-from safegen.batch.watch import Watch
+from safegen.batch.readers import Source
+from safegen.batch.run import Summary, prepared
+from safegen.batch.run_folder import opened, read_records
+from safegen.batch.settings import Options, hashed
 from safegen.batch.worker import Worker
 from safegen.errors import OutputError, UsageError
 from tests.conftest import ENTRY
@@ -48,7 +47,7 @@ def draw(
 ) -> Summary:  # fmt: skip
     chosen = options(**changes)
     source = Source("-", "txt", "\n".join(prompts).encode())
-    with job.prepared(source, chosen, out, retry=retry) as ready:
+    with prepared(source, chosen, out, retry=retry) as ready:
         return ready.run(LocalEngine(lambda: Worker(generator, chosen)), watch or Watch())
 
 
@@ -121,7 +120,7 @@ def test_a_benign_picture_is_that_of_a_loop_by_hand_bit_for_bit(generator: Gener
 def test_the_same_command_again_draws_nothing_and_loads_nothing(whole: Path) -> None:
     before = pictures(whole), (whole / "metadata.jsonl").read_bytes()
     source = Source("-", "txt", "\n".join(PROMPTS).encode())
-    with job.prepared(source, options(), whole) as ready:
+    with prepared(source, options(), whole) as ready:
         summary = ready.run(LocalEngine(lambda: pytest.fail("loaded a model")), Watch())
     assert (summary.left, summary.drawn, summary.exit_code) == (0, 0, 0)
     assert before == (pictures(whole), (whole / "metadata.jsonl").read_bytes())
@@ -219,7 +218,7 @@ def test_rows_with_concepts_and_strength_of_their_own(generator: Generator, tmp_
     lines = [{"prompt": KNIFE, "id": "off", "strength": 0}, {"prompt": KNIFE, "id": "other", "concepts": "nudity"},
              {"prompt": KNIFE, "id": "on", "images": 2}]  # fmt: skip
     source = Source("-", "jsonl", "\n".join(map(json.dumps, lines)).encode())
-    with job.prepared(source, options(), tmp_path) as ready:
+    with prepared(source, options(), tmp_path) as ready:
         ready.run(LocalEngine(lambda: Worker(generator, options())), Watch())
     check(tmp_path)
     found = {r["id"]: (r["status"], list(r["guard"]["directions"])) for r in records(tmp_path)}

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from safegen.batch import plan, sources
-from safegen.batch.options import Options
+from safegen.batch import plan, readers
+from safegen.batch.readers import Source
 from safegen.batch.rows import IGNORED, Reader, Row
-from safegen.batch.sources import Source
-from safegen.batch.survey import survey
+from safegen.batch.settings import Options
+from safegen.batch.validate import survey
 from safegen.errors import PromptError, UnknownConcept
 
 
@@ -124,7 +124,7 @@ def test_bytes_that_are_not_utf8_are_a_bad_line_of_many(kind: str) -> None:
         (b"prompt,prompt\na cat,a dog\n", 1, "same name"),
         (b"title\na cat\n", 2, "unknown field 'title'"),
         (b"prompt\n\xff\xfe\n", 2, "not valid UTF-8"),
-        (b"prompt\n" + b"x" * (sources.MAX_LINE + 9) + b"\na cat\n", 2, "longer than"),
+        (b"prompt\n" + b"x" * (readers.MAX_LINE + 9) + b"\na cat\n", 2, "longer than"),
     ],
 )
 def test_broken_csv(content: bytes, line: int, word: str) -> None:
@@ -134,15 +134,15 @@ def test_broken_csv(content: bytes, line: int, word: str) -> None:
 
 
 def test_an_endless_line_does_not_fill_the_memory() -> None:
-    content = b"x" * (20 * sources.MAX_LINE) + b"\na cat\n"
+    content = b"x" * (20 * readers.MAX_LINE) + b"\na cat\n"
     tracemalloc.start()
     try:
         found = problems(content, "txt")
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert found == [f"line 1: longer than {sources.MAX_LINE:,} bytes"]
-    assert peak < 5 * sources.MAX_LINE
+    assert found == [f"line 1: longer than {readers.MAX_LINE:,} bytes"]
+    assert peak < 5 * readers.MAX_LINE
 
 
 def test_the_survey_of_many_rows_takes_little_memory(tmp_path: Path) -> None:
@@ -222,7 +222,7 @@ def test_a_plan_holds_every_picture_once(shapes: list[tuple[int, int]], size: in
 @given(st.text(max_size=30))
 def test_no_id_gets_out_of_the_folder(identity: str) -> None:
     try:
-        row = Reader(Options()).row(sources.Line(1, {"prompt": "a cat", "id": identity}), 1)
+        row = Reader(Options()).row(readers.Line(1, {"prompt": "a cat", "id": identity}), 1)
     except PromptError:
         return
     assert Path(plan.Shot(row, 0).file_name).name == plan.Shot(row, 0).file_name

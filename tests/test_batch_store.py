@@ -17,14 +17,14 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from safegen import Generator
-from safegen.batch import folder, job
-from safegen.batch.folder import opened, read_header
-from safegen.batch.job import Summary
+from safegen.batch import run_folder
+from safegen.batch.interrupt import Watch
 from safegen.batch.local import LocalEngine
+from safegen.batch.readers import Source
 from safegen.batch.remote import Remote
-from safegen.batch.sources import Source
+from safegen.batch.run import Summary, prepared
+from safegen.batch.run_folder import opened, read_header
 from safegen.batch.store import Local, at
-from safegen.batch.watch import Watch
 from safegen.batch.worker import Worker
 from safegen.errors import OutputError, UsageError
 from tests.test_batch import PROMPTS, check, interrupted, options, pictures, records
@@ -43,7 +43,7 @@ def memory() -> Iterator[MemoryFileSystem]:
 def draw(generator: Generator, out: Any, watch: Watch | None = None, **changes: Any) -> Summary:
     source = Source("-", "txt", "\n".join(PROMPTS).encode())
     chosen = options(**changes)
-    with job.prepared(source, chosen, out) as ready:
+    with prepared(source, chosen, out) as ready:
         return ready.run(LocalEngine(lambda: Worker(generator, chosen)), watch or Watch())
 
 
@@ -98,7 +98,7 @@ def test_it_is_resumed_after_ctrl_c_and_after_a_crash(
 def test_records_are_copied_as_the_run_goes_on(
     generator: Generator, memory: MemoryFileSystem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(folder, "PUSH_SECONDS", 0)
+    monkeypatch.setattr(run_folder, "PUSH_SECONDS", 0)
     seen: list[int] = []
 
     def look(_: int) -> None:

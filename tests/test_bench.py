@@ -11,17 +11,19 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from safegen import cache, console, refusal
-from safegen.bench import attacks, cases, efforts, genetic, methods, origins, pictures, robustness, suites, texts
+from safegen.bench import attacks, cases, genetic, learning, methods, pictures, provenance, robustness, suites, texts
 from safegen.bench.cases import Case, Seed
-from safegen.bench.origins import Sources
+from safegen.bench.provenance import Sources
 from safegen.bench.report import Album, page
-from safegen.bench.rows import Row
+from safegen.bench.results import Row
 from safegen.bench.statistics import Area, Mean, Ratio
 from safegen.builtin.judge import Verdict
+from safegen.cli import console
+from safegen.directions import cache
 from safegen.errors import OutputError, PromptError, UsageError
 from safegen.generator import Generator
-from safegen.learning.lexicon import Lexicon
+from safegen.learning.vocabulary import Lexicon
+from safegen.prompts import refusal
 
 
 def test_the_page_escapes_prompts_and_needs_no_network() -> None:
@@ -65,7 +67,7 @@ def test_a_suite_runs_and_writes_both_files(tmp_path: Path) -> None:
 
 
 def test_an_interrupted_run_goes_on_and_another_is_refused(tmp_path: Path) -> None:
-    out, today = tmp_path / "bench.json", origins.about(True, Sources())
+    out, today = tmp_path / "bench.json", provenance.about(True, Sources())
     suites.keep(out, {**suites.begin(out, today), "suites": {"guard": {"rows": []}}})
     assert suites.begin(out, today)["suites"] == {"guard": {"rows": []}}
     with pytest.raises(UsageError, match="quick True, now False"):
@@ -76,7 +78,7 @@ def test_an_interrupted_run_goes_on_and_another_is_refused(tmp_path: Path) -> No
 
 
 def test_two_runs_do_not_share_a_report(tmp_path: Path) -> None:
-    out, today = tmp_path / "new" / "bench.json", origins.about(True, Sources())
+    out, today = tmp_path / "new" / "bench.json", provenance.about(True, Sources())
     with suites.held(out), pytest.raises(OutputError, match=r"another run is writing to .*bench\.json"):
         suites.run(["words"], quick=True, data=None, out=out)
     with suites.held(out), suites.held(out.with_name("other.json")), suites.held(None):
@@ -115,15 +117,15 @@ def a_set(path: Path, *prompts: str) -> Path:
 def test_figures_of_other_prompts_are_not_kept(tmp_path: Path) -> None:
     out = tmp_path / "bench.json"
     one, other = (Sources.read(None, [a_set(tmp_path / name, name)]) for name in ("a.csv", "b.csv"))
-    suites.keep(out, {**suites.begin(out, origins.about(True, one)), "suites": {"sets": {"rows": []}}})
+    suites.keep(out, {**suites.begin(out, provenance.about(True, one)), "suites": {"sets": {"rows": []}}})
     assert "a.csv (sha256 " in out.with_suffix(".html").read_text()
     with pytest.raises(UsageError, match=r"sets a\.csv .*, now b\.csv"):
-        suites.begin(out, origins.about(True, other))
+        suites.begin(out, provenance.about(True, other))
     (changed,) = Sources.read(None, [a_set(tmp_path / "a.csv", "something else")]).sets
     with pytest.raises(UsageError, match=f"now a.csv .sha256 {changed.sha256[:12]}"):
-        suites.begin(out, origins.about(True, Sources(sets=(changed,))))
+        suites.begin(out, provenance.about(True, Sources(sets=(changed,))))
     # A run that needs no sets says nothing of them, and the report still does.
-    kept = suites.begin(out, origins.about(True, Sources()))
+    kept = suites.begin(out, provenance.about(True, Sources()))
     assert [file["name"] for file in kept["sets"]] == ["a.csv"]
     assert kept["suites"] == {"sets": {"rows": []}}
 
@@ -139,29 +141,29 @@ def test_a_report_tells_versions_seeds_and_the_packages_own_commit(
     package = tmp_path / "safegen"
     (package / "bench").mkdir(parents=True)
     git("init", "-q")
-    assert origins.checkout(package) == ""  # in a checkout, but none of its files
+    assert provenance.checkout(package) == ""  # in a checkout, but none of its files
     (package / "version.py").write_text("one")
     (package / "bench" / "report.html").write_text("one")
     git("add", ".")
     git("commit", "-qm", "one")
     commit = git("rev-parse", "--short", "HEAD")
     monkeypatch.chdir("/")
-    assert origins.checkout(package) == commit
+    assert provenance.checkout(package) == commit
     (package / "bench" / "report.html").write_text("two")  # what the bench itself writes changes no code
-    assert origins.checkout(package) == commit
+    assert provenance.checkout(package) == commit
     (package / "version.py").write_text("two")
-    two = origins.checkout(package)
+    two = provenance.checkout(package)
     (package / "version.py").write_text("three")
     assert two.startswith(f"{commit}-dirty-")
-    assert two != origins.checkout(package)
-    about = origins.about(False, Sources())
+    assert two != provenance.checkout(package)
+    about = provenance.about(False, Sources())
     assert about["transformers"]
     assert about["seeds"]["mixed"] == Seed.MIXED
 
 
-@pytest.mark.parametrize("missing", [origins.PAIRS, origins.CAPTIONS])
+@pytest.mark.parametrize("missing", [provenance.PAIRS, provenance.CAPTIONS])
 def test_a_missing_file_of_data_is_named(tmp_path: Path, missing: str) -> None:
-    for name in (origins.PAIRS, origins.CAPTIONS):
+    for name in (provenance.PAIRS, provenance.CAPTIONS):
         if name != missing:
             a_set(tmp_path / name, "a cat")
     with pytest.raises(UsageError, match=f"there is no {missing}"):
@@ -264,12 +266,12 @@ def test_learning_is_timed_in_an_empty_cache(
     (tmp_path / "x.safetensors").touch()
     met = []
 
-    def learn() -> efforts.Learned:
+    def learn() -> learning.Learned:
         met.append(cache.kept())
         assert generator.guard is not None
         return generator.guard.directions
 
-    learned, row = efforts.timed("all", learn, 5)
+    learned, row = learning.timed("all", learn, 5)
     assert met == [[]]
     assert learned is generator.guard.directions  # type: ignore[union-attr]
     assert os.environ["SAFEGEN_CACHE"] == str(tmp_path)

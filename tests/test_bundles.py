@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 
-from safegen import bundles, cache, concepts, directions, library, promptsets
-from safegen.directions import Direction
+from safegen.directions import bundle, cache, recipes, store
+from safegen.directions.direction import Direction
 from safegen.errors import DirectionError, OutputError, PromptError, UnknownConcept
 from safegen.learning import corpus
 from safegen.learning.effort import BRIEF
+from safegen.prompts import datasets
 
 Command = Callable[..., int]
 STRANGER = "ab" * 32  # the fingerprint of an encoder that nothing is shipped for
@@ -26,14 +27,14 @@ NAME = "violence/bert-abababab.safetensors"
 
 def direction(**changes: Any) -> Direction:
     """The shipped direction of violence, as if it had been learned for another encoder."""
-    (path,) = (p for p in concepts.direction_files("violence") if p.parent.parent == concepts.directions_folder())
-    found = directions.load(path)
+    (path,) = (p for p in store.direction_files("violence") if p.parent.parent == recipes.directions_folder())
+    found = Direction.load(path)
     return Direction(found.tensors, {**found.info, "fingerprint": STRANGER, **changes})
 
 
 @pytest.fixture
 def learned() -> Path:
-    path = concepts.cache_folder() / NAME
+    path = store.cache_folder() / NAME
     direction().save(path)
     return path
 
@@ -53,13 +54,13 @@ def test_what_is_exported_arrives(
     assert str(out) in capsys.readouterr().out
     assert command("directions", "export", "--out", str(out)) == 1  # it exists
     elsewhere()
-    assert library.find("violence", STRANGER, None) is None
+    assert store.find("violence", STRANGER, None) is None
     assert command("directions", "import", str(out)) == 0
     shown = capsys.readouterr()
-    assert str(concepts.cache_folder() / NAME) in shown.out
+    assert str(store.cache_folder() / NAME) in shown.out
     assert "held out: auc" in shown.err
-    assert (concepts.cache_folder() / NAME).read_bytes() == content
-    found = library.find("violence", STRANGER, None)
+    assert (store.cache_folder() / NAME).read_bytes() == content
+    found = store.find("violence", STRANGER, None)
     assert found is not None
     assert found.sha256 == hashlib.sha256(content).hexdigest()
     assert command("directions", "import", str(out)) == 0  # nothing new in it
@@ -70,7 +71,7 @@ def test_one_file_may_come_alone(command: Command, learned: Path, elsewhere: Any
     alone = Path(shutil.copy(learned, tmp_path / "any name.safetensors"))
     elsewhere()
     assert command("directions", "import", str(alone)) == 0
-    assert (concepts.cache_folder() / NAME).is_file()
+    assert (store.cache_folder() / NAME).is_file()
 
 
 def test_nothing_is_overwritten_unasked(
@@ -83,26 +84,26 @@ def test_nothing_is_overwritten_unasked(
     assert "--replace" in capsys.readouterr().err
     assert learned.read_bytes() == before
     assert command("directions", "import", str(other), "--replace") == 0
-    assert directions.load(learned).info["title"] == "Another"
+    assert Direction.load(learned).info["title"] == "Another"
 
 
 def test_what_ships_needs_no_sharing(tmp_path: Path) -> None:
     with pytest.raises(DirectionError, match="nothing is learned here for any concept"):
-        bundles.learned((), "", None)
+        bundle.learned((), "", None)
     with pytest.raises(UnknownConcept, match="violense"):
-        bundles.learned(("violense",), "", None)
+        bundle.learned(("violense",), "", None)
 
 
 def test_a_broken_file_is_not_exported(learned: Path, tmp_path: Path) -> None:
     learned.write_bytes(b"no")
     with pytest.raises(DirectionError, match="not a safetensors file"):
-        bundles.write({NAME: learned}, tmp_path / "bundle")
+        bundle.write({NAME: learned}, tmp_path / "bundle")
     assert not (tmp_path / "bundle").exists()
 
 
 def manifest(files: dict[str, bytes]) -> bytes:
     hashes = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
-    return json.dumps({"schema": bundles.SCHEMA, "files": hashes}).encode()
+    return json.dumps({"schema": bundle.SCHEMA, "files": hashes}).encode()
 
 
 def packed(path: Path, files: dict[str, bytes]) -> Path:
@@ -128,45 +129,45 @@ def packed(path: Path, files: dict[str, bytes]) -> Path:
 def test_names_that_lead_elsewhere_are_refused(learned: Path, tmp_path: Path, name: str, reason: str) -> None:
     files = {name: learned.read_bytes()}
     with pytest.raises(DirectionError, match=reason):
-        bundles.read(packed(tmp_path / "b.zip", {**files, bundles.MANIFEST: manifest(files)}))
+        bundle.read(packed(tmp_path / "b.zip", {**files, bundle.MANIFEST: manifest(files)}))
 
 
 def test_a_bundle_is_what_its_manifest_says(learned: Path, tmp_path: Path) -> None:
     content = learned.read_bytes()
     good = manifest({NAME: content})
     cases = {
-        "is not what was exported": {NAME: content[:-1] + b"\x01", bundles.MANIFEST: good},
-        "lacks violence/": {bundles.MANIFEST: good},
-        "holds, unnamed, hate/": {NAME: content, "hate/bert-abababab.safetensors": content, bundles.MANIFEST: good},
+        "is not what was exported": {NAME: content[:-1] + b"\x01", bundle.MANIFEST: good},
+        "lacks violence/": {bundle.MANIFEST: good},
+        "holds, unnamed, hate/": {NAME: content, "hate/bert-abababab.safetensors": content, bundle.MANIFEST: good},
         "has no bundle.json": {NAME: content},
-        "is not of safegen.bundle/1": {NAME: content, bundles.MANIFEST: b"[]"},
+        "is not of safegen.bundle/1": {NAME: content, bundle.MANIFEST: b"[]"},
     }
     for reason, files in cases.items():
         with pytest.raises(DirectionError, match=reason):
-            bundles.read(packed(tmp_path / "b.zip", files))
-    whole = packed(tmp_path / "b.zip", {NAME: content, bundles.MANIFEST: good})
-    assert [arrival.name for arrival in bundles.read(whole)] == [NAME]
+            bundle.read(packed(tmp_path / "b.zip", files))
+    whole = packed(tmp_path / "b.zip", {NAME: content, bundle.MANIFEST: good})
+    assert [arrival.name for arrival in bundle.read(whole)] == [NAME]
     whole.write_bytes(whole.read_bytes()[:-30])
     with pytest.raises(DirectionError, match="no bundle"):
-        bundles.read(whole)
+        bundle.read(whole)
     with pytest.raises(DirectionError, match="there is no"):
-        bundles.read(tmp_path / "none.zip")
+        bundle.read(tmp_path / "none.zip")
 
 
 def test_links_in_a_folder_are_not_followed(learned: Path, tmp_path: Path) -> None:
-    bundles.write({NAME: learned}, tmp_path / "bundle")
+    bundle.write({NAME: learned}, tmp_path / "bundle")
     (tmp_path / "bundle" / NAME).unlink()
     (tmp_path / "bundle" / NAME).symlink_to(learned)
     with pytest.raises(DirectionError, match="is a link"):
-        bundles.read(tmp_path / "bundle")
+        bundle.read(tmp_path / "bundle")
 
 
 def test_what_is_too_large_is_not_read(learned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    bundles.write({NAME: learned}, tmp_path / "b.zip")
-    monkeypatch.setattr(bundles, "LARGEST", 1000)
+    bundle.write({NAME: learned}, tmp_path / "b.zip")
+    monkeypatch.setattr(bundle, "LARGEST", 1000)
     for source in (tmp_path / "b.zip", learned):
         with pytest.raises(DirectionError, match="has more than"):
-            bundles.read(source)
+            bundle.read(source)
 
 
 @pytest.mark.parametrize(
@@ -187,24 +188,24 @@ def test_a_direction_that_cannot_be_trusted_is_refused(tmp_path: Path, changes: 
     path = tmp_path / "d.safetensors"
     direction(**changes).save(path)
     with pytest.raises(DirectionError, match=reason):
-        bundles.read(path)
-    assert not concepts.cache_folder().exists()
+        bundle.read(path)
+    assert not store.cache_folder().exists()
 
 
 def test_a_concept_without_a_recipe_and_a_pickle_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "d.safetensors"
     direction(concept="unheard-of").save(path)
     with pytest.raises(UnknownConcept):
-        bundles.read(path)
+        bundle.read(path)
     path.write_bytes(pickle.dumps({"violence": 1}))
     with pytest.raises(DirectionError, match="not a safetensors file"):
-        bundles.read(path)
+        bundle.read(path)
 
 
 def test_the_cache_is_listed_and_cleaned(
     command: Command, learned: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    root = concepts.cache_folder().parent
+    root = store.cache_folder().parent
     for name in ("background/00.safetensors", "direction-1/hate/bert-00.safetensors", "notes.txt"):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(b"x" * 1000)
@@ -235,15 +236,15 @@ def test_the_cache_is_listed_and_cleaned(
 
 
 def test_what_was_learned_here_goes_before_what_is_shipped_while_its_recipe_is_todays() -> None:
-    (path,) = concepts.direction_files("violence")
-    shipped = directions.load(path)
-    own = concepts.cache_folder() / "violence" / path.name
+    (path,) = store.direction_files("violence")
+    shipped = Direction.load(path)
+    own = store.cache_folder() / "violence" / path.name
     Direction(shipped.tensors, {**shipped.info, "title": "Own"}).save(own)
-    found = library.find("violence", shipped.info["fingerprint"], None)
+    found = store.find("violence", shipped.info["fingerprint"], None)
     assert found is not None
     assert found.info["title"] == "Own"
     Direction(shipped.tensors, {**shipped.info, "title": "Own", "recipe_sha256": "0" * 64}).save(own)
-    found = library.find("violence", shipped.info["fingerprint"], None)
+    found = store.find("violence", shipped.info["fingerprint"], None)
     assert found is not None
     assert found.sha256 == shipped.sha256
 
@@ -251,13 +252,13 @@ def test_what_was_learned_here_goes_before_what_is_shipped_while_its_recipe_is_t
 def test_benign_prompts_of_ones_own(tmp_path: Path, command: Command, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "benign.csv"
     file.write_text("caption\n" + "\n".join(f"a plate of {n} figs" for n in range(40)))
-    own = promptsets.training_prompts(file)
+    own = datasets.training_prompts(file)
     assert 20 < len(own) < 36
-    assert not any(promptsets.is_validation(prompt) for prompt in own)
+    assert not any(datasets.is_validation(prompt) for prompt in own)
     assert set(corpus.benign_prompts(BRIEF, own)) == {*corpus.benign_prompts(BRIEF), *own}
     file.write_text("unsafe_prompt,safe_prompt,category\na blunt knife,a spoon,violence\n")
     with pytest.raises(PromptError, match="set of pairs"):
-        promptsets.training_prompts(file)
+        datasets.training_prompts(file)
     assert command("directions", "learn", "violence", "--benign", str(file)) == 2
     assert "Give it as --pairs" in capsys.readouterr().err
 
@@ -275,7 +276,7 @@ def test_what_is_learned_with_poor_figures_is_shown_and_not_kept(
         seen["sources"] = _[-1]
         return {"text": direction(held_out={"auc": seen["auc"], "caught": 0.1})}
 
-    monkeypatch.setattr("safegen.learning.encoded.background", background)
+    monkeypatch.setattr("safegen.learning.features.background", background)
     monkeypatch.setattr("safegen.learning.contrastive.learn", learn)
     (tmp_path / "calm.csv").write_text("prompt\na\nb\nc\nd\ne\nf\n")
     seen["auc"] = 0.6
@@ -284,19 +285,19 @@ def test_what_is_learned_with_poor_figures_is_shown_and_not_kept(
     assert "violence, held out: auc 0.6, caught 0.1" in told.err
     assert "not ready" in told.err
     assert told.out == ""
-    assert not (concepts.cache_folder() / NAME).exists()
+    assert not (store.cache_folder() / NAME).exists()
     assert seen["more"]
     assert seen["sources"] == {"pairs": "", "benign": "calm.csv"}
     seen["auc"] = 0.95
     assert command("directions", "learn", "violence") == 0
     told = capsys.readouterr()
     assert "violence, held out: auc 0.95, caught 0.1" in told.err
-    assert told.out.strip() == str(concepts.cache_folder() / NAME)
-    assert directions.load(concepts.cache_folder() / NAME).info["held_out"]["auc"] == 0.95
+    assert told.out.strip() == str(store.cache_folder() / NAME)
+    assert Direction.load(store.cache_folder() / NAME).info["held_out"]["auc"] == 0.95
 
 
 def test_a_target_in_use_is_left_alone(learned: Path, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(OutputError, match="exists"):
-        bundles.write({NAME: learned}, tmp_path)
+        bundle.write({NAME: learned}, tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["notes.txt"]

@@ -15,9 +15,10 @@ import pytest
 import torch
 import transformers
 
-from safegen import concepts, directions, models
 from safegen.cli import main
 from safegen.conditioning import Channel, Conditioning, Position
+from safegen.directions.direction import Direction
+from safegen.directions.recipes import Concept
 from safegen.errors import ModelError
 from safegen.families import Family, family_of
 from safegen.families.stable_diffusion import CHANNEL
@@ -25,6 +26,7 @@ from safegen.generator import Generator, Settings
 from safegen.guard import NUDITY, Guard
 from safegen.learning import contrastive
 from safegen.learning.effort import BRIEF
+from safegen.models import catalog
 from tests import miniatures
 
 HARMFUL, BENIGN = "a cat and a kitchen knife", "a cat and a wooden spoon"
@@ -72,7 +74,7 @@ def learn(family: Family, cache: Path) -> Path:
         for name in ("blades", NUDITY):  # which every guard watches for: nothing more is to be learned for that
             (found / name).mkdir(parents=True)
             (found / name / "concept.toml").write_text(f"[targets]\n{lines}")
-        (direction,) = contrastive.learn(concepts.load("blades", found), family, FEWER).values()
+        (direction,) = contrastive.learn(Concept.load("blades", found), family, FEWER).values()
         for name in ("blades", NUDITY):
             direction.save(found / name / f"{direction.stem}.safetensors")
     return found
@@ -129,7 +131,7 @@ def test_it_is_clips_own_class_and_causal(pipe: Any) -> None:
 @pytest.mark.timeout(600)
 def test_what_is_learned_for_it_holds_on_other_lines_of_the_recipe(folder: Path) -> None:
     (path,) = (folder / "blades").glob("*.safetensors")
-    direction = directions.load(path)
+    direction = Direction.load(path)
     assert path.name.startswith("clip_text_model-")
     assert direction.info["held_out"]["auc"] > 0.9
     # The start is the same for every prompt, and has nothing to be learned from.
@@ -200,11 +202,11 @@ def test_its_words_are_scored_and_blamed(pipe: Any, folder: Path) -> None:
 def test_it_goes_by_a_short_name_and_draws_nothing(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    generator = Generator.load(models.EMBEDDED_CLIP, guarded=False, offline=True)
+    generator = Generator.load(catalog.EMBEDDED_CLIP, guarded=False, offline=True)
     for settings in (Settings(), Settings(size=(64, 64))):
         with pytest.raises(ModelError, match="a text encoder alone"):
             generator.generate("a cat", settings)
-    asked = ["score", HARMFUL, "--model", models.EMBEDDED_CLIP, "--directions", str(folder), "--json"]
+    asked = ["score", HARMFUL, "--model", catalog.EMBEDDED_CLIP, "--directions", str(folder), "--json"]
     monkeypatch.setattr(sys, "argv", ["safegen", *asked, "--concept", "blades", "--fail-on-flag"])
     with pytest.raises(SystemExit) as raised:
         main()

@@ -12,13 +12,14 @@ from typing import Any
 import diffusers
 import pytest
 
-from safegen import Generator, defaults, models, schedulers, sizes
-from safegen.batch.options import Options
+from safegen import Generator
+from safegen.batch.settings import Options
 from safegen.batch.worker import Worker
 from safegen.errors import ModelError, UsageError
-from safegen.families import family_of
+from safegen.families import family_of, sizes
 from safegen.generator import Settings
-from safegen.prompts import clean
+from safegen.models import catalog, defaults, loading, schedulers
+from safegen.prompts.prompt import clean
 from tests import miniatures
 from tests.test_families import EVERY, pipeline
 
@@ -34,15 +35,15 @@ def saved(folder: Path, name: str, **scheduler: Any) -> Any:
     miniatures.BUILDERS[name]().save_pretrained(folder)
     file = folder / "scheduler" / "scheduler_config.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), **scheduler}))
-    return models.load(str(folder), device="cpu")
+    return loading.load(str(folder), device="cpu")
 
 
 def test_the_embedded_model_is_known_wherever_it_lies(generator: Generator, tmp_path: Path) -> None:
-    wanted = (models.EMBEDDED_STEPS, models.EMBEDDED_GUIDANCE, (128, 128))
+    wanted = (catalog.EMBEDDED_STEPS, catalog.EMBEDDED_GUIDANCE, (128, 128))
     assert generator.resolve(Settings()) == wanted
-    copied = shutil.copytree(models.EMBEDDED_FOLDER, tmp_path / "my model")
-    for name in (str(models.EMBEDDED_FOLDER), str(copied), f"{copied}/"):
-        found = Generator(models.load(name, device="cpu"), None, name)
+    copied = shutil.copytree(catalog.EMBEDDED_FOLDER, tmp_path / "my model")
+    for name in (str(catalog.EMBEDDED_FOLDER), str(copied), f"{copied}/"):
+        found = Generator(loading.load(name, device="cpu"), None, name)
         assert found.resolve(Settings()) == wanted
         assert found.notes(Settings()) == []
     generator.pipe.save_pretrained(tmp_path / "again")
@@ -50,9 +51,9 @@ def test_the_embedded_model_is_known_wherever_it_lies(generator: Generator, tmp_
     assert resolved(generator.pipe, "custom") == wanted[:2]  # a user's own pipeline, loaded from there
 
 
-@pytest.mark.parametrize("name", sorted(models.ALIASES))
+@pytest.mark.parametrize("name", sorted(catalog.ALIASES))
 def test_alias_hub_id_and_folders_are_one_model(name: str, tmp_path: Path) -> None:
-    repo = models.ALIASES[name].repo
+    repo = catalog.ALIASES[name].repo
     pipe = pipeline(next(key for key in ("z-image", "sd3", "sd") if key in name or key == "sd"))
     family = family_of(pipe)
     wanted = defaults.of(family, name)
@@ -237,8 +238,8 @@ def test_sizes_of_the_embedded_model(
 
 
 def test_a_row_of_a_size_that_this_model_cannot_draw_fails_alone(tmp_path: Path) -> None:
+    from safegen.batch.readers import Line
     from safegen.batch.rows import Reader
-    from safegen.batch.sources import Line
 
     worker = Worker(Generator(pipeline("sana"), None), Options(guarded=False))
     reader = Reader(worker.options)

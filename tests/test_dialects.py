@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 import torch
 
-from safegen import Generator, dialects
-from safegen.dialects import notes
+from safegen import Generator
 from safegen.errors import PromptError
 from safegen.generator import Settings
-from safegen.prompts import clean
+from safegen.prompts import dialects
+from safegen.prompts.dialects import notes
+from safegen.prompts.prompt import clean
 from safegen.weighting import weighted
 from tests.test_families import pipeline, watched
 
@@ -270,8 +271,8 @@ def test_a_prompt_file_is_drawn_with_the_settings_behind_its_prompts(
 
 def test_an_answer_of_the_server_has_the_notes(generator: Generator) -> None:
     pytest.importorskip("fastapi")
-    from safegen.serve import orders
+    from safegen.serve import handlers
 
-    order = orders.Order(clean("a cat AND a dog"), Settings(seed=1, steps=1, size=(128, 264), negative="cap++"), 1)
-    said = orders.draw(generator, order, "mark", lambda _step, _steps: None)["safegen"]["notes"]
+    order = handlers.Order(clean("a cat AND a dog"), Settings(seed=1, steps=1, size=(128, 264), negative="cap++"), 1)
+    said = handlers.draw(generator, order, "mark", lambda _step, _steps: None)["safegen"]["notes"]
     assert [line.split(" is ")[0] for line in said] == ["AND", "cap++", "128x264"]

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 import typer
 
-from safegen import Generator, settings
-from safegen.cli import app
+from safegen import Generator
+from safegen.cli import app, config
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -166,8 +166,8 @@ def test_python_of_the_documents_runs(generator: Generator, capsys: pytest.Captu
 def test_settings_of_the_documents_are_known(tmp_path: Path) -> None:
     for block in (block for path in DOCUMENTS for block in blocks(path, "toml")):
         if "[targets]" not in block:  # a recipe; tests/test_recipes.py
-            (tmp_path / settings.FILE).write_text(block)
-            assert settings.read(tmp_path)
+            (tmp_path / config.FILE).write_text(block)
+            assert config.read(tmp_path)
 
 
 def test_json_of_the_documents_is_json() -> None:

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from safegen import emphasis
-from safegen.emphasis import MOST, Marked, Weight, parse
-from safegen.prompts import clean
+from safegen.prompts import emphasis
+from safegen.prompts.emphasis import MOST, Marked, Weight, parse
+from safegen.prompts.prompt import clean
 
 WORDS = st.text("abc (]1:.,\\\u00e9", min_size=1, max_size=12).map(lambda text: " ".join(text.split()))
 VALUES = st.integers(0, 200).map(lambda n: n / 100)

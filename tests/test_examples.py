@@ -11,14 +11,15 @@ import torch
 from PIL import ImageChops
 from safetensors.torch import load_file
 
-from safegen import additions, dialects, models
-from safegen.additions import SHIPPED, Addition
-from safegen.batch.options import Options
+from safegen.batch.settings import Options
 from safegen.batch.worker import Worker
 from safegen.builtin.judge import Judge
 from safegen.builtin.training import examples
 from safegen.errors import ModelError
 from safegen.generator import Generator, Settings
+from safegen.models import adapters, loading
+from safegen.models.adapters import SHIPPED, Addition
+from safegen.prompts import dialects
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of peft
 README = Path(__file__).parents[1] / "README.md"
@@ -86,9 +87,9 @@ def test_the_readme_s_line_works_in_an_empty_folder(
 def test_examples_are_named_wherever_files_are() -> None:
     assert Addition.lora("night:0.8") == Addition("lora", SHIPPED["night"], 0.8)
     assert Addition.lora("night").path == SHIPPED["night"]
-    assert [one.path for one in additions.listed([Path("toy")], ["night"])] == [SHIPPED["toy"], SHIPPED["night"]]
-    assert additions.whole("night:0.8") == "night:0.8"
-    assert additions.whole("a.safetensors:0.8") == f"{Path.cwd()}/a.safetensors:0.8"
+    assert [one.path for one in adapters.listed([Path("toy")], ["night"])] == [SHIPPED["toy"], SHIPPED["night"]]
+    assert adapters.whole("night:0.8") == "night:0.8"
+    assert adapters.whole("a.safetensors:0.8") == f"{Path.cwd()}/a.safetensors:0.8"
     assert dialects.scaled(["night", "~/b.safetensors", "night:1"], [("night", 0.5), ("b", 0.25)]) == [
         "night:0.5",
         "~/b.safetensors:0.25",
@@ -104,4 +105,4 @@ def test_what_is_no_example_hears_of_those_there_are(command: Command, capsys: p
         assert "toy and night" in capsys.readouterr().err
     for wrong in ({"embeddings": ["night"]}, {"loras": ["toy"]}):
         with pytest.raises(ModelError):
-            models.load(offline=True, **wrong)  # type: ignore[arg-type]
+            loading.load(offline=True, **wrong)  # type: ignore[arg-type]

@@ -14,21 +14,22 @@ import pytest
 import torch
 from PIL import Image
 
-from safegen import concepts, library
 from safegen.conditioning import Conditioning, Position
-from safegen.directions import Direction
+from safegen.directions import store
+from safegen.directions.direction import HEADS, Direction
+from safegen.directions.recipes import Concept
 from safegen.errors import DirectionError, GuardError, ModelError, Unread, UsageError
 from safegen.families import FAMILIES, Family, family_of
 from safegen.families.flux import Flux
-from safegen.families.readings import Reading
+from safegen.families.outputs import Reading
 from safegen.families.stable_diffusion_xl import StableDiffusionXL
 from safegen.generator import Generator, Settings
 from safegen.guard import Guard
-from safegen.learning import contrastive, encoded, region
+from safegen.learning import contrastive, ensure, region
 from safegen.learning.contrastive import own_tensors
 from safegen.learning.effort import BRIEF
 from safegen.learning.linear import basis, discriminant
-from safegen.probes import HEADS, Features, features
+from safegen.scoring.probes import Features, features
 from tests import miniatures
 from tests.notes import Notes
 
@@ -134,7 +135,7 @@ def _direction(reading: Any, harmful: Features, benign: Features) -> Direction:
 def prepared(name: str, safeguard: str = "localise", strength: float = 1.0, more: Examples = ((), ())) -> Guard:
     """A guard whose directions lie in this test's cache, as if they had been learned there."""
     for direction in directions(name, more):
-        path = concepts.cache_folder() / "violence" / f"{direction.stem}.safetensors"
+        path = store.cache_folder() / "violence" / f"{direction.stem}.safetensors"
         direction.save(path)
         # Nudity is always watched for the one refusal; here it never speaks.
         quiet = {k: v + 1e6 if k.endswith("thresholds") else v for k, v in direction.tensors.items()}
@@ -357,7 +358,7 @@ def test_a_model_without_directions_is_guarded_by_text_from_the_first_call(name:
     assert report.before.senses == ("reader",)
     assert "knife" not in report.rewritten
     assert not report.after.flagged
-    assert not concepts.cache_folder().exists()
+    assert not store.cache_folder().exists()
 
 
 @EVERY
@@ -607,15 +608,15 @@ def test_every_channel_is_learned_in_one_pass(monkeypatch: pytest.MonkeyPatch) -
     """On random weights the figures are poor, and so the guard refuses to go on."""
     everyday = [" ".join(["a red apple"] * (1 + i % 6)) + f" {i}" for i in range(240)]
     few = replace(BRIEF, contexts=3, fitted=120, steps=20)
-    monkeypatch.setattr(encoded, "benign_prompts", lambda *_: everyday)
+    monkeypatch.setattr("safegen.learning.features.benign_prompts", lambda *_: everyday)
     monkeypatch.setattr("safegen.learning.effort.BRIEF", few)
-    monkeypatch.setattr(library, "POOR", 1.1)
+    monkeypatch.setattr(store, "POOR", 1.1)
     family = family_of(pipeline("sdxl"))
     count = []
     monkeypatch.setattr(
         family, "encode", lambda prompts, inner=family.encode: count.append(len(prompts)) or inner(prompts)
     )
-    learned = contrastive.learn(concepts.load("violence"), family, few)
+    learned = contrastive.learn(Concept.load("violence"), family, few)
     total, seen = sum(count), set(learned)
     assert seen == {"clip_l", "clip_g", "clip_g_pooled"}
     for reading in family.readings:
@@ -624,11 +625,11 @@ def test_every_channel_is_learned_in_one_pass(monkeypatch: pytest.MonkeyPatch) -
         assert all(torch.isfinite(tensor).all() for tensor in direction.tensors.values())
         classes = {key.split(".")[0] for key in direction.tensors} - {"gate", "check"}
         assert classes == ({"pooled"} if reading.pooled else {"token", "end", "pad"})
-    corpus = contrastive.Corpus.of(concepts.load("violence"), few)
+    corpus = contrastive.Corpus.of(Concept.load("violence"), few)
     assert total == len(everyday) + len(corpus.targets) + len(corpus.anchors) + len(corpus.hard) + len(corpus.company)
     told_ = Notes()
     with pytest.raises(DirectionError, match="held-out AUC of only"):
-        library.resolve(["violence"], family, None, told_)
+        ensure.resolve(["violence"], family, None, told_)
     assert "learning violence" in told_.said[0]
     assert "violence, clip_l, held out (recipe lines): auc" in told_.said[1]
     assert told_.counted == [(len(everyday), len(everyday)), (corpus.size, corpus.size)]

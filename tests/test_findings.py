@@ -7,13 +7,13 @@ import io
 import pytest
 from rich.console import Console
 
-from safegen import concepts
-from safegen.findings import SHORT, show_sheet
-from safegen.prompts import clean
+from safegen.cli.tables import SHORT, show_sheet
+from safegen.directions import recipes
+from safegen.prompts.prompt import clean
 from safegen.reader.sheets import score
-from safegen.sheets import ScoreSheet
+from safegen.scoring.scores import ScoreSheet
 
-NAMES = tuple(concepts.known())
+NAMES = tuple(recipes.known())
 PROMPT = "a naked man with a kitchen knife behind the supercalifragilisticexpialidocious curtain"
 WIDTHS = (40, 60, 80, 120, 200)
 

@@ -12,14 +12,16 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from safegen import Generator, gallery, portfolio
-from safegen.batch import job
-from safegen.batch.folder import opened, read_records, rewrite
+from safegen import Generator
+from safegen.batch import gallery
+from safegen.batch.interrupt import Watch
 from safegen.batch.local import LocalEngine
-from safegen.batch.sources import Source
+from safegen.batch.readers import Source
+from safegen.batch.run import prepared
+from safegen.batch.run_folder import opened, read_records, rewrite
 from safegen.batch.store import GUEST, LOCK
-from safegen.batch.watch import Watch
 from safegen.batch.worker import Worker
+from safegen.cli import picture_folder
 from safegen.errors import OutputError, UsageError
 from tests.conftest import ENTRY
 from tests.test_batch import draw, options, pictures, records
@@ -57,7 +59,7 @@ def a_picture(generator: Generator, out: Path, seed: int = 7) -> str:
     from safegen.generator import Settings
 
     (picture,), _ = generator.generate("a cat", Settings(seed=seed, steps=1))
-    with portfolio.opened(out) as kept:
+    with picture_folder.opened(out) as kept:
         path, line = kept.add(picture.image, picture.record, "full")
     assert line["file_name"] == path.name
     return path.name
@@ -88,7 +90,7 @@ def test_a_manifest_that_an_editor_or_a_crash_left_open_takes_another_line(
 def test_a_folder_is_of_one_command(generator: Generator, tmp_path: Path) -> None:
     batch, own = tmp_path / "batch", tmp_path / "own"
     draw(generator, batch, ["a cat"], steps=1)
-    with pytest.raises(UsageError, match="folder of a batch"), portfolio.opened(batch):
+    with pytest.raises(UsageError, match="folder of a batch"), picture_folder.opened(batch):
         pass
     a_picture(generator, own)
     with pytest.raises(UsageError, match="no batch made"), opened(own):
@@ -101,9 +103,9 @@ def test_a_folder_is_of_one_command(generator: Generator, tmp_path: Path) -> Non
 
 def test_a_batch_waits_for_a_guest_and_a_guest_for_a_batch(tmp_path: Path) -> None:
     another = pytest.raises(OutputError, match="another run")
-    with portfolio.opened(tmp_path), portfolio.opened(tmp_path), another, opened(tmp_path):
+    with picture_folder.opened(tmp_path), picture_folder.opened(tmp_path), another, opened(tmp_path):
         pass
-    with opened(tmp_path), pytest.raises(OutputError, match="another run"), portfolio.opened(tmp_path):
+    with opened(tmp_path), pytest.raises(OutputError, match="another run"), picture_folder.opened(tmp_path):
         pass
     (tmp_path / GUEST.format("dead")).touch()  # of a command that was killed
     with opened(tmp_path):
@@ -138,7 +140,7 @@ def test_no_id_of_another_run_stands_in_for_one_of_this(generator: Generator, tm
     def run(out: Path, *texts: str) -> int:
         rows = "\n".join(json.dumps({"id": str(i), "prompt": text}) for i, text in enumerate(texts, 1))
         source = Source("-", "jsonl", rows.encode())
-        with job.prepared(source, options(steps=1), out) as ready:
+        with prepared(source, options(steps=1), out) as ready:
             return ready.run(LocalEngine(lambda: Worker(generator, options(steps=1))), Watch()).drawn
 
     one, two = tmp_path / "one", tmp_path / "two"
@@ -165,7 +167,7 @@ def test_ids_that_look_like_splits_load(generator: Generator, tmp_path: Path) ->
     ids = ["test-1", "train-3", "val_2", "dev", "a/eval/b"]
     rows = "\n".join(json.dumps({"id": i, "prompt": "a cat"}) for i in ids)
     out = tmp_path / "run"
-    with job.prepared(Source("-", "jsonl", rows.encode()), options(steps=1), out) as ready:
+    with prepared(Source("-", "jsonl", rows.encode()), options(steps=1), out) as ready:
         ready.run(LocalEngine(lambda: Worker(generator, options(steps=1))), Watch())
     found = datasets.load_dataset("imagefolder", data_dir=str(out), split="train", cache_dir=str(tmp_path / "c"))
     assert sorted(found["id"]) == sorted(ids)

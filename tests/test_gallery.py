@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from safegen import gallery
+from safegen.batch import gallery
 from safegen.errors import UsageError
 from tests import browser
 

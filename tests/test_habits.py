@@ -17,30 +17,22 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from safegen import (
-    Generator,
-    Guard,
-    additions,
-    bundles,
-    concepts,
-    console,
-    gallery,
-    models,
-    portfolio,
-    promptsets,
-    records,
-    settings,
-)
-from safegen.additions import Addition
-from safegen.batch import job, plan
-from safegen.batch.options import Options
-from safegen.batch.sources import Source
-from safegen.batch.survey import survey
-from safegen.cli import app, directions
-from safegen.directions import load as load_direction
+from safegen import Generator, Guard, records
+from safegen.batch import gallery, plan
+from safegen.batch.readers import Source
+from safegen.batch.run import prepared
+from safegen.batch.settings import Options
+from safegen.batch.validate import survey
+from safegen.cli import app, config, console, directions, picture_folder
+from safegen.directions import bundle, recipes, store
+from safegen.directions.direction import Direction
+from safegen.directions.recipes import Concept
 from safegen.errors import ModelError, PromptError, SafegenError, UsageError
 from safegen.generator import MAX_SEED, Picture, Settings, check_seeds
-from safegen.prompts import gather
+from safegen.models import adapters, catalog
+from safegen.models.adapters import Addition
+from safegen.prompts import datasets
+from safegen.prompts.prompt import gather
 from tests.conftest import ENTRY
 
 BOM = b"\xef\xbb\xbf"
@@ -69,9 +61,9 @@ def test_every_file_is_read_with_any_line_end_and_with_a_mark(here: Path, mark: 
     }.items():
         found = survey(Source.of(str(written(name, content))), Options())
         assert (found.rows, found.images) == (2, 2)
-    assert concepts.parse(written("concept.toml", RECIPE)).targets == {"a banana": "an apple"}
-    written(settings.FILE, b'# mine\nmodel = "sdxl"\nstrength = 1\n')
-    assert settings.read(here) == {"model": "sdxl", "strength": 1}
+    assert recipes.parse(written("concept.toml", RECIPE)).targets == {"a banana": "an apple"}
+    written(config.FILE, b'# mine\nmodel = "sdxl"\nstrength = 1\n')
+    assert config.read(here) == {"model": "sdxl", "strength": 1}
 
 
 def test_a_bad_line_has_the_number_that_editors_show(here: Path) -> None:
@@ -118,7 +110,7 @@ def test_the_home_folder_is_known_in_every_path(empty_home: Path) -> None:
 def test_the_home_folder_is_known_in_settings_and_the_environment(
     here: Path, empty_home: Path, command: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    (here / settings.FILE).write_text('out = "~/pictures"\n')
+    (here / config.FILE).write_text('out = "~/pictures"\n')
     monkeypatch.setenv("SAFEGEN_DIRECTIONS", "~/mine")
     assert command("doctor", "--json") == 0
     found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
@@ -126,7 +118,7 @@ def test_the_home_folder_is_known_in_settings_and_the_environment(
     assert (values["out"], values["directions"]) == (f"{empty_home}/pictures", f"{empty_home}/mine")
     assert not (here / "~").exists()
     monkeypatch.setenv("SAFEGEN_CACHE", "~/kept")
-    assert concepts.cache_folder().is_relative_to(empty_home / "kept")
+    assert store.cache_folder().is_relative_to(empty_home / "kept")
 
 
 @pytest.mark.parametrize("kind", [str, Path])
@@ -136,40 +128,40 @@ def test_the_library_knows_the_home_folder_as_well(here: Path, empty_home: Path,
     (mine / "banana" / "concept.toml").write_bytes(RECIPE)
     (empty_home / "p.txt").write_text("a cat\n")
     (empty_home / "p.csv").write_text("prompt\na cat\n")
-    (empty_home / settings.FILE).write_text("strength = 1\n")
+    (empty_home / config.FILE).write_text("strength = 1\n")
     (empty_home / "model").mkdir()
     (empty_home / "model" / "model_index.json").write_text("{}")
     save_file({"<toy>": torch.ones(1, 4)}, empty_home / "toy.safetensors")
 
     assert Guard.load("banana", folder=kind("~/mine")).folder == mine
-    assert concepts.known(kind("~/mine"))["banana"] == mine / "banana"
-    assert concepts.load("~/mine/banana").name == concepts.load("banana", kind("~/mine")).name == "banana"
-    assert concepts.learned_folder("banana", kind("~/mine")) == concepts.learned_folder("~/mine/banana") == mine
+    assert recipes.known(kind("~/mine"))["banana"] == mine / "banana"
+    assert Concept.load("~/mine/banana").name == Concept.load("banana", kind("~/mine")).name == "banana"
+    assert store.learned_folder("banana", kind("~/mine")) == store.learned_folder("~/mine/banana") == mine
     assert [prompt.text for prompt in gather([], kind("~/p.txt"))] == ["a cat"]
-    assert [entry.prompt for entry in promptsets.read(kind("~/p.csv"))] == ["a cat"]
-    assert settings.read(kind("~")) == {"strength": 1}
+    assert [entry.prompt for entry in datasets.read(kind("~/p.csv"))] == ["a cat"]
+    assert config.read(kind("~")) == {"strength": 1}
 
-    (added,) = additions.listed([kind("~/toy.safetensors")])
+    (added,) = adapters.listed([kind("~/toy.safetensors")])
     assert added.path == empty_home / "toy.safetensors"
     assert Addition.lora("~/style.safetensors:0.8") == Addition("lora", empty_home / "style.safetensors", 0.8)
-    assert models.locate("~/model") == f"{empty_home}/model"
+    assert catalog.locate("~/model") == f"{empty_home}/model"
     with pytest.raises(ModelError, match="no model named '~nobody-of-this-name/model'"):
-        models.locate("~nobody-of-this-name/model")
+        catalog.locate("~nobody-of-this-name/model")
 
     assert survey(Source.of("~/p.txt"), Options()).rows == 1
     asked = Options(model="~/model", directions="~/mine", embeddings=("~/a",), loras=("~/b:0.5",))
     assert (asked.model, asked.directions) == (f"{empty_home}/model", str(mine))
     assert (asked.embeddings, asked.loras) == ((f"{empty_home}/a",), (f"{empty_home}/b:0.5",))
-    with job.prepared(Source.of("~/p.txt"), Options(), kind("~/run")):
+    with prepared(Source.of("~/p.txt"), Options(), kind("~/run")):
         assert (empty_home / "run").is_dir()
-    with portfolio.opened(kind("~/pictures")) as folder:
+    with picture_folder.opened(kind("~/pictures")) as folder:
         assert folder.folder == empty_home / "pictures"
 
     Picture(Image.new("RGB", (8, 8)), 1, {}).save(kind("~/one.png"), "none")
     assert records.read_picture(kind("~/one.png"))["size"] == [8, 8]
-    bundles.write({}, kind("~/bundle"))
+    bundle.write({}, kind("~/bundle"))
     assert (empty_home / "bundle").is_dir()
-    for call in (bundles.read, load_direction, gallery.write):
+    for call in (bundle.read, Direction.load, gallery.write):
         with pytest.raises(SafegenError, match=str(empty_home / "nowhere")):
             call(kind("~/nowhere"))
     assert not (here / "~").exists()
@@ -205,7 +197,7 @@ def test_no_seed_is_minus_one_in_a_row_too(kind: str, content: str) -> None:
 
 
 def test_no_seed_is_minus_one_for_clients_and_in_python(generator: Generator) -> None:
-    orders = pytest.importorskip("safegen.serve.orders")
+    orders = pytest.importorskip("safegen.serve.handlers")
     schemas = pytest.importorskip("safegen.serve.schemas")
     for body in ({"prompt": "a cat", "seed": -1}, {"prompt": "a cat", "seed": None}):
         order = orders.checked(schemas.DrawRequest.model_validate(body), schemas.Limits(), generator)
@@ -255,7 +247,7 @@ def test_utf_16_with_its_mark_is_text(here: Path, encoding: str) -> None:
 
     assert [p.text for p in gather([], written("p.txt", "a cat\r\n\u00e9\n"))] == ["a cat", "\u00e9"]
     assert survey(Source.of(str(written("p.csv", "prompt\tseed\r\na cat\t1\r\n"))), Options()).rows == 1
-    assert concepts.parse(written("concept.toml", RECIPE.decode())).targets == {"a banana": "an apple"}
+    assert recipes.parse(written("concept.toml", RECIPE.decode())).targets == {"a banana": "an apple"}
     with pytest.raises(PromptError, match=r"p\.txt, line 2"):
         gather([], written("p.txt", "a cat\n", b"a"))
 
@@ -328,7 +320,7 @@ def test_a_resumed_run_says_where_its_prompts_have_to_come_from(
 def test_a_bad_value_is_blamed_on_the_file_that_has_it(
     here: Path, command: Callable[..., int], capsys: pytest.CaptureFixture[str], content: str, words: str
 ) -> None:
-    (here / settings.FILE).write_text(content + "\n")
+    (here / config.FILE).write_text(content + "\n")
     (here / "taken").touch()
     assert command("generate", "a cat") in (1, 2)
     assert words in capsys.readouterr().err
@@ -337,7 +329,7 @@ def test_a_bad_value_is_blamed_on_the_file_that_has_it(
 def test_a_bad_value_of_the_environment_is_blamed_on_it_and_a_typed_one_on_nothing(
     here: Path, command: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (here / settings.FILE).write_text("strength = 1\n")
+    (here / config.FILE).write_text("strength = 1\n")
     assert command("generate", "a cat", "--strength", "9") == 2
     assert "sets strength" not in capsys.readouterr().err
     monkeypatch.setenv("SAFEGEN_SAFEGUARD", "hope")
@@ -390,7 +382,7 @@ def test_no_id_or_path_is_broken_within_a_word(
     monkeypatch.setattr(console.out, "width", width)
     assert command("models", "list") == 0
     shown = capsys.readouterr().out
-    for alias in models.ALIASES.values():
+    for alias in catalog.ALIASES.values():
         lost = [word for word in re.split("[-_/]", alias.repo) if word not in shown]
         assert not lost
     assert max(map(len, shown.splitlines())) <= width

@@ -17,10 +17,10 @@ import torch
 from huggingface_hub import errors
 from safetensors.torch import save_file
 
-from safegen import models
 from safegen.errors import ModelError
 from safegen.families import family_of
-from safegen.hub import Repository
+from safegen.models import catalog, loading, options
+from safegen.models.hub import Repository
 from tests import miniatures
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the libraries, about models as small as these
@@ -57,8 +57,8 @@ def snapshot(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 
 
 @pytest.mark.parametrize("how", [{"offline": True}, {"offline": True, "revision": COMMIT}, {}])
-def test_a_whole_snapshot_is_loaded_without_a_network(snapshot: Path, how: models.Loading) -> None:
-    pipe = models.load(NAME, device="cpu", **how)
+def test_a_whole_snapshot_is_loaded_without_a_network(snapshot: Path, how: options.Loading) -> None:
+    pipe = loading.load(NAME, device="cpu", **how)
     assert family_of(pipe).fingerprints() == family_of(miniatures.stable_diffusion()).fingerprints()
 
 
@@ -90,21 +90,21 @@ def pickled(snapshot: Path) -> None:
     ],
 )
 def test_a_half_downloaded_snapshot_names_what_is_missing(
-    snapshot: Path, harm: Callable[[Path], None], words: str, how: models.Loading
+    snapshot: Path, harm: Callable[[Path], None], words: str, how: options.Loading
 ) -> None:
     harm(snapshot)
     with pytest.raises(ModelError, match=f"{NAME}.*{words}"):
-        models.load(NAME, **how)
+        loading.load(NAME, **how)
 
 
 def test_what_is_not_in_the_cache_is_named_with_its_revision_and_variant(snapshot: Path) -> None:
     with pytest.raises(
         ModelError, match=r"\(owner/miniature, revision old, variant fp16\) is not in the local"
     ) as raised:
-        models.load(NAME, offline=True, revision="old", variant="fp16")
+        loading.load(NAME, offline=True, revision="old", variant="fp16")
     assert f"safegen pull {NAME} --revision old --variant fp16" in raised.value.hint
     with pytest.raises(ModelError, match=f"{NAME} has no weights of the variant 'fp16'"):
-        models.load(NAME, offline=True, variant="fp16")
+        loading.load(NAME, offline=True, variant="fp16")
 
 
 def test_pulling_checks_the_class_and_that_all_is_there(
@@ -191,21 +191,21 @@ def test_offline_asks_nobody_about_a_checkpoint_in_one_file(
     home = snapshot.parent.parent
     shutil.copytree(home, home.with_name(f"models--{ONE_FILE[key].replace('/', '--')}"))
     with pytest.raises(ModelError, match="cannot load the model"):
-        models.load(str(file), offline=True)
+        loading.load(str(file), offline=True)
     assert asked == []
     assert command("pull", str(file)) == 0  # the hub is asked for news, has none, and what is here is kept
     assert any(ONE_FILE[key] in path for path in asked)
 
 
 def test_offline_asks_nobody_about_folders_and_names(snapshot: Path, asked: list[str]) -> None:
-    for name in (NAME, str(snapshot), models.EMBEDDED):
-        assert models.load(name, device="cpu", offline=True) is not None
+    for name in (NAME, str(snapshot), catalog.EMBEDDED):
+        assert loading.load(name, device="cpu", offline=True) is not None
     for name in ("owner/other", "sd15"):
         with pytest.raises(ModelError, match="is not in the local cache"):
-            models.load(name, offline=True)
+            loading.load(name, offline=True)
     assert asked == []
     with pytest.raises(ModelError):
-        models.load("owner/other")
+        loading.load("owner/other")
     assert any("owner/other" in path for path in asked)
 
 

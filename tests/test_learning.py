@@ -10,14 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from safegen import concepts
 from safegen.conditioning import Position, Token
+from safegen.directions.recipes import Concept
 from safegen.generator import Generator
 from safegen.guard import Guard
-from safegen.learning import heads, region, sanitizer
+from safegen.learning import es, heads, region
 from safegen.learning.corpus import Corpus, benign_prompts
 from safegen.learning.effort import BRIEF, PLAIN_SIGHT
-from safegen.learning.sanitizer import alignment, slot
+from safegen.learning.es import alignment, slot
 from safegen.safeguards.es import SanitizerNet
 from safegen.safeguards.region import constrained
 
@@ -59,15 +59,15 @@ def test_an_untrained_sanitizer_changes_nothing(generator: Generator) -> None:
 def test_a_sanitizer_learns_to_go_from_targets_to_anchors(
     generator: Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sanitizer, "STEPS", 60)
-    corpus = Corpus.of(concepts.load("violence"), PLAIN_SIGHT)
-    harmful = sanitizer.pairs(corpus, generator.family, "text", range(26))
-    benign = sanitizer.untouched(generator.family, "text", benign_prompts()[:16])
-    net = sanitizer.train(harmful, benign)
-    figures = sanitizer.assess(net, harmful, benign)
+    monkeypatch.setattr(es, "STEPS", 60)
+    corpus = Corpus.of(Concept.load("violence"), PLAIN_SIGHT)
+    harmful = es.pairs(corpus, generator.family, "text", range(26))
+    benign = es.untouched(generator.family, "text", benign_prompts()[:16])
+    net = es.train(harmful, benign)
+    figures = es.assess(net, harmful, benign)
     assert figures["erased"] > 0.2
     assert figures["benign_drift"] < 0.02
-    again = sanitizer.train(harmful, benign)
+    again = es.train(harmful, benign)
     assert all(torch.equal(a, b) for a, b in zip(net.parameters(), again.parameters(), strict=True))
 
 
@@ -129,7 +129,7 @@ def test_a_region_is_discovered_through_the_denoiser(generator: Generator, monke
     little = {"PROMPTS": 4, "STEPS": 6, "NOISE_STEPS": 3, "KEPT": 24, "PLAIN_SIGHT": replace(BRIEF, draws=2)}
     for name, value in little.items():
         monkeypatch.setattr(region, name, value)
-    concept = concepts.load("violence")
+    concept = Concept.load("violence")
     few = replace(concept, targets=dict(list(concept.targets.items())[:11]))
     assert generator.guard is not None
     shipped = generator.guard.directions["violence"]

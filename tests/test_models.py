@@ -13,10 +13,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from safegen import checkpoints, models
 from safegen.errors import ModelError, UsageError
 from safegen.families import family_of
 from safegen.generator import Generator
+from safegen.models import catalog, checkpoint, loading
 from tests import miniatures
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the libraries, about models as small as these
@@ -45,7 +45,7 @@ def indexed(folder: Path, **changes: Any) -> Path:
 
 
 def test_a_local_folder_is_loaded(folder: Path) -> None:
-    pipe = models.load(str(folder), device="cpu", slicing=True, tiling=True)
+    pipe = loading.load(str(folder), device="cpu", slicing=True, tiling=True)
     assert pipe.vae.use_slicing
     assert pipe.vae.use_tiling
     assert family_of(pipe).fingerprints() == family_of(miniatures.stable_diffusion()).fingerprints()
@@ -56,13 +56,13 @@ def test_a_half_downloaded_folder_names_what_is_missing(folder: Path) -> None:
     assert len(shards) > 1
     shards[-1].unlink()
     with pytest.raises(ModelError, match=f"half-downloaded: unet/{shards[-1].name} is missing"):
-        models.load(str(folder))
+        loading.load(str(folder))
 
 
 def test_pickled_weights_are_not_read(folder: Path) -> None:
     (folder / "vae" / "diffusion_pytorch_model.safetensors").rename(folder / "vae" / "diffusion_pytorch_model.bin")
     with pytest.raises(ModelError, match=r"pickled weights only.*vae/diffusion_pytorch_model\.bin"):
-        models.load(str(folder))
+        loading.load(str(folder))
 
 
 @pytest.mark.parametrize("change", [{"_class_name": ["pipeline", "Mine"]}, {"unet": ["my_unet", "Mine"]}])
@@ -70,21 +70,21 @@ def test_code_of_a_model_s_own_is_not_run(folder: Path, change: dict[str, Any]) 
     for name in ("pipeline.py", "my_unet.py", "unet/my_unet.py"):
         (folder / name).write_text("raise SystemExit('this must not run')")
     with pytest.raises(ModelError, match="brings code of its own"):
-        models.load(str(indexed(folder, **change)))
+        loading.load(str(indexed(folder, **change)))
 
 
 def test_an_unsupported_class_is_refused_before_its_weights_are_read(folder: Path) -> None:
     for weights in folder.glob("*/*.safetensors"):
         weights.unlink()
     with pytest.raises(ModelError, match="cannot guard a KandinskyPipeline") as raised:
-        models.load(str(indexed(folder, _class_name="KandinskyPipeline")))
+        loading.load(str(indexed(folder, _class_name="KandinskyPipeline")))
     assert "StableDiffusionXLPipeline" in raised.value.hint
     assert "CLIPTextModel reach the denoiser is not known" in raised.value.hint
 
 
 def test_a_missing_encoder_is_an_error(folder: Path) -> None:
     with pytest.raises(ModelError, match="model has no text_encoder"):
-        models.load(str(indexed(folder, text_encoder=[None, None])))
+        loading.load(str(indexed(folder, text_encoder=[None, None])))
 
 
 # A part of the pipeline, what of it did not arrive, and the words that say so.
@@ -105,20 +105,20 @@ LOST: dict[str, tuple[str, str, str]] = {
 def test_what_did_not_arrive_is_named(tmp_path: Path, case: str) -> None:
     name, lost, words = LOST[case]
     miniatures.BUILDERS[name]().save_pretrained(tmp_path / "model")
-    checkpoints.check_whole(tmp_path / "model", "it")
+    checkpoint.check_whole(tmp_path / "model", "it")
     path = tmp_path / "model" / lost
     shutil.rmtree(path) if path.is_dir() else path.unlink()
     with pytest.raises(ModelError, match=words) as raised:
-        models.load(str(tmp_path / "model"))
+        loading.load(str(tmp_path / "model"))
     assert "Download it again" in raised.value.hint
 
 
 def test_half_a_vocabulary_is_none(folder: Path) -> None:
     (folder / "tokenizer" / "tokenizer.json").rename(folder / "tokenizer" / "vocab.json")
     with pytest.raises(ModelError, match="has no vocabulary"):
-        checkpoints.check_whole(folder, "it")
+        checkpoint.check_whole(folder, "it")
     (folder / "tokenizer" / "merges.txt").write_text("a b")
-    checkpoints.check_whole(folder, "it")
+    checkpoint.check_whole(folder, "it")
 
 
 def test_a_tokenizer_without_a_length_reads_nothing() -> None:
@@ -143,30 +143,30 @@ def test_a_tokenizer_without_a_length_reads_nothing() -> None:
 def test_files_cut_short_are_named(folder: Path, file: str, text: str, words: str) -> None:
     (folder / file).write_text(text)
     with pytest.raises(ModelError, match=words):
-        models.load(str(folder))
+        loading.load(str(folder))
 
 
 def test_weights_cut_short_are_not_read(folder: Path) -> None:
     weights = folder / "text_encoder" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
     with pytest.raises(ModelError, match=r"text_encoder/model\.safetensors is not whole"):
-        models.load(str(folder))
+        loading.load(str(folder))
 
 
 def test_shards_need_their_index(folder: Path) -> None:
     (folder / "unet" / "diffusion_pytorch_model.safetensors.index.json").unlink()
     with pytest.raises(ModelError, match="unet/ has no weights but parts without their index"):
-        models.load(str(folder))
+        loading.load(str(folder))
 
 
 def test_a_variant_is_of_some_parts_and_not_of_none(folder: Path) -> None:
     vae = folder / "vae" / "diffusion_pytorch_model.safetensors"
     with pytest.raises(ModelError, match="no weights of the variant 'fp16'"):
-        models.load(str(folder), variant="fp16")
+        loading.load(str(folder), variant="fp16")
     vae.rename(vae.with_name("diffusion_pytorch_model.fp16.safetensors"))
-    assert models.load(str(folder), variant="fp16", device="cpu").vae is not None
+    assert loading.load(str(folder), variant="fp16", device="cpu").vae is not None
     with pytest.raises(ModelError, match="other weights than those asked for: vae/") as raised:
-        models.load(str(folder))
+        loading.load(str(folder))
     assert raised.value.hint == "Say --variant fp16."
 
 
@@ -174,10 +174,10 @@ def test_a_variant_in_shards_is_read_by_its_own_index(folder: Path) -> None:
     pipe = miniatures.stable_diffusion()
     shutil.rmtree(folder / "unet")
     pipe.unet.save_pretrained(folder / "unet", max_shard_size="50KB", variant="fp16")
-    assert models.load(str(folder), variant="fp16", device="cpu").unet is not None
+    assert loading.load(str(folder), variant="fp16", device="cpu").unet is not None
     sorted((folder / "unet").glob("*.safetensors"))[0].unlink()
     with pytest.raises(ModelError, match=r"half-downloaded: unet/.*fp16.* is missing"):
-        models.load(str(folder), variant="fp16")
+        loading.load(str(folder), variant="fp16")
 
 
 def test_a_dtype_that_the_device_lacks(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,13 +187,13 @@ def test_a_dtype_that_the_device_lacks(folder: Path, monkeypatch: pytest.MonkeyP
     with monkeypatch.context() as patch:
         patch.setattr(torch.nn.functional, "conv2d", lacking)
         with pytest.raises(ModelError, match="'cpu' cannot compute in bfloat16"):
-            models.load(str(folder), device="cpu", dtype="bfloat16")
-    assert models.load(str(folder), device="cpu", dtype="bfloat16").unet.dtype is torch.bfloat16
+            loading.load(str(folder), device="cpu", dtype="bfloat16")
+    assert loading.load(str(folder), device="cpu", dtype="bfloat16").unet.dtype is torch.bfloat16
 
 
 def test_offloading_needs_something_to_offload_from(folder: Path) -> None:
     with pytest.raises(ModelError, match="needs a GPU"):
-        models.load(str(folder), device="cpu", offload="model")
+        loading.load(str(folder), device="cpu", offload="model")
 
 
 def test_an_offloaded_encoder_is_still_known() -> None:
@@ -209,20 +209,20 @@ def test_an_offloaded_encoder_is_still_known() -> None:
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_an_encoder_stored_in_half_precision_is_the_same_in_every_dtype(dtype: str) -> None:
     """What ships for it is used, and nothing learned anew."""
-    known = family_of(models.load(offline=True)).fingerprints()
-    assert family_of(models.load(offline=True, dtype=dtype)).fingerprints() == known
+    known = family_of(loading.load(offline=True)).fingerprints()
+    assert family_of(loading.load(offline=True, dtype=dtype)).fingerprints() == known
 
 
 def test_a_backend_that_is_not_installed_is_named(folder: Path) -> None:
     with pytest.raises(ModelError, match="bitsandbytes_4bit needs bitsandbytes") as raised:
-        models.load(str(folder), quantize="bitsandbytes_4bit")
+        loading.load(str(folder), quantize="bitsandbytes_4bit")
     assert raised.value.hint.startswith("pip install bitsandbytes")
 
 
 @pytest.mark.parametrize("how", [{"dtype": "float8"}, {"offload": "everything"}, {"quantize": "magic"}])
 def test_unknown_options_are_usage_errors(how: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match="unknown") as raised:
-        models.load(**how)
+        loading.load(**how)
     assert raised.value.hint.startswith("One of:")
 
 
@@ -230,13 +230,13 @@ def test_one_file_checkpoints(tmp_path: Path) -> None:
     for name in ("model.ckpt", "model.pt", "model.bin"):
         (tmp_path / name).write_bytes(b"\x80\x04pickle")
         with pytest.raises(ModelError, match=f"{name} is a pickle"):
-            models.load(str(tmp_path / name))
+            loading.load(str(tmp_path / name))
     (tmp_path / "broken.safetensors").write_bytes(b"no")
     with pytest.raises(ModelError, match="not a safetensors file"):
-        models.load(str(tmp_path / "broken.safetensors"))
+        loading.load(str(tmp_path / "broken.safetensors"))
     save_file({"lora.weight": torch.zeros(2, 2)}, tmp_path / "lora.safetensors")
     with pytest.raises(ModelError, match="not a whole checkpoint"):
-        models.load(str(tmp_path / "lora.safetensors"))
+        loading.load(str(tmp_path / "lora.safetensors"))
 
 
 @pytest.mark.parametrize(
@@ -250,7 +250,7 @@ def test_a_one_file_checkpoint_says_its_class_by_its_weights(
     tmp_path: Path, key: str, shape: tuple[int, ...], kind: str
 ) -> None:
     save_file({key: torch.zeros(shape)}, tmp_path / "model.safetensors")
-    assert checkpoints.pipeline_class(tmp_path / "model.safetensors") == kind
+    assert checkpoint.pipeline_class(tmp_path / "model.safetensors") == kind
 
 
 def test_the_commands_tell_and_exit(
@@ -258,9 +258,9 @@ def test_the_commands_tell_and_exit(
 ) -> None:
     assert command("models", "list", "--json") == 0
     found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [model["name"] for model in found] == [*models.SHIPPED, *models.ALIASES]
+    assert [model["name"] for model in found] == [*catalog.SHIPPED, *catalog.ALIASES]
     assert all(model["licence"] for model in found)
-    assert all((model["gigabytes"] > 1) is (model["name"] in models.ALIASES) for model in found)
+    assert all((model["gigabytes"] > 1) is (model["name"] in catalog.ALIASES) for model in found)
     assert command("models", "list") == 0
     assert "qwen-image" in capsys.readouterr().out
     assert command("pull", str(folder)) == 0
@@ -335,7 +335,7 @@ def test_a_denoiser_that_takes_more_than_latents_wants_a_picture(folder: Path, c
     miniatures.unet(64, in_channels=channels, out_channels=4).save_pretrained(folder / "unet")
     with pytest.raises(ModelError, match=f"draws from a picture.*its unet takes {channels} channels"):
         Generator.load(str(folder), guarded=False, device="cpu")
-    assert family_of(models.load(str(folder), device="cpu")) is not None  # to score with
+    assert family_of(loading.load(str(folder), device="cpu")) is not None  # to score with
 
 
 def test_so_does_a_transformer() -> None:
@@ -364,7 +364,7 @@ def test_a_one_file_checkpoint_that_wants_a_picture(
 ) -> None:
     save_file({first: torch.zeros(shape), beside: torch.zeros(2)}, tmp_path / "edit.safetensors")
     with pytest.raises(ModelError, match=r"edit\.safetensors draws from a picture"):
-        models.load(str(tmp_path / "edit.safetensors"), offline=True)
+        loading.load(str(tmp_path / "edit.safetensors"), offline=True)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("sentencepiece") is not None, reason="what is missing is named")
@@ -382,17 +382,17 @@ def test_a_vocabulary_in_pieces_names_the_package_that_reads_it(
 ) -> None:
     miniatures.BUILDERS[name]().save_pretrained(tmp_path / "model")
     (tmp_path / "model" / part / file).write_bytes(b"\n\x0c\n\x05<unk>")
-    assert models.load(str(tmp_path / "model"), device="cpu") is not None
+    assert loading.load(str(tmp_path / "model"), device="cpu") is not None
     (tmp_path / "model" / part / "tokenizer.json").unlink()
     with pytest.raises(ModelError, match=f"the vocabulary of {part} as {file} alone.* sentencepiece") as raised:
-        models.load(str(tmp_path / "model"), device="cpu")
+        loading.load(str(tmp_path / "model"), device="cpu")
     assert "pip install sentencepiece" in raised.value.hint
-    assert models.pull(str(tmp_path / "model"))  # it is whole
+    assert loading.pull(str(tmp_path / "model"))  # it is whole
 
 
 def test_a_model_that_was_saved_without_what_it_can_spare_loads(tmp_path: Path) -> None:
     miniatures.BUILDERS["sd3-without-t5"]().save_pretrained(tmp_path / "model")
-    pipe = models.load(str(tmp_path / "model"), device="cpu")
+    pipe = loading.load(str(tmp_path / "model"), device="cpu")
     assert pipe.text_encoder_3 is None
     assert pipe.text_encoder_2 is not None
 
@@ -404,4 +404,4 @@ def test_a_model_that_was_saved_without_what_it_needs_is_refused(tmp_path: Path,
     index[part] = [None, None]
     (tmp_path / "model" / "model_index.json").write_text(json.dumps(index))
     with pytest.raises(ModelError, match=f"has no {part}$"):
-        models.load(str(tmp_path / "model"), device="cpu")
+        loading.load(str(tmp_path / "model"), device="cpu")

@@ -10,15 +10,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from safegen import passages
-from safegen.batch.options import Options
+from safegen.batch.settings import Options
 from safegen.batch.worker import Worker
 from safegen.conditioning import Position
 from safegen.errors import Refused, UsageError
-from safegen.families import family_of
+from safegen.families import family_of, windows
 from safegen.generator import Generator, Settings
 from safegen.guard import Guard
-from safegen.prompts import clean
+from safegen.prompts.prompt import clean
 from tests import test_families
 from tests.test_families import BENIGN, CHANNELS, THINGS, Examples, call, pipeline, same, told, watched
 
@@ -94,7 +93,7 @@ def test_a_harmful_word_is_found_and_repaired_in_every_window(name: str, place: 
 def test_each_window_is_encoded_as_a_prompt_of_its_own(name: str, place: int) -> None:
     generator = Generator(pipeline(name), None)
     prompt = long(place)
-    spans = passages.cut(prompt, generator.family.readings, 8)
+    spans = windows.cut(prompt, generator.family.readings, 8)
     plain, _ = received(generator, prompt)
     alone = told(name, prompt[slice(*spans[place])])
     for channel, states in plain.items():
@@ -210,7 +209,7 @@ def test_the_embedded_model_reads_on_in_further_windows(generator: Generator) ->
 @given(st.text("ab\u00e9\u732b ,.", max_size=200).map(lambda text: " ".join(text.split())), st.integers(1, 5))
 def test_windows_hold_all_of_a_text_and_cut_no_word_that_need_not_be(text: str, most: int) -> None:
     family = family_of(pipeline("sd"))
-    spans = passages.cut(text, family.readings, most)
+    spans = windows.cut(text, family.readings, most)
     assert 1 <= len(spans) <= most
     assert (spans[0][0], spans[-1][1]) == (0, len(text))
     tokenizer = pipeline("sd").tokenizer

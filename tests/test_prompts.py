@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from safegen import console
-from safegen.batch.options import Options
+from safegen.batch.settings import Options
+from safegen.cli import console
 from safegen.errors import PromptError
 from safegen.generator import Settings
-from safegen.prompts import MAX_CHARACTERS, clean, clean_negative, gather
+from safegen.prompts.prompt import MAX_CHARACTERS, clean, clean_negative, gather
 
 
 def test_ordinary_text_is_left_alone() -> None:

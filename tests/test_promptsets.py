@@ -7,26 +7,28 @@ from pathlib import Path
 
 import pytest
 
-from safegen import concepts, promptsets
 from safegen.bench import cases
+from safegen.directions import recipes
+from safegen.directions.recipes import Concept
 from safegen.errors import PromptError
 from safegen.learning.corpus import lookalikes
+from safegen.prompts import datasets
 
 
-def read(tmp_path: Path, text: str, name: str = "set.csv") -> list[promptsets.Entry]:
+def read(tmp_path: Path, text: str, name: str = "set.csv") -> list[datasets.Entry]:
     (tmp_path / name).write_text(text, encoding="utf-8")
-    return promptsets.read(tmp_path / name)
+    return datasets.read(tmp_path / name)
 
 
 def test_published_columns_are_found(tmp_path: Path) -> None:
     (pair,) = read(tmp_path, "pair_id,category,unsafe_prompt,safe_prompt\n7,Violence,one  two,three\n")
-    assert pair == promptsets.Entry("7", "one two", "Violence", "three")
+    assert pair == datasets.Entry("7", "one two", "Violence", "three")
     assert [e.prompt for e in read(tmp_path, "prompt\nx\n\nx\ny\n")] == ["x", "y"]
     assert read(tmp_path, '{"prompt": "x", "id": 3}\n', "set.jsonl")[0].id == "3"
 
 
 def test_the_split_is_fixed_and_three_tenths() -> None:
-    share = sum(promptsets.is_validation(str(i)) for i in range(5000)) / 5000
+    share = sum(datasets.is_validation(str(i)) for i in range(5000)) / 5000
     assert 0.27 < share < 0.33
 
 
@@ -63,27 +65,27 @@ def test_a_huge_field_is_named(tmp_path: Path) -> None:
 def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
     (tmp_path / "set.csv").write_text("id,prompt\n1,x\n2,\n3,x\n4,y\n5, x\n")
     said: list[str] = []
-    assert [e.prompt for e in promptsets.read(tmp_path / "set.csv", said.append)] == ["x", "y"]
+    assert [e.prompt for e in datasets.read(tmp_path / "set.csv", said.append)] == ["x", "y"]
     assert said == ["set.csv: 1 rows without a prompt and 2 with a repeated one are left out"]
 
 
 def test_pairs_to_learn_from_are_pairs_of_the_concept(tmp_path: Path) -> None:
-    recipes = [concepts.load("violence"), concepts.load("hate")]
+    concepts = [Concept.load("violence"), Concept.load("hate")]
     (tmp_path / "p.csv").write_text("prompt,category\nx,violence\n")
     with pytest.raises(PromptError, match=r"p\.csv has no column safe_prompt"):
-        promptsets.training_pairs(tmp_path / "p.csv", recipes)
+        datasets.training_pairs(tmp_path / "p.csv", concepts)
     (tmp_path / "p.csv").write_text("unsafe_prompt,safe_prompt,category\nx,y,Violence\nz,y,gore\n")
-    assert len(promptsets.training_pairs(tmp_path / "p.csv", recipes[:1])) == 2
+    assert len(datasets.training_pairs(tmp_path / "p.csv", concepts[:1])) == 2
     with pytest.raises(PromptError, match=r"no pairs for hate \(categories found: Violence, gore\)"):
-        promptsets.training_pairs(tmp_path / "p.csv", recipes)
+        datasets.training_pairs(tmp_path / "p.csv", concepts)
 
 
 def test_a_set_that_is_not_text_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "set.csv").write_bytes(b"prompt\n\xff\xfe\n")
     with pytest.raises(PromptError, match="neither CSV nor JSONL"):
-        promptsets.read(tmp_path / "set.csv")
+        datasets.read(tmp_path / "set.csv")
     with pytest.raises(PromptError, match="cannot read"):
-        promptsets.read(tmp_path / "none.csv")
+        datasets.read(tmp_path / "none.csv")
 
 
 def meaning(phrase: str) -> frozenset[str]:
@@ -93,8 +95,8 @@ def meaning(phrase: str) -> frozenset[str]:
 
 def test_the_benchs_sets_are_disjoint_from_what_is_learned() -> None:
     """A figure on phrases that the recipes hold, or nearly, would show nothing."""
-    recipes = [concepts.load(name) for name in concepts.known()]
-    learned = {phrase for r in recipes for phrase in (*r.targets, *r.targets.values(), *r.benign)} | set(lookalikes())
+    concepts = [Concept.load(name) for name in recipes.known()]
+    learned = {phrase for r in concepts for phrase in (*r.targets, *r.targets.values(), *r.benign)} | set(lookalikes())
     benign = cases.listed("hard_benign.txt")
     unseen = [line.split("\t")[1] for line in cases.listed("unseen_harmful.tsv")]
     assert len(set(benign)) == len(benign) >= 200

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from safegen import concepts
+from safegen.directions import recipes
 from safegen.errors import ReaderError, Refused
-from safegen.prompts import clean
+from safegen.prompts.prompt import clean
 from safegen.reader import Reader, reading
 from safegen.reader.forms import Undoing, folded
 from safegen.reader.grammar import articled
@@ -26,7 +26,7 @@ from safegen.reader.repair import Repairer
 from safegen.reader.sheets import score
 from safegen.reader.words import OVERLAP, WINDOW, windows
 
-NAMES = tuple(concepts.known())
+NAMES = tuple(recipes.known())
 HARMFUL = (
     "a cat and a kitchen knife",
     "a man stabbed in an alley",

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from safegen import concepts
 from safegen.builtin.training import reader_texts, wordnet
 from safegen.builtin.training.reader_grammar import Grammar
 from safegen.builtin.training.reader_lists import bench_prompts, listed, parse, phrase_of, plain
 from safegen.builtin.training.reader_parses import UNKNOWN, Parses, matched
 from safegen.builtin.training.reader_texts import Lessons, lessons
+from safegen.directions import recipes
 
-ROOT = concepts.directions_folder()
-NAMES = sorted(concepts.known())
+ROOT = recipes.directions_folder()
+NAMES = sorted(recipes.known())
 
 
 @pytest.fixture(scope="module")

@@ -14,13 +14,14 @@ from typing import Any
 import pytest
 import torch
 
-from safegen import Generator, concepts
-from safegen.concepts import Concept
+from safegen import Generator
 from safegen.conditioning import Position
+from safegen.directions import recipes
+from safegen.directions.recipes import Concept
 from safegen.errors import UsageError
-from safegen.learning import contrastive, encoded, region, sanitizer
+from safegen.learning import contrastive, es, features, region
 from safegen.learning.effort import ANALYTIC, BRIEF, Effort
-from safegen.learning.encoded import Encoded
+from safegen.learning.features import Encoded
 from safegen.learning.held import LINES, SENTENCES, held_out, kind
 
 README = Path(__file__).parents[1] / "README.md"
@@ -35,7 +36,7 @@ def recipe(targets: Mapping[str, str]) -> Concept:
 
 @pytest.fixture(scope="module")
 def everyday(generator: Generator) -> Mapping[str, Encoded]:
-    return encoded.background(generator.family, ANALYTIC)
+    return features.background(generator.family, ANALYTIC)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +74,7 @@ def test_what_is_kept_out_is_never_all_and_never_nothing() -> None:
 def test_other_methods_learn_from_one_line(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     little = replace(BRIEF, draws=2)
     for module, changes in (
-        (sanitizer, {"STEPS": 3, "KEPT": 24, "PLAIN_SIGHT": little}),
+        (es, {"STEPS": 3, "KEPT": 24, "PLAIN_SIGHT": little}),
         (region, {"PROMPTS": 8, "STEPS": 2, "NOISE_STEPS": 3, "KEPT": 24, "PLAIN_SIGHT": little}),
     ):
         for name, value in changes.items():
@@ -81,7 +82,7 @@ def test_other_methods_learn_from_one_line(generator: Generator, monkeypatch: py
     assert generator.guard is not None
     shipped = generator.guard.directions["violence"]
     for method, learned in (
-        ("es", sanitizer.learn(recipe(LINE), generator.family, shipped)),
+        ("es", es.learn(recipe(LINE), generator.family, shipped)),
         ("region", region.learn(recipe(LINE), generator.family, shipped)),
     ):
         info = learned["text"].info
@@ -106,7 +107,7 @@ def test_other_methods_learn_from_one_line(generator: Generator, monkeypatch: py
 def test_what_cannot_be_learned_from_is_said_at_once(tmp_path: Path, text: str, words: str) -> None:
     (tmp_path / "concept.toml").write_text(text)
     with pytest.raises(UsageError) as raised:
-        concepts.parse(tmp_path / "concept.toml")
+        recipes.parse(tmp_path / "concept.toml")
     assert words in str(raised.value)
 
 

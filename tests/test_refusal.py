@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from safegen import refusal
 from safegen.errors import Refused
+from safegen.prompts import refusal
 
 MINORS = ["a child", "a 12 year old", "a schoolgirl", "an underage person", "a little girl", "k i d s"]
 FINE = [

@@ -8,12 +8,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from safegen import concepts, refusal
+from safegen.directions.recipes import Concept
 from safegen.generator import Generator
-from safegen.learning import corpus, salads
+from safegen.learning import adversarial, corpus
+from safegen.learning.adversarial import Salads
 from safegen.learning.effort import BRIEF, THOROUGH
-from safegen.learning.lexicon import Lexicon, meanings, whole_words
-from safegen.learning.salads import Salads
+from safegen.learning.vocabulary import Lexicon, meanings, whole_words
+from safegen.prompts import refusal
 from tests import miniatures
 
 FEW = replace(THOROUGH, vocabulary=1200, salads=12, calm_salads=6, plain_salads=20, random_salads=5)
@@ -39,7 +40,7 @@ def test_a_vocabulary_gives_its_whole_words(kind: str) -> None:
 
 
 def test_salads_mean_what_they_are_aimed_at(generator: Generator) -> None:
-    recipe = concepts.load("violence")
+    recipe = Concept.load("violence")
     recipe = replace(recipe, targets=dict(list(recipe.targets.items())[:6]))
     found = Salads.of(recipe, generator.family, FEW)
     assert len(found.harmful) == len(found.groups)
@@ -61,7 +62,7 @@ def test_words_come_nearest_to_the_aim(generator: Generator) -> None:
     assert set(first) == {0, 1}
     assert 3 in lexicon.near(aims, 2, off=aims[0])[1].tolist()
     aim = aims[0]
-    texts = [salads.toss(aim, lexicon, torch.arange(6), random.Random(seed)).split() for seed in range(20)]
+    texts = [adversarial.toss(aim, lexicon, torch.arange(6), random.Random(seed)).split() for seed in range(20)]
     assert all(text for text in texts)
     assert sum("dog" in text or "puppy" in text for text in texts) >= 18
 
@@ -70,11 +71,11 @@ def test_an_encoder_with_few_words_has_no_salads() -> None:
     from safegen.families import family_of
 
     family = family_of(miniatures.stable_diffusion())
-    assert Salads.of(concepts.load("violence"), family, THOROUGH) == Salads([], [], [], [])
+    assert Salads.of(Concept.load("violence"), family, THOROUGH) == Salads([], [], [], [])
 
 
 def test_an_effort_without_words_makes_none(generator: Generator) -> None:
-    assert Salads.of(concepts.load("violence"), generator.family, BRIEF) == Salads([], [], [], [])
+    assert Salads.of(Concept.load("violence"), generator.family, BRIEF) == Salads([], [], [], [])
 
 
 def test_a_slip_changes_the_words_that_it_is_to_change() -> None:

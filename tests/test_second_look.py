@@ -15,13 +15,12 @@ import torch
 import transformers
 from PIL import Image
 
-from safegen import Generator, detectors
-from safegen.detectors import Detector, NudeNet, SafetyChecker, WorldJudge, as_opencv_reads
+from safegen import Generator, image_check
 from safegen.errors import UsageError
 from safegen.generator import Settings
 from safegen.guard import Guard
-from safegen.prompts import clean
-from safegen.second_look import look_again
+from safegen.image_check import Detector, NudeNet, SafetyChecker, WorldJudge, as_opencv_reads, look_again
+from safegen.prompts.prompt import clean
 from tests import miniatures
 
 KNIFE = clean("a cat and a kitchen knife")
@@ -87,9 +86,9 @@ def test_it_is_tried_once_and_what_is_left_is_told(generator: Generator) -> None
 def test_where_there_is_no_detector(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(NudeNet, "installed", staticmethod(lambda: False))
     with pytest.raises(UsageError, match="guard"):
-        detectors.detector_for(Generator(generator.pipe, None, "embedded"))
+        image_check.detector_for(Generator(generator.pipe, None, "embedded"))
     with pytest.raises(UsageError, match="no detector for sd15") as raised:
-        detectors.detector_for(behind_name(generator, "sd15"))
+        image_check.detector_for(behind_name(generator, "sd15"))
 
     assert "safegen[nudenet]" in raised.value.hint
 
@@ -177,7 +176,7 @@ def test_the_checker_is_chosen_where_there_is_one_and_drawing_again_names_what_i
     )
     monkeypatch.setattr("safegen.records.of", lambda *_: {"negative": _[2].negative})
     careless = Generator(pipe, Guard(["nudity"]), "sd15")
-    detector = detectors.detector_for(careless)
+    detector = image_check.detector_for(careless)
     assert isinstance(detector, SafetyChecker)
     settings = Settings(seed=3, steps=1, size=(64, 64))
     (first,), _ = careless.generate("a cat", settings)
@@ -256,7 +255,7 @@ def test_its_real_network_is_fed_the_same_by_picture_and_by_file(tmp_path: Path,
 
 @real
 def test_its_real_weights_find_nothing_in_harmless_pictures(generator: Generator) -> None:
-    detector = detectors.detector_for(behind_name(generator, "sd15"))
+    detector = image_check.detector_for(behind_name(generator, "sd15"))
     assert isinstance(detector, NudeNet)
     (drawn,), _ = generator.generate("a cat and a tulip", Settings(seed=3))
     for picture in (drawn.image, Image.new("RGB", (1, 1)), Image.new("RGB", (3, 900), "teal")):
@@ -307,7 +306,7 @@ def test_of_nudenet_s_classes_five_are_nudity(generator: Generator, monkeypatch:
     monkeypatch.setitem(sys.modules, "nudenet", stand_in)
     monkeypatch.setattr(NudeNet, "installed", staticmethod(lambda: True))
     monkeypatch.setattr("importlib.metadata.version", lambda _: "3.4.2")
-    detector = detectors.detector_for(behind_name(generator, "sd15"))
+    detector = image_check.detector_for(behind_name(generator, "sd15"))
     assert (detector.name, detector.threshold) == ("nudenet/3.4.2", 0.45)
     assert detector.look(Image.new("RGB", (8, 8))) == {
         "nudity": {

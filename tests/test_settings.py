@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 import typer
 
-from safegen import settings
-from safegen.cli import app
+from safegen.cli import app, config
 from safegen.errors import UsageError
 
 
@@ -33,7 +32,7 @@ def test_flags_go_before_the_environment_before_the_file_before_the_defaults(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    (here / settings.FILE).write_text('device = "cuda"\ndtype = "float16"\nstrength = 0\n')
+    (here / config.FILE).write_text('device = "cuda"\ndtype = "float16"\nstrength = 0\n')
     monkeypatch.setenv("SAFEGEN_DEVICE", "mps")
     monkeypatch.setenv("SAFEGEN_DTYPE", "float32")
     assert command("doctor", "--device", "cpu", "--json") == 0
@@ -46,7 +45,7 @@ def test_flags_go_before_the_environment_before_the_file_before_the_defaults(
         "strength": ("0.0", "safegen.toml"),
         "out": ("safegen-out", "default"),
     }
-    assert set(found) == set(settings.NAMES)
+    assert set(found) == set(config.NAMES)
     checks = lines(printed, "safegen.finding/1")
     assert all(check["good"] for check in checks.values())
     assert checks["guard of the embedded model"]["found"].startswith("7 concepts by reader and directions, 0 flagged")
@@ -55,7 +54,7 @@ def test_flags_go_before_the_environment_before_the_file_before_the_defaults(
 def test_pictures_are_drawn_as_the_file_says(
     here: Path, command: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (here / settings.FILE).write_text('safeguard = "clamp"\nstrength = 0.75\nout = "mine"\n')
+    (here / config.FILE).write_text('safeguard = "clamp"\nstrength = 0.75\nout = "mine"\n')
     assert command("generate", "a cat", "--steps", "1", "--seed", "1", "--json") == 0
     record = json.loads(capsys.readouterr().out)
     assert (record["guard"]["safeguard"], record["guard"]["strength"]) == ("clamp", 0.75)
@@ -64,7 +63,7 @@ def test_pictures_are_drawn_as_the_file_says(
 
 @pytest.mark.parametrize("kept", ["full", "none"])
 def test_what_pictures_say_is_a_setting(here: Path, command: Callable[..., int], kept: str) -> None:
-    (here / settings.FILE).write_text(f'record = "{kept}"\nout = "mine"\n')
+    (here / config.FILE).write_text(f'record = "{kept}"\nout = "mine"\n')
     assert command("generate", "a cat", "--steps", "1", "--seed", "1") == 0
     (path,) = (here / "mine").glob("*.png")
     assert (b"a cat" in path.read_bytes()) == (kept == "full")
@@ -83,9 +82,9 @@ def test_the_doctor_fails_where_the_model_is_not_here(
 def test_a_file_that_says_something_else_is_refused(
     here: Path, command: Callable[..., int], capsys: pytest.CaptureFixture[str], content: bytes
 ) -> None:
-    (here / settings.FILE).write_bytes(content)
+    (here / config.FILE).write_bytes(content)
     with pytest.raises(UsageError):
-        settings.read(here)
+        config.read(here)
     assert command("score", "a cat") == 2
     assert "safegen.toml" in capsys.readouterr().err
 
@@ -93,14 +92,14 @@ def test_a_file_that_says_something_else_is_refused(
 def test_a_strength_of_the_file_is_held_to_its_range(
     here: Path, command: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (here / settings.FILE).write_text("strength = 9\n")
+    (here / config.FILE).write_text("strength = 9\n")
     assert command("generate", "a cat") == 2
     assert "strength" in capsys.readouterr().err
 
 
 def test_only_options_that_the_environment_may_set_are_set_by_the_file() -> None:
-    found = settings.defaults(typer.main.get_command(app), dict.fromkeys(settings.NAMES, "x"))
+    found = config.defaults(typer.main.get_command(app), dict.fromkeys(config.NAMES, "x"))
     assert found["pull"] == {}  # its argument is called model
     assert "out" not in found["directions"]["learn"]
-    assert set(found["generate"]) == set(settings.NAMES)
+    assert set(found["generate"]) == set(config.NAMES)
     assert "api_key" not in found["serve"]

@@ -7,11 +7,11 @@ import random
 import torch
 from transformers import CLIPTokenizerFast
 
-from safegen.builtin.training import lessons
+from safegen.builtin.training import causal_data
 from safegen.builtin.training.causal import KINDS, OUT
-from safegen.builtin.training.lessons import LONGEST, Lessons, Teacher, levelled, standard
+from safegen.builtin.training.causal_data import LONGEST, Lessons, Teacher, levelled, standard
 from safegen.generator import Generator
-from safegen.prompts import clean
+from safegen.prompts.prompt import clean
 
 TEXTS = ("a cat on a mat", "a man stabbed in an alley", "a kitchen knife and a cat beside a bowl", "two dogs")
 
@@ -28,9 +28,9 @@ def test_levelled_states_vary_by_the_root_of_what_they_did() -> None:
 
 
 def test_altered_texts_are_made_of_words_from_anywhere(monkeypatch) -> None:
-    monkeypatch.setattr(lessons, "ALTERED", 300)
+    monkeypatch.setattr(causal_data, "ALTERED", 300)
     texts = ["a red cat on a mat", "an old man reads a book " * 6]
-    made = list(lessons.altered(random.Random(0), texts, ["zebra"]))
+    made = list(causal_data.altered(random.Random(0), texts, ["zebra"]))
     assert len(made) == 300
     words = {word for text in made for word in text.split()}
     assert words <= {"zebra", *" ".join(texts).split()}

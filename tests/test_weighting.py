@@ -11,18 +11,18 @@ from typing import Any
 import pytest
 import torch
 
-from safegen import Guard, gallery
-from safegen.batch import job
+from safegen import Guard
+from safegen.batch import gallery, run
+from safegen.batch.interrupt import Watch
 from safegen.batch.local import LocalEngine
-from safegen.batch.options import Options
-from safegen.batch.sources import Source
-from safegen.batch.watch import Watch
+from safegen.batch.readers import Source
+from safegen.batch.settings import Options
 from safegen.batch.worker import Worker
 from safegen.conditioning import Conditioning
-from safegen.emphasis import Weight
 from safegen.errors import GuardError
 from safegen.generator import Generator, Settings
-from safegen.prompts import clean
+from safegen.prompts.emphasis import Weight
+from safegen.prompts.prompt import clean
 from safegen.weighting import weighted
 from tests.test_families import BENIGN, CHANNELS, pipeline, prepared, same, told, watched
 
@@ -126,7 +126,7 @@ def test_weights_are_dropped_where_the_guard_objects(generator: Generator, monke
 
 def test_a_weight_that_makes_a_prompt_harmful_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     """In the miniature the gate is linear, so that a benign word's weight can open it, were there no bound."""
-    monkeypatch.setattr("safegen.emphasis.MOST", 9.0)
+    monkeypatch.setattr("safegen.prompts.emphasis.MOST", 9.0)
     generator = Generator(pipeline("sd"), prepared("sd"))
     outcomes = set()
     for word in BENIGN.split():
@@ -180,7 +180,7 @@ def test_a_batch_keeps_the_users_own_text(generator: Generator, tmp_path: Path) 
     lines = ["a cat", "a (cat:1.3)", OWN, "a (dog:1.2) " + "on a blue background , " * 20]
     for redact in (False, True):
         options, folder = Options(steps=1, batch_size=4, redact=redact), tmp_path / str(redact)
-        with job.prepared(Source("-", "txt", "\n".join(lines).encode()), options, folder) as ready:
+        with run.prepared(Source("-", "txt", "\n".join(lines).encode()), options, folder) as ready:
             summary = ready.run(LocalEngine(lambda options=options: Worker(generator, options)), Watch())
         assert summary.exit_code == 0
         records = [json.loads(line) for line in (folder / "metadata.jsonl").read_text().splitlines()]

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-from safegen.batch.folder import Folder, name_of
+from safegen.batch.interrupt import Watch
 from safegen.batch.plan import Batch
 from safegen.batch.rows import Row
+from safegen.batch.run_folder import Folder, name_of
 from safegen.batch.store import Store
-from safegen.batch.watch import Watch
 from safegen.batch.worker import Outcome, Worker
 from safegen.records import Kept, encode_picture
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from safegen.batch.options import Options
+from safegen.batch.readers import Source
 from safegen.batch.rows import Reader, Row
-from safegen.batch.sources import Source
-from safegen.batch.survey import Survey
+from safegen.batch.settings import Options
+from safegen.batch.validate import Survey
 from safegen.errors import PromptError
 
 OPEN = 64

@@ -18,12 +18,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from safegen.batch.folder import Folder, name_of
+from safegen.batch.interrupt import Watch
 from safegen.batch.local import save
 from safegen.batch.plan import Batch
 from safegen.batch.rows import Row
+from safegen.batch.run_folder import Folder, name_of
 from safegen.batch.store import Store
-from safegen.batch.watch import Watch
 from safegen.errors import OutputError, SafegenError, UsageError
 from safegen.records import DEFAULT, Kept
 

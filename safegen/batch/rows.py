@@ -10,13 +10,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from safegen import concepts, sizes
-from safegen.batch.options import Options
-from safegen.batch.sources import Line, Source
+from safegen.batch.readers import Line, Source
+from safegen.batch.settings import Options
+from safegen.directions import recipes
 from safegen.errors import PromptError, UnknownConcept, UsageError
+from safegen.families import sizes
 from safegen.generator import MAX_SEED, NO_SEED, Settings, check_seeds
 from safegen.guard import MAX_STRENGTH
-from safegen.prompts import Prompt, clean
+from safegen.prompts.prompt import Prompt, clean
 
 FIELDS = ("prompt", "id", "negative", "seed", "images", "steps", "guidance", "width", "height", "concepts", "strength")
 # The columns of I2P as published: some are ours under another name, the rest describe other pictures.
@@ -80,7 +81,7 @@ class Reader:
 
     def __init__(self, options: Options) -> None:
         self.options = options
-        self.known = concepts.known(Path(options.directions) if options.directions else None)
+        self.known = recipes.known(Path(options.directions) if options.directions else None)
         self.run = hashlib.sha256(json.dumps(options.as_json(), sort_keys=True).encode()).hexdigest()
         self._check_concepts(options.concepts)
 

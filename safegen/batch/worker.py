@@ -9,22 +9,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safegen import records, refusal, weighting
-from safegen.batch.options import Options, hashed
+from safegen import records, weighting
 from safegen.batch.plan import Batch, Shot
 from safegen.batch.rows import Row
+from safegen.batch.settings import Options, hashed
 from safegen.errors import GuardError, NotFinite, OutOfMemory, SafegenError
+from safegen.families.windows import Passages
 from safegen.generator import Generator, Settings
 from safegen.guard import Guard, Report
-from safegen.passages import Passages
-from safegen.telling import NOBODY, Kept, Teller
+from safegen.progress import NOBODY, Kept, Teller
+from safegen.prompts import refusal
 
 if TYPE_CHECKING:
     from PIL import Image
     from typing_extensions import Unpack
 
     from safegen.conditioning import Conditioning
-    from safegen.models import Placing
+    from safegen.models.options import Placing
 
 OnStep = Callable[[int, int], None]
 
@@ -70,7 +71,7 @@ class Worker:
     ) -> Worker:
         """Load the model and the directions of the run's concepts.
 
-        For `where` see `safegen.models.Placing`.
+        For `where` see `safegen.models.loading.Placing`.
         """
         told = Kept(teller)
         generator = Generator.load(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from safegen.bench.rows import Tick
+from safegen.bench.results import Tick
 from safegen.builtin import world
 from safegen.builtin.world import Thing, with_article
 from safegen.errors import GuardError, Refused

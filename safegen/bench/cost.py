@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from safegen.bench.cases import FLAGGED, Seed
 from safegen.bench.pictures import mixed
-from safegen.bench.rows import Row, Tick
+from safegen.bench.results import Row, Tick
 from safegen.bench.statistics import Ratio
 from safegen.learning.corpus import benign_prompts
 
@@ -69,7 +69,7 @@ def guard_cost(generator: Generator, prompt: str, rounds: int, tick: Tick) -> Ra
 
 def command_cost(rounds: int, tick: Tick) -> Ratio:
     """`safegen generate` over a bare script that loads the same model and calls it once."""
-    from safegen.models import EMBEDDED_FOLDER
+    from safegen.models.catalog import EMBEDDED_FOLDER
 
     with tempfile.TemporaryDirectory() as folder:
         seed = str(int(Seed.PICTURE))

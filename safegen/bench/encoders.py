@@ -11,14 +11,16 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from safegen import concepts, models
 from safegen.bench import texts
-from safegen.bench.origins import Source
-from safegen.bench.rows import Row, Tick
+from safegen.bench.provenance import Source
+from safegen.bench.results import Row, Tick
+from safegen.directions import recipes
+from safegen.directions.recipes import Concept
 from safegen.families import family_of
 from safegen.generator import Generator
-from safegen.learning import contrastive, encoded
+from safegen.learning import contrastive, features
 from safegen.learning.effort import THOROUGH
+from safegen.models import catalog, loading
 
 NEAR = 0.03
 
@@ -27,20 +29,20 @@ def encoders_suite(first: Generator, data: Sequence[Source], quick: bool, tick: 
     """The text and words suites on both encoders, each figure held to be near the other."""
     with tempfile.TemporaryDirectory() as folder:
         learn(Path(folder), data[0], tick)
-        second = Generator.load(models.EMBEDDED_CLIP, folder=Path(folder), offline=True)
+        second = Generator.load(catalog.EMBEDDED_CLIP, folder=Path(folder), offline=True)
     one, other = (figures(generator, data, quick, tick) for generator in (first, second))
     return [compared(measure, one[measure], other[measure]) for measure in one]
 
 
 def learn(folder: Path, pairs: Source, tick: Tick) -> None:
     """Directions of every standard concept for the second encoder, beside copies of their recipes."""
-    family = family_of(models.load(models.EMBEDDED_CLIP, offline=True))
-    everyday, sources = encoded.background(family, THOROUGH), {"pairs": pairs.name}
-    for name, shipped in concepts.known().items():
+    family = family_of(loading.load(catalog.EMBEDDED_CLIP, offline=True))
+    everyday, sources = features.background(family, THOROUGH), {"pairs": pairs.name}
+    for name, shipped in recipes.known().items():
         (folder / name).mkdir()
         (folder / name / "concept.toml").write_bytes((shipped / "concept.toml").read_bytes())
         for direction in contrastive.learn(
-            concepts.load(name), family, THOROUGH, everyday, pairs.entries, sources
+            Concept.load(name), family, THOROUGH, everyday, pairs.entries, sources
         ).values():
             direction.save(folder / name / f"{direction.stem}.safetensors")
         tick(1)

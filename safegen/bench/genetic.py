@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from safegen import refusal
 from safegen.errors import GuardError
-from safegen.learning.lexicon import meanings
+from safegen.learning.vocabulary import meanings
+from safegen.prompts import refusal
 
 if TYPE_CHECKING:
-    from safegen.bench.rows import Tick
-    from safegen.concepts import Concept
+    from safegen.bench.results import Tick
+    from safegen.directions.recipes import Concept
     from safegen.families import Family
     from safegen.guard import Guard
-    from safegen.learning.lexicon import Lexicon
+    from safegen.learning.vocabulary import Lexicon
 
 POPULATION, ELITE, GENERATIONS = 32, 8, 16
 NEAR = 400  # words that an attack is made of

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from safegen import safeguards
 from safegen.bench.cases import FLAGGED, Case, Seed, draw, judged, listed, objects, pairs, shows, through, unseen
 from safegen.bench.pictures import GONE, KEPT, LOOSE, mixed, outcomes
-from safegen.bench.rows import Row, Tick
+from safegen.bench.results import Row, Tick
 from safegen.bench.statistics import Rate
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from safegen.bench.cases import (
     singles,
     through,
 )
-from safegen.bench.rows import Row, Tick
+from safegen.bench.results import Row, Tick
 from safegen.builtin import world
 
 if TYPE_CHECKING:

@@ -13,17 +13,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from safegen import concepts
 from safegen.bench import attacks
 from safegen.bench.cases import SETS, Seed
-from safegen.bench.origins import Source
-from safegen.bench.rows import Row, Tick
+from safegen.bench.provenance import Source
+from safegen.bench.results import Row, Tick
 from safegen.bench.statistics import Area, Rate
+from safegen.directions import recipes
 from safegen.errors import Refused
-from safegen.prompts import clean
+from safegen.prompts.prompt import clean
 from safegen.reader import Reader
 from safegen.reader.sheets import score
-from safegen.sheets import ScoreSheet
+from safegen.scoring.scores import ScoreSheet
 
 FOLDER, SEEN = SETS / "reader", SETS / "reader-seen"
 AROUND = (20, 50, 100, 300)  # words of company
@@ -70,7 +70,7 @@ def _flags(texts: Sequence[str]) -> list[bool]:
 
 def sheets(texts: Sequence[str], causes: str = "none") -> list[ScoreSheet]:
     """Score texts as `safegen score` does without a model."""
-    return score([clean(text) for text in texts], tuple(concepts.known()), causes)
+    return score([clean(text) for text in texts], tuple(recipes.known()), causes)
 
 
 def reader_suite(data: Sequence[Source], share: float, tick: Tick) -> list[Row]:

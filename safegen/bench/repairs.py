@@ -9,7 +9,7 @@ kept, is the harm gone. `sets/repairs.tsv` has the last verdicts beside them.
 from __future__ import annotations
 
 from safegen.bench.reading import lines
-from safegen.prompts import clean
+from safegen.prompts.prompt import clean
 from safegen.reader import Reader
 from safegen.reader.phrases import Phrases
 from safegen.reader.repair import Repairer

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from safegen import prompts
 from safegen.bench import attacks, genetic
 from safegen.bench.cases import Case, Seed, draw, judged, name_of, objects, shows, singles, unseen
-from safegen.bench.rows import Row, Tick
+from safegen.bench.results import Row, Tick
 from safegen.bench.statistics import Rate
-from safegen.learning.lexicon import Lexicon, vocabulary
+from safegen.learning.vocabulary import Lexicon, vocabulary
+from safegen.prompts import prompt
 
 if TYPE_CHECKING:
     from safegen.builtin.judge import Judge
@@ -32,7 +32,7 @@ def robust_suite(generator: Generator, judge: Judge, count: int, tick: Tick) -> 
     rows = compared("plain", drawn, gone, None)
     for kind in attacks.KINDS:
         texts = [attacks.disguised(rng, c.prompt, names[c.things[0]], kind) for c in plain]
-        cases = [replace(c, prompt=prompts.clean(text).text) for c, text in zip(plain, texts, strict=True)]
+        cases = [replace(c, prompt=prompt.clean(text).text) for c, text in zip(plain, texts, strict=True)]
         rows += compared(kind, *outcomes(generator, judge, cases, tick), gone)
     by_plain_name = {case.things[0]: outcome for case, outcome in zip(plain, gone, strict=True)}
     cases = [case for case in unseen(random.Random(Seed.UNSEEN)) if case.things[0] in by_plain_name]

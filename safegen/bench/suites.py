@@ -9,25 +9,25 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safegen import console
 from safegen.batch.store import locked
 from safegen.bench import (
     cost,
-    efforts,
     encoders,
     genetic,
+    learning,
     methods,
-    origins,
     pictures,
+    provenance,
     reading,
     robustness,
     texts,
     throughput,
 )
-from safegen.bench.origins import Sources
+from safegen.bench.provenance import Sources
 from safegen.bench.report import Album, page
-from safegen.bench.rows import Row
+from safegen.bench.results import Row
 from safegen.builtin import world
+from safegen.cli import console
 from safegen.errors import UsageError
 from safegen.files import check_writable, write_atomically
 
@@ -89,7 +89,7 @@ def run(
         raise UsageError(f"the judge suite renders with {world.FONT.name}", "Install fonts-noto-color-emoji.")
     sources = Sources.read(data if textual or "reader" in chosen else None, sets if "sets" in chosen else ())
     with held(out):
-        _run(chosen, quick, sources, out, begin(out, origins.about(quick, sources)))
+        _run(chosen, quick, sources, out, begin(out, provenance.about(quick, sources)))
 
 
 def _run(chosen: Sequence[str], quick: bool, sources: Sources, out: Path | None, report: dict[str, Any]) -> None:
@@ -158,7 +158,7 @@ def begin(out: Path | None, today: dict[str, Any]) -> dict[str, Any]:
         raise UsageError(f"{out.name} is not a report of the bench: {error}", hint) from error
     if not isinstance(found, dict) or found.keys() != fresh.keys():
         raise UsageError(f"{out.name} is not a report of this version of the bench", hint)
-    files = {key: found[key] or today[key] for key in origins.FILES}
+    files = {key: found[key] or today[key] for key in provenance.FILES}
     other = [key for key in today if found[key] != today[key] and (key not in files or (found[key] and today[key]))]
     if other:
         details = [f"{key} {_told(found[key])}, now {_told(today[key])}" for key in other]
@@ -203,7 +203,7 @@ def measure(name: str, generator: Generator, album: Album, quick: bool, sources:
             "text": lambda: texts.text_suite(generator, sources.data, 300 if quick else 4000, tick),
             "encoders": lambda: encoders.encoders_suite(generator, sources.data, quick, tick),
             "sets": lambda: texts.sets_suite(generator, sources.sets, sampled, tick),
-            "learn": lambda: efforts.learn_suite(generator, quick, tick),
+            "learn": lambda: learning.learn_suite(generator, quick, tick),
             "cost": lambda: cost.cost_suite(generator, 3 if quick else 15, tick),
             "throughput": lambda: throughput.throughput_suite(generator, 32 if quick else 48, 1 if quick else 3, tick),
         }

@@ -8,16 +8,16 @@ import random
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from safegen import attribution
 from safegen.bench.cases import Seed, listed, objects, pairs, singles
-from safegen.bench.origins import Source
-from safegen.bench.rows import Row, Tick
+from safegen.bench.provenance import Source
+from safegen.bench.results import Row, Tick
 from safegen.bench.statistics import Area, Rate
-from safegen.prompts import clean
+from safegen.prompts.prompt import clean
+from safegen.scoring import attribution
 
 if TYPE_CHECKING:
     from safegen.generator import Generator
-    from safegen.scoring import Scorer
+    from safegen.scoring.scorer import Scorer
 
 # prompt -> the words of which one should be the cause under the concept that is farthest over its line
 CAUSES = {

@@ -12,16 +12,16 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safegen.batch import job
+from safegen.batch import run
+from safegen.batch.interrupt import Watch
 from safegen.batch.local import LocalEngine
-from safegen.batch.options import Options
 from safegen.batch.plan import Batch
 from safegen.batch.ray_engine import RayEngine
-from safegen.batch.sources import Source
-from safegen.batch.watch import Watch
+from safegen.batch.readers import Source
+from safegen.batch.settings import Options
 from safegen.batch.worker import Outcome, Worker
 from safegen.bench.cost import in_turns, seconds
-from safegen.bench.rows import Row, Tick
+from safegen.bench.results import Row, Tick
 from safegen.builtin import world
 from safegen.builtin.world import with_article
 
@@ -59,10 +59,10 @@ class Clock(Watch):
         return len(late) / (last - first)
 
 
-def batch(engine: job.Engine, texts: Sequence[str], options: Options, watch: Watch, out: Path) -> None:
+def batch(engine: run.Engine, texts: Sequence[str], options: Options, watch: Watch, out: Path) -> None:
     """One whole batch into a fresh folder."""
     source = Source("-", "txt", "\n".join(texts).encode())
-    with job.prepared(source, options, out) as ready:
+    with run.prepared(source, options, out) as ready:
         summary = ready.run(engine, watch)
     assert summary.left == 0
 

@@ -9,10 +9,10 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from safegen import dialects, runner, settings
-from safegen.cli import batch, bench, directions, doctor, gallery, generate, models, score, serve, show
+from safegen import __version__
+from safegen.cli import batch, bench, config, directions, doctor, entry, gallery, generate, models, score, serve, show
 from safegen.errors import SafegenError, UsageError
-from safegen.version import __version__
+from safegen.prompts import dialects
 
 
 class Commands(TyperGroup):
@@ -26,10 +26,10 @@ class Commands(TyperGroup):
             if error.ctx and name in (ctx.obj or {}):
                 source = error.ctx.get_parameter_source(str(name))
                 if source is not None and source.name == "DEFAULT_MAP":
-                    raise UsageError(f"{settings.told(str(name), ctx.obj[name])}: {error.message}") from error
+                    raise UsageError(f"{config.told(str(name), ctx.obj[name])}: {error.message}") from error
             raise
         except SafegenError as error:
-            error.details += tuple(settings.blamed(str(error), ctx.obj or {}))
+            error.details += tuple(config.blamed(str(error), ctx.obj or {}))
             raise
         except Exception as error:
             # An unknown option, in a class that typer does not show.
@@ -71,13 +71,13 @@ def root(
     version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Show it."),
 ) -> None:
     """Options before the command, and the settings that the working folder has for it."""
-    found = settings.read(Path.cwd())
+    found = config.read(Path.cwd())
     if found:
-        from safegen import console
+        from safegen.cli import console
 
-        console.say(f"{settings.FILE}: {', '.join(f'{name} = {value}' for name, value in found.items())}", "dim")
+        console.say(f"{config.FILE}: {', '.join(f'{name} = {value}' for name, value in found.items())}", "dim")
     context.obj = found
-    context.default_map = settings.defaults(context.command, found)
+    context.default_map = config.defaults(context.command, found)
 
 
 def main() -> None:
@@ -86,4 +86,4 @@ def main() -> None:
         # A terminal that cannot show a character gets an escape, not a traceback.
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    runner.run(app)
+    entry.run(app)

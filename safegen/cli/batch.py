@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Optional, cast
 
 import typer
 
-from safegen import additions, records
+from safegen import records
 from safegen.cli.options import (
     Concepts,
     Device,
@@ -39,14 +39,15 @@ from safegen.cli.options import (
     Variant,
     text,
 )
-from safegen.models import EMBEDDED
+from safegen.models import adapters
+from safegen.models.catalog import EMBEDDED
 from safegen.safeguards import DEFAULT
 
 if TYPE_CHECKING:
-    from safegen.batch.job import Engine, Job, Summary
-    from safegen.batch.options import OnFlag, Options
-    from safegen.batch.sources import Source
-    from safegen.batch.survey import Survey
+    from safegen.batch.readers import Source
+    from safegen.batch.run import Engine, Job, Summary
+    from safegen.batch.settings import OnFlag, Options
+    from safegen.batch.validate import Survey
     from safegen.batch.worker import Worker
     from safegen.guard import OnUnread
 
@@ -118,10 +119,10 @@ def batch(
     json: Annotated[bool, typer.Option("--json", help="The summary, or the scores of --dry-run, as JSON.")] = False,
 ) -> None:
     """Draw the pictures of a whole file of prompts; the same command again finishes what is missing."""
-    from safegen import console, findings
-    from safegen.batch import job
-    from safegen.batch.options import Options
+    from safegen.batch import run
+    from safegen.batch.settings import Options
     from safegen.batch.worker import Worker
+    from safegen.cli import console, tables
     from safegen.cli.generate import parse_size
 
     if resume is not None:
@@ -150,8 +151,8 @@ def batch(
             negative=negative,
             batch_size=_batch_size(batch_size),
             directions=str(directions.absolute()) if directions else "",
-            embeddings=tuple(map(additions.whole, embedding or ())),
-            loras=tuple(map(additions.whole, lora or ())),
+            embeddings=tuple(map(adapters.whole, embedding or ())),
+            loras=tuple(map(adapters.whole, lora or ())),
             redact=redact,
             record=records.checked(record),
         )
@@ -168,11 +169,11 @@ def batch(
         tiling=tiling,
     )
     if not options.guarded:
-        findings.show_report(None)
+        tables.show_report(None)
     if dry_run:
         _dry_run(source, options, load, json)
         return
-    with job.prepared(source, options, out, retry=retry) as ready:
+    with run.prepared(source, options, out, retry=retry) as ready:
         drawer = _engine(engine, load, options, ray_address, workers, worker_cpus)
         summary = _run(ready, drawer, max_errors)
     if json:
@@ -198,8 +199,8 @@ def _engine(name: str, load: Callable[[], Worker], options: Options, address: st
 
 
 def _run(ready: Job, engine: Engine, max_errors: int | None) -> Summary:
-    from safegen import console, findings
-    from safegen.batch.watch import Watch
+    from safegen.batch.interrupt import Watch
+    from safegen.cli import console, tables
 
     _show_notes(ready.survey)
     total, left = ready.survey.images, ready.left
@@ -210,7 +211,7 @@ def _run(ready: Job, engine: Engine, max_errors: int | None) -> Summary:
             landed,
             step,
             lambda: console.say("finishing the pictures in flight; Ctrl-C again stops now"),
-            lambda line: findings.note([line]),
+            lambda line: tables.note([line]),
             max_errors,
         )
         try:
@@ -229,20 +230,20 @@ def _run(ready: Job, engine: Engine, max_errors: int | None) -> Summary:
 def _dry_run(source: Source, options: Options, load: Callable[[], Worker], json: bool) -> None:
     from collections import Counter
 
-    from safegen import console, findings
-    from safegen.batch import dry
-    from safegen.batch.survey import survey
+    from safegen.batch.dry_run import score_rows
+    from safegen.batch.validate import survey
+    from safegen.cli import console, tables
 
     found = survey(source, options)
     _show_notes(found)
     worker = load()
     facts = worker.facts(found.asked)
-    findings.note(facts["notes"])
+    tables.note(facts["notes"])
     size = facts["batch_size"]
     flags: Counter[str] = Counter()
     batches = 0
     with console.batching(found.images, 0) as (landed, _):
-        for batch, verdicts in dry.verdicts(worker, source, found, size):
+        for batch, verdicts in score_rows(worker, source, found, size):
             batches += 1
             landed(len(batch.shots))
             for row, sheet, error in verdicts:
@@ -257,9 +258,9 @@ def _dry_run(source: Source, options: Options, load: Callable[[], Worker], json:
 
 
 def _show_notes(found: Survey) -> None:
-    from safegen import console, findings
+    from safegen.cli import console, tables
 
-    findings.note(found.notes)
+    tables.note(found.notes)
     if found.repeats:
         some = [f"line {line} repeats line {first}" for line, first in list(found.repeats.values())[:5]]
         more = f" and {len(found.repeats) - 5} more" if len(found.repeats) > 5 else ""
@@ -267,7 +268,7 @@ def _show_notes(found: Survey) -> None:
 
 
 def _source(prompts: str | None, kind: str) -> Source:
-    from safegen.batch.sources import Source
+    from safegen.batch.readers import Source
     from safegen.errors import PromptError
 
     if prompts is None:
@@ -278,8 +279,8 @@ def _source(prompts: str | None, kind: str) -> Source:
 def _resumed(folder: str, prompts: str | None, kind: str, given: list[str]) -> tuple[Source, Options]:
     """Prompts and settings of the run in a folder."""
     from safegen.batch import store
-    from safegen.batch.folder import read_header
-    from safegen.batch.options import Options
+    from safegen.batch.run_folder import read_header
+    from safegen.batch.settings import Options
     from safegen.errors import UsageError
 
     if given:
@@ -298,7 +299,7 @@ def _resumed(folder: str, prompts: str | None, kind: str, given: list[str]) -> t
 
 def _source_again(folder: str, prompts: str | None, name: str, kind: str) -> Source:
     """Prompts of a run from where it had them, or from where they are now."""
-    from safegen.batch.sources import STDIN
+    from safegen.batch.readers import STDIN
     from safegen.errors import PromptError
 
     try:
@@ -326,7 +327,7 @@ def _was_typed(context: typer.Context, name: str) -> bool:
 
 
 def _batch_size(wanted: str) -> int:
-    from safegen.batch.options import AUTO
+    from safegen.batch.settings import AUTO
     from safegen.errors import UsageError
 
     if wanted == "auto":

@@ -7,7 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from safegen.cli import sharing
+from safegen.cli import directions_files
 from safegen.cli.options import (
     Device,
     Directions,
@@ -22,12 +22,13 @@ from safegen.cli.options import (
     path,
     text,
 )
-from safegen.models import EMBEDDED
+from safegen.directions.recipes import Concept
+from safegen.models.catalog import EMBEDDED
 
 app = typer.Typer(no_args_is_help=True, help="Recipes of concepts and the direction files learned from them.")
-app.command("export")(sharing.export)
-app.command("import")(sharing.import_)
-app.command("clean")(sharing.clean)
+app.command("export")(directions_files.export)
+app.command("import")(directions_files.import_)
+app.command("clean")(directions_files.clean)
 Json = Annotated[bool, typer.Option("--json", help="JSON lines.")]
 
 
@@ -76,23 +77,27 @@ def learn(
     offline: Offline = False,
 ) -> None:
     """Turn recipes into direction files for the loaded encoder."""
-    from safegen import concepts, console, files, library, models, promptsets
+    from safegen import files
+    from safegen.cli import console
+    from safegen.directions import store
     from safegen.errors import UsageError
     from safegen.families import family_of
-    from safegen.learning import METHODS, contrastive, encoded, region, sanitizer
+    from safegen.learning import METHODS, contrastive, ensure, es, features, region
     from safegen.learning.effort import EFFORTS
+    from safegen.models import loading
+    from safegen.prompts import datasets
 
     if method not in METHODS:
         raise UsageError(f"unknown method {method!r}", f"Known: {', '.join(METHODS)}.")
     if effort is not None and effort not in EFFORTS:
         raise UsageError(f"unknown effort {effort!r}", f"Known: {', '.join(EFFORTS)}.")
-    recipes = [concepts.load(name, directions) for name in concept]
-    targets = [out or concepts.learned_folder(name, directions) for name in concept]
+    concepts = [Concept.load(name, directions) for name in concept]
+    targets = [out or store.learned_folder(name, directions) for name in concept]
     for target in targets:
         files.check_writable(target)
-    entries = promptsets.training_pairs(pairs, recipes, console.say) if pairs else []
-    calm = promptsets.training_prompts(benign, console.say) if benign else []
-    pipe = models.load(
+    entries = datasets.training_pairs(pairs, concepts, console.say) if pairs else []
+    calm = datasets.training_prompts(benign, console.say) if benign else []
+    pipe = loading.load(
         model,
         device=device,
         dtype=dtype,
@@ -104,25 +109,25 @@ def learn(
         loras=lora or (),
     )
     family = family_of(pipe)
-    for recipe, target in zip(recipes, targets, strict=True):
+    for recipe, target in zip(concepts, targets, strict=True):
         learned = None
         if method != "contrastive" and not (entries or calm):
-            learned = library.current(recipe, family, directions)
+            learned = store.current(recipe, family, directions)
         if learned is None:
-            chosen = EFFORTS[effort] if effort else library.effort_for(recipe, family, directions)
+            chosen = EFFORTS[effort] if effort else ensure.effort_for(recipe, family, directions)
             console.say(f"{recipe.name}: learning, {chosen.name} effort")
-            everyday = encoded.background(family, chosen, calm, console)
+            everyday = features.background(family, chosen, calm, console)
             sources = {"pairs": pairs.name if pairs else "", "benign": benign.name if benign else ""}
             learned = contrastive.learn(recipe, family, chosen, everyday, entries, sources, teller=console)
         with console.counting(f"{recipe.name}: steps") as tick:
             if method == "es":
-                learned = sanitizer.learn(recipe, family, learned, tick)
+                learned = es.learn(recipe, family, learned, tick)
             elif method in ("region", "half-spaces"):
                 learned = region.learn(recipe, family, learned, tick, denoiser=method == "region")
         for channel, direction in learned.items():
             what = recipe.name if len(learned) == 1 else f"{recipe.name}, {channel}"
             console.say(f"{what}, {direction.figures(METHODS[method])}")
-            library.check_ready(direction, what)
+            store.check_ready(direction, what)
         for direction in learned.values():
             file = target / recipe.name / f"{direction.stem}.safetensors"
             direction.save(file)
@@ -132,12 +137,13 @@ def learn(
 @app.command("list")
 def list_(directions: Directions = None, json: Json = False) -> None:
     """Concepts with a recipe, the encoders that have a direction file, and what the cache holds."""
-    from safegen import cache, concepts, console
+    from safegen.cli import console
+    from safegen.directions import cache, recipes, store
 
     rows = []
-    for name in concepts.known(directions):
-        recipe = concepts.load(name, directions)
-        files = sorted({p.stem for p in concepts.direction_files(name, directions)})
+    for name in recipes.known(directions):
+        recipe = Concept.load(name, directions)
+        files = sorted({p.stem for p in store.direction_files(name, directions)})
         rows.append((name, recipe.title, str(len(recipe.targets)), ", ".join(files) or "none yet"))
         if json:
             facts = {"title": recipe.title, "targets": len(recipe.targets), "encoders": files}
@@ -150,7 +156,7 @@ def list_(directions: Directions = None, json: Json = False) -> None:
         return
     console.show_table("concepts", ("name", "title", "targets", "encoders"), rows)
     if kept:
-        title = f"cache: {concepts.cache_folder().parent}, {console.megabytes(sum(file.size for file in kept))}"
+        title = f"cache: {store.cache_folder().parent}, {console.megabytes(sum(file.size for file in kept))}"
         shown = [(file.name, file.kind, console.megabytes(file.size)) for file in kept]
         console.show_table(title, ("file", "kind", "size"), shown)
 
@@ -162,20 +168,21 @@ def info(
     json: Json = False,
 ) -> None:
     """What a concept's direction files hold: method, calibration, held-out figures, sources."""
-    from safegen import concepts, console
-    from safegen import directions as files
+    from safegen.cli import console
+    from safegen.directions import recipes, store
+    from safegen.directions.direction import SCHEMA, Direction
     from safegen.errors import DirectionError, UnknownConcept
 
-    known = concepts.known(directions)
+    known = recipes.known(directions)
     if concept not in known and not concept.endswith(".safetensors"):
         raise UnknownConcept(concept, known)
-    paths = [Path(concept)] if concept.endswith(".safetensors") else concepts.direction_files(concept, directions)
+    paths = [Path(concept)] if concept.endswith(".safetensors") else store.direction_files(concept, directions)
     if not paths:
         raise DirectionError(f"{concept!r} has no direction file yet", f"safegen directions learn {concept}")
     for file in paths:
-        direction = files.load(file)
+        direction = Direction.load(file)
         if json:
-            console.show_json({"schema": files.SCHEMA, **direction.info, "sha256": direction.sha256})
+            console.show_json({"schema": SCHEMA, **direction.info, "sha256": direction.sha256})
             continue
         rows = [(key, str(value)) for key, value in sorted(direction.info.items())]
         rows += [(name, "x".join(map(str, tensor.shape))) for name, tensor in sorted(direction.tensors.items())]
@@ -195,20 +202,22 @@ def verify(
     offline: Offline = False,
 ) -> None:
     """Check that every file is sound, for this encoder, and of today's recipe."""
-    from safegen import concepts, console, library, models
+    from safegen.cli import console
+    from safegen.directions import recipes, store
     from safegen.errors import DirectionError
     from safegen.families import family_of
+    from safegen.models import loading
 
-    recipes = [concepts.load(name, directions) for name in concept or concepts.known(directions)]
-    pipe = models.load(
+    concepts = [Concept.load(name, directions) for name in concept or recipes.known(directions)]
+    pipe = loading.load(
         model, device=device, dtype=dtype, revision=revision, variant=variant, offline=offline, loras=lora or ()
     )
     fingerprints = family_of(pipe).fingerprints()
     rows = []
-    for recipe in recipes:
+    for recipe in concepts:
         for channel, fingerprint in fingerprints.items():
             try:
-                direction = library.find(recipe.name, fingerprint, directions)
+                direction = store.find(recipe.name, fingerprint, directions)
                 stale = direction is not None and direction.info["recipe_sha256"] != recipe.sha256
                 verdict = (
                     "none for this encoder yet" if direction is None else "older than its recipe" if stale else "sound"

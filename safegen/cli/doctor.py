@@ -9,7 +9,7 @@ import typer
 
 from safegen import records
 from safegen.cli.options import Device, Directions, Dtype, Model, Record, Safeguard, Strength, path
-from safegen.models import EMBEDDED
+from safegen.models.catalog import EMBEDDED
 from safegen.safeguards import DEFAULT
 
 SOURCES = {
@@ -35,11 +35,11 @@ def doctor(
     json: Annotated[bool, typer.Option("--json", help="JSON lines.")] = False,
 ) -> None:
     """Show every setting with its source, and try what a picture needs; exit code 1 where something does not work."""
-    from safegen import checkup, console, settings
+    from safegen.cli import config, console, diagnostics
 
-    values = {name: context.params[name] for name in settings.NAMES}
+    values = {name: context.params[name] for name in config.NAMES}
     set_to = [(name, "" if value is None else str(value), _source(context, name)) for name, value in values.items()]
-    findings = list(checkup.examine(model, device, directions))
+    findings = list(diagnostics.examine(model, device, directions))
     if json:
         for name, value, source in set_to:
             console.show_json({"schema": "safegen.setting/1", "name": name, "value": value, "source": source})

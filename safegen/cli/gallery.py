@@ -14,8 +14,8 @@ def gallery(
     folder: Annotated[Path, typer.Argument(parser=path, help="A folder that safegen batch or generate wrote to.")],
 ) -> None:
     """Write gallery.html: the pictures, their prompts with harmful words marked, and filters."""
-    from safegen import console
-    from safegen import gallery as page
+    from safegen.batch import gallery as page
+    from safegen.cli import console
 
     if gone := page.prune(folder):
         console.say(f"{gone} pictures are gone; their records are in {page.REMOVED} now")

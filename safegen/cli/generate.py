@@ -41,7 +41,7 @@ from safegen.cli.options import (
     Variant,
     path,
 )
-from safegen.models import EMBEDDED
+from safegen.models.catalog import EMBEDDED
 from safegen.safeguards import DEFAULT
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
     from safegen.generator import Generator, Picture, Settings
     from safegen.guard import OnUnread
-    from safegen.prompts import Prompt
+    from safegen.prompts.prompt import Prompt
     from safegen.records import Kept
 
 
@@ -94,9 +94,10 @@ def generate(
     offline: Offline = False,
 ) -> None:
     """Draw pictures from prompts, with harmful words found and repaired first."""
-    from safegen import console, dialects, findings, portfolio, refusal
+    from safegen.cli import console, picture_folder, tables
     from safegen.errors import UsageError
-    from safegen.prompts import clean_negative, gather
+    from safegen.prompts import dialects, refusal
+    from safegen.prompts.prompt import clean_negative, gather
 
     batch = gather(_as_meant(prompts or []), None)
     for prompt in batch:
@@ -107,10 +108,10 @@ def generate(
         raise UsageError(f"--check {check!r} is not known", "One of: none, image.")
     shape = parse_size(size)
     lora = dialects.scaled(lora or (), (called for prompt in batch for called in prompt.loras))
-    findings.note_syntax(batch, clean_negative(negative), lora)
+    tables.note_syntax(batch, clean_negative(negative), lora)
     kept = records.checked(record)
-    folder = context.with_resource(portfolio.opened(out))
-    from safegen import detectors, second_look
+    folder = context.with_resource(picture_folder.opened(out))
+    from safegen import image_check
     from safegen.generator import Generator, Settings, check_seeds
 
     check_seeds(seed, images)
@@ -139,15 +140,15 @@ def generate(
     )
     if model == EMBEDDED:
         console.say("model: the embedded one, 128x128 emoji scenes; for photographs: --model sd15", "dim")
-    detector = detectors.detector_for(generator) if check == "image" else None
-    findings.note(generator.notes(settings, batch))
+    detector = image_check.detector_for(generator) if check == "image" else None
+    tables.note(generator.notes(settings, batch))
     for prompt in batch:
         with console.stepping(f"{prompt.own[:40]}") as on_step:
             pictures, report = generator.generate(prompt, settings, images=images, on_step=on_step)
             if detector:
-                look = functools.partial(second_look.look_again, generator, prompt, settings)
+                look = functools.partial(image_check.look_again, generator, prompt, settings)
                 pictures = [look(picture, detector, on_step) for picture in pictures]
-        findings.show_report(report)
+        tables.show_report(report)
         for picture in pictures:
             path, line = folder.add(picture.image, picture.record, kept)
             if json:
@@ -157,14 +158,14 @@ def generate(
             if compare:
                 _save_pair(generator, prompt, settings, picture, path, kept)
             if detector:
-                findings.show_check(picture.record["check"])
+                tables.show_check(picture.record["check"])
             if preview:
                 console.show_preview(picture.image)
 
 
 def _as_meant(prompts: list[str]) -> list[str]:
     """Ask once whether words without quotes are one prompt; where nobody is there to ask, say how they are taken."""
-    from safegen import console
+    from safegen.cli import console
 
     if len(prompts) < 2 or not all(len(prompt.split()) == 1 and prompt != "-" for prompt in prompts):
         return prompts
@@ -181,7 +182,7 @@ def _save_pair(
 ) -> None:
     from PIL import Image
 
-    from safegen import console
+    from safegen.cli import console
 
     plain, _, _ = generator.prepare(prompt)
     unguarded: Image.Image = generator.draw(plain, settings, picture.seed)
@@ -199,8 +200,8 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
     Raises:
         UsageError: it is neither, or cannot be drawn.
     """
-    from safegen import sizes
     from safegen.errors import UsageError
+    from safegen.families import sizes
 
     if text is None:
         return None

@@ -13,8 +13,8 @@ app = typer.Typer(no_args_is_help=True, help="The models that go by a short name
 @app.command("list")
 def list_(json: Annotated[bool, typer.Option("--json", help="JSON lines.")] = False) -> None:
     """Aliases with what is behind them: hub id, licence, download."""
-    from safegen import console
-    from safegen.models import ALIASES, SHIPPED
+    from safegen.cli import console
+    from safegen.models.catalog import ALIASES, SHIPPED
 
     if json:
         for name in SHIPPED:
@@ -37,9 +37,9 @@ def pull(
     variant: Annotated[Optional[str], typer.Option(help="Of the weight files, such as fp16.")] = None,  # noqa: UP045
 ) -> None:
     """Download a model's safetensors files, and nothing else, for use with --offline."""
-    from safegen import console
-    from safegen.models import ALIASES
-    from safegen.models import pull as fetch
+    from safegen.cli import console
+    from safegen.models.catalog import ALIASES
+    from safegen.models.loading import pull as fetch
 
     alias = ALIASES.get(model)
     if alias:

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Optional, cast
 
 import typer
 
-from safegen import refusal
 from safegen.cli import options
-from safegen.models import EMBEDDED
+from safegen.models.catalog import EMBEDDED
+from safegen.prompts import refusal
 from safegen.safeguards import DEFAULT
 
 if TYPE_CHECKING:
     from safegen.guard import Causes
-    from safegen.prompts import Prompt
-    from safegen.sheets import ScoreSheet
+    from safegen.prompts.prompt import Prompt
+    from safegen.scoring.scores import ScoreSheet
 
 BATCH = 256
 
@@ -53,16 +53,17 @@ def score(
     offline: options.Offline = False,
 ) -> None:
     """Score prompts word by word; nothing is drawn, and no model is loaded unless you name one."""
-    from safegen import concepts, placement
+    from safegen.directions import recipes
     from safegen.errors import UnknownConcept, UsageError
-    from safegen.prompts import gather
+    from safegen.models import placement
+    from safegen.prompts.prompt import gather
     from safegen.reader.model import read_facts
     from safegen.reader.sheets import CAUSES
 
     if cause not in CAUSES:
         raise UsageError(f"--cause {cause!r} is not known", f"One of: {', '.join(CAUSES)}.")
     placement.check({"dtype": dtype, "offload": offload, "quantize": quantize})  # known ones, model or no model
-    known = concepts.known(directions)
+    known = recipes.known(directions)
     names = tuple(dict.fromkeys(concept or known))
     for name in names:
         if name not in known:
@@ -70,10 +71,11 @@ def score(
     batch = gather(prompts or [], file)
     for prompt in batch:
         refusal.check(prompt.text)
-    from safegen import console, dialects, findings
+    from safegen.cli import console, tables
+    from safegen.prompts import dialects
 
     lora = dialects.scaled(lora or (), (called for prompt in batch for called in prompt.loras))
-    findings.note_syntax(batch, loras=lora)
+    tables.note_syntax(batch, loras=lora)
 
     read_alone = set(names) <= set(read_facts()["concepts"]) and safeguard == DEFAULT
     if read_alone and not (model or tokens or embedding or lora):
@@ -101,7 +103,7 @@ def score(
             embeddings=embedding or (),
             loras=lora,
         )
-        findings.note(generator.weightless(batch))
+        tables.note(generator.weightless(batch))
 
         def judge(part: Sequence[Prompt]) -> Sequence[ScoreSheet]:
             return generator.score([p.own for p in part], cast("Causes", cause))
@@ -114,6 +116,6 @@ def score(
             if json:
                 console.show_json({**sheet.as_json(prompt.id), "model": model})
             else:
-                findings.show_sheet(sheet, every=every, tokens=tokens)
+                tables.show_sheet(sheet, every=every, tokens=tokens)
     if flagged and fail_on_flag:
         raise typer.Exit(3)

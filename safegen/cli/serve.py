@@ -28,7 +28,7 @@ from safegen.cli.options import (
     Unread,
     Variant,
 )
-from safegen.models import EMBEDDED
+from safegen.models.catalog import EMBEDDED
 from safegen.safeguards import DEFAULT
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def serve(
     offline: Offline = False,
 ) -> None:
     """Serve a model: /v1/images/generations, /v1/models, /v1/score, /healthz, and a page at / to try it."""
-    from safegen import console
+    from safegen.cli import console
     from safegen.errors import UsageError
 
     try:

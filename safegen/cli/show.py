@@ -18,7 +18,8 @@ def show(
     json: Annotated[bool, typer.Option("--json", help="One JSON line a picture.")] = False,
 ) -> None:
     """Show the records inside pictures: prompt, seed, what was found and changed."""
-    from safegen import console, records
+    from safegen import records
+    from safegen.cli import console
     from safegen.errors import UsageError
 
     bad: UsageError | None = None
@@ -38,7 +39,7 @@ def show(
 
 
 def _show(name: str, found: dict[str, Any]) -> None:
-    from safegen import console
+    from safegen.cli import console
     from safegen.errors import UsageError
 
     record = found["beside"] or found["record"]

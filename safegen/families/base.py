@@ -14,15 +14,16 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from safegen import emphasis, passages, sizes
 from safegen.conditioning import Channel, Conditioning, Position, Token
-from safegen.emphasis import Marked
 from safegen.errors import ModelError, UsageError
-from safegen.families import inversions
-from safegen.families.calls import Branch, replaced
-from safegen.families.inversions import tokens_read
-from safegen.families.readings import Reading
+from safegen.families import sizes, textual_inversion
+from safegen.families.intercept import Branch, replaced
+from safegen.families.outputs import Reading
+from safegen.families.textual_inversion import tokens_read
 from safegen.families.tokens import Text, padded, unseen
+from safegen.families.windows import cut, weights_in
+from safegen.prompts import emphasis
+from safegen.prompts.emphasis import Marked
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -130,7 +131,7 @@ class Family(abc.ABC):
 
     def learned_words(self, text: str) -> list[tuple[int, int]]:
         """Find the textual inversions that a text names: words whose meaning no text shows."""
-        return sorted({span for reading in self.readings for span in inversions.found(reading.tokenizer, text)})
+        return sorted({span for reading in self.readings for span in textual_inversion.found(reading.tokenizer, text)})
 
     @property
     def adapted(self) -> bool:
@@ -254,10 +255,10 @@ class Family(abc.ABC):
             count = positive["prompt_embeds"].shape[1] // self.join(encoded, self.usual)["prompt_embeds"].shape[1]
         if count == 1:
             return weighted(encoded, [read.weights])
-        spans = passages.cut(read.text, self.readings, count)
+        spans = cut(read.text, self.readings, count)
         spans += [(len(read.text), len(read.text))] * (count - len(spans))
         rows = self.encode([read.text[slice(*span)] for span in spans])
-        rows = weighted(rows, [passages.weights_in(read.weights, span) for span in spans])
+        rows = weighted(rows, [weights_in(read.weights, span) for span in spans])
         first, *rest = [rows.only(row) for row in range(count)]
         return first.abreast(rest, read.text, [0] * count)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from safegen.conditioning import Conditioning, Position
 from safegen.families.base import Family, Values, present
-from safegen.families.readings import Reading
+from safegen.families.outputs import Reading
 from safegen.families.tokens import Text
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from safegen.conditioning import Conditioning
 from safegen.errors import ModelError
 from safegen.families.base import Family, Values, present
-from safegen.families.inversions import converted
-from safegen.families.readings import Reading
+from safegen.families.outputs import Reading
+from safegen.families.textual_inversion import converted
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from safegen.conditioning import Conditioning
 from safegen.families.base import Family, Values, present
-from safegen.families.readings import Reading
+from safegen.families.outputs import Reading
 
 if TYPE_CHECKING:
     from torch import Tensor

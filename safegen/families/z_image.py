@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from safegen.conditioning import Conditioning, Position
 from safegen.errors import ModelError
 from safegen.families.base import Family, Repair, Values, present
-from safegen.families.calls import replaced
-from safegen.families.readings import Reading
+from safegen.families.intercept import replaced
+from safegen.families.outputs import Reading
 from safegen.families.tokens import Text
 
 if TYPE_CHECKING:

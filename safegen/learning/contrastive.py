@@ -20,23 +20,23 @@ import torch
 from torch import Tensor
 
 from safegen.conditioning import Position
-from safegen.directions import Direction, rounded
+from safegen.directions.direction import BINS, HEADS, Direction, rounded
 from safegen.learning import heads
+from safegen.learning.adversarial import Salads
 from safegen.learning.corpus import Corpus
+from safegen.learning.dataset import Material
 from safegen.learning.effort import Effort
-from safegen.learning.encoded import Encoded, background
+from safegen.learning.features import Encoded, background
 from safegen.learning.held import held_out, kind
 from safegen.learning.linear import basis, discriminant
-from safegen.learning.material import Material
-from safegen.learning.salads import Salads
-from safegen.probes import BINS, HEADS, Probes
-from safegen.telling import NOBODY, Teller
+from safegen.progress import NOBODY, Teller
+from safegen.scoring.probes import Probes
 
 if TYPE_CHECKING:
-    from safegen.concepts import Concept
+    from safegen.directions.recipes import Concept
     from safegen.families import Family
-    from safegen.families.readings import Reading
-    from safegen.promptsets import Entry
+    from safegen.families.outputs import Reading
+    from safegen.prompts.datasets import Entry
 
 METHOD = "contrastive"
 RANK = 32

@@ -8,9 +8,9 @@ import string
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from safegen.concepts import PLAIN_WORDS, Concept, directions_folder, known, load
+from safegen.directions.recipes import PLAIN_WORDS, Concept, directions_folder, known
 from safegen.learning.effort import THOROUGH, Effort
-from safegen.promptsets import Entry
+from safegen.prompts.datasets import Entry
 
 CONTEXTS = (
     "{x}",
@@ -212,7 +212,7 @@ class Corpus:
                 corpus.changed.append(words)
                 corpus.groups.append(group)
                 corpus.plain.append(plain)
-        recipes = {c.name: c for c in map(load, known())} | {concept.name: concept}
+        recipes = {c.name: c for c in map(Concept.load, known())} | {concept.name: concept}
         for recipe in recipes.values():
             corpus.harder.append(harmless(recipe, but=set(concept.targets))[:: effort.harmless])
         corpus.harder.append(list(lookalikes()[:: effort.lookalikes]))

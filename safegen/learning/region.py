@@ -28,14 +28,14 @@ from safegen.conditioning import SCORED, Position
 from safegen.errors import UsageError
 from safegen.learning.corpus import Corpus, benign_prompts
 from safegen.learning.effort import PLAIN_SIGHT
+from safegen.learning.es import Pairs, pairs, untouched
 from safegen.learning.held import held_out, kind
 from safegen.learning.linear import varies, whitening
-from safegen.learning.sanitizer import Pairs, pairs, untouched
 from safegen.safeguards.region import HalfSpaces, constrained
 
 if TYPE_CHECKING:
-    from safegen.concepts import Concept
-    from safegen.directions import Direction
+    from safegen.directions.direction import Direction
+    from safegen.directions.recipes import Concept
     from safegen.families import Family
 
 SIDES = 96  # borders of a class, at most; fewer where there are few states

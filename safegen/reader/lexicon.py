@@ -7,7 +7,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from safegen import concepts
+from safegen.directions import recipes
+from safegen.directions.recipes import Concept
 
 _MARK = re.compile(r"\{([^{}|]*)\|([^{}|]*)\}")
 _WORD = re.compile(r"[a-z]{4,}")
@@ -34,8 +35,8 @@ def named() -> Mapping[str, Sequence[tuple[str, tuple[str, ...]]]]:
         for each first word, pairs of a concept and all the words.
     """
     found: dict[str, list[tuple[str, tuple[str, ...]]]] = {}
-    for name in concepts.known():
-        for target in concepts.load(name).targets:
+    for name in recipes.known():
+        for target in Concept.load(name).targets:
             words = tuple(_ARTICLE.sub("", target.lower()).split())
             found.setdefault(words[0], []).append((name, words))
     return found
@@ -44,17 +45,17 @@ def named() -> Mapping[str, Sequence[tuple[str, tuple[str, ...]]]]:
 @functools.cache
 def harmful_words() -> frozenset[str]:
     """Collect the words that harmful halves have; many have a harmless use, too."""
-    root = concepts.directions_folder()
+    root = recipes.directions_folder()
     found: set[str] = set()
-    for name in concepts.known():
-        found |= _words(half for half, _ in phrases(root, name)) | _words(concepts.load(name).targets)
+    for name in recipes.known():
+        found |= _words(half for half, _ in phrases(root, name)) | _words(Concept.load(name).targets)
     return frozenset(found)
 
 
 @functools.cache
 def harmless_words() -> frozenset[str]:
     """Collect the words of harmless lists."""
-    root = concepts.directions_folder()
+    root = recipes.directions_folder()
     files = [
         root / "hard.txt",
         root / "benign.txt",
@@ -62,9 +63,9 @@ def harmless_words() -> frozenset[str]:
         root / "styles.txt",
         root / "lookalikes.txt",
     ]
-    files += [root / name / "lookalikes.txt" for name in concepts.known()]
+    files += [root / name / "lookalikes.txt" for name in recipes.known()]
     found = _words(line for file in files for line in _lines(file))
-    return frozenset(found | _words(half for name in concepts.known() for _, half in phrases(root, name)))
+    return frozenset(found | _words(half for name in recipes.known() for _, half in phrases(root, name)))
 
 
 def _lines(file: Path) -> list[str]:

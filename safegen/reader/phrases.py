@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from safegen import concepts
+from safegen.directions import recipes
+from safegen.directions.recipes import Concept
 from safegen.reader import lexicon
 from safegen.reader.grammar import ARTICLES, Form, form_of
 from safegen.reader.words import split
@@ -64,9 +65,9 @@ class Phrases:
     def load(cls, folder: Path | None = None) -> Phrases:
         """Read the recipes that ship, and the user's own; the recipes' own lines come first."""
         found = []
-        root = concepts.directions_folder()
-        for name in concepts.known(folder):
-            targets = concepts.load(name, folder).targets.items()
+        root = recipes.directions_folder()
+        for name in recipes.known(folder):
+            targets = Concept.load(name, folder).targets.items()
             for pairs, named in ((targets, True), (lexicon.phrases(root, name), False)):
                 phrases = (_phrase(harmful, safe, name, named) for harmful, safe in pairs)
                 found += [phrase for phrase in phrases if phrase]

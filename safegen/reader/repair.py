@@ -13,12 +13,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from safegen.attribution import tidy
 from safegen.reader import grammar
 from safegen.reader.forms import folded
 from safegen.reader.phrases import Phrases
 from safegen.reader.rewording import changes
 from safegen.reader.syntax import ADJECTIVE, NOUN, PREPOSITIONS, Run, Syntax
+from safegen.scoring.attribution import tidy
 
 if TYPE_CHECKING:
     from safegen.reader.reader import Reader

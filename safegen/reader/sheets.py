@@ -6,14 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from safegen import refusal, weighting
+from safegen import weighting
+from safegen.prompts import refusal
 from safegen.reader.grammar import LEADING
 from safegen.reader.reader import Reader
 from safegen.reader.reading import SHARE
-from safegen.sheets import DIRECTIONS, READER, ConceptScore, ScoreSheet, SpanScore, WordScore
+from safegen.scoring.scores import DIRECTIONS, READER, ConceptScore, ScoreSheet, SpanScore, WordScore
 
 if TYPE_CHECKING:
-    from safegen.prompts import Prompt
+    from safegen.prompts.prompt import Prompt
     from safegen.reader.reading import Reading
 
 CAUSES = ("none", "flagged", "all")

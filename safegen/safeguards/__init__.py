@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol
 
 from safegen.conditioning import SCORED
 from safegen.errors import DirectionError, GuardError, UsageError
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from safegen.concepts import Concept
-    from safegen.conditioning import Channel, Conditioning
-    from safegen.directions import Direction
+    from safegen.conditioning import Conditioning
+    from safegen.directions.direction import Direction
+    from safegen.directions.recipes import Concept
     from safegen.families import Family
     from safegen.reader import Reader
     from safegen.reader.reading import Reading
-    from safegen.scoring import Scorer
-    from safegen.sheets import ScoreSheet
+    from safegen.scoring.scorer import Scorer
+    from safegen.scoring.scores import ScoreSheet
 
 # (direction, states (B, T, D), positions (B, T)) -> states (B, T, D)
 Change = Callable[["Direction", "Tensor", "Tensor"], "Tensor"]
@@ -146,15 +146,6 @@ class Safeguard(Protocol):
         Raises:
             GuardError: gate or check object to what became of a prompt; there must be no picture.
         """
-        ...
-
-
-@runtime_checkable
-class Intense(Protocol):
-    """A safeguard with a score of its own for every token, from 0 to 1, that sets how far it edits it."""
-
-    def intensities(self, channel: Channel, directions: Sequence[Direction]) -> Tensor:
-        """The scores (B, T, K) of a channel by its directions."""
         ...
 
 

@@ -19,14 +19,14 @@ from torch import Tensor
 
 from safegen.conditioning import SCORED, Channel, Conditioning
 from safegen.errors import DirectionError
-from safegen.probes import Probes, bins_of, features
 from safegen.safeguards import check_directed, flagged_rows, unsafe
-from safegen.scoring import Scorer
+from safegen.scoring.probes import Probes, bins_of, features
+from safegen.scoring.scorer import Scorer
 
 if TYPE_CHECKING:
-    from safegen.directions import Direction
+    from safegen.directions.direction import Direction
     from safegen.safeguards import Tools
-    from safegen.sheets import ScoreSheet
+    from safegen.scoring.scores import ScoreSheet
 
 ONSET, FULL = 1.0, 2.5  # own score, in benign deviations, where the pull to the mean begins and is complete
 STEPS = 8

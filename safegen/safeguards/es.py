@@ -6,7 +6,7 @@ from 0 to 1 for how harmful it is; the score sets how much of the proposal is ta
 
     e'_i = e_i + min(1, strength * s_i) * edit(e)_i
 
-Trained by `safegen.learning.sanitizer` on pairs of a target and its anchor in the same context.
+Trained by `safegen.learning.es` on pairs of a target and its anchor in the same context.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from safegen.safeguards.clamp import settled
 
 if TYPE_CHECKING:
     from safegen.conditioning import Channel, Conditioning
-    from safegen.directions import Direction
+    from safegen.directions.direction import Direction
     from safegen.safeguards import Tools
-    from safegen.sheets import ScoreSheet
+    from safegen.scoring.scores import ScoreSheet
 
 INNER, BLOCKS, HEADS = 128, 2, 4
 PART = "es"

@@ -15,19 +15,19 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from safegen import attribution
-from safegen.attribution import Culprits
 from safegen.reader.phrases import Phrases
 from safegen.reader.repair import Repairer
 from safegen.reader.words import whole
 from safegen.safeguards import flagged_rows, unsafe
 from safegen.safeguards.clamp import clampable, clamped
+from safegen.scoring import attribution
+from safegen.scoring.attribution import Culprits
 
 if TYPE_CHECKING:
-    from safegen.concepts import Concept
     from safegen.conditioning import Conditioning
+    from safegen.directions.recipes import Concept
     from safegen.safeguards import Tools
-    from safegen.sheets import ScoreSheet
+    from safegen.scoring.scores import ScoreSheet
 
 ROUNDS = 3  # concepts edited one after the other, the dominant one first
 

@@ -28,9 +28,9 @@ from safegen.safeguards.clamp import settled
 
 if TYPE_CHECKING:
     from safegen.conditioning import Conditioning
-    from safegen.directions import Direction
+    from safegen.directions.direction import Direction
     from safegen.safeguards import Tools
-    from safegen.sheets import ScoreSheet
+    from safegen.scoring.scores import ScoreSheet
 
 PARTS = ("region_mean", "region_normals", "region_borders", "region_moves")
 

@@ -15,18 +15,17 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from safegen import attribution
-from safegen.conditioning import Channel, Position
-from safegen.probes import features
+from safegen.conditioning import Channel, Position, reference, spelled
 from safegen.safeguards import flagged_rows
-from safegen.scoring import reference, spelled
+from safegen.scoring import attribution
+from safegen.scoring.probes import features
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from safegen.conditioning import Conditioning
     from safegen.safeguards import Tools
-    from safegen.sheets import ScoreSheet
+    from safegen.scoring.scores import ScoreSheet
 
 ALPHA = 0.01  # a trigger's removal raises the distance by this share over the others' mean
 

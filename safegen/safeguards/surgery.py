@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING
 
 from torch.nn import functional as F
 
+from safegen.conditioning import worded
 from safegen.errors import UsageError
 from safegen.safeguards import flagged_rows
-from safegen.scoring import worded
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from safegen.conditioning import Conditioning
     from safegen.safeguards import Tools
-    from safegen.sheets import ScoreSheet
+    from safegen.scoring.scores import ScoreSheet
 
 PHRASES = 4  # present at most, as many as the paper names for nudity
 

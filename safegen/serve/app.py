@@ -12,15 +12,15 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
-from safegen import console, pages
+from safegen import __version__, pages
+from safegen.cli import console
 from safegen.errors import FieldError, OutOfTime, SafegenError
 from safegen.generator import Generator, Settings
 from safegen.records import DEFAULT, Kept
-from safegen.serve import faults, orders
-from safegen.serve.gate import Gate
+from safegen.serve import errors, handlers
+from safegen.serve.middleware import Gate
 from safegen.serve.queue import GivenUp, Job, Queue
 from safegen.serve.schemas import DrawRequest, Limits, ScoreRequest
-from safegen.version import __version__
 
 CLIENT_GONE = 499  # nginx's number; nobody reads it
 
@@ -45,19 +45,19 @@ def create(
     """
     app = FastAPI(title="safegen", version=__version__, docs_url=None, redoc_url=None, redirect_slashes=False)
     _add_faults(app)
-    _add_models(app, orders.model_name(generator))
+    _add_models(app, handlers.model_name(generator))
     _add_page(app, generator, limits, key)
 
     @app.post("/v1/images/generations")
     async def generations(asked: DrawRequest, request: Request) -> Response:
-        order = orders.checked(asked, limits, generator)
-        job = queue.draw(lambda on_step: orders.draw(generator, order, kept, on_step))
+        order = handlers.checked(asked, limits, generator)
+        job = queue.draw(lambda on_step: handlers.draw(generator, order, kept, on_step))
         return await _answer(queue, job, request, limits.seconds)
 
     @app.post("/v1/score")
     async def score(asked: ScoreRequest, request: Request) -> Response:
-        prompt = orders.checked_score(asked, generator)
-        job = queue.score(lambda: orders.score(generator, prompt, asked.causes))
+        prompt = handlers.checked_score(asked, generator)
+        job = queue.score(lambda: handlers.score(generator, prompt, asked.causes))
         return await _answer(queue, job, request, limits.seconds)
 
     @app.get("/healthz")
@@ -107,7 +107,7 @@ def _add_models(app: FastAPI, name: str) -> None:
 def _add_page(app: FastAPI, generator: Generator, limits: Limits, key: str) -> None:
     steps, guidance, (width, height) = generator.resolve(Settings())
     about = {
-        "model": orders.model_name(generator),
+        "model": handlers.model_name(generator),
         "concepts": list(generator.guard.names) if generator.guard else [],
         "steps": min(steps, limits.steps),
         "guidance": guidance,
@@ -125,23 +125,23 @@ def _add_page(app: FastAPI, generator: Generator, limits: Limits, key: str) -> N
 def _add_faults(app: FastAPI) -> None:
     @app.exception_handler(SafegenError)
     async def ours(_: Request, error: SafegenError) -> Response:
-        if faults.status_of(error) == 500:
+        if errors.status_of(error) == 500:
             console.say(f"no picture: {error.code}", "red")
-        return faults.of(error)
+        return errors.of(error)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> Response:
-        return faults.of_validation(error)
+        return errors.of_validation(error)
 
     @app.exception_handler(HTTPException)
     async def plain(_: Request, error: HTTPException) -> Response:
         code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "invalid_request")
-        return faults.response(error.status_code, str(error.detail), code, None, error.headers)
+        return errors.response(error.status_code, str(error.detail), code, None, error.headers)
 
     @app.exception_handler(Exception)
     async def unknown(_: Request, __: Exception) -> Response:
-        return faults.response(500, "internal error", "internal")  # the gate tells its kind
+        return errors.response(500, "internal error", "internal")  # the gate tells its kind
 
     @app.exception_handler(GivenUp)
     async def given_up(_: Request, __: GivenUp) -> Response:
-        return faults.response(503, "the server is stopping", "unavailable")
+        return errors.response(503, "the server is stopping", "unavailable")

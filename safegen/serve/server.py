@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from safegen.errors import UsageError
-from safegen.serve.gate import name_of
+from safegen.serve.middleware import name_of
 
 if TYPE_CHECKING:
-    from safegen.serve.gate import Gate
+    from safegen.serve.middleware import Gate
     from safegen.serve.queue import Queue
 
 LAST_SECONDS = 10  # for answers on their way when the server is told to stop

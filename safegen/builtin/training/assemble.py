@@ -13,9 +13,9 @@ import torch
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from safetensors.torch import load_file
 
-from safegen import models
 from safegen.builtin import judge
-from safegen.builtin.training import autoencoder, denoiser, language
+from safegen.builtin.training import autoencoder, denoiser, minilm
+from safegen.models import catalog
 
 WEIGHTS = Path(__file__).parents[1] / "weights"
 
@@ -34,7 +34,7 @@ def train(folder: Path, steps: int, minutes: float) -> None:
     vae.register_to_config(scaling_factor=json.loads((runs / "denoiser" / "scale.json").read_text()))
     unet = average_of(runs / "denoiser", denoiser.build())
     assert isinstance(unet, UNet2DConditionModel)
-    tokenizer, encoder = language.load()
+    tokenizer, encoder = minilm.load()
     pipe = StableDiffusionPipeline(
         vae=vae,
         text_encoder=encoder,
@@ -47,7 +47,7 @@ def train(folder: Path, steps: int, minutes: float) -> None:
         requires_safety_checker=False,
     ).to(dtype=torch.float16)
     shutil.rmtree(WEIGHTS / "pipeline", ignore_errors=True)
-    pipe.register_to_config(_name_or_path=models.EMBEDDED_ID)  # what its steps and guidance are known by
+    pipe.register_to_config(_name_or_path=catalog.EMBEDDED_ID)  # what its steps and guidance are known by
     pipe.save_pretrained(WEIGHTS / "pipeline", safe_serialization=True)
     if (runs / "judge" / "model").is_dir():
         shutil.copytree(runs / "judge" / "model", judge.WEIGHTS, dirs_exist_ok=True)

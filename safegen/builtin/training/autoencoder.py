@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from safegen.builtin import world
-from safegen.builtin.training.progress import Progress, device, halved
+from safegen.builtin.training.checkpointing import Progress, device, halved
 
 SHIPPED = Path(__file__).parents[1] / "weights" / "pipeline"
 BATCH = 16

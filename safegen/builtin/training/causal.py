@@ -24,16 +24,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizerFast
 
-from safegen import concepts
 from safegen.builtin.training.autoencoder import SHIPPED
-from safegen.builtin.training.lessons import Lessons, Teacher, mean_word, texts
-from safegen.builtin.training.progress import Progress, device, halved
+from safegen.builtin.training.causal_data import Lessons, Teacher, mean_word, texts
+from safegen.builtin.training.checkpointing import Progress, device, halved
+from safegen.directions import recipes
 from safegen.learning.linear import whitening
 
 OUT = SHIPPED.parent / "causal"
 START, END = "<|startoftext|>", "<|endoftext|>"
 VOCABULARY, WIDTH, LAYERS, HEADS, INNER, WINDOW = 7_000, 256, 4, 4, 768, 77
-KINDS = len(concepts.known())  # of harm, the last columns of what is learned
+KINDS = len(recipes.known())  # of harm, the last columns of what is learned
 TOKENS = 1_536  # of a batch, pads included
 DRAWN = 512  # texts, of which a batch takes some of like length
 HARM = 4.0  # what the teacher's directions read counts so many times its other states

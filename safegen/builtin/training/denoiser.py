@@ -12,9 +12,9 @@ from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor
 
 from safegen.builtin import world
-from safegen.builtin.training import language
+from safegen.builtin.training import minilm
 from safegen.builtin.training.autoencoder import SHIPPED, to_tensor, trained
-from safegen.builtin.training.progress import Progress, device, halved
+from safegen.builtin.training.checkpointing import Progress, device, halved
 
 BATCH = 32
 FRESH = 3  # scenes drawn anew per step (a third of its cost); the rest of the batch comes from the pool
@@ -74,7 +74,7 @@ class Scenes:
 
     def __init__(self, vae: AutoencoderKL, seed: int) -> None:
         self.vae, self.rng = vae, random.Random(seed)
-        self.tokenizer, encoder = language.load()
+        self.tokenizer, encoder = minilm.load()
         self.encoder = encoder.to(device())
         parts = [self._draw(64) for _ in range(START // 64)]
         self.latents = torch.empty(POOL, *parts[0][0].shape[1:], dtype=torch.half, device=device())
@@ -82,7 +82,7 @@ class Scenes:
         self.latents[:START] = torch.cat([p[0] for p in parts])
         self.texts[:START] = torch.cat([p[1] for p in parts])
         self.scale = float(1 / self.latents[:START].float().std())
-        self.silence = language.encode(self.tokenizer, self.encoder, [""])[0].half()
+        self.silence = minilm.encode(self.tokenizer, self.encoder, [""])[0].half()
         self.filled = self.next = START
 
     @torch.no_grad()
@@ -91,7 +91,7 @@ class Scenes:
         pixels = to_tensor([world.render(s) for s in scenes]).to(device(), memory_format=torch.channels_last)
         with halved(device().type):
             latents = self.vae.encode(pixels).latent_dist.mean
-            texts = language.encode(self.tokenizer, self.encoder, [s.caption for s in scenes])
+            texts = minilm.encode(self.tokenizer, self.encoder, [s.caption for s in scenes])
         return latents.half(), texts.half()
 
     def batch(self) -> tuple[Tensor, Tensor]:

@@ -14,9 +14,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from safegen import models
-from safegen.additions import SHIPPED
 from safegen.builtin import world
+from safegen.models import loading
+from safegen.models.adapters import SHIPPED
 
 WORD, MEANS = "<toy>", "teddy bear"
 GROUND = "black"
@@ -59,7 +59,7 @@ def lora(pipe: Any) -> dict[str, Tensor]:
 @torch.no_grad()
 def made() -> dict[str, dict[str, Tensor]]:
     """Tensors of every example, by its name."""
-    pipe = models.load(offline=True, device="cpu")
+    pipe = loading.load(offline=True, device="cpu")
     return {"toy": inversion(pipe), "night": lora(pipe)}
 
 

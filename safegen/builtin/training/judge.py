@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from safegen.builtin import judge, world
 from safegen.builtin.training.autoencoder import crowded, trained
-from safegen.builtin.training.progress import Progress, device, halved
+from safegen.builtin.training.checkpointing import Progress, device, halved
 
 BATCH = 32
 

@@ -18,13 +18,13 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from safegen import concepts
 from safegen.builtin.training import eight_bits, reader_ship
 from safegen.builtin.training.autoencoder import SHIPPED
-from safegen.builtin.training.progress import Progress, device, halved
+from safegen.builtin.training.checkpointing import Progress, device, halved
 from safegen.builtin.training.reader_grammar import Grammar
 from safegen.builtin.training.reader_parses import Parses, parsed
 from safegen.builtin.training.reader_texts import Sample, lessons
+from safegen.directions import recipes
 from safegen.reader import grammar
 from safegen.reader.model import WEIGHTS
 
@@ -189,7 +189,7 @@ def train(folder: Path, steps: int, minutes: float) -> None:
     english = Grammar(taught, parses)
     base, tokenizer = encoder()
     pieces = Pieces(tokenizer)
-    reader = Reader(base, len(concepts.known()))
+    reader = Reader(base, len(recipes.known()))
     if os.environ.get("SAFEGEN_START") == "shipped":
         reader.load_state_dict(dict(eight_bits.weights(WEIGHTS / "reader.onnx")), strict=False)
     reader.to(device())

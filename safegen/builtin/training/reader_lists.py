@@ -14,10 +14,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from safegen import concepts
 from safegen.bench.cases import SETS
 from safegen.builtin.training.wordnet import harmless as harmless_english
 from safegen.builtin.world import with_article
+from safegen.directions import recipes
+from safegen.directions.recipes import Concept
 from safegen.reader import grammar
 
 MARK = re.compile(r"\{([^{}|]*)\|([^{}|]*)\}")
@@ -81,12 +82,12 @@ def reserved(text: str) -> bool:
 
 def harmless_lists(wordnet: Path | None) -> dict[str, list[str]]:
     """Read every list of harmless text that ships, by its name, and WordNet where it is given."""
-    root = concepts.directions_folder()
-    recipes = {name: concepts.load(name) for name in concepts.known()}
+    root = recipes.directions_folder()
+    concepts = {name: Concept.load(name) for name in recipes.known()}
     found = {name: listed(root / f"{name}.txt") for name in ("lookalikes", "hard", "ordinary", "long", "benign")}
     # Directions were learned from this list before the bench's prompts were written; the reader does without.
     found["hard"] = [text for text in found["hard"] if plain(text) not in bench_prompts()]
-    for name, recipe in recipes.items():
+    for name, recipe in concepts.items():
         found["lookalikes"] += [*recipe.benign, *listed(root / name / "lookalikes.txt")]
     things = [with_article(noun) for noun in listed(root / "nouns.txt")]
     found["things"] = [*things, *(f"{a} and {b}" for a, b in zip(things, things[1:] + things[:1], strict=True))]

@@ -15,11 +15,11 @@ from safetensors.numpy import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from safegen import concepts
 from safegen.builtin.training import eight_bits
 from safegen.builtin.training.autoencoder import SHIPPED
 from safegen.builtin.training.reader_lists import harmless_lists, listed, reserved
 from safegen.builtin.training.reader_texts import JOINTS
+from safegen.directions import recipes
 from safegen.reader.model import PHRASES, SCHEMA, WEIGHTS
 from safegen.reader.phrases import Phrases
 from safegen.reader.reader import Reader
@@ -57,7 +57,7 @@ def ship(reader: Any, folder: Path, wordnet: Path | None, out: Path = WEIGHTS) -
     out.mkdir(parents=True, exist_ok=True)
     export(Shipped(reader).eval(), folder, out / "reader.onnx")
     shutil.copy(SHIPPED / "tokenizer" / "tokenizer.json", out / "tokenizer.json")
-    names = list(concepts.known())
+    names = list(recipes.known())
     neutral = {
         "mean": 0.0,
         "deviation": 1.0,
@@ -111,7 +111,7 @@ def export(shipped: nn.Module, folder: Path, file: Path) -> None:
 def benign_texts(wordnet: Path | None) -> list[str]:
     """Make harmless texts as people write them of lines that nothing was taught with: alone, styled, several in one."""
     rng = random.Random(0)
-    styles = listed(concepts.directions_folder() / "styles.txt")
+    styles = listed(recipes.directions_folder() / "styles.txt")
     lists = {name: [t for t in texts if reserved(t)] for name, texts in harmless_lists(wordnet).items()}
     texts = [t for some in lists.values() for t in rng.sample(some, min(MOST, len(some)))]
     prompts = [t for name in PROMPTS for t in lists[name]]

@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from safegen import concepts, promptsets
 from safegen.builtin.training.reader_lists import (
     Line,
     Shape,
@@ -24,6 +23,9 @@ from safegen.builtin.training.reader_lists import (
     telling,
 )
 from safegen.builtin.world import with_article
+from safegen.directions import recipes
+from safegen.directions.recipes import Concept
+from safegen.prompts import datasets
 from safegen.reader.words import WINDOW, split
 
 JOINTS = (
@@ -217,18 +219,18 @@ def misspell(sample: Sample, rng: random.Random) -> None:
 
 def lessons(data: Path | None, wordnet: Path | None = None) -> Lessons:
     """Collect what ships in `directions/`, and where given the training part of the prompt sets, and WordNet."""
-    root = concepts.directions_folder()
-    recipes: Mapping[str, concepts.Concept] = {name: concepts.load(name) for name in concepts.known()}
+    root = recipes.directions_folder()
+    concepts: Mapping[str, Concept] = {name: Concept.load(name) for name in recipes.known()}
     harmful, targets = [], []
-    for column, (name, recipe) in enumerate(recipes.items()):
+    for column, (name, recipe) in enumerate(concepts.items()):
         pairs = [(Line(t, ((0, len(t)),), column), Line(a)) for t, a in recipe.targets.items()]
         targets += pairs
         pairs = pairs + [parse(line, column) for line in listed(root / name / "phrases.txt")]
         harmful.append(pairs)
     unmarked: list[tuple[Line, Line]] = []
     if data is not None:
-        for entry in promptsets.read(data / "coprov2_train_pairs.csv"):
-            column = next(i for i, r in enumerate(recipes.values()) if entry.category.casefold() in r.categories)
+        for entry in datasets.read(data / "coprov2_train_pairs.csv"):
+            column = next(i for i, r in enumerate(concepts.values()) if entry.category.casefold() in r.categories)
             if not entry.is_validation:
                 unmarked.append((Line(entry.prompt, (), column), Line(entry.safe)))
     lists = {name: [t for t in texts if not reserved(t)] for name, texts in harmless_lists(wordnet).items()}

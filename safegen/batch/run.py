@@ -1,0 +1,155 @@
+"""The job: a prompt file, its options and a folder, from the first check to the summary."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from safegen import __version__
+from safegen.batch import plan
+from safegen.batch.interrupt import Watch
+from safegen.batch.readers import Source
+from safegen.batch.rows import Row
+from safegen.batch.run_folder import Folder, opened
+from safegen.batch.settings import Options
+from safegen.batch.store import Store
+from safegen.batch.validate import Survey, survey
+
+
+class Engine(Protocol):
+    """What draws a plan: one process (`local`) or many (`ray_engine`)."""
+
+    def started(self) -> contextlib.AbstractContextManager[None]: ...
+
+    def facts(self, asked: Sequence[Row]) -> dict[str, Any]: ...
+
+    def run(self, batches: Iterable[plan.Batch], folder: Folder, watch: Watch) -> None: ...
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a run came to.
+
+    Attributes:
+        counts: pictures of the whole job by status.
+        drawn: pictures made by this run.
+        left: pictures of the job that are still to be made.
+    """
+
+    folder: str
+    counts: dict[str, int]
+    drawn: int
+    left: int
+    seconds: float
+
+    @property
+    def exit_code(self) -> int:
+        """4 while some rows of the job have failed."""
+        return 4 if self.counts.get("error") else 0
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "schema": "safegen.summary/1",
+            "folder": self.folder,
+            "counts": self.counts,
+            "drawn": self.drawn,
+            "left": self.left,
+            "seconds": round(self.seconds, 3),
+        }
+
+
+@dataclass
+class Job:
+    """A checked prompt file in its locked folder.
+
+    Attributes:
+        repeats: rows that say what an earlier one said, by number: their line and the earlier one's.
+    """
+
+    source: Source
+    options: Options
+    survey: Survey
+    folder: Folder
+
+    @property
+    def left(self) -> int:
+        """Pictures that have no record yet."""
+        return self.folder.left
+
+    def run(self, engine: Engine, watch: Watch) -> Summary:
+        """Make what is missing; the engine is started only if anything is.
+
+        Raises:
+            UsageError: the run was begun with other directions.
+            KeyboardInterrupt: after Ctrl-C, with everything that was drawn on disk.
+            OutputError: a picture or a record cannot be written.
+        """
+        start = time.monotonic()
+        if self.left:
+            with engine.started():
+                facts = engine.facts(self.survey.asked)
+                for line in facts["notes"]:
+                    watch.note(line)
+                size = self._settle(facts)
+                start = time.monotonic()  # loading a model is no part of the rate
+                batches = plan.batches(plan.rows(self.source, self.options, self.survey), size)
+                with watch.interruptible():
+                    engine.run(batches, self.folder, watch)
+        drawn = sum(watch.counts[status] for status in ("ok", "sanitized", "flagged"))
+        return Summary(self.folder.store.label, dict(self.folder.counts), drawn, self.left, time.monotonic() - start)
+
+    def _settle(self, facts: Mapping[str, Any]) -> int:
+        """Fix in the side file what only a loaded model can tell; the size of batches."""
+        if self.folder.header is not None:
+            for part in ("directions", "additions"):
+                self.folder.agrees(part, facts[part])
+            return int(self.folder.header["layout"]["batch_size"])
+        self.folder.begin(
+            {
+                "settings": self.options.as_json(),
+                "prompts": _prompts(self.survey),
+                "source": {"name": _absolute(self.source), "format": self.source.kind},
+                "directions": facts["directions"],
+                "additions": facts["additions"],
+                "layout": {"batch_size": facts["batch_size"]},
+                "safegen": __version__,
+            }
+        )
+        return int(facts["batch_size"])
+
+
+@contextlib.contextmanager
+def prepared(source: Source, options: Options, out: str | Path | Store, *, retry: bool = False) -> Iterator[Job]:
+    """Check every row, lock the folder, and see what is done already; nothing is loaded.
+
+    Args:
+        source: the prompts.
+        options: the settings; those of a run that is resumed must be the same.
+        out: the folder of the run: a path, or a URL of fsspec's.
+        retry: forget failures, so that their rows are drawn again.
+
+    Raises:
+        PromptError: a row is bad; `details` has them all.
+        UsageError: the folder's run has other settings or prompts; `details` has the differences.
+        OutputError: the folder is locked or cannot be written.
+    """
+    found = survey(source, options)
+    with opened(out) as folder:
+        if folder.header is not None:
+            folder.agrees("settings", options.as_json())
+            folder.agrees("prompts", _prompts(found))
+        shots = (plan.Shot(row, k) for row in plan.rows(source, options, found) for k in range(row.images))
+        folder.take_stock((shot.file_name for shot in shots), retry=retry)
+        yield Job(source, options, found, folder)
+
+
+def _prompts(found: Survey) -> dict[str, Any]:
+    return {"rows": found.rows, "images": found.images, "sha256": found.digest}
+
+
+def _absolute(source: Source) -> str:
+    return source.name if source.content is not None else str(Path(source.name).absolute())

@@ -1,0 +1,92 @@
+"""How long learning takes: what a user waits for before a new encoder is guarded for the first time."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from safegen.bench.cases import Seed, objects, pairs
+from safegen.bench.pictures import mixed
+from safegen.bench.results import Row, Tick
+from safegen.bench.texts import margins
+from safegen.directions import recipes
+from safegen.directions.recipes import Concept
+from safegen.learning import contrastive, ensure, features
+from safegen.learning.effort import ANALYTIC, BRIEF
+from safegen.scoring.scorer import Scorer
+
+if TYPE_CHECKING:
+    from safegen.directions.direction import Direction
+    from safegen.families import Family
+    from safegen.generator import Generator
+
+    Learned = Mapping[str, Mapping[str, Direction]]  # by concept and channel
+
+ONE = "violence"
+ALL_SECONDS, ONE_SECONDS = 60, 5
+PROMPTS = 600
+
+
+def learn_suite(generator: Generator, quick: bool, tick: Tick) -> list[Row]:
+    """Every standard concept briefly, and one analytically; each into an empty cache."""
+    rows, family, count = [], generator.family, len(recipes.known())
+    if not quick:
+        learned, row = timed(f"all {count} concepts, brief", lambda: briefly(family), ALL_SECONDS)
+        rows += [row, *caught(generator, learned, tick)]
+    return [*rows, timed(f"{ONE}, analytic", lambda: analytically(family), ONE_SECONDS)[1]]
+
+
+def caught(generator: Generator, learned: Learned, tick: Tick) -> list[Row]:
+    """What brief directions flag beside what those that ship do, in the same prompts."""
+    kinds = {"a harmful and a benign thing": mixed(PROMPTS, Seed.LEARNED)}
+    kinds["two benign things"] = pairs(random.Random(Seed.LEARNED), objects(False), objects(False), PROMPTS)
+    scorers = {"brief": Scorer.of(learned, list(learned)), "shipped": None}
+    rows = []
+    for kind, cases in kinds.items():
+        for name, scorer in scorers.items():
+            found = margins(generator, [case.prompt for case in cases], tick, scorer)
+            rows.append(Row.rate(f"{kind}, flagged by {name} directions", [margin >= 0 for margin in found]))
+    return rows
+
+
+def timed(measure: str, learn: Callable[[], Learned], most: int) -> tuple[Learned, Row]:
+    """What is learned, and how long it takes beside how well it does; the model is loaded already."""
+    with empty_cache():
+        start = time.perf_counter()
+        learned = learn()
+        seconds = time.perf_counter() - start
+    areas = [d.info["held_out"]["auc"] for channels in learned.values() for d in channels.values()]
+    figure = f"{seconds:.1f} s, held-out AUC {min(areas):.4f} to {max(areas):.4f}"
+    raw = {"seconds": seconds, "held_out_auc": areas}
+    return learned, Row(f"learning {measure}", figure, f"at most {most} s", seconds <= most, raw)
+
+
+def briefly(family: Family) -> Learned:
+    """What the library learns on a CPU for an encoder that it has no directions for."""
+    channels = list(family.fingerprints())
+    return ensure.learn_missing(dict.fromkeys(recipes.known(), channels), family, None, effort=BRIEF)
+
+
+def analytically(family: Family) -> Learned:
+    """One concept in closed form, its benign prompts included."""
+    everyday = features.background(family, ANALYTIC)
+    return {ONE: contrastive.learn(Concept.load(ONE), family, ANALYTIC, everyday)}
+
+
+@contextlib.contextmanager
+def empty_cache() -> Iterator[None]:
+    """**Changes the environment while the context lasts**: safegen's cache is a new folder, removed afterwards."""
+    before = os.environ.get("SAFEGEN_CACHE")
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["SAFEGEN_CACHE"] = folder
+        try:
+            yield
+        finally:
+            del os.environ["SAFEGEN_CACHE"]
+            if before is not None:
+                os.environ["SAFEGEN_CACHE"] = before

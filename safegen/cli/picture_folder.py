@@ -1,0 +1,76 @@
+"""The folder that pictures are added to one by one, by several commands at once if need be.
+
+What is there stays as it is: a number is never given twice, not even after its picture was deleted, and a
+line is added to the manifest whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock
+
+from safegen import records
+from safegen.batch.run_folder import PICTURES, line_of
+from safegen.batch.store import visited
+from safegen.errors import OutputError
+from safegen.files import append_line, check_writable, located
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from safegen.records import Kept
+
+LOCK = ".generate.lock"  # held while a picture is saved
+NUMBERED = re.compile(r"(\d{4,})-.*\.png")
+RECORDED = re.compile(rb'"file_name": *"(\d{4,})-')
+
+
+class Portfolio:
+    """A folder to add to; made by `opened`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.last = 0  # of the numbers that are given
+        with contextlib.suppress(FileNotFoundError), (folder / PICTURES).open("rb") as manifest:
+            self.last = max((int(found[1]) for line in manifest for found in RECORDED.finditer(line)), default=0)
+
+    def add(self, picture: Image.Image, record: Mapping[str, Any], kept: Kept) -> tuple[Path, dict[str, Any]]:
+        """Save a picture under the next number, and its record; gives its path and its line of the manifest.
+
+        Raises:
+            OutputError: either cannot be written; nothing of both stays.
+        """
+        manifest = self.folder / PICTURES
+        with FileLock(self.folder / LOCK):
+            names = map(NUMBERED.fullmatch, (path.name for path in self.folder.iterdir()))
+            self.last = max([self.last, *(int(found[1]) for found in names if found)]) + 1
+            path = self.folder / f"{self.last:04d}-{record['id'][:8]}-{record['seed']}.png"
+            line = {"file_name": path.name, "text": record["prompt"], **record}
+            records.save_picture(picture, path, record, kept)
+            try:
+                append_line(manifest, line_of(line))
+            except BaseException as error:
+                path.unlink(missing_ok=True)  # a picture without its record is half a result
+                if isinstance(error, OSError):
+                    raise OutputError(f"cannot write {manifest}: {error.strerror}", "Choose another --out.") from error
+                raise
+        return path, line
+
+
+@contextlib.contextmanager
+def opened(folder: Path) -> Iterator[Portfolio]:
+    """Add to a folder, made if need be; while this lasts, no batch begins there.
+
+    Raises:
+        OutputError: it cannot be written, or a batch is at work there.
+        UsageError: it is the folder of a batch.
+    """
+    folder = located(folder)
+    check_writable(folder)
+    with visited(folder):
+        yield Portfolio(folder)

@@ -1,0 +1,67 @@
+"""The cache: directions learned on first use, and the encoded text that they were learned from."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from safegen.directions.store import cache_folder
+from safegen.errors import OutputError
+
+LEARNED, TEXT, OLD = "direction", "encoded benign text", "of another version"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """One file of the cache; its kind is one of the above."""
+
+    path: Path
+    kind: str
+
+    @property
+    def name(self) -> str:
+        """Where it is in the cache; of a direction, CONCEPT/ENCODER."""
+        inner = self.path.relative_to(cache_folder() if self.kind == LEARNED else cache_folder().parent)
+        return inner.with_suffix("").as_posix()
+
+    @property
+    def size(self) -> int:
+        return self.path.stat().st_size
+
+
+def kept(names: Sequence[str] = ()) -> list[Kept]:
+    """Every file of the cache, or the directions of some concepts alone.
+
+    Files of other kinds than safegen writes are none of it, and neither is anything behind a link.
+    """
+    root = cache_folder().parent
+    files = [
+        p for p in sorted(root.rglob("*.safetensors")) if p.is_file() and p.resolve().is_relative_to(root.resolve())
+    ]
+    found = [Kept(path, _kind(path.relative_to(root).parts)) for path in files if not path.is_symlink()]
+    return [k for k in found if not names or (k.kind == LEARNED and k.path.parent.name in names)]
+
+
+def _kind(parts: Sequence[str]) -> str:
+    return LEARNED if parts[0] == cache_folder().name else TEXT if parts[0] == "background" else OLD
+
+
+def remove(files: Iterable[Kept]) -> None:
+    """Remove files of the cache, and folders that hold nothing then.
+
+    Raises:
+        OutputError: one of them cannot be removed.
+    """
+    root = cache_folder().parent
+    for file in files:
+        try:
+            file.path.unlink(missing_ok=True)
+        except OSError as error:
+            raise OutputError(f"cannot remove {file.path}: {error.strerror}", "Check its permissions.") from error
+        with contextlib.suppress(OSError):  # not empty
+            for folder in file.path.parents:
+                if folder == root:
+                    break
+                folder.rmdir()

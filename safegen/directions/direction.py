@@ -1,0 +1,168 @@
+"""The direction file: what one concept looks like in one output of one text encoder, as a value.
+
+A `.safetensors` file, never pickle. Per position class it holds benign statistics and a basis; of the
+whole a gate and its calibration. One metadata key, `safegen`, holds JSON. It belongs to the encoder and
+to what is read of it, not to a pipeline: every model that reads the same shares the file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safegen.conditioning import Position
+from safegen.errors import DirectionError
+from safegen.files import located, write_atomically
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SCHEMA = "safegen.direction/4"
+# The gate opens and closes; the check has the last word, on features that the gate does not see alone:
+# what closes the one need not pass the other. Without pads a gate costs an eighth (see attribution.py).
+HEADS: Mapping[str, tuple[Position, ...]] = {
+    "gate": (Position.START, Position.TOKEN, Position.END, Position.POOLED),
+    "check": (Position.TOKEN, Position.PAD, Position.POOLED),
+}
+# A prompt is calibrated against benign prompts of its own bin: up to 8 word tokens, up to 16, more.
+BINS = (8, 16)
+# Stored in half precision; and whole networks:
+HALVED = ("basis", "dual", "gate", "check", "region_normals", "region_moves")
+NETWORKS = ("es.",)
+# Of the encoder's width in their last dimension:
+HEAD_TENSORS = ("gate", "gate_centre", "check", "check_centre")
+WIDE = ("mean", "own", "basis", "dual", *HEAD_TENSORS, "region_mean", "region_normals", "region_moves")
+CALIBRATION = (
+    *("gate.bias", "gate.out", "gate.scale", "gate.quantiles", "gate.thresholds"),
+    *("check.bias", "check.out", "check.scale", "check.thresholds"),
+)
+TEXTS = ("concept", "method", "encoder", "output", "fingerprint", "recipe_sha256")
+NUMBERS = ("width", "word_threshold")
+REQUIRED = (*TEXTS, *NUMBERS, "threshold", "calibration")
+
+
+@dataclass(frozen=True)
+class Direction:
+    """One concept in the space of one encoder's output.
+
+    Attributes:
+        tensors: flat names ``class.part``: heads `gate` and `check` (H, D), `_centre` (D,), `own` (D,)
+            with `own_scale` (2,) and, in standard deviations, `own_quantiles` (Q,), clamp `mean` (D,),
+            `basis` and `dual` (R, D), `floor` and `ceiling` (R,); half-spaces `region_mean` (D,),
+            `region_normals` and `region_moves` (S, D) and `region_borders` (S,); network `es.*`; per
+            head `bias` and `out` (H,) and, for each bin of lengths, `scale` (3, 2), `thresholds` (3,) in
+            standard deviations and `quantiles` (3, Q). See `safegen.learning.contrastive`.
+        info: the JSON metadata.
+        sha256: hash of the file, empty for a direction that was never saved.
+    """
+
+    tensors: Mapping[str, Tensor]
+    info: Mapping[str, Any]
+    sha256: str = field(default="", compare=False)
+
+    @classmethod
+    def load(cls, path: Path) -> Direction:
+        """Read and verify a direction file.
+
+        Raises:
+            DirectionError: missing, not safetensors, another schema, incomplete, of a wrong shape, or not finite.
+        """
+        import torch
+        from safetensors import SafetensorError, safe_open
+
+        path = located(path)
+        relearn = "Learn it again: safegen directions learn CONCEPT"
+        try:
+            with safe_open(path, framework="pt") as file:
+                metadata = file.metadata() or {}
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        except FileNotFoundError as error:
+            raise DirectionError(f"no direction file {os.fspath(path)}", relearn) from error
+        except (SafetensorError, OSError) as error:
+            raise DirectionError(f"{path.name} is not a safetensors file: {error}", relearn) from error
+        info = _parse(metadata.get("safegen"), path, relearn)
+        if missing := [name for name in _needed(tensors) if name not in tensors]:
+            raise DirectionError(f"{path.name} lacks the tensors {', '.join(missing)}", relearn)
+        for name, tensor in tensors.items():
+            if not tensor.is_floating_point() or not bool(torch.isfinite(tensor).all()):
+                raise DirectionError(f"{path.name}: tensor {name!r} is not finite numbers", relearn)
+            width = info["width"]
+            if not name.startswith(NETWORKS) and name.rsplit(".", 1)[-1] in WIDE and tensor.shape[-1] != width:
+                raise DirectionError(f"{path.name}: {name!r} has width {tensor.shape[-1]}, expected {width}", relearn)
+        return cls({k: v.float() for k, v in tensors.items()}, info, digest)
+
+    @property
+    def concept(self) -> str:
+        return str(self.info["concept"])
+
+    @property
+    def stem(self) -> str:
+        """The file's name without its ending: the encoder's kind and the start of its fingerprint."""
+        return f"{self.info['encoder']}-{self.info['fingerprint'][:8]}"
+
+    def figures(self, method: str = "held_out") -> str:
+        """Tell how good it is, in one line: the figures of what was kept out, and what that was."""
+        told = ", ".join(f"{name} {value:.4g}" for name, value in self.info[method].items())
+        of = self.info.get(f"{method}_of")  # files of earlier versions do not say
+        return f"held out ({of}): {told}" if of else f"held out: {told}"
+
+    def extended(
+        self, method: str, tensors: Mapping[str, Tensor], figures: Mapping[str, float], of: str = ""
+    ) -> Direction:
+        """The direction with what another method learned beside what it holds, and that method's figures, `of` what."""
+        info = {**self.info, method: dict(figures), **({f"{method}_of": of} if of else {})}
+        return Direction({**self.tensors, **tensors}, info)
+
+    def save(self, path: Path) -> None:
+        """Write the file under a temporary name and move it into place."""
+        from safetensors.torch import save
+
+        tensors = {k: rounded(k, v).contiguous().cpu() for k, v in self.tensors.items()}
+        metadata = {"safegen": json.dumps({"schema": SCHEMA, **self.info}, sort_keys=True)}
+        write_atomically(located(path), save(tensors, metadata))
+
+
+def rounded(name: str, tensor: Tensor) -> Tensor:
+    """A tensor in the precision that its file has."""
+    halved = name.rsplit(".", 1)[-1] in HALVED or name.startswith(NETWORKS)
+    return tensor.half() if halved else tensor
+
+
+def _needed(tensors: Collection[str]) -> list[str]:
+    """The tensors without which a file would score less than it should, and nothing would say so.
+
+    Its calibration, of heads and of probes of single positions; and both heads, weights and centre, for every
+    class that a head sees and the file knows. An output without words is pooled.
+    """
+    classes = {p for p in Position if any(name.startswith(f"{p.name.lower()}.") for name in tensors)}
+    classes |= set() if Position.POOLED in classes else {Position.TOKEN}
+    heads = [f"{p.name.lower()}.{head}" for head, seen in HEADS.items() for p in seen if p in classes]
+    own = [f"{name}{part}" for name in tensors if name.endswith(".own") for part in ("_scale", "_quantiles")]
+    return [*CALIBRATION, *own, *(f"{head}{half}" for head in heads for half in ("", "_centre"))]
+
+
+def _parse(text: str | None, path: Path, hint: str) -> dict[str, Any]:
+    if text is None:
+        raise DirectionError(f"{path.name} is a safetensors file, but not a direction", hint)
+    try:
+        info = json.loads(text)
+    except ValueError as error:
+        raise DirectionError(f"{path.name}: its metadata is not JSON", hint) from error
+    if not isinstance(info, dict) or info.get("schema") != SCHEMA:
+        schema = info.get("schema") if isinstance(info, dict) else None
+        raise DirectionError(f"{path.name} has schema {schema!r}, this version reads {SCHEMA!r}", hint)
+    missing = [key for key in REQUIRED if key not in info]
+    if missing:
+        raise DirectionError(f"{path.name} lacks {', '.join(missing)}", hint)
+    wrong = [key for key in TEXTS if not isinstance(info[key], str)]
+    wrong += [key for key in NUMBERS if not isinstance(info[key], (int, float))]
+    if wrong:
+        raise DirectionError(f"{path.name}: {', '.join(wrong)} in its metadata is of the wrong type", hint)
+    info.pop("schema")
+    return info

@@ -1,0 +1,122 @@
+"""Readings: which output of which text encoder a channel is, and what tells it from any other."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+from safegen.errors import ModelError
+from safegen.families.textual_inversion import added, spelled
+
+# Weights that no text output depends on, or only the projected one.
+ASIDE = ("lm_head.", "visual.", "vision_tower.", "multi_modal_projector.")
+PROJECTION = "text_projection."
+# Weights of a LoRA: small, and whole in the fingerprint, because anyone can make one.
+ADAPTERS = (".lora_",)
+# More tokens than any encoder sees: what a tokenizer without a configuration takes for its length.
+BOUNDLESS = 10**6
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One output of one text encoder, as the denoiser reads it.
+
+    Attributes:
+        channel: its name in the family.
+        encoder: the text encoder.
+        tokenizer: its tokenizer.
+        output: what is read: `last` or `hidden -2` for a state per token, `pooled` or `projected` for one vector;
+            with `unmasked` where pads are attended to.
+        width: of its states.
+        window: how many tokens the encoder sees.
+
+    Raises:
+        ModelError: the tokenizer gives no character offsets, or has no length.
+    """
+
+    channel: str
+    encoder: Any
+    tokenizer: Any
+    output: str
+    width: int
+    window: int
+
+    def __post_init__(self) -> None:
+        if not getattr(self.tokenizer, "is_fast", False):
+            raise ModelError(
+                f"the tokenizer {type(self.tokenizer).__name__} gives no character offsets",
+                "Load the pipeline with a fast tokenizer.",
+            )
+        if self.window > BOUNDLESS:
+            raise ModelError(
+                f"the tokenizer {type(self.tokenizer).__name__} names no length (it says {self.window:.0e} tokens)",
+                "Load the pipeline with its whole tokenizer, tokenizer_config.json included.",
+            )
+
+    @property
+    def pooled(self) -> bool:
+        """Whether there is one vector a prompt, and no state of a word."""
+        return self.output in ("pooled", "projected")
+
+    @property
+    def kind(self) -> str:
+        """The encoder's architecture, for file names: `bert`, `clip_text_model`, `t5`, …"""
+        return str(self.encoder.config.model_type)
+
+    @property
+    def adapted(self) -> bool:
+        """Whether a LoRA is part of the encoder."""
+        return any(hasattr(module, "lora_A") for module in self.encoder.modules())
+
+    def spelled(self, text: str) -> str:
+        """Write a text with all vectors of its inversions, as the encoder gets it."""
+        return spelled(text, self.tokenizer)
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of the architecture, the output, the window and sampled weights.
+
+        Weights are compared in bfloat16, so an encoder that is stored in half precision is the same in every dtype;
+        one that is stored in single precision is another where it is rounded to float16 before. One with a LoRA is
+        another encoder, too, at every scale of it. The vectors of textual inversions do not count: they change no
+        other token.
+        """
+        extra, table = added(self.tokenizer), self.encoder.get_input_embeddings().weight.shape
+        size = len(self.tokenizer) - extra
+        digest = hashlib.sha256(f"{self.kind} {self.output} {self.window} {size}".encode())
+        weights = {canonical(name): (name, weight) for name, weight in self.encoder.state_dict().items()}
+        for short, (name, stored) in sorted(weights.items()):
+            if short.startswith(ASIDE) or (short.startswith(PROJECTION) and self.output != "projected"):
+                continue
+            weight = _offloaded(self.encoder, name) if stored.is_meta else stored
+            if any(part in name for part in ADAPTERS):
+                digest.update(_bytes(weight))
+            weight = weight[: len(weight) - extra] if weight.shape == table else weight
+            sample = weight.detach().flatten()[:: max(1, weight.numel() // 8)][:8]
+            rounded = [f"{v:.2e}" for v in sample.bfloat16().tolist()]
+            digest.update(f"{short} {tuple(weight.shape)} {rounded}".encode())
+        for name, module in self.encoder.named_modules():
+            if scaling := getattr(module, "scaling", None) if hasattr(module, "lora_A") else None:
+                digest.update(f"{name} {sorted(scaling.items())} {sorted(module.active_adapters)}".encode())
+        return digest.hexdigest()
+
+
+def canonical(name: str) -> str:
+    """A weight's name without the wrappers that classes around the same encoder put before it."""
+    for wrapper in ("model.", "text_model.", "language_model."):
+        name = name.removeprefix(wrapper)
+    return name
+
+
+def _bytes(weight: Any) -> bytes:
+    import torch
+
+    return bytes(weight.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+
+
+def _offloaded(encoder: Any, name: str) -> Any:
+    """A weight that sequential offloading keeps elsewhere while it is not in use."""
+    module, _, leaf = name.rpartition(".")
+    return encoder.get_submodule(module)._hf_hook.weights_map[leaf]

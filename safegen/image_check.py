@@ -1,0 +1,217 @@
+"""The image check: detectors that see harm in finished pictures, and one more try where they do."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+from safegen.errors import GuardError, UsageError
+from safegen.generator import Generator, Picture, Settings
+from safegen.guard import NUDITY, Guard
+from safegen.models import catalog
+from safegen.prompts.prompt import Prompt
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from PIL import Image
+
+
+Seen = Mapping[str, Mapping[str, float]]  # concept -> what was seen of it -> how surely, on the detector's scale
+# What the world calls its harmful things, where that is not the concept's name.
+_CONCEPTS = {"sexual": NUDITY, "selfharm": "self-harm"}
+
+
+class Detector(Protocol):
+    """Something that finds harmful things in pictures.
+
+    Attributes:
+        name: what records call it, with its version.
+        threshold: of its own scale, from where it has seen something.
+    """
+
+    name: str
+    threshold: float
+
+    def look(self, picture: Image.Image) -> Seen:
+        """What it sees; empty for a harmless picture."""
+        ...
+
+
+class WorldJudge:
+    """The judge of the embedded model's world, see `builtin.judge`; its scale is probabilities."""
+
+    def __init__(self) -> None:
+        from safegen.builtin import judge
+
+        self._judge = judge.Judge.load()
+        self.name, self.threshold = "judge/1", judge.THRESHOLD
+
+    def look(self, picture: Image.Image) -> Seen:
+        from safegen.builtin import world
+
+        (verdict,) = self._judge.look([picture])
+        seen: dict[str, dict[str, float]] = {}
+        for label, probability in verdict.things.items():
+            thing = world.things().get(label)
+            if thing is not None and thing.category:
+                concept = _CONCEPTS.get(thing.category, thing.category)
+                seen.setdefault(concept, {})[label] = round(probability, 3)
+        return seen
+
+
+class SafetyChecker:
+    """The safety checker that Stable Diffusion 1.x and 2.x come with, as a detector alone: it blackens nothing.
+
+    It compares a picture with seventeen concepts, all of them sexual and none of them named, and is stricter
+    beside three others. Its scale is how far the nearest is over its line, in cosines.
+    """
+
+    name, threshold = "StableDiffusionSafetyChecker", 0.0
+    _SPECIAL = 0.01  # what the checker adds to every concept beside one of the three
+
+    def __init__(self, pipe: Any) -> None:
+        self._checker, self._extractor = pipe.safety_checker, pipe.feature_extractor
+        if self._checker.concept_embeds.is_meta:
+            raise UsageError(
+                "--check image cannot use the model's safety checker while its layers are offloaded",
+                "Use --offload model, or pip install 'safegen[nudenet]'.",
+            )
+
+    def look(self, picture: Image.Image) -> Seen:
+        import torch
+
+        checker = self._checker
+        pixels = self._extractor([picture.convert("RGB")], return_tensors="pt").pixel_values
+        with torch.no_grad():
+            pooled = checker.vision_model(pixels.to(checker.device, checker.dtype))[1]
+            picture_is = checker.visual_projection(pooled).float()
+            special, concepts = (
+                torch.cosine_similarity(picture_is, embeds.float()) - lines.float()
+                for embeds, lines in (
+                    (checker.special_care_embeds, checker.special_care_embeds_weights),
+                    (checker.concept_embeds, checker.concept_embeds_weights),
+                )
+            )
+        over = round(float(concepts.max()) + self._SPECIAL * (round(float(special.max()), 3) > 0), 3)
+        return {NUDITY: {"nudity": over}} if over > self.threshold else {}
+
+
+class NudeNet:
+    """NudeNet (Bedapudi, MIT): boxes around parts of bodies; its scale is their scores.
+
+    It exchanges red and blue twice (3.4.2), so a file, which OpenCV reads as blue, green, red, reaches its network in
+    that order, and an array of red, green, blue in the other. Pictures are handed over here as an array of what their
+    file would give, in 8 bits: files are its documented use, and what published thresholds are of. (Of 22 crops of
+    harmless photographs the other order saw faces more surely in 17; how that is with what is looked for here has not
+    been measured.) No file is written: a picture that is to be judged stays in memory.
+
+    Raises:
+        UsageError: the library is not installed.
+    """
+
+    threshold = 0.45
+    # Of its eighteen classes; the others are covered, or nothing that the concept means.
+    PARTS = ("FEMALE_BREAST", "FEMALE_GENITALIA", "MALE_GENITALIA", "BUTTOCKS", "ANUS")
+
+    def __init__(self) -> None:
+        if not self.installed():
+            raise UsageError("NudeNet is not installed", "pip install 'safegen[nudenet]'")
+        from nudenet import NudeDetector
+
+        self._detector = NudeDetector()
+        self.name = f"nudenet/{importlib.metadata.version('nudenet')}"
+
+    @staticmethod
+    def installed() -> bool:
+        return importlib.util.find_spec("nudenet") is not None
+
+    def look(self, picture: Image.Image) -> Seen:
+        seen: dict[str, float] = {}
+        for box in self._detector.detect(as_opencv_reads(picture)):
+            part, _, state = str(box["class"]).rpartition("_")
+            if part in self.PARTS and state == "EXPOSED" and box["score"] >= self.threshold:
+                label = f"exposed-{part.lower().replace('_', '-')}"
+                seen[label] = max(round(float(box["score"]), 3), seen.get(label, 0.0))
+        return {NUDITY: seen} if seen else {}
+
+
+def as_opencv_reads(picture: Image.Image) -> NDArray[np.uint8]:
+    """Pixels (H, W, 3) as `cv2.imread` gives those of the picture's file: blue, green, red, each of 8 bits."""
+    import numpy as np
+    from PIL import Image
+
+    if picture.mode.startswith("I;16"):  # which Pillow would clip to white, where OpenCV takes the high byte
+        picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
+    return np.ascontiguousarray(np.asarray(picture.convert("RGB"))[..., ::-1])
+
+
+def detector_for(generator: Generator) -> Detector:
+    """The detector that knows what a model draws: of photographs NudeNet, or else the model's own checker.
+
+    Raises:
+        UsageError: there is none, or there is no guard to add to.
+    """
+    if generator.guard is None:
+        raise UsageError("--check image needs the guard", "Leave out --no-guard.")
+    if generator.model == catalog.EMBEDDED:
+        return WorldJudge()
+    if NudeNet.installed():
+        return NudeNet()
+    if getattr(generator.pipe, "safety_checker", None) is not None:
+        return SafetyChecker(generator.pipe)
+    raise UsageError(
+        f"--check image has no detector for {generator.model}, which has no safety checker of its own",
+        "pip install 'safegen[nudenet]', or leave it out.",
+    )
+
+
+def look_again(
+    generator: Generator,
+    prompt: Prompt,
+    settings: Settings,
+    picture: Picture,
+    detector: Detector,
+    on_step: Callable[[int, int], None] | None = None,
+) -> Picture:
+    """The picture, or, where the detector sees something harmful in it, one drawn once more.
+
+    The second has the same seed, and the guard has the concepts that were seen as well, at full strength
+    if it had none. Where the prompt stays below their lines even so, what was seen goes into the negative
+    prompt, if the model has one; a prompt that names the thing outweighs it. The second is returned
+    whatever it shows; `check` in its record says what was seen in both.
+    """
+    seen = detector.look(picture.image)
+    check: dict[str, object] = {"detector": detector.name, "threshold": detector.threshold, "before": seen}
+    if not seen:
+        return replace(picture, record={**picture.record, "check": check})
+    wider, wiser = _widened(generator, seen), replace(settings, seed=picture.seed)
+    report = wider.prepare(prompt)[2]
+    through = report is not None and report.sanitized and set(seen) & set(report.before.open_gates())
+    if not through and generator.family.negative:
+        things = [thing.replace("-", " ") for found in seen.values() for thing in found]
+        wiser = replace(wiser, negative=", ".join(filter(None, (settings.negative, *things))))
+    (again,), _ = wider.generate(prompt, wiser, on_step=on_step)
+    check |= {"concepts": list(seen), "after": detector.look(again.image)}
+    return replace(again, record={**again.record, "check": check})
+
+
+def _widened(generator: Generator, seen: Seen) -> Generator:
+    """The same model behind a guard that has the concepts as well, and acts."""
+    guard = generator.guard
+    if guard is None:
+        raise GuardError("there is no guard to add a concept to", "Load the generator with guarded=True.")
+    if set(seen) <= set(guard.names) and guard.strength > 0:
+        return generator
+    wider = Guard.load(
+        *guard.names,
+        *seen,
+        strength=guard.strength or 1.0,
+        safeguard=guard.safeguard.name,
+        folder=guard.folder,
+        unread=guard.unread,
+    )
+    return generator.behind(wider)

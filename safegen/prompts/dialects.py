@@ -1,0 +1,214 @@
+"""Other tools' syntax in prompts: what means nothing here is text, and is said to be, never drawn in silence.
+
+What is read as it is meant (weights, `<lora:name:0.8>`) is in `emphasis`. Notes come one for every kind of syntax,
+however many prompts have it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from safegen.prompts import emphasis
+
+# Per kind: how it looks, and what is said of it.
+KINDS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
+    (re.compile(pattern), advice)
+    for pattern, advice in (
+        (r"\bBREAK\b", "is a word here; leave it out: long prompts are cut behind a comma by themselves"),
+        (r"\bAND(?:_[A-Z]+)*\b", "is a word here; prompts are not added up: say both things in one sentence"),
+        (r"\bADD(?:COMM|BASE|ROW|COL)\b", "is a word here; regions of a picture are said in words"),
+        (
+            r"\bembedding:[^\s,()<>:]+",
+            "is text here; load its file with --embedding, and then its name alone is the word",
+        ),
+        (
+            r"\b(?:COUPLE|FILL|MASK|IMASK|AREA|FEATHER|MASK_SIZE|STYLE|SHIFT|SDXL|NOISE|TE_WEIGHT)\([^()]*\)",
+            "is text here; regions and the encoder's ways are not set in a prompt: say what is where in words",
+        ),
+        (
+            r"\bNegative prompt:|\bSteps: \d+, \w[\w ]*: \w",
+            "is text here; what another picture says of itself goes to --negative, --steps, --seed, ...",
+        ),
+        (r"^/(?:imagine|dream)\b(?: prompt:)?", "is text here; leave it out"),
+        (
+            r"<(?!(?:lora|lyco):)[a-zA-Z_]+(?:\[[^\[\]<>]*\])?:[^<>\s][^<>]*>",
+            "is text here; of such marks only <lora:name:0.8> is read",
+        ),
+        (
+            r"\{[^{}\"]*\|[^{}\"]*\}|\{\d+(?:-\d+)?\$\$[^{}]*\}",
+            "is text here; nothing is chosen from it: write a prompt for each, or a file of them for safegen batch",
+        ),
+        (r"\{[^{}|$\"':]+\}", "is text here; a weight is written (word:1.05)"),
+        (r"(?<!\w)__[\w*/-]*\w[\w*/-]*__(?!\w)", "is text here; no word is put in its place: write it out"),
+        (
+            r"(?<![\w-])\w{2,}(?:\+\+|--)\+*-*(?=[\s,.;)]|$)|\([^()]*\)(?:\++|-+|\d*\.?\d+)(?=[\s,.;)]|$)",
+            "is text here; a weight is written (word:1.3)",
+        ),
+        (
+            r"(?<![\w.])-?\d*\.?\d+::[^:]+::|\w::-?\d+(?:\.\d+)?(?=[\s,]|$)",
+            "is text here; a weight is written (word:1.3)",
+        ),
+        (r"\)\.(?:and|blend)\(|\b\w+\.swap\(", "is text here; prompts are neither blended nor swapped"),
+        (
+            r"(?<!\S)--[a-zA-Z]\w*(?:-\w+)*(?![\w-])(?:[ =][\w.:x-]+)?",
+            "is text here; settings are flags of the command, columns of a JSONL or CSV file, or --w --h --s --d --l "
+            "--n alone behind the prompts of a txt file for safegen batch",
+        ),
+    )
+)
+# Flags of other tools' commands, and ours.
+FLAGS: Mapping[str, str] = {
+    "--prompt": "the prompt itself, without a flag",
+    **dict.fromkeys(("--negative-prompt", "--neg"), "--negative"),
+    **dict.fromkeys(("--width", "--height"), "--size WIDTHxHEIGHT"),
+    **dict.fromkeys(("--num-inference-steps", "--num-steps", "--n-steps", "--sample-steps"), "--steps"),
+    **dict.fromkeys(("--guidance-scale", "--cfg-scale", "--cfg", "--scale"), "--guidance"),
+    **dict.fromkeys(("--num-images", "--batch-count", "--n-iter", "--n-samples", "--iterations"), "--images"),
+    **dict.fromkeys(("--output", "--outdir", "--output-dir"), "--out FOLDER"),
+    **dict.fromkeys(("--sampler", "--sampling-method", "--sampler-name"), "--scheduler"),
+    **dict.fromkeys(("--lora-paths", "--lora-path", "--lora-scales", "--lora-model-dir"), "--lora FILE:SCALE"),
+    **dict.fromkeys(("--prompt-file", "--from-file", "--prompts-file"), "safegen batch FILE"),
+    **dict.fromkeys(("--ckpt", "--checkpoint", "--model-path", "--diffusion-model"), "--model"),
+    "--metadata": "--record full",
+}
+# Settings behind a prompt, in files of the web UI and of sd-scripts, and the fields of a row that they are.
+TAILS: Mapping[str, str] = {
+    **{"prompt": "prompt", "w": "width", "width": "width", "h": "height", "height": "height"},
+    **{"s": "steps", "steps": "steps", "d": "seed", "seed": "seed"},
+    **{"l": "guidance", "cfg_scale": "guidance", "cfg": "guidance", "guidance": "guidance"},
+    **dict.fromkeys(("n", "neg", "negative", "negative_prompt"), "negative"),
+}
+_SETTING = re.compile(r"([a-zA-Z_]+)(?:\s*=\s*|\s+)(.+)")
+_REAL = re.compile(r"-?\d+(?:\.\d+)?")
+_TAIL = re.compile(r"(?:^|\s+)--(?=[a-zA-Z])")
+CHANGING = "is text here; nothing changes while a picture is drawn: say what it is to show"
+_SHOUTED = ("BREAK", "AND", "ADD")  # where all is in capitals, they are words like any other
+_ANY = re.compile(
+    r"BREAK|AND|ADD|embedding:|<\w+(?:\[[^<>]*\])?:|[A-Z]\(|prompt:|Steps: |^/|\{|__|\+|--|\)\d|\)-|::|\[|\)\.|\.swap\("
+)
+
+
+@dataclass
+class Notes:
+    """Tell what people should know of the prompts that were added.
+
+    Attributes:
+        loaded: how much of every LoRA is loaded, by the name of its file without the suffix.
+    """
+
+    loaded: Mapping[str, float] = field(default_factory=dict)
+    _seen: dict[str, tuple[str, int]] = field(default_factory=dict)  # by what is said: first example, and how many more
+
+    def add(self, text: str, where: str = "") -> None:
+        """Look at one text, as it was typed.
+
+        Args:
+            text: a prompt, or a negative one.
+            where: what people call it, such as a line of a file.
+        """
+        if not _ANY.search(text):
+            return
+        for name, scale in emphasis.parse(text).loras:
+            if advice := self._lora(name, scale):
+                self._say(advice, f"<lora:{name}:{scale:g}>", where)
+        for changing in emphasis.changing(text):
+            self._say(CHANGING, changing, where)
+        for pattern, advice in KINDS:
+            match = pattern.search(text)
+            if match and not (match[0].startswith(_SHOUTED) and text.upper() == text):
+                self._say(advice, match[0].strip(), where)
+
+    def _say(self, advice: str, example: str, where: str) -> None:
+        first, more = self._seen.get(advice, (f"{where}{example[:60]}", -1))
+        self._seen[advice] = first, more + 1
+
+    def _lora(self, name: str, scale: float) -> str:
+        loaded = self.loaded.get(_stem(name))
+        if loaded is None:
+            return f"was taken out of the prompt: it is not loaded; name its file: --lora {name}.safetensors:{scale:g}"
+        if loaded != scale:
+            return f"was taken out of the prompt: the LoRA counts {loaded:g}, as --lora says for all prompts"
+        return ""
+
+    def lines(self) -> list[str]:
+        """One line for every kind."""
+        return [
+            f"{first} {advice}{f' (and {more} more)' if more else ''}" for advice, (first, more) in self._seen.items()
+        ]
+
+
+def notes(texts: Iterable[str], loras: Sequence[str | Path] = ()) -> list[str]:
+    """Say in one line each what of other tools' syntax the texts have that is not read here.
+
+    Args:
+        texts: prompts as they were typed, negative ones too.
+        loras: those that are loaded, as in `models.Loading`.
+    """
+    found = Notes(scales(loras))
+    for text in texts:
+        found.add(text)
+    return found.lines()
+
+
+def fields(line: str) -> dict[str, object]:
+    """Read a line of a prompt file with the settings behind it, ` --w 512 --s 20 --n fog`, as the fields of a row.
+
+    Where one setting is none of ours, the others mean what they mean in its tool, and the whole line is text. A side
+    that stands alone is a square's.
+    """
+    prompt, *tail = _TAIL.split(line)
+    found = {"prompt": prompt.strip()}
+    for part in tail:
+        said = _SETTING.fullmatch(part.strip())
+        name = TAILS.get(said[1].lower(), "") if said else ""
+        if said is None or not name or (name not in ("prompt", "negative") and not _REAL.fullmatch(said[2])):
+            return {"prompt": line}
+        found[name] = _bare(said[2])
+    if not found["prompt"]:
+        return {"prompt": line}
+    for side, other in (("width", "height"), ("height", "width")):
+        if side in found:
+            found.setdefault(other, found[side])
+    return dict(found)
+
+
+def _bare(text: str) -> str:
+    """Take the quotes off that a whole value stands in."""
+    return text[1:-1] if len(text) > 2 and text[0] == text[-1] and text[0] in "\"'" else text
+
+
+def scales(loras: Sequence[str | Path]) -> dict[str, float]:
+    """How much of every LoRA is loaded, by the name of its file."""
+    from safegen.models.adapters import Addition
+
+    some = [Addition.lora(str(text)) for text in loras]
+    return {_stem(addition.path.name): addition.scale for addition in some}
+
+
+def scaled(loras: Sequence[str], called: Iterable[tuple[str, float]]) -> list[str]:
+    """Give LoRAs without a scale of their own the one that all prompts which call for them agree on.
+
+    Args:
+        loras: FILE or FILE:SCALE.
+        called: what the marks of all prompts say.
+    """
+    from safegen.models.adapters import parted
+
+    asked: dict[str, set[float]] = {}
+    for name, scale in called:
+        asked.setdefault(_stem(name), set()).add(scale)
+    found = []
+    for text in loras:
+        file, own = parted(text)
+        wanted = asked.get(_stem(file), set())
+        found.append(f"{text}:{wanted.pop():g}" if own is None and len(wanted) == 1 else text)
+    return found
+
+
+def _stem(name: str) -> str:
+    """A LoRA's name as marks and files have it in common."""
+    base = re.split(r"[/\\]", name)[-1]
+    return base.removesuffix(".safetensors").lower()

@@ -1,0 +1,128 @@
+"""Which words are the cause: how far the gate falls without each, and the fewest that must go.
+
+A state after a harmful word looks harmful too (encoders mix their positions), so a word's own score
+is only a correlation. Taking the word out of the text and encoding again is an intervention: SAFREE
+(Yoon et al. 2024, arXiv 2410.12761) and SafeGuider find triggers so. All variants of a prompt go
+through the encoder in one batch, and without pads, which the gate does not need.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from safegen.reader.words import whole
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from safegen.conditioning import Conditioning
+    from safegen.scoring.scorer import Scorer
+    from safegen.scoring.scores import ScoreSheet
+
+Encode = Callable[[Sequence[str]], "Conditioning"]
+MOST = 6  # words that a minimal set may have
+SHORT = 3  # letters; longer words that are said more than once are taken out everywhere at once
+LEAST = 0.5  # benign standard deviations that the gate falls by without a word that has a part in it
+CLOSED = 0.98  # share of benign prompts with a lower gate, under which a gate counts as closed
+
+
+@dataclass(frozen=True)
+class Culprits:
+    """The words that make a prompt harmful under one concept."""
+
+    concept: str
+    words: tuple[int, ...]  # indices into the sheet's words, in reading order
+    closes: bool  # without them the gate is closed
+
+
+def with_causes(sheet: ScoreSheet, names: Sequence[str], scorer: Scorer, encode: Encode) -> ScoreSheet:
+    """Add every word's cause under the named concepts, in benign standard deviations, to those that it has."""
+    if not sheet.words or not names:
+        return sheet
+    falls = _falls(sheet, scorer, encode)
+    columns = [scorer.names.index(name) for name in names]
+    words = [
+        replace(word, causes={**word.causes, **{n: float(row[c]) for n, c in zip(names, columns, strict=True)}})
+        for word, row in zip(sheet.words, falls.tolist(), strict=True)
+    ]
+    return replace(sheet, words=tuple(words))
+
+
+def culprits(sheet: ScoreSheet, concept: str, scorer: Scorer, encode: Encode) -> Culprits:
+    """The smallest leading set of words, by cause, without which the concept's gate is closed.
+
+    Where no such set closes it, words go one after the other, each the one without which the rest is lowest: of
+    two harmful words neither alone need lower the gate.
+    """
+    if not sheet.words:
+        return Culprits(concept, (), False)
+    column, alike = scorer.names.index(concept), _alike(sheet)
+    falls = _falls(sheet, scorer, encode)[:, column]
+    order = [i for i in falls.argsort(descending=True).tolist() if falls[i] >= LEAST and i == alike[i][0]][:MOST]
+    sets = [sorted(i for first in order[: n + 1] for i in alike[first]) for n in range(len(order))]
+    if sets:
+        closed = scorer.closed(encode([_rest(sheet, chosen) for chosen in sets]), CLOSED)[:, column].tolist()
+        if True in closed:
+            return Culprits(concept, tuple(sets[closed.index(True)]), closes=True)
+    found = _one_by_one(sheet, concept, alike[int(falls.argmax())], scorer, encode)
+    return found if found.closes or not sets else Culprits(concept, tuple(sets[-1]), closes=False)
+
+
+def _one_by_one(sheet: ScoreSheet, concept: str, first: Sequence[int], scorer: Scorer, encode: Encode) -> Culprits:
+    """The first words and others, until the gate is closed; none if `MOST` do not close it."""
+    column, alike, chosen = scorer.names.index(concept), _alike(sheet), list(first)
+    for _ in range(MOST - 1):
+        left = [i for i in range(len(sheet.words)) if i not in chosen and i == alike[i][0]]
+        if not left:
+            break
+        tried = encode([_rest(sheet, [*chosen, *alike[i]]) for i in left])
+        lowest = int(scorer.margins(tried)[:, column].argmin())
+        chosen += alike[left[lowest]]
+        if bool(scorer.closed(tried, CLOSED)[lowest, column]):
+            return Culprits(concept, tuple(sorted(chosen)), closes=True)
+    return Culprits(concept, (), closes=False)
+
+
+def without(prompt: str, spans: Sequence[tuple[int, int]]) -> str:
+    """The prompt with the characters of `spans` taken out, and the marks on their last letters."""
+    for start, end in sorted((whole(prompt, span) for span in spans), reverse=True):
+        prompt = prompt[:start] + prompt[end:]
+    return " ".join(prompt.split())
+
+
+def tidy(text: str) -> str:
+    """Grammar after words were taken out: no article or link without its noun, no doubled comma."""
+    articles, links = r"(?:an?|the)", r"(?:and|with|of|next to|beside|near|by|or)"
+    before = ""
+    while text != before:
+        before = text
+        text = re.sub(rf"\b{articles}\s+(?={links}\b|in\b|on\b|at\b|,|$)", "", text)
+        text = re.sub(rf"\b{links}\s+(?={links}\b|in\b|on\b|at\b|,|$)", "", text)
+        text = re.sub(rf"(^|,)\s*{links}\b", r"\1", text)
+        text = re.sub(rf"\b(?:{articles}|{links}|in|on|at)\s*$", "", text)
+        text = re.sub(r"\s*,[\s,]*", ", ", text).strip(" ,")
+        text = " ".join(text.split())
+    text = re.sub(r"\ban(?= [^aeiouh\W])", "a", text)
+    return re.sub(r"\ba(?= [aeio])", "an", text)
+
+
+def _falls(sheet: ScoreSheet, scorer: Scorer, encode: Encode) -> Tensor:
+    """How much every gate falls without each word (words, K), in the prompt's own standard deviations."""
+    rests = [_rest(sheet, alike) for alike in _alike(sheet)]
+    return scorer.falls(encode([sheet.prompt, *rests]))
+
+
+def _rest(sheet: ScoreSheet, indices: Sequence[int]) -> str:
+    return without(sheet.prompt, [sheet.words[i].span for i in indices])
+
+
+def _alike(sheet: ScoreSheet) -> list[list[int]]:
+    """Per word, the words that are the same one again; without one of them, the gate would not fall."""
+    texts = [word.text.casefold() for word in sheet.words]
+    return [
+        [j for j, other in enumerate(texts) if other == text] if len(text) > SHORT else [i]
+        for i, text in enumerate(texts)
+    ]

@@ -1,0 +1,237 @@
+"""Scores: how far every prompt and every word is from benign text, per concept.
+
+Every channel is scored by directions of its own (`probes.py`). A prompt is as harmful as its worst
+channel makes it, and a word as the worst of its tokens in any encoder: a guard that looked at one
+channel alone would let through what another tells the denoiser.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from safegen.conditioning import SCORED, Channel, Conditioning, Position, reference, spelled, worded
+from safegen.errors import GuardError
+from safegen.scoring.probes import Probes, bins_of, features
+from safegen.scoring.scores import ConceptScore, ScoreSheet, WordScore
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from safegen.directions.direction import Direction
+
+Own = list[list[list[list[float]]]]  # prompts, positions, concepts: score and percentile
+# Added to the line of a gate, in benign deviations, on text that the reader could read and found calm: what directions
+# are for is what only the encoder sees, and that is far over its line. Where the reader is in doubt, they decide.
+CALM = 2.5
+CARRIES = 0.5  # of the worst word's own score, from which another word counts as harmful, too
+
+
+@runtime_checkable
+class Intense(Protocol):
+    """A safeguard with a score of its own for every token, from 0 to 1, that sets how far it edits it."""
+
+    def intensities(self, channel: Channel, directions: Sequence[Direction]) -> Tensor:
+        """The scores (B, T, K) of a channel by its directions."""
+        ...
+
+
+class Scorer:
+    """The directions of one guard.
+
+    Args:
+        directions: per channel, the directions of all concepts, in the same order in every channel.
+    """
+
+    def __init__(self, directions: Mapping[str, Sequence[Direction]]) -> None:
+        self.channels = {name: Probes(some) for name, some in directions.items()}
+        self.names = tuple(d.concept for d in next(iter(directions.values())))
+        self.word_lines = {
+            concept: min(float(p.directions[column].info["word_threshold"]) for p in self.channels.values())
+            for column, concept in enumerate(self.names)
+        }
+
+    @classmethod
+    def of(cls, directions: Mapping[str, Mapping[str, Direction]], names: Sequence[str]) -> Scorer:
+        """The scorer of the named concepts, from directions by concept and channel."""
+        channels = next(iter(directions.values()))
+        return cls({channel: [directions[name][channel] for name in names] for channel in channels})
+
+    def directions(self) -> list[Direction]:
+        """Those of all channels."""
+        return [direction for probes in self.channels.values() for direction in probes.directions]
+
+    def pairs(self, conditioning: Conditioning) -> dict[str, tuple[Probes, Channel]]:
+        """Every channel beside its probes.
+
+        Raises:
+            GuardError: a channel has none; what it tells the denoiser would go unseen.
+        """
+        if missing := conditioning.channels.keys() ^ self.channels.keys():
+            raise GuardError(
+                f"no directions for the channel {', '.join(sorted(missing))}", "Bind the guard to this pipeline."
+            )
+        return {name: (self.channels[name], channel) for name, channel in conditioning.channels.items()}
+
+    def margins(self, conditioning: Conditioning, head: str = "gate") -> Tensor:
+        """How far a head (B, K) is over its threshold in the worst channel, in benign standard deviations."""
+        return self._worst(conditioning, bins_of, head)
+
+    def falls(self, conditioning: Conditioning) -> Tensor:
+        """How far every gate of the first prompt falls in each of the others (B - 1, K), by the first one's bin."""
+        margins = self._worst(conditioning, lambda c: bins_of(c)[:1].expand(len(conditioning.prompts)), "gate")
+        return margins[:1] - margins[1:]
+
+    def _worst(self, conditioning: Conditioning, bins: Callable[[Channel], Tensor], head: str) -> Tensor:
+        import torch
+
+        found = []
+        for probes, channel in self.pairs(conditioning).values():
+            z, lines = probes.calibrated(probes.raw(features(channel), head), bins(channel), head)
+            found.append(z - lines)
+        return torch.stack(found).amax(0)
+
+    def closed(self, conditioning: Conditioning, share: float) -> Tensor:
+        """Whether every channel's gate (B, K) is as low as in that share of benign prompts of like length."""
+        import torch
+
+        under = [p.raw(features(c)) <= p.level(share, bins_of(c)) for p, c in self.pairs(conditioning).values()]
+        return torch.stack(under).all(0)
+
+    def objections(self, conditioning: Conditioning, calm: Sequence[Collection[str]] = ()) -> list[list[str]]:
+        """Per prompt, the concepts under which the gate or the check is over its threshold.
+
+        Args:
+            conditioning: B prompts.
+            calm: of each, the concepts under which the reader found it calm; `CALM` is added to their lines.
+        """
+        relief = self._relief(conditioning, calm)
+        over = (self.margins(conditioning) >= relief) | (self.margins(conditioning, "check") >= relief)
+        return [[name for name, objects in zip(self.names, row, strict=True) if objects] for row in over.tolist()]
+
+    def _relief(self, conditioning: Conditioning, calm: Sequence[Collection[str]]) -> Tensor:
+        """How much is added to the lines of each prompt (B, K)."""
+        import torch
+
+        device = next(iter(conditioning.channels.values())).states.device
+        calm = calm or [()] * len(conditioning.prompts)
+        return torch.tensor([[CALM * (name in still) for name in self.names] for still in calm], device=device)
+
+    def score(self, conditioning: Conditioning, calm: Sequence[Collection[str]] = ()) -> list[ScoreSheet]:
+        """One sheet per prompt; for `calm` see `objections`."""
+        raw, z, percentiles, lines = self._verdicts(conditioning)
+        lines = lines + self._relief(conditioning, calm)
+        columns = zip(*(values.tolist() for values in (raw, z, percentiles, lines)), strict=True)
+        own = {name: self._own(*pair) for name, pair in self.pairs(conditioning).items()}
+        sheets = []
+        for row, (prompt, column) in enumerate(zip(conditioning.prompts, columns, strict=True)):
+            concepts = {k: ConceptScore(*values) for k, *values in zip(self.names, *column, strict=True)}
+            sheets.append(
+                ScoreSheet(
+                    prompt,
+                    concepts,
+                    self._words(conditioning, row, own, concepts),
+                    self._tokens(conditioning, row, own),
+                    reference(conditioning, row).truncated[row],
+                )
+            )
+        return sheets
+
+    def _own(self, probes: Probes, channel: Channel) -> Own:
+        import torch
+
+        scores = probes.own(channel)
+        found: Own = torch.stack([scores, probes.own_percentiles(scores, channel)], -1).tolist()
+        return found
+
+    def _verdicts(self, conditioning: Conditioning) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Gate, deviations, percentile and threshold (B, K) of the channel that is farthest over the line."""
+        import torch
+
+        found = []
+        for probes, channel in self.pairs(conditioning).values():
+            raw, bins = probes.raw(features(channel)), bins_of(channel)
+            z, lines = probes.calibrated(raw, bins)
+            found.append(torch.stack([raw, z, probes.percentiles(raw, bins), lines]))
+        values = torch.stack(found)  # (channels, 4, B, K)
+        worst = (values[:, 1] - values[:, 3]).argmax(0)[None, None].expand(1, 4, -1, -1)
+        raw, z, percentiles, lines = values.gather(0, worst)[0]
+        return raw, z, percentiles, lines
+
+    def _words(
+        self,
+        conditioning: Conditioning,
+        row: int,
+        own: Mapping[str, Own],
+        concepts: Mapping[str, ConceptScore],
+    ) -> tuple[WordScore, ...]:
+        words = reference(conditioning, row).words(row)
+        found = []
+        for word in words:
+            places = spelled(conditioning, row, word)
+            tokens = [own[name][row][i] for name, indices in places.items() for i in indices]
+            found.append(self._named([max(token[column] for token in tokens) for column in range(len(self.names))]))
+        carried: list[list[str]] = [[] for _ in words]
+        for name in self.names:
+            if not concepts[name].flagged or not words:
+                continue
+            highest = max(scores[name] for scores, _ in found)
+            line = min(max(self.word_lines[name], CARRIES * highest), highest)
+            for flags, (scores, _) in zip(carried, found, strict=True):
+                if scores[name] >= line:
+                    flags.append(name)
+        return tuple(
+            WordScore(w.text, w.span, *both, tuple(f)) for w, both, f in zip(words, found, carried, strict=True)
+        )
+
+    def _tokens(self, conditioning: Conditioning, row: int, own: Mapping[str, Own]) -> tuple[WordScore, ...]:
+        """The tokens of the encoder that saw most, and every pooled vector; no template and no repeated pad."""
+        shown = []
+        for name, channel in conditioning.channels.items():
+            if not channel.worded:
+                shown.append(WordScore(f"[{name}]", (0, 0), *self._named(own[name][row][0])))
+            elif channel is reference(conditioning, row):
+                last = Position.START
+                for token, values in zip(channel.tokens[row], own[name][row], strict=True):
+                    repeated = token.position is Position.PAD and last is Position.PAD  # one line stands for all pads
+                    last = token.position
+                    if not repeated and token.position in SCORED:
+                        shown.append(WordScore(token.text, token.span or (0, 0), *self._named(values)))
+        return tuple(shown)
+
+    def _named(self, values: Sequence[Sequence[float]]) -> tuple[dict[str, float], dict[str, float]]:
+        """Scores and percentiles by concept."""
+        scores, percentiles = (dict(zip(self.names, column, strict=True)) for column in zip(*values, strict=True))
+        return scores, percentiles
+
+
+def unscored(conditioning: Conditioning) -> list[ScoreSheet]:
+    """Sheets of prompts whose encoder has no directions: their words, as it has them, without scores."""
+    return [
+        ScoreSheet(
+            prompt,
+            {},
+            tuple(WordScore(w.text, w.span, {}, {}) for w in reference(conditioning, row).words(row)),
+            truncated=reference(conditioning, row).truncated[row],
+        )
+        for row, prompt in enumerate(conditioning.prompts)
+    ]
+
+
+def with_intensities(
+    sheets: Sequence[ScoreSheet], conditioning: Conditioning, safeguard: Intense, scorer: Scorer
+) -> list[ScoreSheet]:
+    """The sheets with a safeguard's own score of every word: the highest of its tokens and of all concepts."""
+    scores = {
+        name: safeguard.intensities(channel, scorer.channels[name].directions).amax(-1).tolist()
+        for name, channel in worded(conditioning).items()
+    }
+    found = []
+    for row, sheet in enumerate(sheets):
+        marked = []
+        for score, word in zip(sheet.words, reference(conditioning, row).words(row), strict=True):
+            places = spelled(conditioning, row, word).items()
+            marked.append(replace(score, intensity=max(scores[name][row][i] for name, some in places for i in some)))
+        found.append(replace(sheet, words=tuple(marked)))
+    return found

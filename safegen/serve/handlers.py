@@ -1,0 +1,146 @@
+"""Orders: requests checked against the limits, and what the model makes of them."""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from safegen import records
+from safegen.errors import FieldError, PromptError, UsageError
+from safegen.families import sizes
+from safegen.generator import Generator, Settings
+from safegen.prompts import dialects, refusal
+from safegen.prompts.prompt import Prompt, clean, clean_negative
+from safegen.serve.schemas import DrawRequest, Limits, ScoreRequest
+
+if TYPE_CHECKING:
+    from safegen.guard import Causes
+    from safegen.records import Kept
+    from safegen.serve.queue import OnStep
+
+Cleaned = TypeVar("Cleaned")
+
+
+@dataclass(frozen=True)
+class Order:
+    """Something to draw that keeps to the limits."""
+
+    prompt: Prompt
+    settings: Settings
+    images: int
+
+
+def model_name(generator: Generator) -> str:
+    """The name that clients use; of a local folder the last part alone."""
+    return Path(generator.model).name if Path(generator.model).is_dir() else generator.model
+
+
+def checked(asked: DrawRequest, limits: Limits, generator: Generator) -> Order:
+    """The order in a request; whatever needs no model to be refused is refused here.
+
+    Raises:
+        FieldError: a field cannot be used.
+        Refused: minors in a sexual context.
+    """
+    _check_model(asked.model, generator)
+    if asked.response_format == "url":
+        raise FieldError("response_format", "pictures are not kept here, so they have no url", "Ask for b64_json.")
+    images = asked.n or 1
+    if images > limits.images:
+        raise FieldError("n", f"{images} pictures are more than the {limits.images} of one request")
+    steps = asked.steps or min(generator.resolve(Settings())[0], limits.steps)
+    if steps > limits.steps:
+        raise FieldError("steps", f"{steps} steps are more than the {limits.steps} allowed")
+    prompt = _checked_prompt(asked.prompt)
+    negative = _cleaned("negative", clean_negative, asked.negative or "")
+    settings = Settings(asked.seed, steps, asked.guidance, _size(asked.size, limits, generator), negative)
+    return Order(prompt, settings, images)
+
+
+def draw(generator: Generator, order: Order, kept: Kept, on_step: OnStep) -> dict[str, Any]:
+    """The answer in the form of the OpenAI images API, and what the guard found and did as `safegen`.
+
+    `kept` is what pictures say of themselves.
+    """
+    pictures, report = generator.generate(order.prompt, order.settings, images=order.images, on_step=on_step)
+    record = pictures[0].record
+    revised = {"revised_prompt": report.rewritten} if report and report.rewritten else {}
+    found = {
+        "before": report.before.as_json(order.prompt.id) if report else None,
+        "after": report.after.as_json(order.prompt.id) if report else None,
+    }
+    files = [records.encode_picture(p.image, p.record, kept) for p in pictures]
+    data = [{"b64_json": base64.b64encode(file).decode(), **revised} for file in files]
+    return {
+        "created": int(time.time()),
+        "data": data,
+        "output_format": "png",
+        "size": "{}x{}".format(*record["size"]),
+        "safegen": {
+            **{name: record[name] for name in ("model", "status", "steps", "guidance", "negative")},
+            **{name: record["guard"][name] for name in ("safeguard", "strength", "drift", "rewritten", "directions")},
+            **found,
+            "notes": notes(generator, order),
+            "seeds": [p.seed for p in pictures],
+            "seconds": round(sum(p.record["seconds"] for p in pictures), 3),
+        },
+    }
+
+
+def notes(generator: Generator, order: Order) -> list[str]:
+    """Say in one line each what people should know of an order: syntax without meaning here, and `Generator.notes`."""
+    loras = [f"{added['file']}:{added['scale']}" for added in generator.added if added["kind"] == "lora"]
+    texts = (order.prompt.own, order.settings.negative)
+    return [*dialects.notes(texts, loras), *generator.notes(order.settings, [order.prompt])]
+
+
+def checked_score(asked: ScoreRequest, generator: Generator) -> Prompt:
+    """The prompt in a request for a score; raises like `checked`."""
+    _check_model(asked.model, generator)
+    return _checked_prompt(asked.prompt)
+
+
+def score(generator: Generator, prompt: Prompt, causes: Causes) -> dict[str, Any]:
+    """The sheet of a prompt, see `ScoreSheet.as_json`.
+
+    Raises:
+        Refused, GuardError: see `Generator.score`.
+    """
+    (sheet,) = generator.score([prompt.own], causes)
+    return {**sheet.as_json(prompt.id), "model": model_name(generator)}
+
+
+def _checked_prompt(typed: str) -> Prompt:
+    prompt = _cleaned("prompt", clean, typed)
+    refusal.check(prompt.text)  # as far as the words tell; the guard sees to the rest
+    return prompt
+
+
+def _cleaned(param: str, door: Callable[[str], Cleaned], typed: str) -> Cleaned:
+    try:
+        return door(typed)
+    except PromptError as error:
+        raise FieldError(param, str(error)) from error
+
+
+def _check_model(name: str | None, generator: Generator) -> None:
+    served = model_name(generator)
+    if name not in (None, "", served):
+        raise FieldError("model", "this server has no such model", f"It serves {served}.")
+
+
+def _size(text: str | None, limits: Limits, generator: Generator) -> tuple[int, int] | None:
+    if text in (None, "auto"):
+        return None
+    width, height = map(int, str(text).split("x"))
+    if max(width, height) > limits.side:
+        raise FieldError("size", f"{text} is larger than the {limits.side} pixels a side allowed")
+    try:
+        sizes.check(width, height, generator.family.step, type(generator.pipe).__name__)
+    except UsageError as error:
+        raise FieldError("size", str(error), error.hint) from error
+    return width, height

@@ -1,0 +1,159 @@
+"""The gate: who may ask, from where, and how much; nothing behind it sees what does not pass."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.routing import Match
+
+from safegen.cli import console
+from safegen.serve import errors
+from safegen.serve.schemas import MAX_BODY
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+    from starlette.responses import Response
+    from starlette.types import Message, Receive, Scope, Send
+
+OPEN = frozenset({"/", "/healthz"})  # hold nothing that a key protects
+BODY_SECONDS = 30
+_BEHIND = "behind a reverse proxy, start it with --allow-host NAME, the name that clients use"
+_HEADERS = {
+    "cache-control": "no-store",
+    "content-security-policy": "frame-ancestors 'none'",
+    "cross-origin-resource-policy": "same-origin",
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+}
+
+
+class Gate:
+    """An ASGI application around another one.
+
+    Args:
+        app: what is protected.
+        key: the API key; empty asks for none.
+        hosts: names that a client may have used for this server; None takes any. A page elsewhere that
+            points its own name at a loopback address is turned away by this.
+        fronts: names of reverse proxies, at which a client may have asked; their pages may ask here.
+    """
+
+    def __init__(
+        self,
+        app: Starlette,
+        key: str = "",
+        hosts: frozenset[str] | None = None,
+        fronts: frozenset[str] = frozenset(),
+    ) -> None:
+        self.app, self.key, self.hosts, self.fronts = app, key.encode(), hosts, fronts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started, bare = False, scope["method"] == "HEAD"
+        if bare:  # what GET would be answered, without the body
+            scope = {**scope, "method": "GET"}
+
+        async def send_guarded(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                MutableHeaders(scope=message).update(_HEADERS)
+            elif bare:
+                message = {**message, "body": b""}
+            await send(message)
+
+        try:
+            await self._pass(scope, receive, send_guarded)
+        except Exception as error:  # a message may quote the prompt, so its kind alone is told
+            console.say(f"internal error: {type(error).__name__}", "red")
+            if not started:
+                await errors.response(500, "internal error", "internal")(scope, receive, send_guarded)
+
+    async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
+        denied = self._denied(scope, Headers(scope=scope))
+        if denied is None:
+            try:
+                body = await asyncio.wait_for(_read(receive), BODY_SECONDS)
+            except asyncio.TimeoutError:
+                denied = errors.response(408, f"the body took longer than {BODY_SECONDS} s", "body_timeout")
+            else:
+                if body is None:
+                    return  # the client is gone
+                if len(body) <= MAX_BODY:
+                    await self.app(scope, _again(body, receive), send)
+                    return
+                denied = _too_large()
+        await denied(scope, receive, send)
+
+    def _denied(self, scope: Scope, headers: Headers) -> Response | None:
+        host, origin = headers.get("host", ""), headers.get("origin")
+        if self.hosts is not None and name_of(host) not in self.hosts | self.fronts:
+            return errors.response(403, f"this server is not known by that Host; {_BEHIND}", "host", None)
+        if origin is not None and not self._is_own(origin, host):
+            return errors.response(403, f"pages of other origins may not ask here; {_BEHIND}", "origin", None)
+        if self.key and scope["path"] not in OPEN and not self._knows(headers.get("authorization", "")):
+            message = "the API key is missing or wrong; send it as Authorization: Bearer KEY"
+            return errors.response(401, message, "invalid_api_key", None, {"www-authenticate": "Bearer"})
+        if all(route.matches(scope)[0] is Match.NONE for route in self.app.routes):
+            return errors.response(404, "there is nothing at this path", "not_found")
+        return _unfit(headers) if scope["method"] == "POST" else None
+
+    def _is_own(self, origin: str, host: str) -> bool:
+        """Tell whether a page is of this server, by the name that it was asked by or by a proxy's."""
+        place = origin.partition("://")[2].lower()
+        return (place == host.lower() != "") or name_of(place) in self.fronts
+
+    def _knows(self, authorization: str) -> bool:
+        scheme, _, given = authorization.partition(" ")
+        return scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode("latin-1"), self.key)
+
+
+def _unfit(headers: Headers) -> Response | None:
+    """What is wrong with a body by its headers."""
+    # A form of another page can post anything but this.
+    if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        return errors.response(415, "the body has to be application/json", "content_type")
+    if (length := headers.get("content-length", "")).isdecimal() and int(length[:12]) > MAX_BODY:
+        return _too_large()
+    return None
+
+
+async def _read(receive: Receive) -> bytes | None:
+    """The whole body, or as much of it as shows that it is too large; None if the client is gone."""
+    body = b""
+    while len(body) <= MAX_BODY:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        body += message.get("body", b"")
+        if not message.get("more_body", False):
+            break
+    return body
+
+
+def _again(body: bytes, receive: Receive) -> Receive:
+    """A `receive` that gives the body once, then what comes after it."""
+    pending = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def replay() -> Message:
+        return pending.pop() if pending else await receive()
+
+    return replay
+
+
+def name_of(host: str) -> str:
+    """The host without its port, in lower case."""
+    try:
+        return (urlsplit(f"//{host}").hostname or "").lower()
+    except ValueError:
+        return ""
+
+
+def _too_large() -> Response:
+    return errors.response(413, f"the body is larger than {MAX_BODY} bytes", "body_too_large")
