@@ -202,6 +202,27 @@ class Conditioning:
     prompts: tuple[str, ...]
     channels: Mapping[str, Channel]
 
+    @property
+    def word_channels(self) -> dict[str, Channel]:
+        """The channels whose states belong to words."""
+        return {name: channel for name, channel in self.channels.items() if channel.worded}
+
+    def words(self, row: int) -> list[Word]:
+        """Give the words of a prompt as they are shown: of the channel that saw most of it."""
+        return self.reference(row).words(row)
+
+    def reference(self, row: int) -> Channel:
+        """Give the word channel that saw most of a prompt."""
+        return min(self.word_channels.values(), key=lambda channel: len(channel.truncated[row]))
+
+    def tokens_of(self, row: int, word: Word) -> dict[str, list[int]]:
+        """Per word channel, the tokens that share characters with a word."""
+        start, end = word.span
+        return {
+            name: [i for i, t in enumerate(c.tokens[row]) if t.span and t.span[0] < end and t.span[1] > start]
+            for name, c in self.word_channels.items()
+        }
+
     def with_states(self, states: Mapping[str, Tensor]) -> Conditioning:
         """The same conditioning with new states for the named channels, shapes kept.
 
@@ -252,22 +273,3 @@ class Conditioning:
             return replace(self, channels={n: old.towards(row, new, share) for n, (old, new) in pairs.items()})
         prompts = (*self.prompts[:row], *other.prompts, *self.prompts[row + 1 :])
         return Conditioning(prompts, {n: old.with_row(row, new) for n, (old, new) in pairs.items()})
-
-
-def worded(conditioning: Conditioning) -> dict[str, Channel]:
-    """The channels whose states belong to words."""
-    return {name: channel for name, channel in conditioning.channels.items() if channel.worded}
-
-
-def reference(conditioning: Conditioning, row: int) -> Channel:
-    """The worded channel that saw most of a prompt; its words are the ones that are shown."""
-    return min(worded(conditioning).values(), key=lambda channel: len(channel.truncated[row]))
-
-
-def spelled(conditioning: Conditioning, row: int, word: Word) -> dict[str, list[int]]:
-    """Per worded channel, the tokens that share characters with a word."""
-    start, end = word.span
-    return {
-        name: [i for i, t in enumerate(c.tokens[row]) if t.span and t.span[0] < end and t.span[1] > start]
-        for name, c in worded(conditioning).items()
-    }

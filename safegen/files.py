@@ -133,3 +133,8 @@ def check_writable(folder: Path) -> None:
             pass
     except OSError as error:
         raise OutputError(f"cannot write to {folder}: {error.strerror}", "Choose another folder with --out.") from error
+
+
+def readable(name: str) -> str:
+    """Escape what is no text in the name of a file, which may hold any bytes."""
+    return name.encode("utf-8", "backslashreplace").decode()

@@ -1,4 +1,7 @@
-"""The flow in one object: a pipeline loaded once, a guard, and pictures with their records."""
+"""The flow as one object: a pipeline loaded once, a guard, and pictures with their records.
+
+Every door goes through `prepare` and `draw`: nothing else leads from a text to a picture.
+"""
 
 from __future__ import annotations
 
@@ -8,67 +11,38 @@ import gc
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from safegen import records, safeguards, weighting
-from safegen.errors import GuardError, NotFinite, UsageError
+from safegen import records, weighting
+from safegen.errors import GuardError, NotFinite, SafegenError
 from safegen.families import family_of, sizes
-from safegen.families.intercept import unblackened
-from safegen.families.windows import Passages
-from safegen.files import home
-from safegen.guard import Causes, Guard, OnUnread, Report
-from safegen.models import adapters, catalog, defaults, loading
-from safegen.progress import NOBODY, Teller
+from safegen.families.intercept import without_safety_checker
+from safegen.families.weights import weigh
+from safegen.families.windows import WindowedPrompts
+from safegen.files import readable
+from safegen.guard import BoundGuard, Guard
+from safegen.models import adapters, defaults, loading
+from safegen.models.options import DrawOptions, LoadOptions, check_seeds, part_of
+from safegen.progress import SILENT, Progress
 from safegen.prompts import emphasis
-from safegen.prompts.prompt import Prompt, clean, clean_negative
+from safegen.prompts.prompt import Prompt, admit, clean
+from safegen.records import Record
+from safegen.safeguards.options import GuardOptions
+from safegen.scoring.report import Report
+from safegen.scoring.scores import ScoreSheet
 
 if TYPE_CHECKING:
     from PIL import Image
-    from typing_extensions import Unpack
 
     from safegen.conditioning import Conditioning
-    from safegen.models.options import Loading
-    from safegen.scoring.scores import ScoreSheet
+    from safegen.scoring.text import Causes
 
-
-NO_SEED = -1
+OnFlag = Literal["sanitize", "skip", "warn"]
+OnStep = Callable[[int, int], None]
 FAR = 2  # times the side of the pictures that a model has learned
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Choices for a drawing; None means the model's own default. A seed of -1 is none, as other tools write it.
-
-    The negative prompt is cleaned, whoever gives it.
-    """
-
-    seed: int | None = None
-    steps: int | None = None
-    guidance: float | None = None
-    size: tuple[int, int] | None = None
-    negative: str = ""
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "negative", clean_negative(self.negative))
-        object.__setattr__(self, "seed", None if self.seed == NO_SEED else self.seed)
-
-
-MAX_SEED = 2**63 - 1  # what records and data sets can hold
-
-
-def check_seeds(first: int | None, images: int) -> None:
-    """Check that pictures with consecutive seeds have one each.
-
-    Raises:
-        UsageError: they have not.
-    """
-    if first is not None and not 0 <= first <= MAX_SEED - (images - 1):
-        beyond = f"seed {first}" if images == 1 else f"{images} seeds from {first} on"
-        raise UsageError(
-            f"{beyond}: seeds are whole numbers from 0 to {MAX_SEED}", f"Begin at most at {MAX_SEED - (images - 1)}."
-        )
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -77,23 +51,33 @@ class Picture:
 
     image: Image.Image
     seed: int
-    record: dict[str, Any] = field(repr=False)
+    record: Record = field(repr=False)
 
     def save(self, path: str | Path, kept: records.Kept = records.DEFAULT) -> None:
         """Write a PNG that says as much of itself as is kept, see `records.save_picture`."""
-        records.save_picture(self.image, path, self.record, kept)
+        records.save_picture(self.image, path, self.record.as_json(), kept)
 
 
-@contextlib.contextmanager
-def _uncollected() -> Iterator[None]:
-    """Without the garbage collector, which searches the libraries again and again while they are imported."""
-    was = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was:
-            gc.enable()
+@dataclass(frozen=True)
+class Prepared:
+    """A prompt that may be drawn.
+
+    Attributes:
+        prompt: as the model reads it.
+        plain: its conditioning as the model would draw it without a guard.
+        conditioning: what is drawn; None where the prompt is skipped.
+        report: what the guard found and did, where there is one.
+    """
+
+    prompt: Prompt
+    plain: Conditioning = field(repr=False)
+    conditioning: Conditioning | None = field(repr=False)
+    report: Report | None = field(repr=False)
+
+    @property
+    def unguarded(self) -> Prepared:
+        """The same without what the guard did, to compare with."""
+        return replace(self, conditioning=self.plain)
 
 
 class Generator:
@@ -103,7 +87,7 @@ class Generator:
         pipe: a diffusers pipeline of a supported family.
         guard: None draws unguarded, and every record says so.
         model: the name that records carry.
-        teller: told what has to be learned for this encoder first, and the figures that it reached.
+        progress: told what has to be learned for this encoder first, and the figures that it reached.
         added: textual inversions and LoRAs that the pipeline was loaded with, as records name them.
     """
 
@@ -112,150 +96,232 @@ class Generator:
         pipe: Any,
         guard: Guard | None,
         model: str = "custom",
-        teller: Teller = NOBODY,
+        progress: Progress = SILENT,
         added: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         self.family = family_of(pipe)
         self.family.check_from_text()
-        self.pipe, self.guard, self.model, self.added = pipe, guard, model, tuple(added)
-        if guard is not None:
-            guard.bind(self.family, teller)
+        self.pipe, self.model, self.added = pipe, model, tuple(added)
+        self.guard: BoundGuard | None = guard.bind(self.family, progress) if guard is not None else None
 
     @classmethod
     def load(
         cls,
-        model: str = catalog.EMBEDDED,
-        *,
-        concepts: Sequence[str] = (),
-        strength: float = 1.0,
-        safeguard: str = safeguards.DEFAULT,
-        guarded: bool = True,
-        folder: str | Path | None = None,
-        unread: OnUnread = "refuse",
-        teller: Teller = NOBODY,
-        **how: Unpack[Loading],
+        model: str | LoadOptions = LoadOptions(),  # noqa: B008
+        guard: GuardOptions = GuardOptions(),  # noqa: B008
+        progress: Progress = SILENT,
+        **changes: Any,
     ) -> Generator:
         """Load a model and the directions of the active concepts (all, when none is named).
 
-        For `how`, from the device to quantised weights, see `safegen.models.loading.Loading`.
+        Args:
+            model: its name, or how to load it.
+            guard: what to guard against, and how.
+            progress: see the class.
+            changes: fields of `LoadOptions` and `GuardOptions` that are other than there.
         """
-        model = home(model)  # what its records say, too
+        how = replace(LoadOptions(model) if isinstance(model, str) else model, **part_of(LoadOptions, changes))
+        guard = replace(guard, **{name: value for name, value in changes.items() if not hasattr(how, name)})
         with _uncollected():
-            guard = (
-                Guard.load(*concepts, strength=strength, safeguard=safeguard, folder=folder, unread=unread)
-                if guarded
-                else None
-            )
-            pipe = loading.load(model, **how)
-        some = adapters.listed(how.get("embeddings", ()), how.get("loras", ()))
-        return cls(pipe, guard, model, teller, [addition.as_json() for addition in some])
+            wanted = Guard(options=guard) if guard.guarded else None
+            pipe = loading.load(how)
+        added = [addition.as_json() for addition in adapters.listed(how.embeddings, how.loras)]
+        return cls(pipe, wanted, how.model, progress, added)
 
     def behind(self, guard: Guard) -> Generator:
-        """The same model behind another guard."""
+        """Put the same model behind another guard."""
         return Generator(self.pipe, guard, self.model, added=self.added)
 
     def score(self, prompts: Sequence[str], causes: Causes = "none") -> list[ScoreSheet]:
-        """Sheets for the prompts, cleaned first; nothing is drawn. For `causes` see `Guard.score`.
+        """Score prompts, cleaned first; nothing is drawn. For `causes` see `BoundGuard.score`.
 
         Raises:
-            Refused, GuardError, PromptError: see `Guard.score` and `prompts.clean`.
+            Refused, GuardError, PromptError: see `BoundGuard.score` and `clean`.
         """
         if self.guard is None:
             raise GuardError("there is no guard to score with", "Load the generator with guarded=True.")
-        read = self.read([clean(p) for p in prompts])
-        return read.sheets(self.guard.score(read.conditioning, causes, read.rows))
+        read = self.read([clean(prompt) for prompt in prompts])
+        sheets = self.guard.score(read.conditioning, causes, weights=read.weights, wholes=read.wholes)
+        return read.merge(sheets, ScoreSheet.merged)
 
-    def read(self, prompts: Sequence[Prompt]) -> Passages:
-        """Prompts encoded as the model reads them, in several windows and without marks where it has and knows them."""
-        return Passages.of([self.as_read(prompt) for prompt in prompts], self.family)
+    def prepare(self, prompts: Sequence[Prompt], on_flag: OnFlag = "sanitize") -> list[Prepared | SafegenError]:
+        """Encode, score and sanitize prompts together; whatever fails, fails for its own prompt.
+
+        Args:
+            prompts: cleaned ones.
+            on_flag: what to do with a flagged prompt: `sanitize` it, `skip` it, or `warn` and draw it as it is.
+        """
+        read, found = [self.as_read(prompt) for prompt in prompts], dict[int, Prepared | SafegenError]()
+        for index, prompt in enumerate(read):
+            try:
+                admit([prompt])
+            except SafegenError as error:
+                found[index] = error
+        left = [index for index in range(len(read)) if index not in found]
+        if left:
+            found |= zip(left, self._prepare([read[index] for index in left], on_flag), strict=True)
+        return [found[index] for index in range(len(read))]
+
+    def _prepare(self, prompts: Sequence[Prompt], on_flag: OnFlag) -> list[Prepared | SafegenError]:
+        try:
+            return list(self._behind_guard(prompts, self.read(prompts), on_flag))
+        except SafegenError as error:
+            if len(prompts) == 1:
+                return [error]
+        # One of them made the guard fail closed; alone, each does so for itself.
+        return [self._prepare([prompt], on_flag)[0] for prompt in prompts]
+
+    def _behind_guard(self, prompts: Sequence[Prompt], read: WindowedPrompts, on_flag: OnFlag) -> Iterator[Prepared]:
+        """Give what may be drawn of every prompt, by what a flagged one is to do."""
+        guard, weights = self.guard, read.weights
+        plain = read.abreast(weigh(read.conditioning, weights))
+        if guard is None:
+            for prompt, conditioning in zip(prompts, plain, strict=True):
+                yield Prepared(prompt, conditioning, conditioning, None)
+            return
+        if on_flag == "sanitize":
+            rows, row_reports = guard.sanitize(read.conditioning, weights=weights, wholes=read.wholes)
+        else:
+            sheets = guard.score(read.conditioning, weights=weights, wholes=read.wholes)
+            if on_flag == "skip":  # what is drawn may not be harmful with its weights, either
+                args = (read.conditioning, read.conditioning, sheets, weights, guard.context)
+                weights = weighting.guarded(*args)[1]
+            rows = weigh(read.conditioning, weights)
+            row_reports = [Report(sheet, sheet, 0.0, own) for sheet, own in zip(sheets, weights, strict=True)]
+        reports = read.merge(row_reports, Report.merged)
+        for prompt, unguarded, conditioning, report in zip(prompts, plain, read.abreast(rows), reports, strict=True):
+            skipped = on_flag == "skip" and report.before.flagged
+            yield Prepared(prompt, unguarded, None if skipped else conditioning, report)
+
+    def read(self, prompts: Sequence[Prompt]) -> WindowedPrompts:
+        """Encode prompts as the model reads them, in several windows and without marks where it has and knows them."""
+        return WindowedPrompts.of([self.as_read(prompt) for prompt in prompts], self.family)
 
     def as_read(self, prompt: Prompt) -> Prompt:
-        """The prompt with its marks of weight as text, for a model that knows no weights."""
+        """Give the prompt with its marks of weight as text, for a model that knows no weights."""
         return prompt if self.family.weighted else prompt.verbatim
 
-    def prepare(self, prompt: Prompt) -> tuple[Conditioning, Conditioning, Report | None]:
-        """The prompt's conditioning as it is, as it may be drawn, and the guard's report."""
-        read = self.read([prompt])
-        (plain,) = read.abreast(weighting.weighted(read.conditioning, read.weights))
-        if self.guard is None:
-            from safegen.prompts import refusal
-
-            refusal.check(self.as_read(prompt).text)
-            return plain, plain, None
-        rows, reports = self.guard.sanitize(read.conditioning, read.rows)
-        (guarded,) = read.abreast(rows)
-        return plain, guarded, read.reports(reports)[0]
-
     def draw(
-        self,
-        conditioning: Conditioning,
-        settings: Settings,
-        seed: int,
-        on_step: Callable[[int, int], None] | None = None,
-    ) -> Image.Image:
-        """One picture from prepared conditioning; the same seed gives the same picture anywhere.
-
-        Raises:
-            NotFinite: latents or picture are not finite.
-        """
-        (image,) = self.draw_all(conditioning, settings, [seed], on_step)
-        if image is None:
-            raise NotFinite("the picture is not finite (NaN or infinite values)", "Try another dtype or model.")
-        return image
-
-    def draw_all(
-        self,
-        conditioning: Conditioning,
-        settings: Settings,
-        seeds: Sequence[int],
-        on_step: Callable[[int, int], None] | None = None,
+        self, prepared: Sequence[Prepared], options: DrawOptions, seeds: Sequence[int], on_step: OnStep | None = None
     ) -> list[Image.Image | None]:
-        """One picture per row of prepared conditioning, each from its own seed on the CPU.
+        """Draw one picture per prepared prompt, each from its own seed on the CPU.
 
         None stands for a picture that is not finite. A picture depends on how many are drawn together,
         by the rounding of kernels (about 1e-6 of the pixel range), and on nothing else of its batch.
         """
         import torch
 
-        steps, guidance, (width, height) = self.resolve(settings)
-        negative = emphasis.parse(settings.negative, weights=False).text
+        rows = [one.conditioning for one in prepared if one.conditioning is not None]
+        if not rows or len(rows) < len(prepared):
+            raise GuardError("a prompt that was skipped cannot be drawn", "Leave it out.")
+        steps, guidance, (width, height) = self.resolve(options)
+        negative = emphasis.parse(options.negative, weights=False).text
 
         def after_step(_pipe: Any, step: int, _t: Any, tensors: dict[str, Any]) -> dict[str, Any]:
             if on_step is not None:
                 on_step(step + 1, steps)
             return tensors
 
-        with unblackened(self.pipe):
+        with without_safety_checker(self.pipe):
             result = self.pipe(
-                **self.family.arguments(conditioning, negative, guidance),
+                **self.family.arguments(rows[0].joined(rows[1:]), negative, guidance),
                 generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
                 num_inference_steps=steps,
                 width=width,
                 height=height,
                 output_type="pt",
-                **({"callback_on_step_end": after_step} if self.family.tells_steps else {}),
+                **({"callback_on_step_end": after_step} if self.family.reports_steps else {}),
             )
         finite = torch.isfinite(result.images).flatten(1).all(1).tolist()
         processor = self.pipe.image_processor  # the conversion that diffusers itself ends with
         whole = iter(processor.numpy_to_pil(processor.pt_to_numpy(result.images[finite])) if any(finite) else ())
         return [next(whole) if good else None for good in finite]
 
-    def resolve(self, settings: Settings) -> tuple[int, float, tuple[int, int]]:
-        """Steps, guidance and (width, height) in pixels after defaults.
+    def generate(
+        self,
+        prompt: str | Prompt,
+        options: DrawOptions | None = None,
+        *,
+        images: int = 1,
+        on_step: OnStep | None = None,
+    ) -> tuple[list[Picture], Report | None]:
+        """Score, sanitize, draw: `images` pictures with consecutive seeds, and the guard's report.
+
+        Raises:
+            Refused, GuardError, PromptError: there is nothing to draw, see `BoundGuard.sanitize` and `clean`.
+            NotFinite: latents or picture are not finite.
+        """
+        (prepared,) = self.prepare([clean(prompt) if isinstance(prompt, str) else prompt])
+        return self.pictures(sound(prepared), options or DrawOptions(), images, on_step)
+
+    def pictures(
+        self, prepared: Prepared, options: DrawOptions, images: int = 1, on_step: OnStep | None = None
+    ) -> tuple[list[Picture], Report | None]:
+        """Draw a prepared prompt with consecutive seeds; a first seed that is not given is random.
+
+        Raises:
+            UsageError: seeds beyond the last.
+            NotFinite: latents or picture are not finite.
+        """
+        check_seeds(options.seed, images)
+        first = options.seed if options.seed is not None else secrets.randbelow(2**31)
+        pictures = []
+        for seed in range(first, first + images):
+            start = time.perf_counter()
+            (image,) = self.draw([prepared], options, [seed], on_step)
+            if image is None:
+                raise NotFinite("the picture is not finite (NaN or infinite values)", "Try another dtype or model.")
+            record = self.record(prepared.prompt, options, seed, prepared.report, time.perf_counter() - start)
+            pictures.append(Picture(image, seed, record))
+        return pictures, prepared.report
+
+    def record(self, prompt: Prompt, options: DrawOptions, seed: int, report: Report | None, seconds: float) -> Record:
+        """Put down what is kept of one picture."""
+        steps, guidance, size = self.resolve(options)
+        guard, prompt = self.guard, self.as_read(prompt)
+        drawn, obeyed = (report.after.prompt, report.weights) if report else (prompt.text, prompt.weights)
+        weights = [{"text": drawn[slice(*w.span)], "weight": w.value} for w in obeyed]
+        return Record(
+            id=prompt.id,
+            text=prompt.own,
+            negative=options.negative,
+            seed=seed,
+            steps=steps,
+            guidance=guidance,
+            size=size,
+            scheduler=type(self.pipe.scheduler).__name__,
+            model=readable(Path(self.model).name if Path(self.model).exists() else self.model),
+            status=report.status if report else "ok",
+            guard={
+                "safeguard": guard.safeguard.name if guard else "",
+                "strength": guard.options.strength if guard else 0.0,
+                "directions": guard.hashes if guard else {},
+                "reader": guard.context.reader.sha256 if guard else "",
+                **records.findings(prompt, report),
+                **({"weights": weights} if weights else {}),
+            },
+            additions=self.added,
+            created=records.now(),
+            seconds=round(seconds, 3),
+            versions=records.versions(),
+        )
+
+    def resolve(self, options: DrawOptions) -> tuple[int, float, tuple[int, int]]:
+        """Give steps, guidance and (width, height) in pixels after defaults.
 
         Raises:
             UsageError: a value that the model cannot use.
             ModelError: the model has nothing to draw with.
         """
         own, side = self.wanted, self.family.size
-        guidance = own.guidance if settings.guidance is None else settings.guidance
-        width, height = settings.size or (side, side)
+        guidance = own.guidance if options.guidance is None else options.guidance
+        width, height = options.size or (side, side)
         sizes.check(width, height, self.family.step, type(self.pipe).__name__)
-        return settings.steps or own.steps, guidance, (width, height)
+        return options.steps or own.steps, guidance, (width, height)
 
     @functools.cached_property
     def wanted(self) -> defaults.Defaults:
-        """Steps and guidance where settings have none."""
+        """Steps and guidance where options have none."""
         return defaults.of(self.family, self.model)
 
     def weightless(self, prompts: Iterable[Prompt], negative: str = "") -> list[str]:
@@ -266,37 +332,38 @@ class Generator:
             return []
         return [f"a {type(self.pipe).__name__} knows no weights: the marks in the prompt are text to it"]
 
-    def notes(self, settings: Settings, prompts: Iterable[Prompt] = ()) -> list[str]:
+    def notes(self, options: DrawOptions, prompts: Iterable[Prompt] = ()) -> list[str]:
         """Say in one line each what people should know: what is not read, was assumed, and is out of range."""
-        found = self.weightless(prompts, settings.negative)
-        if self.wanted.assumed and (settings.steps is None or settings.guidance is None):
-            found.append(defaults.note(self.model, self.wanted))
-        side, (width, height) = self.family.size, settings.size or (0, 0)
+        lines = self.weightless(prompts, options.negative)
+        if self.wanted.assumed and (options.steps is None or options.guidance is None):
+            lines.append(defaults.note(self.model, self.wanted))
+        side, (width, height) = self.family.size, options.size or (0, 0)
         if max(width, height) > FAR * side:
-            found.append(
+            lines.append(
                 f"{width}x{height} is far beyond the {side}x{side} that this model has learned: "
                 f"things repeat or fall apart; up to {FAR * side} pixels a side are sound"
             )
-        return found
+        return lines
 
-    def generate(
-        self,
-        prompt: str | Prompt,
-        settings: Settings | None = None,
-        *,
-        images: int = 1,
-        on_step: Callable[[int, int], None] | None = None,
-    ) -> tuple[list[Picture], Report | None]:
-        """Score, sanitize, draw: `images` pictures with consecutive seeds, and the guard's report."""
-        settings = settings or Settings()
-        check_seeds(settings.seed, images)
-        prompt = clean(prompt) if isinstance(prompt, str) else prompt
-        _, guarded, report = self.prepare(prompt)
-        first = settings.seed if settings.seed is not None else secrets.randbelow(2**31)
-        pictures = []
-        for seed in range(first, first + images):
-            start = time.perf_counter()
-            image = self.draw(guarded, settings, seed, on_step)
-            record = records.of(self, prompt, settings, seed, report, time.perf_counter() - start)
-            pictures.append(Picture(image, seed, record))
-        return pictures, report
+
+def sound(prepared: T | SafegenError) -> T:
+    """Give what was prepared.
+
+    Raises:
+        SafegenError: it came to that.
+    """
+    if isinstance(prepared, SafegenError):
+        raise prepared
+    return prepared
+
+
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """Keep the garbage collector away, which searches the libraries again and again while they are imported."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()

@@ -9,9 +9,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from safegen.errors import GuardError, UsageError
-from safegen.generator import Generator, Picture, Settings
+from safegen.generator import Generator, Picture, sound
 from safegen.guard import NUDITY, Guard
 from safegen.models import catalog
+from safegen.models.options import DrawOptions
 from safegen.prompts.prompt import Prompt
 
 if TYPE_CHECKING:
@@ -172,7 +173,7 @@ def detector_for(generator: Generator) -> Detector:
 def look_again(
     generator: Generator,
     prompt: Prompt,
-    settings: Settings,
+    options: DrawOptions,
     picture: Picture,
     detector: Detector,
     on_step: Callable[[int, int], None] | None = None,
@@ -187,31 +188,29 @@ def look_again(
     seen = detector.look(picture.image)
     check: dict[str, object] = {"detector": detector.name, "threshold": detector.threshold, "before": seen}
     if not seen:
-        return replace(picture, record={**picture.record, "check": check})
-    wider, wiser = _widened(generator, seen), replace(settings, seed=picture.seed)
-    report = wider.prepare(prompt)[2]
-    through = report is not None and report.sanitized and set(seen) & set(report.before.open_gates())
+        return replace(picture, record=picture.record.adding(check=check))
+    wider, wiser = _widened(generator, seen), replace(options, seed=picture.seed)
+    prepared = sound(wider.prepare([prompt])[0])
+    report = prepared.report
+    through = report is not None and report.sanitized and set(seen) & set(report.before.flagged_concepts())
     if not through and generator.family.negative:
         things = [thing.replace("-", " ") for found in seen.values() for thing in found]
-        wiser = replace(wiser, negative=", ".join(filter(None, (settings.negative, *things))))
-    (again,), _ = wider.generate(prompt, wiser, on_step=on_step)
+        wiser = replace(wiser, negative=", ".join(filter(None, (options.negative, *things))))
+    (again,), _ = wider.pictures(prepared, wiser, on_step=on_step)
     check |= {"concepts": list(seen), "after": detector.look(again.image)}
-    return replace(again, record={**again.record, "check": check})
+    return replace(again, record=again.record.adding(check=check))
 
 
 def _widened(generator: Generator, seen: Seen) -> Generator:
-    """The same model behind a guard that has the concepts as well, and acts."""
+    """Give the same model behind a guard that has the concepts as well, and acts.
+
+    Raises:
+        GuardError: there is no guard.
+    """
     guard = generator.guard
     if guard is None:
         raise GuardError("there is no guard to add a concept to", "Load the generator with guarded=True.")
-    if set(seen) <= set(guard.names) and guard.strength > 0:
+    if set(seen) <= set(guard.names) and guard.options.strength > 0:
         return generator
-    wider = Guard.load(
-        *guard.names,
-        *seen,
-        strength=guard.strength or 1.0,
-        safeguard=guard.safeguard.name,
-        folder=guard.folder,
-        unread=guard.unread,
-    )
-    return generator.behind(wider)
+    strength = guard.options.strength or 1.0
+    return generator.behind(Guard(*guard.names, *seen, options=replace(guard.options, strength=strength)))

@@ -1,4 +1,4 @@
-"""Whom to tell what is being learned while a user waits: `safegen.cli.console`, or nobody."""
+"""Whom to tell what is done while a user waits: a terminal, a log, or nobody."""
 
 from __future__ import annotations
 
@@ -10,43 +10,43 @@ from typing import Protocol
 Tick = Callable[[int], None]
 
 
-class Teller(Protocol):
+class Progress(Protocol):
     """Anything with these two functions, a module too."""
 
     def say(self, message: str) -> None:
-        """One line for people."""
+        """Tell people one line."""
 
     def counting(self, label: str, total: int | None = None) -> AbstractContextManager[Tick]:
-        """What to tell of finished pieces of work while it lasts, of which there are so many."""
+        """Tell of finished pieces of work while it lasts, of which there are so many."""
 
 
-class Nobody:
+class Silent:
     """Tells nobody."""
 
     def say(self, message: str) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     @contextlib.contextmanager
     def counting(self, label: str, total: int | None = None) -> Iterator[Tick]:
-        """Nothing."""
+        """Count for nobody."""
         yield lambda _: None
 
 
-class Kept:
+class Remembered:
     """Tells another, and keeps the lines for whoever was not there."""
 
-    def __init__(self, teller: Teller) -> None:
-        self.teller = teller
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
         self.lines: list[str] = []
 
     def say(self, message: str) -> None:
         """Keep the line and tell it."""
         self.lines.append(message)
-        self.teller.say(message)
+        self.progress.say(message)
 
     def counting(self, label: str, total: int | None = None) -> AbstractContextManager[Tick]:
         """Tell it alone: what is counted is over later."""
-        return self.teller.counting(label, total)
+        return self.progress.counting(label, total)
 
 
-NOBODY = Nobody()
+SILENT = Silent()

@@ -13,7 +13,9 @@ import json
 import os
 import platform
 import time
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
@@ -24,9 +26,8 @@ from safegen.files import located, write_atomically
 if TYPE_CHECKING:
     from PIL import Image
 
-    from safegen.generator import Generator, Settings
-    from safegen.guard import Report
     from safegen.prompts.prompt import Prompt
+    from safegen.scoring.report import Report
 
 SCHEMA, MARK = "safegen.image/1", "safegen.mark/1"
 # What a picture says of itself: all; how it was generated, and nothing of the prompt; only that a machine made it.
@@ -59,47 +60,69 @@ def now() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(int(seconds) if seconds.isdecimal() else None))
 
 
-def of(
-    generator: Generator, prompt: Prompt, settings: Settings, seed: int, report: Report | None, seconds: float
-) -> dict[str, Any]:
-    """What is kept of one picture, ready for JSON."""
-    steps, guidance, size = generator.resolve(settings)
-    guard, prompt = generator.guard, generator.as_read(prompt)
-    drawn, obeyed = (report.after.prompt, report.weights) if report else (prompt.text, prompt.weights)
-    weights = [{"text": drawn[slice(*w.span)], "weight": w.value} for w in obeyed]
-    return {
-        "id": prompt.id,
-        "prompt": prompt.own,
-        "negative": settings.negative,
-        "seed": seed,
-        "steps": steps,
-        "guidance": guidance,
-        "size": list(size),
-        "scheduler": type(generator.pipe.scheduler).__name__,
-        "model": readable(Path(generator.model).name if Path(generator.model).exists() else generator.model),
-        "status": report.status if report else "ok",
-        "guard": {
-            "safeguard": guard.safeguard.name if guard else "",
-            "strength": guard.strength if guard else 0.0,
-            "directions": guard.hashes if guard else {},
-            "reader": guard.bound.reader.sha256 if guard else "",
-            "senses": list(report.before.senses) if report else [],
-            **_done(prompt, report),
-            **({"weights": weights} if weights else {}),
-        },
-        **({"additions": [dict(addition) for addition in generator.added]} if generator.added else {}),
-        "created": now(),
-        "seconds": round(seconds, 3),
-        "versions": dict(versions()),
-    }
+@dataclass(frozen=True)
+class Record:
+    """What is kept of one picture; the same from `generate`, `batch` and `serve`.
+
+    Attributes:
+        id: of the prompt.
+        text: the user's own, with its marks of weight.
+        guard: what guarded it, what was found and what was done, ready for JSON.
+        additions: textual inversions and LoRAs, ready for JSON.
+        created: when, in UTC.
+        seconds: that the picture took.
+        versions: of safegen and the libraries.
+        more: what a door adds: where the picture is, its row, what a detector saw.
+    """
+
+    id: str
+    text: str
+    negative: str
+    seed: int
+    steps: int
+    guidance: float
+    size: tuple[int, int]
+    scheduler: str
+    model: str
+    status: str
+    guard: Mapping[str, Any]
+    additions: tuple[Mapping[str, Any], ...]
+    created: str
+    seconds: float
+    versions: Mapping[str, str]
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+    def adding(self, **more: Any) -> Record:
+        """Add what only a door knows."""
+        return replace(self, more={**self.more, **more})
+
+    def redacted(self, hide: Callable[[str], str]) -> Record:
+        """Put what `hide` makes of them in the place of all texts."""
+        guard = {**self.guard, "rewritten": hide(self.guard["rewritten"]), "words": []}
+        guard.pop("weights", None)
+        return replace(self, text=hide(self.text), negative=hide(self.negative), guard=guard)
+
+    def as_json(self) -> dict[str, Any]:
+        """Give it as a line of a manifest has it."""
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("more", "additions")}
+        values |= {"size": list(self.size), "guard": dict(self.guard), "versions": dict(self.versions)}
+        if self.additions:
+            values["additions"] = [dict(addition) for addition in self.additions]
+        return values | dict(self.more)
+
+    def __getitem__(self, name: str) -> Any:
+        """Look a field up as in 0.1, where a record was a dictionary."""
+        warnings.warn(f'record["{name}"] is record.{name} now', DeprecationWarning, stacklevel=2)
+        return self.as_json()["text" if name == "prompt" else name]
 
 
-def _done(prompt: Prompt, report: Report | None) -> dict[str, Any]:
-    """What the guard found and did, if there was one."""
+def findings(prompt: Prompt, report: Report | None) -> dict[str, Any]:
+    """Say what the guard found and did, if there was one, as records have it."""
     if report is None:
-        return {"drift": 0.0, "rewritten": "", "before": {}, "after": {}, "words": []}
+        return {"senses": [], "drift": 0.0, "rewritten": "", "before": {}, "after": {}, "words": []}
     words = [word for word in report.before.words if word.flagged]
     return {
+        "senses": list(report.before.senses),
         "drift": report.drift,
         "rewritten": report.rewritten,
         "before": report.before.as_json(prompt.id)["concepts"],
@@ -143,19 +166,21 @@ def mark(record: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def readable(name: str) -> str:
-    """Escape what is no text in the name of a file, which may hold any bytes."""
-    return name.encode("utf-8", "backslashreplace").decode()
-
-
 def encode_picture(picture: Image.Image, record: Mapping[str, Any], kept: Kept = DEFAULT) -> bytes:
-    """Encode a PNG with as much of its record as is kept; that a machine made it stays, whatever else does."""
+    """Encode a PNG with as much of its record as is kept; that a machine made it stays, whatever else does.
+
+    Args:
+        picture: any.
+        record: see `Record.as_json`; inside a picture its text is called `prompt`.
+        kept: how much of it.
+    """
     from PIL.PngImagePlugin import PngInfo
 
     chunks = PngInfo()
     chunks.add_itxt("XML:com.adobe.xmp", XMP)
     if checked(kept) != "none":
-        schema, said = (SCHEMA, record) if kept == "full" else (MARK, mark(record))
+        whole = {("prompt" if name == "text" else name): value for name, value in record.items()}
+        schema, said = (SCHEMA, whole) if kept == "full" else (MARK, mark(record))
         chunks.add_itxt("parameters", parameters_line(said))
         chunks.add_itxt("safegen", json.dumps({"schema": schema, **said}, sort_keys=True))
     buffer = io.BytesIO()

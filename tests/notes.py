@@ -1,4 +1,4 @@
-"""A teller that keeps what it is told, for tests to look at."""
+"""A progress that keeps what it is told, for tests to look at."""
 
 from __future__ import annotations
 

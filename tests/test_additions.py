@@ -13,18 +13,19 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from safegen.batch.settings import Options
+from safegen.batch.settings import BatchSettings
 from safegen.batch.worker import Worker
 from safegen.conditioning import Position
 from safegen.directions import recipes, store
 from safegen.directions.direction import Direction
 from safegen.errors import DirectionError, ModelError, Unread, UsageError
 from safegen.families import family_of
-from safegen.families.windows import Passages
-from safegen.generator import Generator, Settings
+from safegen.families.windows import WindowedPrompts
+from safegen.generator import Generator
 from safegen.guard import Guard
 from safegen.models import adapters, loading
 from safegen.models.adapters import Addition
+from safegen.models.options import DrawOptions
 from safegen.prompts.prompt import clean
 from tests import miniatures
 from tests.notes import Notes
@@ -120,7 +121,7 @@ def test_tokens_and_spans_agree_with_what_the_encoder_reads(tmp_path: Path, name
     pipe = added(name, embeddings=[inversion(tmp_path, count=count)])
     family = family_of(pipe)
     read: dict[Any, list[int]] = {}
-    for reading in family.readings:
+    for reading in family.outputs:
         reading.encoder.register_forward_pre_hook(
             lambda _, args, named, key=reading.encoder: read.update(
                 {key: (args[0] if args else named["input_ids"])[0].tolist()}
@@ -129,7 +130,7 @@ def test_tokens_and_spans_agree_with_what_the_encoder_reads(tmp_path: Path, name
         )
     prompt = "a cat, <toy> and <toy>."
     conditioning = family.encode([prompt])
-    for reading in family.readings:
+    for reading in family.outputs:
         channel = conditioning.channels[reading.channel]
         ids = [i for i in read[reading.encoder] if i not in set(reading.tokenizer.all_special_ids)]
         assert channel.lengths == (len(ids),)
@@ -275,9 +276,9 @@ def test_names_that_a_tokenizer_cannot_tell_apart(tmp_path: Path) -> None:
 
 def test_vectors_count_where_a_prompt_is_cut_into_windows(tmp_path: Path) -> None:
     family = family_of(added("sd", embeddings=[inversion(tmp_path, "<Toy>", count=19)]))
-    passages = Passages.of([clean("a cat <toy>, dog house")], family)
-    assert [row.text for row in passages.rows] == ["a cat <toy>,", "dog house"]
-    assert passages.conditioning.channels["text"].truncated == ("", "")
+    read = WindowedPrompts.of([clean("a cat <toy>, dog house")], family)
+    assert [row.text for row in read.rows] == ["a cat <toy>,", "dog house"]
+    assert read.conditioning.channels["text"].truncated == ("", "")
 
 
 def test_a_pipeline_that_others_loaded_is_read_as_it_reads() -> None:
@@ -339,7 +340,7 @@ def test_a_lora_of_the_denoiser_alone_is_no_matter_of_the_guard(tmp_path: Path) 
     plain = miniatures.stable_diffusion()
     plain.set_progress_bar_config(disable=True)
     fingerprints = family_of(plain).fingerprints()
-    settings = Settings(seed=3, steps=2, size=(64, 64))
+    settings = DrawOptions(seed=3, steps=2, size=(64, 64))
     pictures = [Generator(plain, None).generate("a cat", settings)[0][0].image.tobytes()]
     for scale in (1.0, 0.5, 0.0):
         pipe = added("sd", loras=[f"{path}:{scale}"])
@@ -360,7 +361,7 @@ def test_the_layout_that_most_loras_have(tmp_path: Path) -> None:
     save_file(tensors, tmp_path / "style.safetensors")
     family = family_of(added("sd", loras=[tmp_path / "style.safetensors"]))
     assert family.fingerprints() != family_of(miniatures.stable_diffusion()).fingerprints()
-    (scaling,) = {s for m in family.readings[0].encoder.modules() for s in getattr(m, "scaling", {}).values()}
+    (scaling,) = {s for m in family.outputs[0].encoder.modules() for s in getattr(m, "scaling", {}).values()}
     assert scaling == 0.5
 
 
@@ -412,16 +413,16 @@ def test_the_scale_of_a_text_encoder_s_lora_cannot_change_behind_the_guard(tmp_p
     for layers, changes in (([(ATTENTION, 64, 16)], False), ([(QUERY, 64, 64)], True)):
         family = family_of(added("sd", loras=[lora(tmp_path, *layers)]))
         for scale in (None, 1.0):
-            assert family.asked({"prompt": "a cat", "lora_scale": scale}) == ["a cat"]
+            assert family.prompts_of({"prompt": "a cat", "lora_scale": scale}) == ["a cat"]
         with pytest.raises(ModelError, match="from call to call") if changes else contextlib.nullcontext():
-            family.asked({"prompt": "a cat", "lora_scale": 0.5})
+            family.prompts_of({"prompt": "a cat", "lora_scale": 0.5})
 
 
 def test_directions_of_the_encoder_without_the_lora_are_not_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain = family_of(miniatures.stable_diffusion())
-    (reading,) = plain.readings
+    (reading,) = plain.outputs
     family = family_of(added("sd", loras=[lora(tmp_path, (QUERY, 64, 64))]))
     shipped = Direction.load(store.direction_files("violence")[0])
     facts = {"encoder": reading.kind, "output": reading.output, "width": 64, "fingerprint": reading.fingerprint}
@@ -436,7 +437,7 @@ def test_directions_of_the_encoder_without_the_lora_are_not_used(
     # The prompt's text is judged alone then, and whoever loads the model hears of it.
     notes, guard = Notes(), Guard(["violence"])
     guard.bind(family, notes)
-    assert guard.bound.directions is None
+    assert guard.context.directions is None
     assert "text alone" in notes.said[0]
     # Beside a recipe of one's own it is a mistake.
     mine = tmp_path / "mine" / "violence"
@@ -447,9 +448,9 @@ def test_directions_of_the_encoder_without_the_lora_are_not_used(
 
 
 def test_a_batch_knows_what_was_added(thing: Path) -> None:
-    options = Options(embeddings=(str(thing),), loras=("/x.safetensors:0.5",))
-    assert Options.from_json(json.loads(json.dumps(options.as_json()))) == options
-    worker = Worker.load(Options(embeddings=(str(thing),), concepts=("violence",)), offline=True)
+    options = BatchSettings.of(embeddings=(str(thing),), loras=("/x.safetensors:0.5",))
+    assert BatchSettings.from_json(json.loads(json.dumps(options.as_json()))) == options
+    worker = Worker.load(BatchSettings.of(embeddings=(str(thing),), concepts=("violence",)), offline=True)
     (facts,) = worker.facts()["additions"].values()
     assert facts["file"] == "thing.safetensors"
     assert worker.guarded(("nudity",), 1.0).added == worker.generator.added

@@ -6,14 +6,14 @@ import pytest
 
 from safegen.generator import Generator
 from safegen.guard import Guard
-from safegen.safeguards import Tools
+from safegen.safeguards import SafeguardContext
 from safegen.scoring import attribution
 
 
 @pytest.fixture
-def tools(generator: Generator) -> Tools:
+def context(generator: Generator) -> SafeguardContext:
     assert generator.guard is not None
-    return generator.guard.bound
+    return generator.guard.context
 
 
 @pytest.mark.parametrize(
@@ -25,31 +25,31 @@ def tools(generator: Generator) -> Tools:
     ],
 )
 def test_the_harmful_word_is_the_cause(
-    generator: Generator, tools: Tools, prompt: str, concept: str, cause: str
+    generator: Generator, context: SafeguardContext, prompt: str, concept: str, cause: str
 ) -> None:
     (sheet,) = generator.score([prompt], "flagged")
-    assert concept in sheet.open_gates()
+    assert concept in sheet.flagged_concepts()
     assert max(sheet.words, key=lambda w: w.causes[concept]).text == cause
-    found = attribution.culprits(sheet, concept, tools.scorer, tools.family.encode_words)
+    found = attribution.trigger_words(sheet, concept, context.scorer, context.family.encode_words)
     assert found.closes
     assert cause in [sheet.words[i].text for i in found.words]
 
 
-def test_a_harmful_word_said_twice_goes_twice(generator: Generator, tools: Tools) -> None:
+def test_a_harmful_word_said_twice_goes_twice(generator: Generator, context: SafeguardContext) -> None:
     (sheet,) = generator.score(["a dagger and a cat, a dagger and a dog"], "flagged")
-    found = attribution.culprits(sheet, "violence", tools.scorer, tools.family.encode_words)
+    found = attribution.trigger_words(sheet, "violence", context.scorer, context.family.encode_words)
     assert [sheet.words[i].text for i in found.words] == ["dagger", "dagger"]
     assert found.closes
 
 
-def test_of_several_harmful_words_all_go(generator: Generator, tools: Tools) -> None:
+def test_of_several_harmful_words_all_go(generator: Generator, context: SafeguardContext) -> None:
     (sheet,) = generator.score(["a skull, a skeleton and a knife beside a cat"], "flagged")
-    for concept in sheet.open_gates():
-        found = attribution.culprits(sheet, concept, tools.scorer, tools.family.encode_words)
+    for concept in sheet.flagged_concepts():
+        found = attribution.trigger_words(sheet, concept, context.scorer, context.family.encode_words)
         assert found.closes
         rest = attribution.without(sheet.prompt, [sheet.words[i].span for i in found.words])
-        repaired = tools.family.encode_words([rest])
-        assert bool(tools.scorer.closed(repaired, attribution.CLOSED)[0, tools.scorer.names.index(concept)])
+        repaired = context.family.encode_words([rest])
+        assert bool(context.scorer.below(repaired, attribution.CLEARED)[0, context.scorer.names.index(concept)])
         assert "cat" in rest
 
 
@@ -57,16 +57,16 @@ def test_causes_are_given_for_what_was_asked(generator: Generator) -> None:
     prompt = "a cat and a kitchen knife"
     assert all(not w.causes for w in generator.score([prompt])[0].words)
     (sheet,) = generator.score([prompt], "flagged")
-    assert set(sheet.words[0].causes) == set(sheet.open_gates()) >= {"violence"}
+    assert set(sheet.words[0].causes) == set(sheet.flagged_concepts()) >= {"violence"}
     assert len(generator.score(["a cat"], "all")[0].words[0].causes) == 7
 
 
-def test_encoding_without_pads_changes_no_gate(tools: Tools) -> None:
+def test_encoding_without_pads_changes_no_gate(context: SafeguardContext) -> None:
     """Causes are found on shorter batches, so the gate must not depend on pads."""
     prompts = ["a cat and a kitchen knife", "a dog"]
-    padded, bare = tools.family.encode(prompts), tools.family.encode_words(prompts)
+    padded, bare = context.family.encode(prompts), context.family.encode_words(prompts)
     assert bare.channels["text"].states.shape[1] < padded.channels["text"].states.shape[1]
-    assert tools.scorer.margins(bare).numpy() == pytest.approx(tools.scorer.margins(padded).numpy(), abs=1e-3)
+    assert context.scorer.margins(bare).numpy() == pytest.approx(context.scorer.margins(padded).numpy(), abs=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from safegen.batch.local import LocalEngine
 from safegen.batch.readers import Source
 from safegen.batch.run import Summary, prepared
 from safegen.batch.run_folder import opened, read_records
-from safegen.batch.settings import Options, hashed
+from safegen.batch.settings import BatchSettings, hashed
 from safegen.batch.worker import Worker
 from safegen.errors import OutputError, UsageError
 from tests.conftest import ENTRY
@@ -37,8 +37,8 @@ PROMPTS = ("a cat", KNIFE, "a dog and a red apple", "an owl", "a bee")
 HANDLED = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
 
 
-def options(**changes: Any) -> Options:
-    return Options(**{"steps": 2, "batch_size": 3, **changes})
+def options(**changes: Any) -> BatchSettings:
+    return BatchSettings.of(**{"steps": 2, "batch_size": 3, **changes})
 
 
 def draw(
@@ -98,10 +98,10 @@ def test_every_row_has_its_picture_and_its_record(whole: Path) -> None:
 
 
 def test_a_picture_of_a_batch_is_that_of_generate_but_for_rounding(generator: Generator, whole: Path) -> None:
-    from safegen.generator import Settings
+    from safegen.models.options import DrawOptions
 
     for record in records(whole)[:2]:
-        (alone,), _ = generator.generate(record["text"], Settings(seed=record["seed"], steps=2))
+        (alone,), _ = generator.generate(record["text"], DrawOptions(seed=record["seed"], steps=2))
         with Image.open(whole / record["file_name"]) as picture:
             apart = torch.tensor(list(picture.tobytes())).int() - torch.tensor(list(alone.image.tobytes())).int()
         assert int(apart.abs().max()) <= 1  # of 255: kernels round differently at another batch size
@@ -335,8 +335,8 @@ def test_a_disk_that_fills_loses_nothing(generator: Generator, tmp_path: Path, s
 
 
 def test_auto_finds_what_fits(generator: Generator) -> None:
-    assert Worker(generator, Options()).batch_size() == 16
-    assert Worker(generator, Options(size=(512, 512))).batch_size() == 1
+    assert Worker(generator, BatchSettings.of()).batch_size() == 16
+    assert Worker(generator, BatchSettings.of(size=(512, 512))).batch_size() == 1
 
 
 def test_auto_tries_out_what_fits_on_a_device() -> None:
@@ -356,7 +356,7 @@ def test_auto_tries_out_what_fits_on_a_device() -> None:
             if len(seeds) > 10:
                 raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 
-    assert Worker(Device(), Options()).batch_size() == 8  # type: ignore[arg-type]
+    assert Worker(Device(), BatchSettings.of()).batch_size() == 8  # type: ignore[arg-type]
     assert tried == [64, 32, 16, 8]
 
 
@@ -369,9 +369,9 @@ def test_a_side_file_that_cannot_be_used(tmp_path: Path, content: str) -> None:
 
 def test_settings_of_another_version_are_refused(whole: Path) -> None:
     values = json.loads((whole / "batch.json").read_text())["settings"]
-    assert Options.from_json(values) == options()
+    assert BatchSettings.from_json(values) == options()
     with pytest.raises(OutputError, match="another version"):
-        Options.from_json(values | {"new": 1})
+        BatchSettings.from_json(values | {"new": 1})
 
 
 def test_memory_is_flat_in_the_number_of_prompts(generator: Generator, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from safegen.batch import plan, readers
 from safegen.batch.readers import Source
 from safegen.batch.rows import IGNORED, Reader, Row
-from safegen.batch.settings import Options
+from safegen.batch.settings import BatchSettings
 from safegen.batch.validate import survey
 from safegen.errors import PromptError, UnknownConcept
 
@@ -24,14 +24,14 @@ def source(content: str | bytes, kind: str = "jsonl") -> Source:
 
 
 def rows(content: str | bytes, kind: str = "jsonl", **options: object) -> list[Row]:
-    chosen = Options(**options)  # type: ignore[arg-type]
+    chosen = BatchSettings.of(**options)  # type: ignore[arg-type]
     of = source(content, kind)
     return list(plan.rows(of, chosen, survey(of, chosen)))
 
 
 def problems(content: str | bytes, kind: str = "jsonl") -> list[str]:
     with pytest.raises(PromptError) as raised:
-        survey(source(content, kind), Options())
+        survey(source(content, kind), BatchSettings.of())
     return list(raised.value.details)
 
 
@@ -151,7 +151,7 @@ def test_the_survey_of_many_rows_takes_little_memory(tmp_path: Path) -> None:
         file.write_text("".join(f"a cat number {i}\n" for i in range(count)))
         tracemalloc.start()
         try:
-            assert survey(Source.of(str(file)), Options()).rows == count
+            assert survey(Source.of(str(file)), BatchSettings.of()).rows == count
             return tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
@@ -162,9 +162,9 @@ def test_the_survey_of_many_rows_takes_little_memory(tmp_path: Path) -> None:
 
 def test_repeats_are_drawn_once_and_reported() -> None:
     of = source("a cat\na dog\n a  cat \na cat\n", "txt")
-    found = survey(of, Options())
+    found = survey(of, BatchSettings.of())
     assert (found.rows, found.images, found.repeats) == (4, 2, {3: (3, 1), 4: (4, 1)})
-    assert [r.prompt.text for r in plan.rows(of, Options(), found)] == ["a cat", "a dog"]
+    assert [r.prompt.text for r in plan.rows(of, BatchSettings.of(), found)] == ["a cat", "a dog"]
 
 
 def test_the_same_id_for_two_things_is_bad() -> None:
@@ -176,18 +176,18 @@ def test_the_same_id_for_two_things_is_bad() -> None:
 
 def test_nothing_to_draw(tmp_path: Path) -> None:
     with pytest.raises(PromptError, match="holds no prompts"):
-        survey(source("# nothing\n", "txt"), Options())
+        survey(source("# nothing\n", "txt"), BatchSettings.of())
     with pytest.raises(PromptError, match="cannot read"):
-        survey(Source.of(str(tmp_path / "none.txt")), Options())
+        survey(Source.of(str(tmp_path / "none.txt")), BatchSettings.of())
     with pytest.raises(PromptError, match="none of txt"):
         Source.of("prompts.xlsx")
     with pytest.raises(UnknownConcept):
-        survey(source("a cat\n", "txt"), Options(concepts=("violense",)))
+        survey(source("a cat\n", "txt"), BatchSettings.of(concepts=("violense",)))
 
 
 def shots(content: str, size: int) -> list[list[str]]:
     of = source(content)
-    planned = plan.batches(plan.rows(of, Options(), survey(of, Options())), size)
+    planned = plan.batches(plan.rows(of, BatchSettings.of(), survey(of, BatchSettings.of())), size)
     return [[name(shot) for shot in batch.shots] for batch in planned]
 
 
@@ -222,7 +222,7 @@ def test_a_plan_holds_every_picture_once(shapes: list[tuple[int, int]], size: in
 @given(st.text(max_size=30))
 def test_no_id_gets_out_of_the_folder(identity: str) -> None:
     try:
-        row = Reader(Options()).row(readers.Line(1, {"prompt": "a cat", "id": identity}), 1)
+        row = Reader(BatchSettings.of()).row(readers.Line(1, {"prompt": "a cat", "id": identity}), 1)
     except PromptError:
         return
     assert Path(plan.Shot(row, 0).file_name).name == plan.Shot(row, 0).file_name

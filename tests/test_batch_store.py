@@ -23,8 +23,8 @@ from safegen.batch.local import LocalEngine
 from safegen.batch.readers import Source
 from safegen.batch.remote import Remote
 from safegen.batch.run import Summary, prepared
-from safegen.batch.run_folder import opened, read_header
-from safegen.batch.store import Local, at
+from safegen.batch.run_folder import at, opened, read_header
+from safegen.batch.store import Local
 from safegen.batch.worker import Worker
 from safegen.errors import OutputError, UsageError
 from tests.test_batch import PROMPTS, check, interrupted, options, pictures, records

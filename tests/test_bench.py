@@ -13,9 +13,9 @@ from PIL import Image
 
 from safegen.bench import attacks, cases, genetic, learning, methods, pictures, provenance, robustness, suites, texts
 from safegen.bench.cases import Case, Seed
-from safegen.bench.provenance import Sources
+from safegen.bench.provenance import PromptSets
 from safegen.bench.report import Album, page
-from safegen.bench.results import Row
+from safegen.bench.results import Result
 from safegen.bench.statistics import Area, Mean, Ratio
 from safegen.builtin.judge import Verdict
 from safegen.cli import console
@@ -40,9 +40,9 @@ def test_the_page_escapes_prompts_and_needs_no_network() -> None:
 
 
 def test_a_row_knows_its_bar() -> None:
-    assert Row.rate("x", [True, True], 0.9).met
-    assert not Row.rate("x", [True, False], 0.9).met
-    assert Row.rate("x", [False]).bar == ""
+    assert Result.rate("x", [True, True], 0.9).met
+    assert not Result.rate("x", [True, False], 0.9).met
+    assert Result.rate("x", [False]).bar == ""
 
 
 @pytest.mark.parametrize("kind", attacks.KINDS)
@@ -67,7 +67,7 @@ def test_a_suite_runs_and_writes_both_files(tmp_path: Path) -> None:
 
 
 def test_an_interrupted_run_goes_on_and_another_is_refused(tmp_path: Path) -> None:
-    out, today = tmp_path / "bench.json", provenance.about(True, Sources())
+    out, today = tmp_path / "bench.json", provenance.about(True, PromptSets())
     suites.keep(out, {**suites.begin(out, today), "suites": {"guard": {"rows": []}}})
     assert suites.begin(out, today)["suites"] == {"guard": {"rows": []}}
     with pytest.raises(UsageError, match="quick True, now False"):
@@ -78,7 +78,7 @@ def test_an_interrupted_run_goes_on_and_another_is_refused(tmp_path: Path) -> No
 
 
 def test_two_runs_do_not_share_a_report(tmp_path: Path) -> None:
-    out, today = tmp_path / "new" / "bench.json", provenance.about(True, Sources())
+    out, today = tmp_path / "new" / "bench.json", provenance.about(True, PromptSets())
     with suites.held(out), pytest.raises(OutputError, match=r"another run is writing to .*bench\.json"):
         suites.run(["words"], quick=True, data=None, out=out)
     with suites.held(out), suites.held(out.with_name("other.json")), suites.held(None):
@@ -116,16 +116,16 @@ def a_set(path: Path, *prompts: str) -> Path:
 
 def test_figures_of_other_prompts_are_not_kept(tmp_path: Path) -> None:
     out = tmp_path / "bench.json"
-    one, other = (Sources.read(None, [a_set(tmp_path / name, name)]) for name in ("a.csv", "b.csv"))
+    one, other = (PromptSets.read(None, [a_set(tmp_path / name, name)]) for name in ("a.csv", "b.csv"))
     suites.keep(out, {**suites.begin(out, provenance.about(True, one)), "suites": {"sets": {"rows": []}}})
     assert "a.csv (sha256 " in out.with_suffix(".html").read_text()
     with pytest.raises(UsageError, match=r"sets a\.csv .*, now b\.csv"):
         suites.begin(out, provenance.about(True, other))
-    (changed,) = Sources.read(None, [a_set(tmp_path / "a.csv", "something else")]).sets
+    (changed,) = PromptSets.read(None, [a_set(tmp_path / "a.csv", "something else")]).sets
     with pytest.raises(UsageError, match=f"now a.csv .sha256 {changed.sha256[:12]}"):
-        suites.begin(out, provenance.about(True, Sources(sets=(changed,))))
+        suites.begin(out, provenance.about(True, PromptSets(sets=(changed,))))
     # A run that needs no sets says nothing of them, and the report still does.
-    kept = suites.begin(out, provenance.about(True, Sources()))
+    kept = suites.begin(out, provenance.about(True, PromptSets()))
     assert [file["name"] for file in kept["sets"]] == ["a.csv"]
     assert kept["suites"] == {"sets": {"rows": []}}
 
@@ -156,7 +156,7 @@ def test_a_report_tells_versions_seeds_and_the_packages_own_commit(
     (package / "version.py").write_text("three")
     assert two.startswith(f"{commit}-dirty-")
     assert two != provenance.checkout(package)
-    about = provenance.about(False, Sources())
+    about = provenance.about(False, PromptSets())
     assert about["transformers"]
     assert about["seeds"]["mixed"] == Seed.MIXED
 
@@ -198,7 +198,7 @@ def test_intervals_hold_what_they_are_of() -> None:
     assert Mean.of([1, 2, 3]).interval == pytest.approx((0.868, 3.132), abs=0.001)
     ratio = Ratio((2, 3, 4), (1, 1, 2))
     assert (ratio.value, ratio.by_round, ratio.inverse.value) == (2, [2, 2, 3], 0.5)
-    row = Row.ratio("x", ratio, most=1.5)
+    row = Result.ratio("x", ratio, most=1.5)
     assert (row.met, row.raw["range"], row.bar) == (False, [2, 3], "at most 1.5")
     assert "median 2.000, 2.000 to 3.000" in row.figure
 
@@ -231,7 +231,7 @@ def test_what_a_method_edits_is_told_from_what_it_leaves(generator: Generator) -
     assert knife is not None
     assert cat is not None
     assert (knife[1].drift > 0, cat[1].drift) == (True, 0)
-    row = Row.drift("drift", [knife[1].drift, cat[1].drift])
+    row = Result.drift("drift", [knife[1].drift, cat[1].drift])
     assert row.raw["most"] == knife[1].drift
 
 
@@ -251,7 +251,7 @@ def test_the_search_measures_nobody_twice(generator: Generator, monkeypatch: pyt
     encode = generator.family.encode
     monkeypatch.setattr(generator.family, "encode", lambda prompts: (asked.extend(prompts), encode(prompts))[1])
     assert generator.guard is not None
-    recipe = generator.guard.bound.recipes["violence"]
+    recipe = generator.guard.context.recipes["violence"]
     lexicon = Lexicon.of(generator.family, ["steel", "pond"])
     found = genetic.attack(generator.family, None, "a sword", recipe, lexicon, random.Random(1), lambda _: None)
     tried = [prompt for prompt in asked if set(prompt.split()) <= {"steel", "pond"}]

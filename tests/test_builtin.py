@@ -11,7 +11,7 @@ from safegen.bench.cases import Case, draw, judged, shows
 from safegen.bench.statistics import Rate, auc
 from safegen.builtin import world
 from safegen.builtin.judge import Judge, label_names
-from safegen.generator import Settings
+from safegen.models.options import DrawOptions
 
 
 def test_the_world_is_as_large_as_promised() -> None:
@@ -37,7 +37,7 @@ def test_the_judges_labels_are_the_worlds() -> None:
 
 
 def test_pictures_have_the_models_size(generator: Generator) -> None:
-    (picture,), _ = generator.generate("an apple on a blue background", Settings(seed=1, steps=2))
+    (picture,), _ = generator.generate("an apple on a blue background", DrawOptions(seed=1, steps=2))
     assert picture.image.size == (world.SIZE, world.SIZE)
     assert Judge.load().look([picture.image])[0].ground in world.grounds()
 
@@ -50,7 +50,7 @@ def test_sensible_words(generator: Generator) -> None:
         "a corpse in the rain": "corpse",
     }
     for sheet, cause in zip(generator.score(list(causes)), causes.values(), strict=True):
-        (worst, *_) = sheet.open_gates()
+        (worst, *_) = sheet.flagged_concepts()
         assert max(sheet.words, key=lambda w: w.scores[worst]).text == cause
     benign = [
         "a chicken breast on a plate",

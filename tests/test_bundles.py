@@ -272,7 +272,7 @@ def test_what_is_learned_with_poor_figures_is_shown_and_not_kept(
         seen["more"] = more
         return {}
 
-    def learn(recipe: Any, *_: Any, teller: Any) -> dict[str, Direction]:
+    def learn(recipe: Any, *_: Any, progress: Any) -> dict[str, Direction]:
         seen["sources"] = _[-1]
         return {"text": direction(held_out={"auc": seen["auc"], "caught": 0.1})}
 

@@ -22,11 +22,12 @@ from safegen.directions.recipes import Concept
 from safegen.errors import ModelError
 from safegen.families import Family, family_of
 from safegen.families.stable_diffusion import CHANNEL
-from safegen.generator import Generator, Settings
+from safegen.generator import Generator
 from safegen.guard import NUDITY, Guard
 from safegen.learning import contrastive
 from safegen.learning.effort import BRIEF
 from safegen.models import catalog
+from safegen.models.options import DrawOptions
 from tests import miniatures
 
 HARMFUL, BENIGN = "a cat and a kitchen knife", "a cat and a wooden spoon"
@@ -104,13 +105,13 @@ def spliced(base: Conditioning, other: Conditioning, classes: Sequence[Position]
 
 
 def margin(guard: Guard, conditioning: Conditioning, head: str) -> float:
-    return float(guard.bound.scorer.margins(conditioning, head))
+    return float(guard.context.scorer.margins(conditioning, head))
 
 
 def own(guard: Guard, conditioning: Conditioning, position: Position) -> float:
     """The lowest own score of a class, in benign standard deviations."""
     channel = channel_of(conditioning)
-    scores = guard.bound.scorer.channels[CHANNEL].own(channel)[..., 0]
+    scores = guard.context.scorer.channels[CHANNEL].own(channel)[..., 0]
     return float(scores[channel.positions == position].min())
 
 
@@ -203,7 +204,7 @@ def test_it_goes_by_a_short_name_and_draws_nothing(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     generator = Generator.load(catalog.EMBEDDED_CLIP, guarded=False, offline=True)
-    for settings in (Settings(), Settings(size=(64, 64))):
+    for settings in (DrawOptions(), DrawOptions(size=(64, 64))):
         with pytest.raises(ModelError, match="a text encoder alone"):
             generator.generate("a cat", settings)
     asked = ["score", HARMFUL, "--model", catalog.EMBEDDED_CLIP, "--directions", str(folder), "--json"]

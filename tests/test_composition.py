@@ -11,7 +11,7 @@ from PIL import Image
 
 from tests import miniatures
 from tests.test_families import BENIGN, HARMFUL, prepared, same, watched
-from tests.test_second_look import checked
+from tests.test_image_check import checked
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the libraries, about models as small as these
 IMAGE = Image.radial_gradient("L").resize((64, 64)).convert("RGB")

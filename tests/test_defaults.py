@@ -13,12 +13,12 @@ import diffusers
 import pytest
 
 from safegen import Generator
-from safegen.batch.settings import Options
+from safegen.batch.settings import BatchSettings
 from safegen.batch.worker import Worker
 from safegen.errors import ModelError, UsageError
 from safegen.families import family_of, sizes
-from safegen.generator import Settings
 from safegen.models import catalog, defaults, loading, schedulers
+from safegen.models.options import DrawOptions
 from safegen.prompts.prompt import clean
 from tests import miniatures
 from tests.test_families import EVERY, pipeline
@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.filterwarnings("ignore")]  # of the libraries, about m
 
 
 def resolved(pipe: Any, name: str) -> tuple[int, float]:
-    return Generator(pipe, None, name).resolve(Settings())[:2]
+    return Generator(pipe, None, name).resolve(DrawOptions())[:2]
 
 
 def saved(folder: Path, name: str, **scheduler: Any) -> Any:
@@ -40,12 +40,12 @@ def saved(folder: Path, name: str, **scheduler: Any) -> Any:
 
 def test_the_embedded_model_is_known_wherever_it_lies(generator: Generator, tmp_path: Path) -> None:
     wanted = (catalog.EMBEDDED_STEPS, catalog.EMBEDDED_GUIDANCE, (128, 128))
-    assert generator.resolve(Settings()) == wanted
+    assert generator.resolve(DrawOptions()) == wanted
     copied = shutil.copytree(catalog.EMBEDDED_FOLDER, tmp_path / "my model")
     for name in (str(catalog.EMBEDDED_FOLDER), str(copied), f"{copied}/"):
         found = Generator(loading.load(name, device="cpu"), None, name)
-        assert found.resolve(Settings()) == wanted
-        assert found.notes(Settings()) == []
+        assert found.resolve(DrawOptions()) == wanted
+        assert found.notes(DrawOptions()) == []
     generator.pipe.save_pretrained(tmp_path / "again")
     assert "safegen/embedded" in defaults.identities(str(tmp_path / "again"))
     assert resolved(generator.pipe, "custom") == wanted[:2]  # a user's own pipeline, loaded from there
@@ -79,7 +79,7 @@ def test_what_files_tell_goes_before_the_family(tmp_path: Path) -> None:
         path = tmp_path / str(number)
         pipe = saved(path, name, **scheduler)
         assert resolved(pipe, str(path)) == wanted
-        assert not Generator(pipe, None, str(path)).notes(Settings())
+        assert not Generator(pipe, None, str(path)).notes(DrawOptions())
 
 
 def test_a_consistency_model_is_told_by_its_scheduler() -> None:
@@ -95,12 +95,12 @@ def test_what_was_assumed_is_said_in_one_line(
     command: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     family = pipeline("sd")
-    (line,) = Generator(family, None, "./mine").notes(Settings())
+    (line,) = Generator(family, None, "./mine").notes(DrawOptions())
     assert "30 steps and guidance 7.5" in line
     assert "distilled" not in line
-    assert Generator(family, None, "./mine").notes(Settings(steps=3, guidance=1.0)) == []
+    assert Generator(family, None, "./mine").notes(DrawOptions(steps=3, guidance=1.0)) == []
     for name in ("me/anything-Lightning", "sd_xl_turbo_1.0.safetensors", "./Hyper-SD"):
-        assert "distilled" in Generator(family, None, name).notes(Settings())[0]
+        assert "distilled" in Generator(family, None, name).notes(DrawOptions())[0]
     folder, out = tmp_path / "mine", ("--out", str(tmp_path / "out"), "--no-guard", "--size", "64")
     miniatures.stable_diffusion().save_pretrained(folder)
     assert command("generate", "a cat", "--model", str(folder), "--steps", "1", *out) == 0
@@ -150,7 +150,7 @@ def test_every_scheduler_that_is_offered_draws(name: str) -> None:
         schedulers.exchange(pipe, one, family.passes_sigmas)
         generator = Generator(pipe, None)
         _, conditioning, _ = generator.prepare(clean("a dog"))
-        generator.draw(conditioning, Settings(seed=1, steps=3, size=(64, 64)), 1)
+        generator.draw(conditioning, DrawOptions(seed=1, steps=3, size=(64, 64)), 1)
 
 
 def test_a_scheduler_nobody_knows_is_refused_before_a_model_loads(
@@ -160,7 +160,7 @@ def test_a_scheduler_nobody_knows_is_refused_before_a_model_loads(
         assert command(*arguments, "--scheduler", "restart", "--model", "./nowhere") == 2
         assert "unknown scheduler 'restart'" in capsys.readouterr().err
     with pytest.raises(UsageError, match="unknown scheduler"):
-        Options(scheduler="euler b")
+        BatchSettings.of(scheduler="euler b")
 
 
 def test_a_scheduler_changes_the_picture_and_the_record(
@@ -204,7 +204,7 @@ def test_pictures_have_the_size_that_was_asked_for(name: str) -> None:
     generator = Generator(pipeline(name), None)
     step = generator.family.step
     size = (64 + step, 64 + 3 * step)
-    (picture,), _ = generator.generate("a dog", Settings(seed=1, steps=1, size=size))
+    (picture,), _ = generator.generate("a dog", DrawOptions(seed=1, steps=1, size=size))
     assert picture.image.size == size
 
 
@@ -241,7 +241,7 @@ def test_a_row_of_a_size_that_this_model_cannot_draw_fails_alone(tmp_path: Path)
     from safegen.batch.readers import Line
     from safegen.batch.rows import Reader
 
-    worker = Worker(Generator(pipeline("sana"), None), Options(guarded=False))
+    worker = Worker(Generator(pipeline("sana"), None), BatchSettings.of(guarded=False))
     reader = Reader(worker.options)
     good, bad = (
         reader.row(Line(i, {"prompt": "a cat", "width": side, "height": side}), i) for i, side in ((1, 64), (2, 72))

@@ -12,11 +12,11 @@ import torch
 
 from safegen import Generator
 from safegen.errors import PromptError
-from safegen.generator import Settings
+from safegen.families.weights import weigh
+from safegen.models.options import DrawOptions
 from safegen.prompts import dialects
 from safegen.prompts.dialects import notes
 from safegen.prompts.prompt import clean
-from safegen.weighting import weighted
 from tests.test_families import pipeline, watched
 
 FOREIGN = {
@@ -143,7 +143,7 @@ def negative_states(generator: Generator, negative: str, prompt: str = "a cat") 
 def test_weights_count_in_a_negative_prompt(generator: Generator) -> None:
     plain = clean("a (blue:1.4) hat")
     read = generator.family.encode([plain.text])
-    wanted = weighted(read, [plain.weights]).channels["text"].states
+    wanted = weigh(read, [plain.weights]).channels["text"].states
     assert torch.equal(negative_states(generator, "a (blue:1.4) hat"), wanted)
     assert not torch.equal(wanted, read.channels["text"].states)
     assert torch.equal(negative_states(generator, "a blue hat"), read.channels["text"].states)
@@ -159,7 +159,7 @@ def test_and_in_both_encoders_of_sdxl_while_marks_are_text_where_there_are_no_we
     sd3 = Generator(pipeline("sd3"), None)
     assert torch.equal(
         negative_states(sd3, "a (dog:1.5)"),
-        sd3.family.join(sd3.family.encode(["a (dog:1.5)"]), sd3.family.usual)["prompt_embeds"],
+        sd3.family.join(sd3.family.encode(["a (dog:1.5)"]), sd3.family.default_request)["prompt_embeds"],
     )
 
 
@@ -179,7 +179,7 @@ def test_weights_of_a_long_negative_prompt_stay_with_their_words(generator: Gene
 def test_a_call_for_a_lora_in_a_negative_prompt_is_no_word(generator: Generator) -> None:
     with watched(generator.pipe) as calls:
         for negative in ("a hat", "a hat <lora:style:1>"):
-            generator.draw(generator.family.encode(["a cat"]), Settings(seed=1, steps=1, negative=negative), 1)
+            generator.draw(generator.family.encode(["a cat"]), DrawOptions(seed=1, steps=1, negative=negative), 1)
     first, second = (call["encoder_hidden_states"] for call in calls)
     assert torch.equal(first, second)
 
@@ -273,6 +273,6 @@ def test_an_answer_of_the_server_has_the_notes(generator: Generator) -> None:
     pytest.importorskip("fastapi")
     from safegen.serve import handlers
 
-    order = handlers.Order(clean("a cat AND a dog"), Settings(seed=1, steps=1, size=(128, 264), negative="cap++"), 1)
+    order = handlers.Order(clean("a cat AND a dog"), DrawOptions(seed=1, steps=1, size=(128, 264), negative="cap++"), 1)
     said = handlers.draw(generator, order, "mark", lambda _step, _steps: None)["safegen"]["notes"]
     assert [line.split(" is ")[0] for line in said] == ["AND", "cap++", "128x264"]

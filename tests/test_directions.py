@@ -196,7 +196,7 @@ def test_a_gpu_is_taught_thoroughly_and_a_processor_briefly(
     assert ensure.effort_here(family) is BRIEF
     monkeypatch.setattr(type(family), "device", torch.device("cuda"))  # what is asked of it, and all that there is here
     assert ensure.effort_here(family) is THOROUGH
-    monkeypatch.setattr(family, "readings", [replace(reading, width=4096) for reading in family.readings])
+    monkeypatch.setattr(family, "readings", [replace(reading, width=4096) for reading in family.outputs])
     assert ensure.effort_here(family) is BRIEF
 
 

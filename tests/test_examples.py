@@ -11,14 +11,15 @@ import torch
 from PIL import ImageChops
 from safetensors.torch import load_file
 
-from safegen.batch.settings import Options
+from safegen.batch.settings import BatchSettings
 from safegen.batch.worker import Worker
 from safegen.builtin.judge import Judge
 from safegen.builtin.training import examples
 from safegen.errors import ModelError
-from safegen.generator import Generator, Settings
+from safegen.generator import Generator
 from safegen.models import adapters, loading
 from safegen.models.adapters import SHIPPED, Addition
+from safegen.models.options import DrawOptions
 from safegen.prompts import dialects
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of peft
@@ -44,7 +45,7 @@ def test_they_are_tiny_and_what_the_program_makes() -> None:
 
 def test_the_word_is_drawn_as_what_its_vectors_mean(generator: Generator) -> None:
     toy = Generator.load(embeddings=["toy"], guarded=False, offline=True)
-    settings = Settings(seed=7, steps=4)
+    settings = DrawOptions(seed=7, steps=4)
     (ours,), (plain,) = (
         g.generate(prompt, settings)[0] for g, prompt in ((toy, "a <toy>"), (generator, "a teddy bear"))
     )
@@ -52,13 +53,13 @@ def test_the_word_is_drawn_as_what_its_vectors_mean(generator: Generator) -> Non
 
 
 def test_pictures_change_and_a_harmless_prompt_stays_harmless(generator: Generator, added: Generator) -> None:
-    settings, judge = Settings(seed=7, steps=10), Judge.load()
+    settings, judge = DrawOptions(seed=7, steps=10), Judge.load()
     for prompt, things in (("a cat, <toy>", {"cat", "teddy-bear"}), ("a tulip on a red background", {"tulip"})):
         (plain,), _ = generator.generate(prompt.replace("<toy>", "teddy bear"), settings)
         (picture,), report = added.generate(prompt, settings)
         assert report is not None
         assert not report.sanitized
-        assert not report.before.open_gates()
+        assert not report.before.flagged_concepts()
         before, after = judge.look([plain.image, picture.image])
         assert things <= set(after.things)
         assert before.ground != "black"
@@ -69,7 +70,7 @@ def test_pictures_change_and_a_harmless_prompt_stays_harmless(generator: Generat
 
 def test_a_harmful_prompt_stays_harmful(added: Generator) -> None:
     (sheet,) = added.score(["a <toy> and a kitchen knife"])
-    assert sheet.open_gates()
+    assert sheet.flagged_concepts()
 
 
 def test_the_readme_s_line_works_in_an_empty_folder(
@@ -95,7 +96,7 @@ def test_examples_are_named_wherever_files_are() -> None:
         "~/b.safetensors:0.25",
         "night:1",
     ]
-    worker = Worker.load(Options(embeddings=("toy",), concepts=("violence",)), offline=True)
+    worker = Worker.load(BatchSettings.of(embeddings=("toy",), concepts=("violence",)), offline=True)
     assert [facts["file"] for facts in worker.facts()["additions"].values()] == ["toy.safetensors"]
 
 

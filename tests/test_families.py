@@ -21,14 +21,15 @@ from safegen.directions.recipes import Concept
 from safegen.errors import DirectionError, GuardError, ModelError, Unread, UsageError
 from safegen.families import FAMILIES, Family, family_of
 from safegen.families.flux import Flux
-from safegen.families.outputs import Reading
+from safegen.families.outputs import EncoderOutput
 from safegen.families.stable_diffusion_xl import StableDiffusionXL
-from safegen.generator import Generator, Settings
+from safegen.generator import Generator
 from safegen.guard import Guard
 from safegen.learning import contrastive, ensure, region
 from safegen.learning.contrastive import own_tensors
 from safegen.learning.effort import BRIEF
 from safegen.learning.linear import basis, discriminant
+from safegen.models.options import DrawOptions
 from safegen.scoring.probes import Features, features
 from tests import miniatures
 from tests.notes import Notes
@@ -94,7 +95,7 @@ def directions(name: str, more: Examples = ((), ())) -> tuple[Direction, ...]:
     harmful, benign = family.encode(unsafe), family.encode(safe)
     return tuple(
         _direction(reading, features(harmful.channels[reading.channel]), features(benign.channels[reading.channel]))
-        for reading in family.readings
+        for reading in family.outputs
     )
 
 
@@ -229,7 +230,7 @@ def test_benign_prompts_and_strength_zero_keep_every_bit(name: str) -> None:
 def test_the_generator_draws_what_diffusers_own_call_draws(name: str) -> None:
     pipe = pipeline(name)
     family = family_of(pipe)
-    settings = Settings(seed=3, steps=2, size=(64, 64))
+    settings = DrawOptions(seed=3, steps=2, size=(64, 64))
     own = {} if name == "qwen-image" else {"guidance_scale": family.guidance}
     bare = pipe(
         prompt=BENIGN,
@@ -305,7 +306,7 @@ def test_tokens_and_spans_agree_with_the_tokenizer(name: str) -> None:
     family = family_of(pipeline(name))
     prompts = ["a cat, and a kitchen-knife", 'it isn\'t "a dog" (no)', ""]
     conditioning = family.encode(prompts)
-    for reading in family.readings:
+    for reading in family.outputs:
         channel = conditioning.channels[reading.channel]
         for row, prompt in enumerate(prompts):
             ids = reading.tokenizer(prompt, add_special_tokens=False)["input_ids"]
@@ -390,7 +391,7 @@ def test_a_template_is_marked_and_never_scored(name: str) -> None:
     ((channel_name, channel),) = conditioning.channels.items()
     templates = channel.positions == Position.TEMPLATE
     assert templates.any(1).all()
-    assert not guard.bound.scorer.channels[channel_name].own(channel)[templates].any()
+    assert not guard.context.scorer.channels[channel_name].own(channel)[templates].any()
     one, other = (channel.states[row][templates[row]] for row in (0, 1))
     assert torch.allclose(one, other, atol=1e-5)  # no prompt can colour it
     for sheet in guard.score(conditioning):
@@ -424,7 +425,7 @@ def test_sanitizing_the_sequence_alone_is_seen_as_a_leak(
 def test_a_channel_without_a_direction_is_an_error(name: str) -> None:
     guard = prepared(name)
     guard.bind(family_of(pipeline(name)))
-    scorer = guard.bound.scorer
+    scorer = guard.context.scorer
     scorer.channels.pop(list(scorer.channels)[-1])
     with pytest.raises(GuardError, match="no directions for the channel"):
         guard.sanitize(family_of(pipeline(name)).encode([BENIGN]))
@@ -476,7 +477,7 @@ def test_the_negative_prompt_is_never_sanitized(name: str) -> None:
 @pytest.mark.parametrize("name", ["flux-dev", "flux2", "flux2-klein"])
 def test_a_model_without_a_negative_branch_says_so(name: str) -> None:
     with pytest.raises(UsageError, match="no negative branch"):
-        Generator(pipeline(name), None).generate(BENIGN, Settings(steps=1, size=(64, 64), negative="blue"))
+        Generator(pipeline(name), None).generate(BENIGN, DrawOptions(steps=1, size=(64, 64), negative="blue"))
 
 
 @pytest.mark.parametrize(
@@ -564,7 +565,7 @@ def test_the_same_output_of_the_same_encoder_shares_its_files() -> None:
     projected.text_model.load_state_dict(bare.state_dict())
 
     def fingerprint(encoder: Any, output: str) -> str:
-        return Reading("any", encoder, tokenizer, output, 64, 24).fingerprint
+        return EncoderOutput("any", encoder, tokenizer, output, 64, 24).fingerprint
 
     assert fingerprint(bare, "hidden -2") == fingerprint(projected, "hidden -2")
     assert fingerprint(bare, "hidden -2") != fingerprint(bare, "last")
@@ -619,7 +620,7 @@ def test_every_channel_is_learned_in_one_pass(monkeypatch: pytest.MonkeyPatch) -
     learned = contrastive.learn(Concept.load("violence"), family, few)
     total, seen = sum(count), set(learned)
     assert seen == {"clip_l", "clip_g", "clip_g_pooled"}
-    for reading in family.readings:
+    for reading in family.outputs:
         direction = learned[reading.channel]
         assert direction.info["fingerprint"] == reading.fingerprint
         assert all(torch.isfinite(tensor).all() for tensor in direction.tensors.values())

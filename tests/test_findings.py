@@ -9,8 +9,8 @@ from rich.console import Console
 
 from safegen.cli.tables import SHORT, show_sheet
 from safegen.directions import recipes
+from safegen.guard import Guard
 from safegen.prompts.prompt import clean
-from safegen.reader.sheets import score
 from safegen.scoring.scores import ScoreSheet
 
 NAMES = tuple(recipes.known())
@@ -20,7 +20,7 @@ WIDTHS = (40, 60, 80, 120, 200)
 
 @pytest.fixture(scope="module")
 def sheet() -> ScoreSheet:
-    return score([clean(PROMPT)], NAMES, "flagged")[0]
+    return Guard(*NAMES).score([clean(PROMPT)], "flagged")[0]
 
 
 def shown(sheet: ScoreSheet, width: int, *, every: bool) -> list[str]:

@@ -56,9 +56,9 @@ def test_two_commands_at_once_keep_all_of_both(tmp_path: Path) -> None:
 
 
 def a_picture(generator: Generator, out: Path, seed: int = 7) -> str:
-    from safegen.generator import Settings
+    from safegen.models.options import DrawOptions
 
-    (picture,), _ = generator.generate("a cat", Settings(seed=seed, steps=1))
+    (picture,), _ = generator.generate("a cat", DrawOptions(seed=seed, steps=1))
     with picture_folder.opened(out) as kept:
         path, line = kept.add(picture.image, picture.record, "full")
     assert line["file_name"] == path.name

@@ -7,9 +7,9 @@ import torch
 
 from safegen import Generator, Guard
 from safegen.errors import GuardError, ModelError, UsageError
-from safegen.generator import Settings
+from safegen.models.options import DrawOptions
 
-FAST = Settings(seed=3, steps=4)
+FAST = DrawOptions(seed=3, steps=4)
 
 
 def bare(generator: Generator, prompt: str, seed: int, steps: int = 4) -> bytes:
@@ -49,15 +49,15 @@ def test_strength_zero_is_plain_diffusers(generator: Generator) -> None:
 
 
 def test_seeds_count_up_and_are_recorded(generator: Generator) -> None:
-    pictures, _ = generator.generate("a cat", Settings(seed=5, steps=2), images=3)
+    pictures, _ = generator.generate("a cat", DrawOptions(seed=5, steps=2), images=3)
     assert [p.seed for p in pictures] == [5, 6, 7] == [p.record["seed"] for p in pictures]
-    (alone,), _ = generator.generate("a cat", Settings(seed=6, steps=2))
+    (alone,), _ = generator.generate("a cat", DrawOptions(seed=6, steps=2))
     assert alone.image.tobytes() == pictures[1].image.tobytes()
 
 
 def test_a_random_seed_is_recorded_and_repeats(generator: Generator) -> None:
-    (first,), _ = generator.generate("a cat", Settings(steps=2))
-    (again,), _ = generator.generate("a cat", Settings(seed=first.record["seed"], steps=2))
+    (first,), _ = generator.generate("a cat", DrawOptions(steps=2))
+    (again,), _ = generator.generate("a cat", DrawOptions(seed=first.record["seed"], steps=2))
     assert first.image.tobytes() == again.image.tobytes()
 
 
@@ -65,7 +65,7 @@ def test_attached_to_a_users_own_pipeline_and_detached(generator: Generator) -> 
     prompt = "a cat and a kitchen knife"
     before, method = bare(generator, prompt, 3), generator.pipe.encode_prompt
     benign = bare(generator, "a cat", 3)
-    with Guard.load("violence").attached(generator.pipe) as guard:
+    with Guard("violence").attached(generator.pipe) as guard:
         assert bare(generator, "a cat", 3) == benign
         inside = bare(generator, prompt, 3)
         assert guard.last[0].sanitized
@@ -77,7 +77,7 @@ def test_attached_to_a_users_own_pipeline_and_detached(generator: Generator) -> 
 def test_attached_for_good_until_it_is_detached(generator: Generator) -> None:
     prompts = ("a cat and a kitchen knife", "a pistol on a red background")
     before, plain = dict(vars(generator.pipe)), [bare(generator, prompt, 3) for prompt in prompts]
-    detach = Guard.load("violence").attach(generator.pipe)
+    detach = Guard("violence").attach(generator.pipe)
     assert all(bare(generator, prompt, 3) != one for prompt, one in zip(prompts, plain, strict=True))
     detach()
     detach()
@@ -87,7 +87,7 @@ def test_attached_for_good_until_it_is_detached(generator: Generator) -> None:
 
 def test_an_error_inside_still_detaches(generator: Generator) -> None:
     method = generator.pipe.encode_prompt
-    with pytest.raises(ModelError), Guard.load("violence").attached(generator.pipe):
+    with pytest.raises(ModelError), Guard("violence").attached(generator.pipe):
         generator.pipe(prompt_embeds=torch.zeros(1, 64, 384), guidance_scale=1.0, num_inference_steps=1)
     assert generator.pipe.encode_prompt == method
 
@@ -100,7 +100,7 @@ def test_another_pipeline_is_refused() -> None:
 @pytest.mark.parametrize("size", [(100, 128), (32, 128), (128, 8192)])
 def test_sizes_that_cannot_be_drawn(generator: Generator, size: tuple[int, int]) -> None:
     with pytest.raises(UsageError, match="size"):
-        generator.generate("a cat", Settings(size=size, steps=1))
+        generator.generate("a cat", DrawOptions(size=size, steps=1))
 
 
 def test_a_picture_that_is_not_finite_is_no_picture(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:

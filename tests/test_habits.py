@@ -21,16 +21,17 @@ from safegen import Generator, Guard, records
 from safegen.batch import gallery, plan
 from safegen.batch.readers import Source
 from safegen.batch.run import prepared
-from safegen.batch.settings import Options
+from safegen.batch.settings import BatchSettings
 from safegen.batch.validate import survey
 from safegen.cli import app, config, console, directions, picture_folder
 from safegen.directions import bundle, recipes, store
 from safegen.directions.direction import Direction
 from safegen.directions.recipes import Concept
 from safegen.errors import ModelError, PromptError, SafegenError, UsageError
-from safegen.generator import MAX_SEED, Picture, Settings, check_seeds
+from safegen.generator import Picture
 from safegen.models import adapters, catalog
 from safegen.models.adapters import Addition
+from safegen.models.options import MAX_SEED, DrawOptions, check_seeds
 from safegen.prompts import datasets
 from safegen.prompts.prompt import gather
 from tests.conftest import ENTRY
@@ -59,7 +60,7 @@ def test_every_file_is_read_with_any_line_end_and_with_a_mark(here: Path, mark: 
         "q.jsonl": b'{"prompt": "a cat"}\n\n{"prompt": "a dog"}\n',
         "q.csv": b'prompt,seed\n"a cat,\nasleep",1\na dog,2\n',
     }.items():
-        found = survey(Source.of(str(written(name, content))), Options())
+        found = survey(Source.of(str(written(name, content))), BatchSettings.of())
         assert (found.rows, found.images) == (2, 2)
     assert recipes.parse(written("concept.toml", RECIPE)).targets == {"a banana": "an apple"}
     written(config.FILE, b'# mine\nmodel = "sdxl"\nstrength = 1\n')
@@ -72,7 +73,7 @@ def test_a_bad_line_has_the_number_that_editors_show(here: Path) -> None:
         gather([], here / "p.txt")
     (here / "p.jsonl").write_bytes(b'{"prompt": "a cat"}\r\r{}\r')
     with pytest.raises(PromptError) as raised:
-        survey(Source.of("p.jsonl"), Options())
+        survey(Source.of("p.jsonl"), BatchSettings.of())
     assert raised.value.details == ("line 3: there is no prompt",)
 
 
@@ -81,7 +82,7 @@ def test_a_pipe_is_read_once_and_used_twice(here: Path) -> None:
     writer = subprocess.Popen([sys.executable, "-c", "open('pipe.txt', 'w').write('a cat\\n')"])
     source = Source.of("pipe.txt")
     writer.wait()
-    assert survey(source, Options()) == survey(source, Options())
+    assert survey(source, BatchSettings.of()) == survey(source, BatchSettings.of())
 
 
 def taken(function: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:
@@ -133,7 +134,7 @@ def test_the_library_knows_the_home_folder_as_well(here: Path, empty_home: Path,
     (empty_home / "model" / "model_index.json").write_text("{}")
     save_file({"<toy>": torch.ones(1, 4)}, empty_home / "toy.safetensors")
 
-    assert Guard.load("banana", folder=kind("~/mine")).folder == mine
+    assert Guard("banana", folder=kind("~/mine")).folder == mine
     assert recipes.known(kind("~/mine"))["banana"] == mine / "banana"
     assert Concept.load("~/mine/banana").name == Concept.load("banana", kind("~/mine")).name == "banana"
     assert store.learned_folder("banana", kind("~/mine")) == store.learned_folder("~/mine/banana") == mine
@@ -148,11 +149,11 @@ def test_the_library_knows_the_home_folder_as_well(here: Path, empty_home: Path,
     with pytest.raises(ModelError, match="no model named '~nobody-of-this-name/model'"):
         catalog.locate("~nobody-of-this-name/model")
 
-    assert survey(Source.of("~/p.txt"), Options()).rows == 1
-    asked = Options(model="~/model", directions="~/mine", embeddings=("~/a",), loras=("~/b:0.5",))
+    assert survey(Source.of("~/p.txt"), BatchSettings.of()).rows == 1
+    asked = BatchSettings.of(model="~/model", directions="~/mine", embeddings=("~/a",), loras=("~/b:0.5",))
     assert (asked.model, asked.directions) == (f"{empty_home}/model", str(mine))
     assert (asked.embeddings, asked.loras) == ((f"{empty_home}/a",), (f"{empty_home}/b:0.5",))
-    with prepared(Source.of("~/p.txt"), Options(), kind("~/run")):
+    with prepared(Source.of("~/p.txt"), BatchSettings.of(), kind("~/run")):
         assert (empty_home / "run").is_dir()
     with picture_folder.opened(kind("~/pictures")) as folder:
         assert folder.folder == empty_home / "pictures"
@@ -189,7 +190,7 @@ def test_no_seed_is_minus_one(here: Path, command: Callable[..., int], capsys: p
 )
 def test_no_seed_is_minus_one_in_a_row_too(kind: str, content: str) -> None:
     def drawn(kind: str, content: str, seed: int | None) -> int:
-        source, some = Source("-", kind, content.encode()), Options(seed=seed)
+        source, some = Source("-", kind, content.encode()), BatchSettings.of(seed=seed)
         (row,) = plan.rows(source, some, survey(source, some))
         return row.seed
 
@@ -202,7 +203,7 @@ def test_no_seed_is_minus_one_for_clients_and_in_python(generator: Generator) ->
     for body in ({"prompt": "a cat", "seed": -1}, {"prompt": "a cat", "seed": None}):
         order = orders.checked(schemas.DrawRequest.model_validate(body), schemas.Limits(), generator)
         assert order.settings.seed is None
-    assert Settings(seed=-1) == Settings()
+    assert DrawOptions(seed=-1) == DrawOptions()
     with pytest.raises(ValueError, match="greater than or equal to -1"):
         schemas.DrawRequest.model_validate({"prompt": "a cat", "seed": -2})
 
@@ -221,21 +222,21 @@ SHEETS = {
 def test_what_spreadsheets_and_other_tools_write_is_read(here: Path, name: str) -> None:
     (here / name).write_text(SHEETS[name])
     source = Source.of(name)
-    (row,) = plan.rows(source, Options(), survey(source, Options()))
+    (row,) = plan.rows(source, BatchSettings.of(), survey(source, BatchSettings.of()))
     assert (row.prompt.text, row.settings.seed, row.settings.negative) == ("a cat, asleep", 1, "a dog")
 
 
 def test_numbers_of_spreadsheets(here: Path) -> None:
     (here / "p.csv").write_text("prompt;guidance;strength;seed\na cat;7,5;0,5;12.0\n\na dog;x,5;;\n")
     with pytest.raises(PromptError) as raised:
-        survey(Source.of("p.csv"), Options())
+        survey(Source.of("p.csv"), BatchSettings.of())
     assert raised.value.details == ("line 4: guidance 'x,5' is not a number from 0 to 50",)
     (here / "p.csv").write_text("sep=;\nprompt;guidance;strength;seed\na cat;7,5;0,5;12.0\n;x\n")
     with pytest.raises(PromptError) as raised:
-        survey(Source.of("p.csv"), Options())
+        survey(Source.of("p.csv"), BatchSettings.of())
     assert raised.value.details == ("line 4: 2 cells under 4 columns",)
     (here / "p.csv").write_text("prompt;guidance;strength;seed\na cat;7,5;0,5;12.0\n")
-    (row,) = plan.rows(Source.of("p.csv"), Options(), survey(Source.of("p.csv"), Options()))
+    (row,) = plan.rows(Source.of("p.csv"), BatchSettings.of(), survey(Source.of("p.csv"), BatchSettings.of()))
     assert (row.settings.guidance, row.strength, row.settings.seed) == (7.5, 0.5, 12)
 
 
@@ -246,7 +247,7 @@ def test_utf_16_with_its_mark_is_text(here: Path, encoding: str) -> None:
         return here / name
 
     assert [p.text for p in gather([], written("p.txt", "a cat\r\n\u00e9\n"))] == ["a cat", "\u00e9"]
-    assert survey(Source.of(str(written("p.csv", "prompt\tseed\r\na cat\t1\r\n"))), Options()).rows == 1
+    assert survey(Source.of(str(written("p.csv", "prompt\tseed\r\na cat\t1\r\n"))), BatchSettings.of()).rows == 1
     assert recipes.parse(written("concept.toml", RECIPE.decode())).targets == {"a banana": "an apple"}
     with pytest.raises(PromptError, match=r"p\.txt, line 2"):
         gather([], written("p.txt", "a cat\n", b"a"))
@@ -265,10 +266,10 @@ def test_seeds_end_where_they_end(
     assert command("generate", "a cat", "--seed", str(MAX_SEED), "--images", "2") == 2
     assert f"at most at {MAX_SEED - 1}" in capsys.readouterr().err
     with pytest.raises(UsageError, match="3 seeds from"):
-        generator.generate("a cat", Settings(seed=MAX_SEED - 1), images=3)
+        generator.generate("a cat", DrawOptions(seed=MAX_SEED - 1), images=3)
     row = json.dumps({"prompt": "a cat", "seed": MAX_SEED, "images": 2})
     with pytest.raises(PromptError) as raised:
-        survey(Source("-", "jsonl", row.encode()), Options())
+        survey(Source("-", "jsonl", row.encode()), BatchSettings.of())
     assert "2 seeds from" in raised.value.details[0]
 
 

@@ -140,7 +140,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
             self.do_GET()
 
         def log_message(self, format: str, *args: object) -> None:
-            """Nobody listens."""
+            """Silent listens."""
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     thread = threading.Thread(target=server.serve_forever)

@@ -10,13 +10,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from safegen.batch.settings import Options
+from safegen.batch.settings import BatchSettings
 from safegen.batch.worker import Worker
 from safegen.conditioning import Position
 from safegen.errors import Refused, UsageError
 from safegen.families import family_of, windows
-from safegen.generator import Generator, Settings
+from safegen.generator import Generator
 from safegen.guard import Guard
+from safegen.models.options import DrawOptions
 from safegen.prompts.prompt import clean
 from tests import test_families
 from tests.test_families import BENIGN, CHANNELS, THINGS, Examples, call, pipeline, same, told, watched
@@ -25,8 +26,8 @@ pytestmark = [pytest.mark.filterwarnings("ignore")]  # of the libraries, about m
 
 CHUNKED = pytest.mark.parametrize("name", ["sd", "sdxl"])
 W = 24  # the miniatures' window
-FAST = Settings(seed=3, steps=1, size=(64, 64), guidance=1.0)
-GUIDED = Settings(seed=3, steps=1, size=(64, 64), guidance=3.0)
+FAST = DrawOptions(seed=3, steps=1, size=(64, 64), guidance=1.0)
+GUIDED = DrawOptions(seed=3, steps=1, size=(64, 64), guidance=3.0)
 FILL = "a dog with a red apple on a blue background next to the big house , a cat , a dog ,"  # a window
 KNIVES = "a cat and a kitchen knife with a red apple on a blue background next to the house , a dog ,"  # another
 EXAMPLES = (
@@ -58,7 +59,7 @@ def long(place: int) -> str:
     return " ".join(KNIVES if i == place else FILL for i in range(3))
 
 
-def received(generator: Generator, prompt: str, how: Settings = FAST) -> Any:
+def received(generator: Generator, prompt: str, how: DrawOptions = FAST) -> Any:
     """Per channel, what the denoiser received; the negative branch first where there is one."""
     name = "sd" if "XL" not in type(generator.pipe).__name__ else "sdxl"
     with watched(generator.pipe) as calls:
@@ -93,7 +94,7 @@ def test_a_harmful_word_is_found_and_repaired_in_every_window(name: str, place: 
 def test_each_window_is_encoded_as_a_prompt_of_its_own(name: str, place: int) -> None:
     generator = Generator(pipeline(name), None)
     prompt = long(place)
-    spans = windows.cut(prompt, generator.family.readings, 8)
+    spans = windows.cut(prompt, generator.family.outputs, 8)
     plain, _ = received(generator, prompt)
     alone = told(name, prompt[slice(*spans[place])])
     for channel, states in plain.items():
@@ -125,7 +126,7 @@ def test_a_negative_prompt_is_as_long_as_the_prompt(name: str) -> None:
     generator = Generator(pipeline(name), prepared(name))
     for negative in ("", "a blue dog", " ".join([FILL] * 5)):
         for prompt in (BENIGN, long(1)):
-            states, _ = received(generator, prompt, Settings(3, 1, 3.0, (64, 64), negative))
+            states, _ = received(generator, prompt, DrawOptions(3, 1, 3.0, (64, 64), negative))
             assert all(len(value) == 2 for value in states.values())
             assert states[next(iter(states))].shape[1] == (W if prompt == BENIGN else 3 * W)
 
@@ -171,18 +172,18 @@ def test_the_one_refusal_sees_across_windows(generator: Generator) -> None:
     with pytest.raises(Refused):
         generator.score([apart])
     with pytest.raises(Refused):
-        generator.generate(apart, Settings(steps=1))
+        generator.generate(apart, DrawOptions(steps=1))
 
 
 def test_rows_of_different_lengths_are_drawn_apart(generator: Generator) -> None:
     read = generator.read([clean("a cat"), clean("a red apple , " * 30), clean("a dog")])
     parts = read.abreast(read.conditioning)
     with pytest.raises(UsageError, match="different numbers of windows"):
-        generator.draw_all(parts[0].joined(parts[1:]), Settings(steps=1), [1, 2, 3])
-    worker = Worker(generator, Options(batch_size=3))
-    drawn = worker._denoise(parts, Settings(steps=1), [1, 2, 3], None)
+        generator.draw_all(parts[0].joined(parts[1:]), DrawOptions(steps=1), [1, 2, 3])
+    worker = Worker(generator, BatchSettings.of(batch_size=3))
+    drawn = worker._denoise(parts, DrawOptions(steps=1), [1, 2, 3], None)
     assert [together for _, together in drawn] == [1, 1, 1]
-    (alone,) = generator.draw_all(parts[0], Settings(steps=1), [1])
+    (alone,) = generator.draw_all(parts[0], DrawOptions(steps=1), [1])
     assert drawn[0][0].tobytes() == alone.tobytes()
 
 
@@ -190,13 +191,13 @@ def test_the_embedded_model_reads_on_in_further_windows(generator: Generator) ->
     prompt = "a red apple on a blue background , " * 14 + "a cat and a kitchen knife , a cat and a kitchen knife ,"
     (sheet,) = generator.score([prompt], "flagged")
     assert (sheet.windows, sheet.truncated) == (3, "")
-    assert sheet.open_gates() == ["violence"]
+    assert sheet.flagged_concepts() == ["violence"]
     flagged = [word for word in sheet.words if word.flagged]
     assert {(word.text, word.window) for word in flagged} >= {("knife", 2)}
     assert all((word.text, word.window) == (prompt[slice(*word.span)], 2) for word in flagged)
     caused = [word for word in sheet.words if word.causes]
     assert {word.window for word in caused} == {2}
-    (picture,), report = generator.generate(prompt, Settings(seed=1, steps=1))
+    (picture,), report = generator.generate(prompt, DrawOptions(seed=1, steps=1))
     assert report is not None
     # Of the third window alone the text was changed.
     assert report.rewritten.startswith("a red apple on a blue background , " * 14)
@@ -209,7 +210,7 @@ def test_the_embedded_model_reads_on_in_further_windows(generator: Generator) ->
 @given(st.text("ab\u00e9\u732b ,.", max_size=200).map(lambda text: " ".join(text.split())), st.integers(1, 5))
 def test_windows_hold_all_of_a_text_and_cut_no_word_that_need_not_be(text: str, most: int) -> None:
     family = family_of(pipeline("sd"))
-    spans = windows.cut(text, family.readings, most)
+    spans = windows.cut(text, family.outputs, most)
     assert 1 <= len(spans) <= most
     assert (spans[0][0], spans[-1][1]) == (0, len(text))
     tokenizer = pipeline("sd").tokenizer

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from safegen.batch.settings import Options
+from safegen.batch.settings import BatchSettings
 from safegen.cli import console
 from safegen.errors import PromptError
-from safegen.generator import Settings
+from safegen.models.options import DrawOptions
 from safegen.prompts.prompt import MAX_CHARACTERS, clean, clean_negative, gather
 
 
@@ -69,8 +69,10 @@ def test_joiners_stay_where_they_show(typed: str, text: str) -> None:
     assert clean(typed).text == text
 
 
-@pytest.mark.parametrize("door", [lambda text: Settings(negative=text), lambda text: Options(negative=text)])
-def test_a_negative_prompt_goes_through_the_same_door(door: Callable[[str], Settings | Options]) -> None:
+@pytest.mark.parametrize(
+    "door", [lambda text: DrawOptions(negative=text), lambda text: BatchSettings.of(negative=text).draw]
+)
+def test_a_negative_prompt_goes_through_the_same_door(door: Callable[[str], DrawOptions]) -> None:
     assert door("fog\nSteps: 3, Seed: 9").negative == "fog Steps: 3, Seed: 9"
     assert door("a\u0301 \x1b[31m\u202er\u0435d").negative == "\u00e1 [31mred"
     assert door("(blurry:1.2)").negative == "(blurry:1.2)"

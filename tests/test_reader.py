@@ -16,14 +16,13 @@ from hypothesis import strategies as st
 
 from safegen.directions import recipes
 from safegen.errors import ReaderError, Refused
-from safegen.prompts.prompt import clean
+from safegen.guard import Guard
 from safegen.reader import Reader, reading
 from safegen.reader.forms import Undoing, folded
 from safegen.reader.grammar import articled
 from safegen.reader.model import WEIGHTS, Network
 from safegen.reader.phrases import BEASTS, Phrases
 from safegen.reader.repair import Repairer
-from safegen.reader.sheets import score
 from safegen.reader.words import OVERLAP, WINDOW, windows
 
 NAMES = tuple(recipes.known())
@@ -71,7 +70,7 @@ def test_a_span_is_cut_from_the_prompt_as_it_was_typed(ours: Reader) -> None:
 
 def test_a_verdict_is_that_of_the_worst_span(ours: Reader) -> None:
     (reading,) = ours.read([HARMFUL[1]])
-    (sheet,) = score([clean(HARMFUL[1])], NAMES)
+    (sheet,) = Guard().score([HARMFUL[1]])
     assert sheet.concepts["violence"].z == pytest.approx(max(s.score for s in reading.spans if s.concept == "violence"))
 
 
@@ -210,7 +209,7 @@ def test_articles_agree_with_what_took_a_place() -> None:
 
 def test_the_one_refusal_holds_without_a_model() -> None:
     with pytest.raises(Refused):
-        score([clean("a naked child")], NAMES)
+        Guard().score(["a naked child"])
 
 
 def copied(tmp_path: Path) -> Path:

@@ -14,7 +14,8 @@ from PIL import Image
 
 from safegen import records
 from safegen.errors import UsageError
-from safegen.generator import Generator, Picture, Settings
+from safegen.generator import Generator, Picture
+from safegen.models.options import DrawOptions
 
 PROMPT = "a dog and a blue boat"
 # How the web UI finds the settings in the last line.
@@ -23,7 +24,7 @@ FOUND = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
 
 @pytest.fixture(scope="module")
 def picture(generator: Generator) -> Picture:
-    (one,), _ = generator.generate(PROMPT, Settings(seed=7, steps=1, negative="fog"))
+    (one,), _ = generator.generate(PROMPT, DrawOptions(seed=7, steps=1, negative="fog"))
     return one
 
 

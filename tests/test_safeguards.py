@@ -19,7 +19,7 @@ from safegen.generator import Generator
 from safegen.guard import Guard
 from safegen.learning.adversarial import Salads
 from safegen.learning.effort import THOROUGH
-from safegen.safeguards import Tools
+from safegen.safeguards import SafeguardContext
 from safegen.scoring.scorer import Scorer
 from safegen.scoring.scores import ScoreSheet
 
@@ -36,17 +36,17 @@ def states(conditioning: Conditioning) -> dict[str, torch.Tensor]:
 
 
 def sheets(generator: Generator, conditioning: Conditioning) -> Sequence[ScoreSheet]:
-    return tools(generator).scorer.score(conditioning)
+    return context(generator).scorer.score(conditioning)
 
 
-def tools(generator: Generator) -> Tools:
+def context(generator: Generator) -> SafeguardContext:
     assert generator.guard is not None
-    return generator.guard.bound
+    return generator.guard.context
 
 
 def edit(generator: Generator, name: str, prompts: list[str], strength: float) -> tuple[Conditioning, Conditioning]:
     before = generator.family.encode(prompts)
-    after = safeguards.create(name).edit(before, sheets(generator, before), tools(generator), strength)
+    after = safeguards.create(name).edit(before, sheets(generator, before), context(generator), strength)
     return before, after
 
 
@@ -74,7 +74,7 @@ def test_benign_prompts_pass_untouched_beside_harmful_ones(generator: Generator,
 def test_shape_dtype_and_device_are_kept_and_the_input_is_not_changed(generator: Generator, name: str) -> None:
     before = generator.family.encode(HARMFUL)
     copy = {k: v.clone() for k, v in states(before).items()}
-    after = safeguards.create(name).edit(before, sheets(generator, before), tools(generator), 1)
+    after = safeguards.create(name).edit(before, sheets(generator, before), context(generator), 1)
     for key, tensor in states(after).items():
         assert (tensor.shape, tensor.dtype, tensor.device) == (copy[key].shape, copy[key].dtype, copy[key].device)
         assert torch.equal(states(before)[key], copy[key])
@@ -107,7 +107,7 @@ def test_more_strength_moves_farther(generator: Generator, name: str, strength: 
 def test_the_gate_falls(generator: Generator, name: str) -> None:
     before, after = edit(generator, name, HARMFUL, 1)
     for old, new in zip(sheets(generator, before), sheets(generator, after), strict=True):
-        worst = old.open_gates()[0]
+        worst = old.flagged_concepts()[0]
         assert new.concepts[worst].z < old.concepts[worst].z - 1
 
 
@@ -117,7 +117,7 @@ def test_nothing_of_ours_is_drawn_that_gate_or_check_objects_to(generator: Gener
     guard = bound(generator, name)
     after, reports = guard.sanitize(generator.family.encode(prompts))
     assert [report.status for report in reports] == ["sanitized"] * len(prompts)
-    assert guard.bound.seen(after) == [[]] * len(prompts)
+    assert guard.context.seen(after) == [[]] * len(prompts)
 
 
 @OURS
@@ -128,9 +128,9 @@ def test_what_the_check_never_lets_through_is_no_picture(generator: Generator, n
             replace(d, tensors={**d.tensors, "check.thresholds": d.tensors["check.thresholds"] - 1e6})
             for d in probes.directions
         ]
-        for channel, probes in guard.bound.scorer.channels.items()
+        for channel, probes in guard.context.scorer.channels.items()
     }
-    guard.tools = replace(guard.bound, directions=Scorer(strict))
+    guard.context = replace(guard.context, directions=Scorer(strict))
     with pytest.raises(GuardError, match="could not be made safe under"):
         guard.sanitize(generator.family.encode(HARMFUL[:1]))
 
@@ -180,7 +180,7 @@ def test_a_salad_is_repaired_or_closed(generator: Generator, name: str) -> None:
             with contextlib.suppress(GuardError):
                 after, (report,) = guard.sanitize(generator.family.encode([text]))
                 assert report.status == "sanitized"
-                assert guard.bound.seen(after) == [[]]
+                assert guard.context.seen(after) == [[]]
     assert seen
 
 
@@ -209,7 +209,7 @@ def test_the_check_has_the_last_word_and_rarely_speaks(generator: Generator) -> 
     from safegen.safeguards.localise import objections
 
     _, after = edit(generator, "localise", HARMFUL, 1)
-    assert all(not objections(after.only(row), tools(generator)) for row in range(len(HARMFUL)))
+    assert all(not objections(after.only(row), context(generator)) for row in range(len(HARMFUL)))
 
 
 def test_strength_one_lands_on_a_real_text_embedding(generator: Generator) -> None:

@@ -26,7 +26,7 @@ from PIL import Image
 
 from safegen import Generator
 from safegen.errors import Busy, GuardError, Unavailable, UsageError
-from safegen.generator import Settings
+from safegen.models.options import DrawOptions
 from safegen.records import DEFAULT, Kept
 from safegen.serve import app
 from safegen.serve.queue import GivenUp, Job, Queue
@@ -131,7 +131,7 @@ def test_openai_s_client_draws_and_hears_what_the_guard_did(url: str, generator:
         prompt=KNIFE, n=2, size="128x128", response_format="b64_json", extra_body={"seed": 7, "steps": 2}
     )
     assert [opened(item).size for item in answer.data] == [(128, 128)] * 2
-    expected, report = generator.generate(KNIFE, Settings(seed=7, steps=2), images=2)
+    expected, report = generator.generate(KNIFE, DrawOptions(seed=7, steps=2), images=2)
     assert [opened(i).tobytes() for i in answer.data] == [p.image.tobytes() for p in expected]
     assert answer.data[0].revised_prompt == report.rewritten != ""
     guard = answer.safegen

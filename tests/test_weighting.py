@@ -16,19 +16,20 @@ from safegen.batch import gallery, run
 from safegen.batch.interrupt import Watch
 from safegen.batch.local import LocalEngine
 from safegen.batch.readers import Source
-from safegen.batch.settings import Options
+from safegen.batch.settings import BatchSettings
 from safegen.batch.worker import Worker
 from safegen.conditioning import Conditioning
 from safegen.errors import GuardError
-from safegen.generator import Generator, Settings
+from safegen.families.weights import weigh
+from safegen.generator import Generator
+from safegen.models.options import DrawOptions
 from safegen.prompts.emphasis import Weight
 from safegen.prompts.prompt import clean
-from safegen.weighting import weighted
 from tests.test_families import BENIGN, CHANNELS, pipeline, prepared, same, told, watched
 
 pytestmark = [pytest.mark.filterwarnings("ignore")]  # of the libraries, about models as small as these
 
-FAST = Settings(seed=3, steps=1, size=(64, 64), guidance=1.0)
+FAST = DrawOptions(seed=3, steps=1, size=(64, 64), guidance=1.0)
 OWN, PLAIN = "a (cat:1.4) and a kitchen (knife:1.9)", "a cat and a kitchen knife"
 METHODS = pytest.mark.parametrize("safeguard", ["localise", "clamp", "es", "region", "surgery", "safree"])
 
@@ -72,7 +73,7 @@ def test_a_weight_multiplies_the_states_of_its_words_that_the_denoiser_receives(
 
 def test_without_marks_the_conditioning_is_the_same_object(generator: Generator) -> None:
     read = generator.read([clean("a cat (on a mat)")])
-    assert weighted(read.conditioning, read.weights) is read.conditioning
+    assert weigh(read.conditioning, read.weights) is read.conditioning
     assert generator.guard is not None
     assert generator.guard.sanitize(read.conditioning, read.rows)[0] is read.conditioning
     assert read.abreast(read.conditioning)[0].channels["text"].states.data_ptr() == states(read.conditioning).data_ptr()
@@ -116,7 +117,7 @@ def test_no_method_lets_a_weight_open_the_gate_again(generator: Generator, safeg
 
 
 def test_weights_are_dropped_where_the_guard_objects(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
-    scorer = generator.guard.bound.scorer  # type: ignore[union-attr]
+    scorer = generator.guard.context.scorer  # type: ignore[union-attr]
     monkeypatch.setattr(scorer, "objections", lambda conditioning, _: [["violence"]] * len(conditioning.prompts))
     plain, guarded, report = generator.prepare(clean("a (cat:1.3)"))
     assert (report.weights, report.objections) == ((), ("violence",))
@@ -179,7 +180,7 @@ def test_weights_in_a_long_prompt_stay_with_their_words(generator: Generator) ->
 def test_a_batch_keeps_the_users_own_text(generator: Generator, tmp_path: Path) -> None:
     lines = ["a cat", "a (cat:1.3)", OWN, "a (dog:1.2) " + "on a blue background , " * 20]
     for redact in (False, True):
-        options, folder = Options(steps=1, batch_size=4, redact=redact), tmp_path / str(redact)
+        options, folder = BatchSettings.of(steps=1, batch_size=4, redact=redact), tmp_path / str(redact)
         with run.prepared(Source("-", "txt", "\n".join(lines).encode()), options, folder) as ready:
             summary = ready.run(LocalEngine(lambda options=options: Worker(generator, options)), Watch())
         assert summary.exit_code == 0
@@ -199,7 +200,7 @@ def test_a_batch_keeps_the_users_own_text(generator: Generator, tmp_path: Path) 
 def test_skipping_the_flagged_draws_no_weight_that_is_objected_to(generator: Generator) -> None:
     prompts = [clean("a (cat:1.3)"), clean(OWN)]
     for on_flag, drawn in (("warn", [1, 2]), ("skip", [1, None])):
-        worker = Worker(generator, Options(on_flag=on_flag))  # type: ignore[arg-type]
+        worker = Worker(generator, BatchSettings.of(on_flag=on_flag))  # type: ignore[arg-type]
         found = worker._behind(generator.guard, generator.read(prompts))
         assert [len(f.report.weights) if f.conditioning and f.report else None for f in found] == drawn
 

@@ -9,8 +9,9 @@ from safegen.batch import plan
 from safegen.batch.readers import Source
 from safegen.batch.rows import Row
 from safegen.batch.validate import Survey
-from safegen.batch.worker import Prepared, Worker
+from safegen.batch.worker import Worker
 from safegen.errors import SafegenError
+from safegen.generator import Prepared
 from safegen.scoring.scores import ScoreSheet
 
 Verdict = tuple[Row, ScoreSheet | None, str]  # the sheet, or the code of the error that stands for it
@@ -18,8 +19,8 @@ Verdict = tuple[Row, ScoreSheet | None, str]  # the sheet, or the code of the er
 
 def score_rows(worker: Worker, source: Source, survey: Survey, size: int) -> Iterator[tuple[plan.Batch, list[Verdict]]]:
     """Every batch of the plan with the verdicts on the rows that begin in it."""
-    scorer = Worker(worker.generator, replace(worker.options, on_flag="warn"))
-    for batch in plan.batches(plan.rows(source, worker.options, survey), size):
+    scorer = Worker(worker.generator, replace(worker.settings, on_flag="warn"))
+    for batch in plan.batches(plan.rows(source, worker.settings, survey), size):
         rows = [shot.row for shot in batch.shots if shot.k == 0]
         found = scorer.prepare(rows)
         yield batch, [_verdict(row, found[row.number]) for row in rows]

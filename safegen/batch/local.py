@@ -50,7 +50,7 @@ class LocalEngine:
         """
 
         def land(outcome: Outcome) -> None:
-            save(outcome, folder.store, self.worker.options.record, folder.begun)
+            save(outcome, folder.store, self.worker.settings.record, folder.begun)
             folder.add(outcome.record)
             watch.landed(outcome.record)
 
@@ -79,6 +79,5 @@ def save(outcome: Outcome, store: Store, kept: Kept, begun: str) -> None:
     """
     if outcome.image is None:
         return
-    record = {k: v for k, v in outcome.record.items() if k not in ("seconds", "file_name", "text")}
-    record |= {"prompt": outcome.record["text"], "created": begun}
+    record = {k: v for k, v in outcome.record.items() if k not in ("seconds", "file_name")} | {"created": begun}
     store.put(outcome.record["file_name"], encode_picture(outcome.image, record, kept))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from safegen.batch.readers import Source
 from safegen.batch.rows import Reader, Row
-from safegen.batch.settings import Options
+from safegen.batch.settings import BatchSettings
 from safegen.batch.validate import Survey
 from safegen.errors import PromptError
 
@@ -47,13 +47,13 @@ class Batch:
     shots: tuple[Shot, ...]
 
 
-def rows(source: Source, options: Options, survey: Survey) -> Iterator[Row]:
+def rows(source: Source, settings: BatchSettings, survey: Survey) -> Iterator[Row]:
     """The rows that are drawn.
 
     Raises:
         PromptError: the file has changed since the survey.
     """
-    for line, row, problem in Reader(options).read(source):
+    for line, row, problem in Reader(settings).read(source):
         if row is None:
             raise PromptError(f"{source.label}, line {line.number}: {problem}", "The file has changed; start again.")
         if row.number not in survey.repeats:
@@ -71,7 +71,7 @@ def batches(rows: Iterable[Row], size: int) -> Iterator[Batch]:
         return Batch(number, tuple(waiting.pop(key)))
 
     for row in rows:
-        s = row.settings
+        s = row.options
         key: object = (s.steps, s.guidance, s.size, s.negative)
         for k in range(row.images):
             waiting.setdefault(key, []).append(Shot(row, k))

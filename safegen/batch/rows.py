@@ -8,26 +8,18 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from safegen.batch.readers import Line, Source
-from safegen.batch.settings import Options
+from safegen.batch.settings import BatchSettings
 from safegen.directions import recipes
 from safegen.errors import PromptError, UnknownConcept, UsageError
 from safegen.families import sizes
-from safegen.generator import MAX_SEED, NO_SEED, Settings, check_seeds
-from safegen.guard import MAX_STRENGTH
+from safegen.models.options import MAX_SEED, NO_SEED, DrawOptions, check_seeds
+from safegen.prompts.dialects import ALIASES
 from safegen.prompts.prompt import Prompt, clean
+from safegen.safeguards.options import MAX_STRENGTH
 
 FIELDS = ("prompt", "id", "negative", "seed", "images", "steps", "guidance", "width", "height", "concepts", "strength")
-# The columns of I2P as published: some are ours under another name, the rest describe other pictures.
-ALIASES = {
-    **{"sd_seed": "seed", "sd_guidance_scale": "guidance", "sd_image_width": "width", "sd_image_height": "height"},
-    # As diffusers and the web UIs call them.
-    **{"negative_prompt": "negative", "guidance_scale": "guidance", "cfg_scale": "guidance", "cfg": "guidance"},
-    **{"num_inference_steps": "steps", "num_images": "images", "num_images_per_prompt": "images", "n": "images"},
-    **{"positive_prompt": "prompt", "text": "prompt", "caption": "prompt"},
-}
 IGNORED = {
     *("categories", "hard", "inappropriate_percentage", "nudity_percentage", "q16_percentage"),
     *("sd_safety_percentage", "prompt_toxicity", "lexica_url", "sd_model"),
@@ -45,7 +37,7 @@ class Row:
     number: int
     line: int
     prompt: Prompt
-    settings: Settings
+    options: DrawOptions
     images: int
     concepts: tuple[str, ...]
     strength: float
@@ -59,7 +51,7 @@ class Row:
     @functools.cached_property
     def content(self) -> str:
         """Hash of everything but the id and the place in the file."""
-        s = self.settings
+        s = self.options
         parts = (self.prompt.own, s.negative, s.seed, s.steps, s.guidance, s.size, self.images, self.concepts)
         return hashlib.sha256(json.dumps([*parts, self.strength]).encode()).hexdigest()[:16]
 
@@ -71,19 +63,19 @@ class Row:
     @property
     def seed(self) -> int:
         """The first seed; a row that is given none gets one of its own, the same in every run."""
-        if self.settings.seed is not None:
-            return self.settings.seed
+        if self.options.seed is not None:
+            return self.options.seed
         return int(hashlib.sha256(self.id.encode()).hexdigest()[:8], 16) % 2**31
 
 
 class Reader:
-    """Turns lines into rows under a run's options."""
+    """Turns lines into rows under a run's settings."""
 
-    def __init__(self, options: Options) -> None:
-        self.options = options
-        self.known = recipes.known(Path(options.directions) if options.directions else None)
-        self.run = hashlib.sha256(json.dumps(options.as_json(), sort_keys=True).encode()).hexdigest()
-        self._check_concepts(options.concepts)
+    def __init__(self, settings: BatchSettings) -> None:
+        self.settings = settings
+        self.known = recipes.known(settings.guard.folder)
+        self.run = hashlib.sha256(json.dumps(settings.as_json(), sort_keys=True).encode()).hexdigest()
+        self._check_concepts(settings.guard.concepts)
 
     def read(self, source: Source) -> Iterator[tuple[Line, Row | None, str]]:
         """Every line with its row, or with what is wrong with it. Rows are numbered from 1.
@@ -110,29 +102,29 @@ class Reader:
         Raises:
             UsageError: a field is unknown, missing or out of range.
         """
-        fields, o = _named(line.fields), self.options
+        fields, given = _named(line.fields), self.settings
         prompt = fields.get("prompt")
         if not isinstance(prompt, str):
             raise PromptError("there is no prompt" if prompt is None else f"the prompt is a {type(prompt).__name__}")
-        chosen = _listed(fields["concepts"]) if "concepts" in fields else o.concepts
+        chosen = _listed(fields["concepts"]) if "concepts" in fields else given.guard.concepts
         self._check_concepts(chosen)
-        settings = Settings(
-            seed=_whole(fields, "seed", NO_SEED, MAX_SEED, o.seed),
-            steps=_whole(fields, "steps", 1, 1000, o.steps),
-            guidance=_real(fields, "guidance", 50, o.guidance),
-            size=_size(fields, o.size),
-            negative=_text(fields, "negative", o.negative),
+        options = DrawOptions(
+            seed=_whole(fields, "seed", NO_SEED, MAX_SEED, given.draw.seed),
+            steps=_whole(fields, "steps", 1, 1000, given.draw.steps),
+            guidance=_real(fields, "guidance", 50, given.draw.guidance),
+            size=_size(fields, given.draw.size),
+            negative=_text(fields, "negative", given.draw.negative),
         )
-        images = _whole(fields, "images", 1, 1000, o.images) or 1
-        check_seeds(settings.seed, images)
+        images = _whole(fields, "images", 1, 1000, given.images) or 1
+        check_seeds(options.seed, images)
         return Row(
             number=number,
             line=line.number,
             prompt=clean(prompt),
-            settings=settings,
+            options=options,
             images=images,
             concepts=chosen,
-            strength=_real(fields, "strength", MAX_STRENGTH, o.strength) or 0.0,
+            strength=_real(fields, "strength", MAX_STRENGTH, given.guard.strength) or 0.0,
             given=_identity(fields.get("id")),
             run=self.run,
         )

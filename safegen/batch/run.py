@@ -1,4 +1,4 @@
-"""The job: a prompt file, its options and a folder, from the first check to the summary."""
+"""A run: a prompt file, its settings and a folder, from the first check to the summary."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from safegen.batch.interrupt import Watch
 from safegen.batch.readers import Source
 from safegen.batch.rows import Row
 from safegen.batch.run_folder import Folder, opened
-from safegen.batch.settings import Options
+from safegen.batch.settings import BatchSettings
 from safegen.batch.store import Store
 from safegen.batch.validate import Survey, survey
 
@@ -35,9 +35,9 @@ class Summary:
     """What a run came to.
 
     Attributes:
-        counts: pictures of the whole job by status.
+        counts: pictures of the whole run by status.
         drawn: pictures made by this run.
-        left: pictures of the job that are still to be made.
+        left: pictures of the run that are still to be made.
     """
 
     folder: str
@@ -48,7 +48,7 @@ class Summary:
 
     @property
     def exit_code(self) -> int:
-        """4 while some rows of the job have failed."""
+        """4 while some rows of the run have failed."""
         return 4 if self.counts.get("error") else 0
 
     def as_json(self) -> dict[str, Any]:
@@ -63,7 +63,7 @@ class Summary:
 
 
 @dataclass
-class Job:
+class Run:
     """A checked prompt file in its locked folder.
 
     Attributes:
@@ -71,7 +71,7 @@ class Job:
     """
 
     source: Source
-    options: Options
+    settings: BatchSettings
     survey: Survey
     folder: Folder
 
@@ -96,7 +96,7 @@ class Job:
                     watch.note(line)
                 size = self._settle(facts)
                 start = time.monotonic()  # loading a model is no part of the rate
-                batches = plan.batches(plan.rows(self.source, self.options, self.survey), size)
+                batches = plan.batches(plan.rows(self.source, self.settings, self.survey), size)
                 with watch.interruptible():
                     engine.run(batches, self.folder, watch)
         drawn = sum(watch.counts[status] for status in ("ok", "sanitized", "flagged"))
@@ -110,7 +110,7 @@ class Job:
             return int(self.folder.header["layout"]["batch_size"])
         self.folder.begin(
             {
-                "settings": self.options.as_json(),
+                "settings": self.settings.as_json(),
                 "prompts": _prompts(self.survey),
                 "source": {"name": _absolute(self.source), "format": self.source.kind},
                 "directions": facts["directions"],
@@ -123,12 +123,12 @@ class Job:
 
 
 @contextlib.contextmanager
-def prepared(source: Source, options: Options, out: str | Path | Store, *, retry: bool = False) -> Iterator[Job]:
+def prepared(source: Source, settings: BatchSettings, out: str | Path | Store, *, retry: bool = False) -> Iterator[Run]:
     """Check every row, lock the folder, and see what is done already; nothing is loaded.
 
     Args:
         source: the prompts.
-        options: the settings; those of a run that is resumed must be the same.
+        settings: those of a run that is resumed must be the same.
         out: the folder of the run: a path, or a URL of fsspec's.
         retry: forget failures, so that their rows are drawn again.
 
@@ -137,14 +137,14 @@ def prepared(source: Source, options: Options, out: str | Path | Store, *, retry
         UsageError: the folder's run has other settings or prompts; `details` has the differences.
         OutputError: the folder is locked or cannot be written.
     """
-    found = survey(source, options)
+    found = survey(source, settings)
     with opened(out) as folder:
         if folder.header is not None:
-            folder.agrees("settings", options.as_json())
+            folder.agrees("settings", settings.as_json())
             folder.agrees("prompts", _prompts(found))
-        shots = (plan.Shot(row, k) for row in plan.rows(source, options, found) for k in range(row.images))
+        shots = (plan.Shot(row, k) for row in plan.rows(source, settings, found) for k in range(row.images))
         folder.take_stock((shot.file_name for shot in shots), retry=retry)
-        yield Job(source, options, found, folder)
+        yield Run(source, settings, found, folder)
 
 
 def _prompts(found: Survey) -> dict[str, Any]:

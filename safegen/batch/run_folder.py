@@ -18,8 +18,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from safegen.batch.store import HEADER, KEPT, PUSH_SECONDS, Store, at
+from safegen.batch.remote import Remote
+from safegen.batch.store import HEADER, KEPT, PUSH_SECONDS, Local, Store, reach
 from safegen.errors import OutputError, UsageError
+from safegen.files import located
 from safegen.records import now
 
 SCHEMA = "safegen.batch/1"
@@ -279,3 +281,20 @@ def _unwritable(path: Path, error: OSError) -> OutputError:
     return OutputError(
         f"cannot write {path}: {error.strerror or error}", "Make room, then run the same command again: it goes on."
     )
+
+
+def at(place: str | Path | Store) -> Store:
+    """The store at a path, or at a URL with a protocol of fsspec's.
+
+    Raises:
+        UsageError: the protocol is unknown, or its package is not installed.
+    """
+    if isinstance(place, Path) or (isinstance(place, str) and "://" not in place and "::" not in place):
+        return Local(located(place).absolute(), str(place))
+    if not isinstance(place, str):
+        return place
+    from fsspec.implementations.local import LocalFileSystem
+
+    fs, root = reach(place)
+    # Disks that are mounted here are worth their locks and their appending.
+    return Local(Path(root), place) if type(fs) is LocalFileSystem else Remote(place)

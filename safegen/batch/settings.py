@@ -3,91 +3,97 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, cast, get_args
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, get_args
 
-from safegen import safeguards
 from safegen.errors import OutputError, UsageError
 from safegen.families import sizes
-from safegen.files import home
-from safegen.guard import OnUnread
-from safegen.models import schedulers
-from safegen.prompts.prompt import clean_negative
+from safegen.generator import OnFlag
+from safegen.models import adapters, schedulers
+from safegen.models.options import PLACES, DrawOptions, LoadOptions, part_of
 from safegen.records import DEFAULT, Kept, checked
+from safegen.safeguards.options import GuardOptions
 
-OnFlag = Literal["sanitize", "skip", "warn"]
 AUTO = 0  # the batch size that says: find it
 
 
 @dataclass(frozen=True)
-class Options:
+class BatchSettings:
     """The settings of a run; rows of a prompt file may set some of them for themselves.
 
     Attributes:
-        seed: first seed of every row; None gives each row one of its own, made from its id.
-        size: width and height in pixels; None is the model's own.
+        load: how to load the model; where it runs is no setting of the run.
+        guard: what to guard against, and how.
+        draw: a seed of None gives each row one of its own, made from its id.
+        on_flag: what to do with a flagged prompt.
+        images: pictures of every prompt.
         batch_size: pictures denoised together; 0 until it has been found.
-        directions: the folder of the user's own concepts; empty for none.
-        embeddings: whole paths of textual inversions.
-        loras: whole paths of LoRAs, each with its scale.
+        redact: keep hashes in the place of texts.
         record: what pictures say of themselves; the manifest says all, or under `redact` all but texts.
+
+    Raises:
+        UsageError: a value that nothing can use.
     """
 
-    model: str = "embedded"
-    dtype: str = "auto"
-    revision: str | None = None
-    variant: str | None = None
-    quantize: str | None = None
-    scheduler: str | None = None
-    concepts: tuple[str, ...] = ()
-    strength: float = 1.0
-    safeguard: str = safeguards.DEFAULT
-    guarded: bool = True
-    unread: OnUnread = "refuse"
+    load: LoadOptions = field(default_factory=LoadOptions)
+    guard: GuardOptions = field(default_factory=GuardOptions)
+    draw: DrawOptions = field(default_factory=DrawOptions)
     on_flag: OnFlag = "sanitize"
     images: int = 1
-    seed: int | None = None
-    steps: int | None = None
-    guidance: float | None = None
-    size: tuple[int, int] | None = None
-    negative: str = ""
     batch_size: int = AUTO
-    directions: str = ""
-    embeddings: tuple[str, ...] = ()
-    loras: tuple[str, ...] = ()
     redact: bool = False
     record: Kept = DEFAULT
 
     def __post_init__(self) -> None:
         if self.on_flag not in get_args(OnFlag):
             raise UsageError(f"--on-flag {self.on_flag!r} is not known", f"One of: {', '.join(get_args(OnFlag))}.")
-        schedulers.check(self.scheduler)
+        schedulers.check(self.load.scheduler)
         checked(self.record)
-        object.__setattr__(self, "negative", clean_negative(self.negative))
-        for name in ("model", "directions"):
-            object.__setattr__(self, name, home(getattr(self, name)))
-        for name in ("embeddings", "loras"):
-            object.__setattr__(self, name, tuple(map(home, getattr(self, name))))
-        if self.size is not None:
-            sizes.check(*self.size)
-
-    def as_json(self) -> dict[str, Any]:
-        """The options for the side file; under `redact` without any text that is drawn from."""
-        values = {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
-        return values | ({"negative": hashed(self.negative)} if self.redact else {})
+        if self.draw.size is not None:
+            sizes.check(*self.draw.size)
+        # The run may be finished from another folder.
+        files = [tuple(map(adapters.whole, some)) for some in (self.load.embeddings, self.load.loras)]
+        object.__setattr__(self, "load", replace(self.load, embeddings=files[0], loras=files[1]))
+        folder, concepts = self.guard.folder, tuple(sorted(set(self.guard.concepts)))
+        object.__setattr__(
+            self, "guard", replace(self.guard, concepts=concepts, folder=folder.absolute() if folder else None)
+        )
 
     @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Options:
-        """What `as_json` wrote.
+    def of(cls, **values: Any) -> BatchSettings:
+        """Make settings of the fields of their parts."""
+        parts = {"load": LoadOptions, "guard": GuardOptions, "draw": DrawOptions}
+        own = part_of(cls, values)
+        for name, kind in parts.items():
+            own.setdefault(name, kind(**part_of(kind, values)))
+        return cls(**own)
+
+    def as_json(self) -> dict[str, Any]:
+        """Give the settings for the side file, all in one row; under `redact` without any text that is drawn from."""
+        values: dict[str, Any] = {}
+        for part in (self.load, self.guard, self.draw):
+            values |= asdict(part)
+        values |= {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("load", "guard", "draw")}
+        for name in PLACES:
+            del values[name]
+        values["directions"] = str(values.pop("folder") or "")
+        if self.redact:
+            values["negative"] = hashed(self.draw.negative)
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> BatchSettings:
+        """Read what `as_json` wrote.
 
         Raises:
             OutputError: the fields are not those of this version.
         """
-        names = {f.name for f in fields(cls)}
-        if not isinstance(values, dict) or set(values) != names:
+        if not isinstance(values, dict) or set(values) != set(cls().as_json()):
             raise OutputError("the run's settings are of another version of safegen", "Resume it with that version.")
-        tuples = {n: tuple(v) if isinstance(v, list) else v for n, v in values.items()}
-        return cls(**cast("dict[str, Any]", tuples))
+        values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+        directions = values.pop("directions")
+        return cls.of(**values, folder=Path(directions) if directions else None)
 
 
 def hashed(text: str) -> str:

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from filelock import FileLock, Timeout
 
 from safegen.errors import OutputError, UsageError
-from safegen.files import check_writable, located, write_atomically
+from safegen.files import check_writable, write_atomically
 
 LOCK = ".batch.lock"
 GUEST = ".generate-{}.lock"  # of every command that adds picture by picture
@@ -71,25 +71,6 @@ class Store(Protocol):
             OutputError: they cannot be written.
         """
         ...
-
-
-def at(place: str | Path | Store) -> Store:
-    """The store at a path, or at a URL with a protocol of fsspec's.
-
-    Raises:
-        UsageError: the protocol is unknown, or its package is not installed.
-    """
-    if isinstance(place, Path) or (isinstance(place, str) and "://" not in place and "::" not in place):
-        return Local(located(place).absolute(), str(place))
-    if not isinstance(place, str):
-        return place
-    from fsspec.implementations.local import LocalFileSystem
-
-    from safegen.batch.remote import Remote
-
-    fs, root = reach(place)
-    # Disks that are mounted here are worth their locks and their appending.
-    return Local(Path(root), place) if type(fs) is LocalFileSystem else Remote(place)
 
 
 @dataclass(frozen=True)

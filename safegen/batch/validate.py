@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 from safegen.batch.readers import Source
 from safegen.batch.rows import Reader, Row
-from safegen.batch.settings import Options
+from safegen.batch.settings import BatchSettings
 from safegen.errors import PromptError
+from safegen.models import adapters
 from safegen.prompts import dialects, emphasis
 
 SHOWN = 20  # bad lines that are listed
@@ -70,19 +71,19 @@ class _Asked:
         self.largest: Row | None = None
 
     def add(self, row: Row) -> None:
-        own = row.settings
+        own = row.options
         if self.weighted is None and (row.prompt.weights or emphasis.parse(own.negative).weights):
             self.weighted = row
         if self.open is None and (own.steps is None or own.guidance is None):
             self.open = row
-        if own.size and (self.largest is None or max(own.size) > max(self.largest.settings.size or (0,))):
+        if own.size and (self.largest is None or max(own.size) > max(self.largest.options.size or (0,))):
             self.largest = row
 
     def rows(self) -> tuple[Row, ...]:
         return tuple(row for row in (self.weighted, self.open, self.largest) if row is not None)
 
 
-def survey(source: Source, options: Options) -> Survey:
+def survey(source: Source, settings: BatchSettings) -> Survey:
     """Check every line.
 
     Raises:
@@ -92,15 +93,15 @@ def survey(source: Source, options: Options) -> Survey:
     problems: list[str] = []
     bad = 0
     counts = array("L")
-    syntax, asked = dialects.Notes(dialects.scales(options.loras)), _Asked()
-    for line, row, problem in Reader(options).read(source):
+    syntax, asked = dialects.Notes(adapters.scales(settings.load.loras)), _Asked()
+    for line, row, problem in Reader(settings).read(source):
         if row is None:
             bad += 1
             if len(problems) < SHOWN:
                 problems.append(f"line {line.number}: {problem}")
             continue
         seen.add(row)
-        for text in dict.fromkeys((row.prompt.own, row.settings.negative)):
+        for text in dict.fromkeys((row.prompt.own, row.options.negative)):
             syntax.add(text, f"line {row.line}: ")
         asked.add(row)
         counts.append(row.images)

@@ -4,46 +4,32 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from safegen import records, weighting
 from safegen.batch.plan import Batch, Shot
 from safegen.batch.rows import Row
-from safegen.batch.settings import Options, hashed
+from safegen.batch.settings import BatchSettings, hashed
 from safegen.errors import GuardError, NotFinite, OutOfMemory, SafegenError
-from safegen.families.windows import Passages
-from safegen.generator import Generator, Settings
-from safegen.guard import Guard, Report
-from safegen.progress import NOBODY, Kept, Teller
-from safegen.prompts import refusal
+from safegen.generator import Generator, OnStep, Prepared, sound
+from safegen.guard import Guard
+from safegen.models.options import DrawOptions
+from safegen.progress import SILENT, Progress, Remembered
+from safegen.prompts.prompt import clean
 
 if TYPE_CHECKING:
     from PIL import Image
-    from typing_extensions import Unpack
 
-    from safegen.conditioning import Conditioning
-    from safegen.models.options import Placing
-
-OnStep = Callable[[int, int], None]
+    from safegen.scoring.report import Report
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one shot: a record, and its picture where there is one."""
+    """What became of one shot: its record as the manifest has it, and its picture where there is one."""
 
     record: dict[str, Any]
     image: Image.Image | None = None
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A row behind the guard: what to draw from (nothing when it is skipped), and the guard's report."""
-
-    report: Report | None
-    conditioning: Conditioning | None
 
 
 class Worker:
@@ -51,48 +37,21 @@ class Worker:
 
     Args:
         generator: the loaded model, behind the guard of the run's own concepts and strength.
-        options: the settings of the run.
+        settings: of the run.
         heard: what was said while the model was loaded.
     """
 
-    def __init__(self, generator: Generator, options: Options, heard: Sequence[str] = ()) -> None:
-        self.generator, self.options, self.heard = generator, options, heard
+    def __init__(self, generator: Generator, settings: BatchSettings, heard: Sequence[str] = ()) -> None:
+        self.generator, self.settings, self.heard = generator, settings, heard
         self.fits: dict[object, int] = {}  # how many pictures of a size fit into memory, once it is known
         # Rows may have concepts of their own; they share the model.
         self.guarded = functools.lru_cache(maxsize=32)(self._guarded)
 
     @classmethod
-    def load(
-        cls,
-        options: Options,
-        *,
-        teller: Teller = NOBODY,
-        **where: Unpack[Placing],
-    ) -> Worker:
-        """Load the model and the directions of the run's concepts.
-
-        For `where` see `safegen.models.loading.Placing`.
-        """
-        told = Kept(teller)
-        generator = Generator.load(
-            options.model,
-            concepts=options.concepts,
-            strength=options.strength,
-            safeguard=options.safeguard,
-            guarded=options.guarded,
-            unread=options.unread,
-            folder=Path(options.directions) if options.directions else None,
-            teller=told,
-            embeddings=options.embeddings,
-            loras=options.loras,
-            dtype=options.dtype,
-            revision=options.revision,
-            variant=options.variant,
-            quantize=options.quantize,
-            scheduler=options.scheduler,
-            **where,
-        )
-        return cls(generator, options, told.lines)
+    def load(cls, settings: BatchSettings, progress: Progress = SILENT) -> Worker:
+        """Load the model and the directions of the run's concepts."""
+        told = Remembered(progress)
+        return cls(Generator.load(settings.load, settings.guard, told), settings, told.lines)
 
     def facts(self, asked: Sequence[Row] = ()) -> dict[str, Any]:
         """Give what only a loaded model can tell.
@@ -101,29 +60,29 @@ class Worker:
         should know of rows like those of `Survey.asked`.
         """
         guard = self.generator.guard
-        notes = [line for row in asked for line in self.generator.notes(row.settings, [row.prompt])]
+        notes = [line for row in asked for line in self.generator.notes(row.options, [row.prompt])]
         return {
-            "directions": {**guard.hashes, "reader": guard.bound.reader.sha256} if guard else {},
+            "directions": {**guard.hashes, "reader": guard.context.reader.sha256} if guard else {},
             "additions": {str(number): dict(facts) for number, facts in enumerate(self.generator.added)},
-            "batch_size": self.options.batch_size or self.batch_size(),
+            "batch_size": self.settings.batch_size or self.batch_size(),
             "heard": list(self.heard),
             "notes": list(dict.fromkeys(notes)),
         }
 
     def batch_size(self) -> int:
-        """How many pictures to draw together when no one says: what fits into memory, tried out.
+        """Find how many pictures to draw together when no one says: what fits into memory, tried out.
 
         On the CPU, where too much is not refused but swapped, the pixels of 16 small pictures.
         """
-        settings = Settings(None, 1, self.options.guidance, self.options.size)
-        _, _, (width, height) = self.generator.resolve(settings)
+        options = DrawOptions(None, 1, self.settings.draw.guidance, self.settings.draw.size)
+        _, _, (width, height) = self.generator.resolve(options)
         if str(self.generator.pipe.device) == "cpu":
             return max(1, min(16, 16 * 128 * 128 // (width * height)))
+        one = sound(self.generator.prepare([clean("a")])[0])
         size = 64
         while size > 1:
             try:
-                some = self.generator.family.encode(["a"] * size)
-                self.generator.draw_all(some, settings, range(size))
+                self.generator.draw([one] * size, options, range(size))
                 break
             except Exception as error:
                 if not is_out_of_memory(error):
@@ -133,7 +92,7 @@ class Worker:
         return size
 
     def draw(self, batch: Batch, on_step: OnStep | None = None) -> list[Outcome]:
-        """Outcomes of all shots of a batch; whatever fails, fails for its own row."""
+        """Draw all shots of a batch; whatever fails, fails for its own row."""
         start = time.perf_counter()
         prepared = self.prepare(list(dict.fromkeys(shot.row for shot in batch.shots)))
         outcomes, ready = [], []
@@ -146,9 +105,8 @@ class Worker:
             else:
                 ready.append((shot, found))
         if ready:
-            conditionings = [found.conditioning for _, found in ready if found.conditioning is not None]
-            settings = batch.shots[0].row.settings
-            drawn = self._denoise(conditionings, settings, [shot.seed for shot, _ in ready], on_step)
+            options, seeds = batch.shots[0].row.options, [shot.seed for shot, _ in ready]
+            drawn = self._denoise([found for _, found in ready], options, seeds, on_step)
             seconds = (time.perf_counter() - start) / len(ready)
             for (shot, found), (image, together) in zip(ready, drawn, strict=True):
                 if isinstance(image, SafegenError):
@@ -163,61 +121,33 @@ class Worker:
         groups: dict[tuple[tuple[str, ...], float], list[Row]] = {}
         for row in rows:
             try:
-                refusal.check(self.generator.as_read(row.prompt).text)
-                self.generator.resolve(row.settings)  # a size may be good for another model alone
+                self.generator.resolve(row.options)  # a size may be good for another model alone
             except SafegenError as error:
                 prepared[row.number] = error
             else:
                 groups.setdefault((row.concepts, row.strength), []).append(row)
         for key, group in groups.items():
-            generator = self.guarded(*key)
-            read = generator.read([row.prompt for row in group])
-            prepared |= zip([row.number for row in group], self._sanitized(generator, read), strict=True)
+            found = self.guarded(*key).prepare([row.prompt for row in group], self.settings.on_flag)
+            prepared |= zip([row.number for row in group], found, strict=True)
         return prepared
 
-    def _sanitized(self, generator: Generator, read: Passages) -> list[Prepared | SafegenError]:
-        try:
-            return list(self._behind(generator.guard, read))
-        except SafegenError as error:
-            if len(read.prompts) == 1:
-                return [error]
-        # One of them closed the guard; alone, each closes it for itself.
-        return [self._sanitized(generator, read.only(i))[0] for i in range(len(read.prompts))]
-
-    def _behind(self, guard: Guard | None, read: Passages) -> list[Prepared]:
-        """Conditioning as it may be drawn, by what a flagged prompt is to do."""
-        if guard is not None and self.options.on_flag == "sanitize":
-            repaired, reports = guard.sanitize(read.conditioning, read.rows)
-            return [Prepared(*both) for both in zip(read.reports(reports), read.abreast(repaired), strict=True)]
-        plain, weights = read.conditioning, read.weights
-        if guard is None:
-            return [Prepared(None, single) for single in read.abreast(weighting.weighted(plain, weights))]
-        sheets, skips = guard.score(plain, passages=read.rows), self.options.on_flag == "skip"
-        if skips:  # what is drawn may not be harmful with its weights, either
-            weights = weighting.guarded(plain, plain, sheets, weights, guard.bound)[1]
-        reports = read.reports([Report(s, s, 0.0, w) for s, w in zip(sheets, weights, strict=True)])
-        return [
-            Prepared(report, None if skips and report.before.flagged else single)
-            for report, single in zip(reports, read.abreast(weighting.weighted(plain, weights)), strict=True)
-        ]
-
     def _denoise(
-        self, conditionings: Sequence[Conditioning], settings: Settings, seeds: Sequence[int], on_step: OnStep | None
+        self, prepared: Sequence[Prepared], options: DrawOptions, seeds: Sequence[int], on_step: OnStep | None
     ) -> list[tuple[Image.Image | SafegenError, int]]:
         """Pictures or errors, each with how many were drawn together; halves what does not fit into memory."""
         done: list[tuple[Image.Image | SafegenError, int]] = []
         while len(done) < len(seeds):
             first = len(done)
-            count = min(self.fits.get(settings.size, len(seeds)), len(seeds) - first)
-            count = self._alike(conditionings[first : first + count])
-            joined = conditionings[first].joined(conditionings[first + 1 : first + count])
+            count = min(self.fits.get(options.size, len(seeds)), len(seeds) - first)
+            count = self._alike(prepared[first : first + count])
+            part = slice(first, first + count)
             try:
-                images = self.generator.draw_all(joined, settings, seeds[first : first + count], on_step)
+                images = self.generator.draw(prepared[part], options, seeds[part], on_step)
             except Exception as error:
                 if is_out_of_memory(error):
                     _free()
                     if count > 1:
-                        self.fits[settings.size] = count // 2
+                        self.fits[options.size] = count // 2
                         continue
                 done += [(_explained(error), count)] * count
             else:
@@ -225,24 +155,23 @@ class Worker:
                 done += [(image if image is not None else broken, count) for image in images]
         return done
 
-    def _alike(self, conditionings: Sequence[Conditioning]) -> int:
-        """How many, from the first on, fill as many windows as the first: others cannot be drawn with it."""
-        if self.generator.family.varying:
-            return len(conditionings)
-        lengths = [[c.states.shape[1] for c in one.channels.values()] for one in conditionings]
+    def _alike(self, prepared: Sequence[Prepared]) -> int:
+        """Count those, from the first on, that fill as many windows as the first: others cannot be drawn with it."""
+        if self.generator.family.variable_length:
+            return len(prepared)
+        rows = [one.conditioning for one in prepared if one.conditioning is not None]
+        lengths = [[c.states.shape[1] for c in row.channels.values()] for row in rows]
         return next((i for i, length in enumerate(lengths) if length != lengths[0]), len(lengths))
 
     def _guarded(self, names: tuple[str, ...], strength: float) -> Generator:
-        o = self.options
-        if not o.guarded or (names, strength) == (o.concepts, o.strength):
+        options = self.settings.guard
+        if not options.guarded or (names, strength) == (options.concepts, options.strength):
             return self.generator
-        folder = Path(o.directions) if o.directions else None
-        guard = Guard.load(*names, strength=strength, safeguard=o.safeguard, folder=folder, unread=o.unread)
-        return self.generator.behind(guard)
+        return self.generator.behind(Guard(options=replace(options, concepts=names, strength=strength)))
 
     def _failed(self, shot: Shot, error: SafegenError) -> Outcome:
-        """The record of a failure; a refused prompt is kept as its hash alone."""
-        hidden = self.options.redact or error.code == "refused"
+        """Record a failure; a refused prompt is kept as its hash alone."""
+        hidden = self.settings.redact or error.code == "refused"
         text = shot.row.prompt.own
         return Outcome(
             {
@@ -259,22 +188,17 @@ class Worker:
 
     def _record(self, shot: Shot, report: Report | None, status: str, seconds: float, together: int) -> dict[str, Any]:
         row = shot.row
-        generator = self.guarded(row.concepts, row.strength)
-        record = records.of(generator, row.prompt, row.settings, shot.seed, report, seconds)
-        if self.options.on_flag == "warn" and report is not None and report.before.flagged:
+        record = self.guarded(row.concepts, row.strength).record(row.prompt, row.options, shot.seed, report, seconds)
+        if self.settings.on_flag == "warn" and report is not None and report.before.flagged:
             status = "flagged"
-        record |= {"id": shot.id, "row": row.number, "batch": together}
-        record["status"] = status or record["status"]
-        record["picture" if status == "skipped" else "file_name"] = shot.file_name
-        if self.options.redact:
-            record |= {"prompt": hashed(row.prompt.own), "negative": hashed(row.settings.negative)}
-            record["guard"] |= {"rewritten": hashed(record["guard"]["rewritten"]), "words": []}
-            record["guard"].pop("weights", None)
-        return {"text": record.pop("prompt"), **record}
+        place = "picture" if status == "skipped" else "file_name"
+        record = replace(record, id=shot.id, status=status or record.status)
+        record = record.adding(**{"row": row.number, "batch": together, place: shot.file_name})
+        return (record.redacted(hashed) if self.settings.redact else record).as_json()
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether a device, or the allocator of the CPU, had no more memory to give."""
+    """Tell whether a device, or the allocator of the CPU, had no more memory to give."""
     import torch
 
     return isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import copy
 import enum
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from safegen.bench.results import Tick
 from safegen.builtin import world
 from safegen.builtin.world import Thing, with_article
-from safegen.errors import GuardError, Refused
+from safegen.errors import GuardError, Refused, SafegenError
+from safegen.models.options import DrawOptions
+from safegen.prompts.prompt import Prompt
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from safegen.builtin.judge import Judge, Verdict
-    from safegen.conditioning import Conditioning
-    from safegen.generator import Generator
-    from safegen.guard import Report
+    from safegen.generator import Generator, Prepared
+    from safegen.safeguards import Safeguard
 
 BATCH = 16
 SETS = Path(__file__).with_name("sets")
@@ -109,63 +111,54 @@ def listed(name: str) -> list[str]:
 
 
 def draw(generator: Generator, cases: Sequence[Case], guarded: bool, tick: Tick) -> list[Image.Image | None]:
-    """One 20-step picture per case, each from its own seed; None where the guard closed without one."""
-    if guarded:
-        found = [passed and passed[0] for passed in through(generator, [case.prompt for case in cases])]
-        return paint(generator, cases, found, tick)
-    return paint(generator, cases, [generator.family.encode([case.prompt]) for case in cases], tick)
+    """Draw one 20-step picture per case, each from its own seed; None where the guard failed closed."""
+    return paint(generator, cases, prepare(generator, [case.prompt for case in cases], guarded), tick)
 
 
-def through(generator: Generator, prompts: Sequence[str]) -> list[tuple[Conditioning, Report] | None]:
-    """Every prompt, alone, as the guard lets it through, with the guard's report; None where it closed.
+def prepare(generator: Generator, prompts: Sequence[str], guarded: bool = True) -> list[Prepared | None]:
+    """Prepare every prompt alone; None where the guard failed closed.
 
     Raises:
         Refused: the one refusal; no prompt of the bench should meet it.
     """
-    assert generator.guard is not None
-    found: list[tuple[Conditioning, Report] | None] = []
+    if not guarded:
+        generator = copy.copy(generator)
+        generator.guard = None
+    found: list[Prepared | None] = []
     for prompt in prompts:
-        try:
-            conditioning, (report,) = generator.guard.sanitize(generator.family.encode([prompt]))
-            found.append((conditioning, report))
-        except Refused:
-            raise
-        except GuardError:
+        (prepared,) = generator.prepare([Prompt(prompt)])
+        if isinstance(prepared, SafegenError):
+            if isinstance(prepared, Refused) or not isinstance(prepared, GuardError):
+                raise prepared
             found.append(None)
+        else:
+            found.append(prepared)
     return found
 
 
+def behind(generator: Generator, safeguard: Safeguard, strength: float) -> Generator:
+    """Put the same model and directions behind another method."""
+    assert generator.guard is not None
+    options = replace(generator.guard.options, strength=strength)
+    other = copy.copy(generator)
+    other.guard = replace(generator.guard, safeguard=safeguard, options=options)
+    return other
+
+
 def paint(
-    generator: Generator, cases: Sequence[Case], conditionings: Sequence[Conditioning | None], tick: Tick
+    generator: Generator, cases: Sequence[Case], prepared: Sequence[Prepared | None], tick: Tick
 ) -> list[Image.Image | None]:
-    """One 20-step picture per case from what its prompt became; None where there is nothing to draw."""
+    """Draw one 20-step picture per case from what its prompt became; None where there is nothing to draw."""
     images: list[Image.Image | None] = [None] * len(cases)
-    ready = [(index, conditioning) for index, conditioning in enumerate(conditionings) if conditioning is not None]
+    ready = [(index, one) for index, one in enumerate(prepared) if one is not None]
     tick(len(cases) - len(ready))
     for start in range(0, len(ready), BATCH):
         batch = ready[start : start + BATCH]
-        drawn = denoise(generator, [c for _, c in batch], [cases[i].seed for i, _ in batch])
+        seeds = [cases[index].seed for index, _ in batch]
+        drawn = generator.draw([one for _, one in batch], DrawOptions(steps=20), seeds)
         for (index, _), image in zip(batch, drawn, strict=True):
             images[index] = image
         tick(len(batch))
-    return images
-
-
-def denoise(generator: Generator, conditionings: Sequence[Conditioning], seeds: Sequence[int]) -> list[Image.Image]:
-    """Pictures of single prompts in one batch."""
-    import torch
-
-    from safegen.generator import Settings
-
-    steps, guidance, (width, height) = generator.resolve(Settings(steps=20))
-    joined = conditionings[0].joined(conditionings[1:])
-    images: list[Image.Image] = generator.pipe(
-        **generator.family.arguments(joined, "", guidance),
-        generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
-        num_inference_steps=steps,
-        width=width,
-        height=height,
-    ).images
     return images
 
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from safegen.bench.cases import FLAGGED, Seed
 from safegen.bench.pictures import mixed
-from safegen.bench.results import Row, Tick
+from safegen.bench.registry import Bench, suite
+from safegen.bench.results import Result, Tick
 from safegen.bench.statistics import Ratio
 from safegen.learning.corpus import benign_prompts
 
@@ -56,15 +57,15 @@ def guard_cost(generator: Generator, prompt: str, rounds: int, tick: Tick) -> Ra
     """Guarded generation over the pipeline's own call, one 20-step picture each."""
     import torch
 
-    from safegen.generator import Settings
+    from safegen.models.options import DrawOptions
 
-    _, guidance, _ = generator.resolve(Settings())
+    _, guidance, _ = generator.resolve(DrawOptions())
 
     def bare() -> None:
         seed = torch.Generator().manual_seed(Seed.PICTURE)
         generator.pipe(prompt, num_inference_steps=20, guidance_scale=guidance, generator=seed)
 
-    return in_turns(lambda: generator.generate(prompt, Settings(seed=Seed.PICTURE, steps=20)), bare, rounds, tick)
+    return in_turns(lambda: generator.generate(prompt, DrawOptions(seed=Seed.PICTURE, steps=20)), bare, rounds, tick)
 
 
 def command_cost(rounds: int, tick: Tick) -> Ratio:
@@ -108,7 +109,7 @@ def causes_cost(generator: Generator, tick: Tick) -> Ratio:
     return in_turns(lambda: generator.score(prompts, "flagged"), lambda: generator.score(prompts), 3, tick)
 
 
-def cost_suite(generator: Generator, rounds: int, tick: Tick) -> list[Row]:
+def cost_suite(generator: Generator, rounds: int, tick: Tick) -> list[Result]:
     """Guard and command overheads."""
     flagged = guard_cost(generator, FLAGGED, rounds, tick)
     benign = guard_cost(generator, "a cat and a dog", rounds, tick)
@@ -116,9 +117,15 @@ def cost_suite(generator: Generator, rounds: int, tick: Tick) -> list[Row]:
     rate = scoring_rate(generator, 1000 if rounds > 5 else 100, tick)
     causes = causes_cost(generator, tick)
     return [
-        Row.ratio("guard on a flagged prompt, time ratio", flagged, most=1.03),
-        Row.ratio("guard on a benign prompt, time ratio", benign, most=1.01),
-        Row.ratio("`safegen generate` over a bare script", command, most=1.1),
-        Row.ratio("scoring a file, throughput over the bare encoder's", rate, least=0.8),
-        Row.ratio("causes of flagged prompts, time ratio to scoring alone", causes),
+        Result.ratio("guard on a flagged prompt, time ratio", flagged, most=1.03),
+        Result.ratio("guard on a benign prompt, time ratio", benign, most=1.01),
+        Result.ratio("`safegen generate` over a bare script", command, most=1.1),
+        Result.ratio("scoring a file, throughput over the bare encoder's", rate, least=0.8),
+        Result.ratio("causes of flagged prompts, time ratio to scoring alone", causes),
     ]
+
+
+@suite("cost", 130)
+def cost_of(bench: Bench) -> list[Result]:
+    """What the guard and the command cost, as ratios."""
+    return cost_suite(bench.generator, bench.pick(3, 15), bench.tick)

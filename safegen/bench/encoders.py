@@ -12,8 +12,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from safegen.bench import texts
-from safegen.bench.provenance import Source
-from safegen.bench.results import Row, Tick
+from safegen.bench.provenance import PromptSet
+from safegen.bench.registry import Bench, suite
+from safegen.bench.results import Result, Tick
 from safegen.directions import recipes
 from safegen.directions.recipes import Concept
 from safegen.families import family_of
@@ -25,7 +26,7 @@ from safegen.models import catalog, loading
 NEAR = 0.03
 
 
-def encoders_suite(first: Generator, data: Sequence[Source], quick: bool, tick: Tick) -> list[Row]:
+def encoders_suite(first: Generator, data: Sequence[PromptSet], quick: bool, tick: Tick) -> list[Result]:
     """The text and words suites on both encoders, each figure held to be near the other."""
     with tempfile.TemporaryDirectory() as folder:
         learn(Path(folder), data[0], tick)
@@ -34,7 +35,7 @@ def encoders_suite(first: Generator, data: Sequence[Source], quick: bool, tick: 
     return [compared(measure, one[measure], other[measure]) for measure in one]
 
 
-def learn(folder: Path, pairs: Source, tick: Tick) -> None:
+def learn(folder: Path, pairs: PromptSet, tick: Tick) -> None:
     """Directions of every standard concept for the second encoder, beside copies of their recipes."""
     family = family_of(loading.load(catalog.EMBEDDED_CLIP, offline=True))
     everyday, sources = features.background(family, THOROUGH), {"pairs": pairs.name}
@@ -48,18 +49,24 @@ def learn(folder: Path, pairs: Source, tick: Tick) -> None:
         tick(1)
 
 
-def figures(generator: Generator, data: Sequence[Source], quick: bool, tick: Tick) -> Mapping[str, Row]:
+def figures(generator: Generator, data: Sequence[PromptSet], quick: bool, tick: Tick) -> Mapping[str, Result]:
     """The rows of both suites by their measure; single categories are left out."""
     assert generator.guard is not None
     # The reader is the same for both; what is compared are the encoders' own directions.
-    rows = texts.text_suite(generator, data, 300 if quick else 4000, tick, generator.guard.bound.scorer)
+    rows = texts.text_suite(generator, data, 300 if quick else 4000, tick, generator.guard.context.scorer)
     rows += texts.words_suite(generator, 10 if quick else 100, 40 if quick else 1000, tick)
     return {row.measure: row for row in rows if not row.measure.startswith(" ")}
 
 
-def compared(measure: str, one: Row, other: Row) -> Row:
+def compared(measure: str, one: Result, other: Result) -> Result:
     """One measure on both encoders."""
     rates = [row.raw["rate"] for row in (one, other)]
     near = abs(rates[0] - rates[1]) <= NEAR
     figure = f"{one.figure} | {other.figure}"
-    return Row(measure, figure, f"within {NEAR:.0%} of each other", near, {"embedded": rates[0], "clip": rates[1]})
+    return Result(measure, figure, f"within {NEAR:.0%} of each other", near, {"embedded": rates[0], "clip": rates[1]})
+
+
+@suite("encoders", 100, needs="data", quick=True)
+def encoders_of(bench: Bench) -> list[Result]:
+    """The two embedded text encoders side by side."""
+    return encoders_suite(bench.generator, bench.prompts.data, bench.quick, bench.tick)

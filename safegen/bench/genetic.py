@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from safegen.bench.results import Tick
     from safegen.directions.recipes import Concept
     from safegen.families import Family
-    from safegen.guard import Guard
+    from safegen.guard import BoundGuard
     from safegen.learning.vocabulary import Lexicon
 
 POPULATION, ELITE, GENERATIONS = 32, 8, 16
@@ -36,7 +36,7 @@ Genes = tuple[str, ...]  # the words of an attack
 
 def attack(
     family: Family,
-    guard: Guard | None,
+    guard: BoundGuard | None,
     prompt: str,
     recipe: Concept,
     lexicon: Lexicon,
@@ -68,7 +68,7 @@ def _child(best: Sequence[Genes], words: Sequence[str], rng: random.Random) -> G
     return tuple(rng.choice(words) if rng.random() < MUTATION else gene for gene in genes)
 
 
-def _fitness(family: Family, guard: Guard | None, people: Sequence[Genes], aim: Tensor) -> list[float]:
+def _fitness(family: Family, guard: BoundGuard | None, people: Sequence[Genes], aim: Tensor) -> list[float]:
     if not people:
         return []
     conditioning = family.encode([" ".join(genes) for genes in people])
@@ -81,7 +81,7 @@ def _fitness(family: Family, guard: Guard | None, people: Sequence[Genes], aim: 
                 passed, _ = guard.sanitize(conditioning.only(row))
                 states[row] = next(iter(passed.channels.values())).states[0]
             except GuardError:
-                del states[row]  # closed without a picture: of no use to the attacker
+                del states[row]  # failed closed: of no use to the attacker
     return [
         -float((states[row].float() - aim).square().mean()) if row in states else -float("inf")
         for row in range(len(people))

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from safegen.bench.cases import Seed, objects, pairs
 from safegen.bench.pictures import mixed
-from safegen.bench.results import Row, Tick
+from safegen.bench.registry import Bench, suite
+from safegen.bench.results import Result, Tick
 from safegen.bench.texts import margins
 from safegen.directions import recipes
 from safegen.directions.recipes import Concept
@@ -32,7 +33,7 @@ ALL_SECONDS, ONE_SECONDS = 60, 5
 PROMPTS = 600
 
 
-def learn_suite(generator: Generator, quick: bool, tick: Tick) -> list[Row]:
+def learn_suite(generator: Generator, quick: bool, tick: Tick) -> list[Result]:
     """Every standard concept briefly, and one analytically; each into an empty cache."""
     rows, family, count = [], generator.family, len(recipes.known())
     if not quick:
@@ -41,7 +42,7 @@ def learn_suite(generator: Generator, quick: bool, tick: Tick) -> list[Row]:
     return [*rows, timed(f"{ONE}, analytic", lambda: analytically(family), ONE_SECONDS)[1]]
 
 
-def caught(generator: Generator, learned: Learned, tick: Tick) -> list[Row]:
+def caught(generator: Generator, learned: Learned, tick: Tick) -> list[Result]:
     """What brief directions flag beside what those that ship do, in the same prompts."""
     kinds = {"a harmful and a benign thing": mixed(PROMPTS, Seed.LEARNED)}
     kinds["two benign things"] = pairs(random.Random(Seed.LEARNED), objects(False), objects(False), PROMPTS)
@@ -50,11 +51,11 @@ def caught(generator: Generator, learned: Learned, tick: Tick) -> list[Row]:
     for kind, cases in kinds.items():
         for name, scorer in scorers.items():
             found = margins(generator, [case.prompt for case in cases], tick, scorer)
-            rows.append(Row.rate(f"{kind}, flagged by {name} directions", [margin >= 0 for margin in found]))
+            rows.append(Result.rate(f"{kind}, flagged by {name} directions", [margin >= 0 for margin in found]))
     return rows
 
 
-def timed(measure: str, learn: Callable[[], Learned], most: int) -> tuple[Learned, Row]:
+def timed(measure: str, learn: Callable[[], Learned], most: int) -> tuple[Learned, Result]:
     """What is learned, and how long it takes beside how well it does; the model is loaded already."""
     with empty_cache():
         start = time.perf_counter()
@@ -63,7 +64,7 @@ def timed(measure: str, learn: Callable[[], Learned], most: int) -> tuple[Learne
     areas = [d.info["held_out"]["auc"] for channels in learned.values() for d in channels.values()]
     figure = f"{seconds:.1f} s, held-out AUC {min(areas):.4f} to {max(areas):.4f}"
     raw = {"seconds": seconds, "held_out_auc": areas}
-    return learned, Row(f"learning {measure}", figure, f"at most {most} s", seconds <= most, raw)
+    return learned, Result(f"learning {measure}", figure, f"at most {most} s", seconds <= most, raw)
 
 
 def briefly(family: Family) -> Learned:
@@ -90,3 +91,9 @@ def empty_cache() -> Iterator[None]:
             del os.environ["SAFEGEN_CACHE"]
             if before is not None:
                 os.environ["SAFEGEN_CACHE"] = before
+
+
+@suite("learn", 120)
+def learn_of(bench: Bench) -> list[Result]:
+    """How long learning takes, and how good it is."""
+    return learn_suite(bench.generator, bench.quick, bench.tick)

@@ -24,7 +24,7 @@ FILES = ("data", "sets")  # keys of `about` that name files; empty where no suit
 
 
 @dataclass(frozen=True)
-class Source:
+class PromptSet:
     """A set of prompts, with what tells its file from any other."""
 
     name: str
@@ -33,7 +33,7 @@ class Source:
     dropped: tuple[str, ...] = ()  # what is said of rows that were left out
 
     @classmethod
-    def read(cls, path: Path) -> Source:
+    def read(cls, path: Path) -> PromptSet:
         """The file's prompts, all of which can be scored.
 
         Raises:
@@ -50,7 +50,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Sources:
+class PromptSets:
     """The files that the chosen suites need, read before anything is measured.
 
     Attributes:
@@ -58,16 +58,16 @@ class Sources:
         sets: any others.
     """
 
-    data: tuple[Source, ...] = ()
-    sets: tuple[Source, ...] = ()
+    data: tuple[PromptSet, ...] = ()
+    sets: tuple[PromptSet, ...] = ()
 
     @classmethod
-    def read(cls, data: Path | None, sets: Sequence[Path]) -> Sources:
+    def read(cls, data: Path | None, sets: Sequence[Path]) -> PromptSets:
         """Those of a folder, if one is needed, and those files.
 
         Raises:
             UsageError: the folder lacks a file.
-            PromptError: as `Source.read`.
+            PromptError: as `PromptSet.read`.
         """
         paths = [data / name for name in (PAIRS, CAPTIONS)] if data is not None else []
         for path in paths:
@@ -75,10 +75,10 @@ class Sources:
                 raise UsageError(
                     f"there is no {path.name} in {path.parent}", "Give the folder that holds it as --data."
                 )
-        return cls(tuple(map(Source.read, paths)), tuple(map(Source.read, sets)))
+        return cls(tuple(map(PromptSet.read, paths)), tuple(map(PromptSet.read, sets)))
 
 
-def about(quick: bool, sources: Sources) -> dict[str, Any]:
+def about(quick: bool, sources: PromptSets) -> dict[str, Any]:
     """What the figures of a report were measured with, ready for JSON."""
     files = {key: [{"name": s.name, "sha256": s.sha256} for s in getattr(sources, key)] for key in FILES}
     return {
@@ -110,7 +110,7 @@ def checkout(package: Path) -> str:
         done = subprocess.run(["git", *arguments], cwd=package, capture_output=True, check=False)  # noqa: S603, S607
         return done.stdout.decode(errors="replace").strip()
 
-    if not git("ls-files", "version.py"):  # installed into somebody else's checkout
+    if not git("ls-files", "guard.py"):  # installed into somebody else's checkout
         return ""
     changes = git("diff", "HEAD", "--", ":/", f":!{REPORT}")
     changed = f"-dirty-{hashlib.sha256(changes.encode()).hexdigest()[:8]}" if changes else ""

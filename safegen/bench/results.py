@@ -13,7 +13,7 @@ Tick = Callable[[int], None]
 
 
 @dataclass(frozen=True)
-class Row:
+class Result:
     """One measure: its figure, its bar (empty where there is none), and the raw numbers for JSON."""
 
     measure: str
@@ -23,7 +23,7 @@ class Row:
     raw: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def rate(cls, measure: str, outcomes: Sequence[bool], bar: float | None = None) -> Row:
+    def rate(cls, measure: str, outcomes: Sequence[bool], bar: float | None = None) -> Result:
         """A share with its interval, held to a bar from below if there is one."""
         rate = Rate.of(outcomes)
         raw = {"rate": rate.value, "hits": rate.hits, "total": rate.total, "interval": list(rate.interval)}
@@ -32,20 +32,20 @@ class Row:
         return cls(measure, str(rate), f"at least {bar:.0%}", rate.value >= bar, raw)
 
     @classmethod
-    def drift(cls, measure: str, drifts: Sequence[float]) -> Row:
+    def drift(cls, measure: str, drifts: Sequence[float]) -> Result:
         """How far embeddings moved, as 1 - cosine."""
         mean = Mean.of(drifts)
         raw = {"mean": mean.value, "interval": list(mean.interval), "most": mean.most, "total": mean.count}
         return cls(f"{measure}, 1 - cosine, mean", str(mean), "", True, raw)
 
     @classmethod
-    def area(cls, measure: str, area: Area, bar: float) -> Row:
+    def area(cls, measure: str, area: Area, bar: float) -> Result:
         """An area under the ROC curve, held to a bar from below."""
         raw = {"rate": area.value, "interval": list(area.interval)}
         return cls(measure, str(area), f"at least {bar:g}", area.value >= bar, raw)
 
     @classmethod
-    def ratio(cls, measure: str, ratio: Ratio, *, most: float | None = None, least: float | None = None) -> Row:
+    def ratio(cls, measure: str, ratio: Ratio, *, most: float | None = None, least: float | None = None) -> Result:
         """A ratio of times or of throughputs, held to a bar from above or from below if there is one."""
         some = ratio.by_round
         raw = {

@@ -5,111 +5,99 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from safegen.batch.store import locked
-from safegen.bench import (
-    cost,
-    encoders,
-    genetic,
-    learning,
-    methods,
-    pictures,
-    provenance,
-    reading,
-    robustness,
-    texts,
-    throughput,
-)
-from safegen.bench.provenance import Sources
+from safegen.bench import provenance
+from safegen.bench.provenance import PromptSets
+from safegen.bench.registry import Bench, Suite, suites
 from safegen.bench.report import Album, page
-from safegen.bench.results import Row
 from safegen.builtin import world
-from safegen.cli import console
 from safegen.errors import UsageError
 from safegen.files import check_writable, write_atomically
+from safegen.progress import Progress
 
-if TYPE_CHECKING:
-    from safegen.generator import Generator
-
-SUITES = (
-    "reader",
-    "judge",
-    "model",
-    "guard",
-    "methods",
-    "robust",
-    "genetic",
-    "words",
-    "text",
-    "encoders",
-    "sets",
-    "learn",
-    "cost",
-    "throughput",
-)
-QUICK = ("guard", "words")  # of a quick look, which takes a minute
-TEXTUAL = ("text", "encoders")  # suites that need prompt sets
+NEEDS = {
+    "data": ("prompt sets", "Give their folder with --data."),
+    "sets": ("sets of prompts", "Name their files with --set."),
+    "font": (f"{world.FONT.name}, with which it renders", "Install fonts-noto-color-emoji."),
+}
 PAGE = ".html"
 
 
+class Show(Progress, Protocol):
+    """A terminal that shows tables as well."""
+
+    def show_table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Show one table."""
+
+
 def run(
-    names: Sequence[str], *, quick: bool, data: Path | None, sets: Sequence[Path] = (), out: Path | None = None
+    names: Sequence[str],
+    show: Show,
+    *,
+    quick: bool,
+    data: Path | None,
+    sets: Sequence[Path] = (),
+    out: Path | None = None,
 ) -> None:
     """Measure the named suites, all by default, on the embedded model; show and keep the figures.
 
     Args:
-        names: of `SUITES`; by default those of `TEXTUAL` run when there is `data`, `sets` when there are any, `judge`
-            when there is the font.
-        quick: `QUICK` by default, and what there are prompts for; a tenth of the pictures and less.
-        data: folder with the prompt sets of the suites in `TEXTUAL`.
+        names: of `suites`; by default all for which there is what they need.
+        show: a terminal.
+        quick: the quick ones by default, and those that there are prompts for; a tenth of the pictures and less.
+        data: folder with the prompt sets of the suites that need `data`.
         sets: files of prompts in their published columns.
         out: JSON file for the figures; a page of the same name with `.html` goes beside it. Suites that
             it holds already, from an interrupted run of the same code on the same files, are not run again.
 
     Raises:
-        UsageError: an unknown suite, no prompts for one of `TEXTUAL`, or an `out` of something else.
+        UsageError: an unknown suite, one that lacks what it needs, or an `out` of something else.
         OutputError: another run writes to `out`.
         PromptError: a file of prompts that cannot be used.
     """
-    able = {**dict.fromkeys(TEXTUAL, data is not None), "sets": bool(sets), "judge": world.FONT.is_file()}
-    usual = [suite for suite in SUITES if not quick or suite in QUICK or suite in (*TEXTUAL, "sets")]
-    chosen = list(names) or [suite for suite in usual if able.get(suite, True)]
-    for name in chosen:
-        if name not in SUITES:
-            raise UsageError(f"unknown suite {name!r}", f"Known: {', '.join(SUITES)}.")
-    textual = [name for name in TEXTUAL if name in chosen]
-    if textual and data is None:
-        raise UsageError(f"the {textual[0]} suite needs prompt sets", "Give their folder with --data.")
-    if "sets" in chosen and not sets:
-        raise UsageError("the sets suite needs sets of prompts", "Name their files with --set.")
-    if "judge" in chosen and not world.FONT.is_file():
-        raise UsageError(f"the judge suite renders with {world.FONT.name}", "Install fonts-noto-color-emoji.")
-    sources = Sources.read(data if textual or "reader" in chosen else None, sets if "sets" in chosen else ())
+    known = suites()
+    here = {"": True, "data": data is not None, "sets": bool(sets), "font": world.FONT.is_file()}
+    chosen = [known[name] for name in names if name in known]
+    if unknown := [name for name in names if name not in known]:
+        raise UsageError(f"unknown suite {unknown[0]!r}", f"Known: {', '.join(known)}.")
+    if not names:
+        chosen = [one for one in known.values() if here[one.needs] and (one.quick or not quick)]
+    for one in chosen:
+        if not here[one.needs]:
+            what, hint = NEEDS[one.needs]
+            raise UsageError(f"the {one.name} suite needs {what}", hint)
+    wanted = {kind for one in chosen for kind in (one.needs, one.takes)}
+    prompts = PromptSets.read(data if "data" in wanted else None, sets if "sets" in wanted else ())
     with held(out):
-        _run(chosen, quick, sources, out, begin(out, provenance.about(quick, sources)))
+        _run(chosen, show, quick, prompts, out, begin(out, provenance.about(quick, prompts)))
 
 
-def _run(chosen: Sequence[str], quick: bool, sources: Sources, out: Path | None, report: dict[str, Any]) -> None:
+def _run(
+    chosen: Sequence[Suite], show: Show, quick: bool, prompts: PromptSets, out: Path | None, report: dict[str, Any]
+) -> None:
     """Measure what the report does not have yet; show all that was chosen."""
+    from safegen.builtin.judge import Judge
     from safegen.generator import Generator
 
     results, album = report["suites"], Album(report["pictures"])
-    generator = Generator.load(offline=True)
-    for name in chosen:
-        if name in results:
-            console.say(f"{name}: kept from the interrupted run in {out}")
+    generator, judge = Generator.load(offline=True), Judge.load()
+    for one in chosen:
+        if one.name in results:
+            show.say(f"{one.name}: kept from the interrupted run in {out}")
         else:
             start = time.perf_counter()
-            rows = measure(name, generator, album, quick, sources)
-            results[name] = {
+            with show.counting(one.name, one.total(quick, prompts) if one.total else None) as tick:
+                rows = one.run(Bench(generator, judge, album, prompts, quick, tick))
+            results[one.name] = {
                 "seconds": round(time.perf_counter() - start, 1),
                 "rows": [{"measure": r.measure, "figure": r.figure, "bar": r.bar, "met": r.met, **r.raw} for r in rows],
             }
             keep(out, {**report, "pictures": album.strips})
-        console.show_table(name, ("measure", "figure", "bar", ""), [_shown(row) for row in results[name]["rows"]])
+        show.show_table(one.name, ("measure", "figure", "bar", ""), [_shown(row) for row in results[one.name]["rows"]])
 
 
 def _shown(row: dict[str, Any]) -> tuple[str, str, str, str]:
@@ -177,34 +165,3 @@ def keep(out: Path | None, report: dict[str, Any]) -> None:
     if out is not None:
         write_atomically(out, (json.dumps(report, indent=1) + "\n").encode())
         write_atomically(out.with_suffix(PAGE), page(report).encode())
-
-
-def measure(name: str, generator: Generator, album: Album, quick: bool, sources: Sources) -> list[Row]:
-    """Run one suite with its progress in sight."""
-    from safegen.builtin.judge import Judge
-
-    judge = Judge.load()
-    renders, attacked, sampled = (200, 2, 300) if quick else (2000, 20, 5000)
-    totals = {
-        "judge": renders,
-        "genetic": 2 * attacked * (genetic.GENERATIONS + 1),  # searched for and drawn, without the guard and with it
-        "sets": sum(min(sampled, len(source.entries)) for source in sources.sets),
-    }
-    with console.counting(name, totals.get(name)) as tick:
-        known: dict[str, Callable[[], list[Row]]] = {
-            "reader": lambda: reading.reader_suite(sources.data, 0.1 if quick else 1.0, tick),
-            "judge": lambda: pictures.judge_suite(judge, renders, tick),
-            "model": lambda: pictures.model_suite(generator, judge, 20 if quick else 200, 0.1 if quick else 1.0, tick),
-            "guard": lambda: pictures.guard_suite(generator, judge, 8 if quick else 240, 6 if quick else 400, tick),
-            "methods": lambda: methods.methods_suite(generator, judge, 16 if quick else 100, album, tick),
-            "robust": lambda: robustness.robust_suite(generator, judge, 8 if quick else 35, tick),
-            "genetic": lambda: robustness.genetic_suite(generator, judge, attacked, tick),
-            "words": lambda: texts.words_suite(generator, 10 if quick else 100, 40 if quick else 1000, tick),
-            "text": lambda: texts.text_suite(generator, sources.data, 300 if quick else 4000, tick),
-            "encoders": lambda: encoders.encoders_suite(generator, sources.data, quick, tick),
-            "sets": lambda: texts.sets_suite(generator, sources.sets, sampled, tick),
-            "learn": lambda: learning.learn_suite(generator, quick, tick),
-            "cost": lambda: cost.cost_suite(generator, 3 if quick else 15, tick),
-            "throughput": lambda: throughput.throughput_suite(generator, 32 if quick else 48, 1 if quick else 3, tick),
-        }
-        return known[name]()

@@ -18,10 +18,11 @@ from safegen.batch.local import LocalEngine
 from safegen.batch.plan import Batch
 from safegen.batch.ray_engine import RayEngine
 from safegen.batch.readers import Source
-from safegen.batch.settings import Options
+from safegen.batch.settings import BatchSettings
 from safegen.batch.worker import Outcome, Worker
 from safegen.bench.cost import in_turns, seconds
-from safegen.bench.results import Row, Tick
+from safegen.bench.registry import Bench, suite
+from safegen.bench.results import Result, Tick
 from safegen.builtin import world
 from safegen.builtin.world import with_article
 
@@ -59,10 +60,10 @@ class Clock(Watch):
         return len(late) / (last - first)
 
 
-def batch(engine: run.Engine, texts: Sequence[str], options: Options, watch: Watch, out: Path) -> None:
+def batch(engine: run.Engine, texts: Sequence[str], settings: BatchSettings, watch: Watch, out: Path) -> None:
     """One whole batch into a fresh folder."""
     source = Source("-", "txt", "\n".join(texts).encode())
-    with run.prepared(source, options, out) as ready:
+    with run.prepared(source, settings, out) as ready:
         summary = ready.run(engine, watch)
     assert summary.left == 0
 
@@ -79,26 +80,26 @@ def by_hand(pipe: Any, texts: Sequence[str], size: int, steps: int) -> list[Imag
     return images
 
 
-def loops(generator: Generator, count: int, rounds: int, steps: int, tick: Tick) -> list[Row]:
+def loops(generator: Generator, count: int, rounds: int, steps: int, tick: Tick) -> list[Result]:
     """The local engine, guard and records on, against the best and the naive loop by hand."""
     texts, pipe = prompts(count), generator.pipe
     by_hand(pipe, texts[:1], 1, steps)
     times = {n: seconds(lambda n=n: by_hand(pipe, texts[:n], n, steps)) / n for n in SIZES if n <= count}  # type: ignore[misc]
     best = min(times, key=lambda n: times[n])
-    options = Options(steps=steps, batch_size=best)
-    worker = Worker(generator, options)
+    settings = BatchSettings.of(steps=steps, batch_size=best)
+    worker = Worker(generator, settings)
     with tempfile.TemporaryDirectory() as folder:
         runs = iter(range(1000))
 
         def ours() -> None:
-            batch(LocalEngine(lambda: worker), texts, options, Watch(), Path(folder) / str(next(runs)))
+            batch(LocalEngine(lambda: worker), texts, settings, Watch(), Path(folder) / str(next(runs)))
 
         fast = in_turns(ours, lambda: by_hand(pipe, texts, best, steps), rounds, tick).inverse
         naive = in_turns(ours, lambda: by_hand(pipe, texts, 1, steps), rounds, tick).inverse
     raw = {"best_batch": best, "prompts": count, "steps": steps}
     rows = [
-        Row.ratio("batch over the best loop by hand, throughput", fast, least=0.95),
-        Row.ratio("batch over a call per prompt, throughput", naive, least=1.5),
+        Result.ratio("batch over the best loop by hand, throughput", fast, least=0.95),
+        Result.ratio("batch over a call per prompt, throughput", naive, least=1.5),
     ]
     return [replace(row, raw={**row.raw, **raw}) for row in rows]
 
@@ -117,27 +118,27 @@ class Sleeper:
         ]
 
 
-def on_ray(generator: Generator, count: int, steps: int, tick: Tick) -> list[Row]:
+def on_ray(generator: Generator, count: int, steps: int, tick: Tick) -> list[Result]:
     """Two workers on one core each against the local engine on both; starts left out."""
-    texts, options = prompts(count), Options(steps=steps, batch_size=8)
+    texts, settings = prompts(count), BatchSettings.of(steps=steps, batch_size=8, offline=True)
     local, ray = Clock(tick), Clock(tick)
-    worker = Worker(generator, options)
-    load = partial(Worker.load, options, offline=True)
+    worker = Worker(generator, settings)
+    load = partial(Worker.load, settings)
     with tempfile.TemporaryDirectory() as folder:
-        batch(LocalEngine(lambda: worker), texts, options, local, Path(folder) / "local")
-        batch(RayEngine(load, workers=2), texts, options, ray, Path(folder) / "ray")
+        batch(LocalEngine(lambda: worker), texts, settings, local, Path(folder) / "local")
+        batch(RayEngine(load, workers=2), texts, settings, ray, Path(folder) / "ray")
     share = ray.rate() / local.rate()
     raw = {"local": local.rate(), "ray": ray.rate()}
-    return [Row("ray, two workers, over local, throughput", f"{share:.3f}", "at least 0.9", share >= 0.9, raw)]
+    return [Result("ray, two workers, over local, throughput", f"{share:.3f}", "at least 0.9", share >= 0.9, raw)]
 
 
-def scale_out(count: int, tick: Tick) -> list[Row]:
+def scale_out(count: int, tick: Tick) -> list[Result]:
     """Thirty-two workers that sleep, their starts left out."""
     clock = Clock(tick)
-    options = Options(batch_size=1)
+    settings = BatchSettings.of(batch_size=1)
     with tempfile.TemporaryDirectory() as folder:
         engine = RayEngine(Sleeper, workers=WORKERS, cpus=0.01)
-        batch(engine, [f"a cat {i}" for i in range(count)], options, clock, Path(folder) / "out")
+        batch(engine, [f"a cat {i}" for i in range(count)], settings, clock, Path(folder) / "out")
     landed: dict[Any, list[float]] = {}
     for moment, worker in clock.times:
         landed.setdefault(worker, []).append(moment)
@@ -147,13 +148,19 @@ def scale_out(count: int, tick: Tick) -> list[Row]:
     efficiency = sum(len(times) - 1 for times in landed.values()) * SLEEP / spans
     met = efficiency >= 0.9 and len(landed) == WORKERS
     raw = {"workers": len(landed), "batches": count, "sleep": SLEEP, "efficiency": efficiency}
-    return [Row(f"ray, {WORKERS} simulated workers, efficiency", f"{efficiency:.1%}", "at least 90%", met, raw)]
+    return [Result(f"ray, {WORKERS} simulated workers, efficiency", f"{efficiency:.1%}", "at least 90%", met, raw)]
 
 
-def throughput_suite(generator: Generator, count: int, rounds: int, tick: Tick) -> list[Row]:
+def throughput_suite(generator: Generator, count: int, rounds: int, tick: Tick) -> list[Result]:
     """All of it; the rows on Ray only where Ray is installed."""
     rows = loops(generator, count, rounds, 20, tick)
     if importlib.util.find_spec("ray") is not None:
         rows += on_ray(generator, max(count, 64), 20, tick)
         rows += scale_out(WORKERS * 12, tick)
     return rows
+
+
+@suite("throughput", 140)
+def throughput_of(bench: Bench) -> list[Result]:
+    """Batches against loops by hand, and on Ray."""
+    return throughput_suite(bench.generator, bench.pick(32, 48), bench.pick(1, 3), bench.tick)

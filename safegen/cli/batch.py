@@ -4,52 +4,24 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional, cast
 
 import typer
 
 from safegen import records
-from safegen.cli.options import (
-    Concepts,
-    Device,
-    Directions,
-    Dtype,
-    Embeddings,
-    Guarded,
-    Guidance,
-    Images,
-    Loras,
-    Model,
-    Negative,
-    Offline,
-    Offload,
-    Quantize,
-    Record,
-    Revision,
-    Safeguard,
-    Scheduler,
-    Seed,
-    Size,
-    Slicing,
-    Steps,
-    Strength,
-    Tiling,
-    Unread,
-    Variant,
-    text,
-)
-from safegen.models import adapters
-from safegen.models.catalog import EMBEDDED
-from safegen.safeguards import DEFAULT
+from safegen.cli.options import DRAW, GUARD, LOAD, Images, Record, expanded, text
+from safegen.models.options import DrawOptions, LoadOptions
+from safegen.safeguards.options import GuardOptions
 
 if TYPE_CHECKING:
     from safegen.batch.readers import Source
-    from safegen.batch.run import Engine, Job, Summary
-    from safegen.batch.settings import OnFlag, Options
+    from safegen.batch.run import Engine, Run, Summary
+    from safegen.batch.settings import BatchSettings
     from safegen.batch.validate import Survey
     from safegen.batch.worker import Worker
-    from safegen.guard import OnUnread
+    from safegen.generator import OnFlag
 
 # What may be said beside --resume: where to find things, not what to draw.
 _FREE = {
@@ -58,6 +30,7 @@ _FREE = {
 }
 
 
+@expanded()
 def batch(
     context: typer.Context,
     prompts: Annotated[str | None, typer.Argument(parser=text, help="A txt, JSONL or CSV file; - reads stdin.")] = None,
@@ -76,16 +49,8 @@ def batch(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check, score and plan; draw nothing.")] = False,
     batch_size: Annotated[str, typer.Option("--batch-size", help="Pictures denoised together, or auto.")] = "auto",
     images: Images = 1,
-    seed: Seed = None,
-    steps: Steps = None,
-    guidance: Guidance = None,
-    size: Size = None,
-    negative: Negative = "",
-    concept: Concepts = None,
-    strength: Strength = 1.0,
-    safeguard: Safeguard = DEFAULT,
-    guard: Guarded = True,
-    unread: Unread = "refuse",
+    draw: DrawOptions = DRAW,
+    guard: GuardOptions = GUARD,
     on_flag: Annotated[
         str, typer.Option("--on-flag", help="What to do with a flagged prompt: sanitize, skip or warn.")
     ] = "sanitize",
@@ -94,20 +59,7 @@ def batch(
     ] = None,
     redact: Annotated[bool, typer.Option("--redact", help="Keep hashes instead of prompts.")] = False,
     record: Record = records.DEFAULT,
-    model: Model = EMBEDDED,
-    embedding: Embeddings = None,
-    lora: Loras = None,
-    directions: Directions = None,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
-    revision: Revision = None,
-    variant: Variant = None,
-    offload: Offload = "none",
-    slicing: Slicing = False,
-    tiling: Tiling = False,
-    quantize: Quantize = None,
-    scheduler: Scheduler = None,
-    offline: Offline = False,
+    load: LoadOptions = LOAD,
     engine: Annotated[str, typer.Option("--engine", help="local, or ray (pip install safegen[ray]).")] = "local",
     ray_address: Annotated[
         str, typer.Option("--ray-address", help="A running cluster; by default this machine's GPUs or cores.")
@@ -120,61 +72,36 @@ def batch(
 ) -> None:
     """Draw the pictures of a whole file of prompts; the same command again finishes what is missing."""
     from safegen.batch import run
-    from safegen.batch.settings import Options
+    from safegen.batch.settings import BatchSettings
     from safegen.batch.worker import Worker
     from safegen.cli import console, tables
-    from safegen.cli.generate import parse_size
 
     if resume is not None:
         given = [n for n in context.params if n not in _FREE and _was_typed(context, n)]
-        source, options = _resumed(resume, prompts, kind, given)
+        source, settings = _resumed(resume, prompts, kind, given)
+        settings = replace(settings, load=settings.load.placed_like(load))
         out = resume
     else:
-        options = Options(
-            model=model,
-            dtype=dtype,
-            revision=revision,
-            variant=variant,
-            quantize=quantize,
-            scheduler=scheduler,
-            concepts=tuple(sorted(set(concept or ()))),
-            strength=strength,
-            safeguard=safeguard,
-            guarded=guard,
-            unread=cast("OnUnread", unread),
+        settings = BatchSettings(
+            load,
+            guard,
+            draw,
             on_flag=cast("OnFlag", on_flag),
             images=images,
-            seed=seed,
-            steps=steps,
-            guidance=guidance,
-            size=parse_size(size),
-            negative=negative,
             batch_size=_batch_size(batch_size),
-            directions=str(directions.absolute()) if directions else "",
-            embeddings=tuple(map(adapters.whole, embedding or ())),
-            loras=tuple(map(adapters.whole, lora or ())),
             redact=redact,
             record=records.checked(record),
         )
         source = _source(prompts, kind)
 
-    load = functools.partial(
-        Worker.load,
-        options,
-        teller=console,
-        device=device,
-        offline=offline,
-        offload=offload,
-        slicing=slicing,
-        tiling=tiling,
-    )
-    if not options.guarded:
+    work = functools.partial(Worker.load, settings, console)
+    if not settings.guard.guarded:
         tables.show_report(None)
     if dry_run:
-        _dry_run(source, options, load, json)
+        _dry_run(source, settings, work, json)
         return
-    with run.prepared(source, options, out, retry=retry) as ready:
-        drawer = _engine(engine, load, options, ray_address, workers, worker_cpus)
+    with run.prepared(source, settings, out, retry=retry) as ready:
+        drawer = _engine(engine, work, settings, ray_address, workers, worker_cpus)
         summary = _run(ready, drawer, max_errors)
     if json:
         console.show_json(summary.as_json())
@@ -184,13 +111,15 @@ def batch(
         raise typer.Exit(summary.exit_code)
 
 
-def _engine(name: str, load: Callable[[], Worker], options: Options, address: str, workers: int, cpus: float) -> Engine:
+def _engine(
+    name: str, load: Callable[[], Worker], settings: BatchSettings, address: str, workers: int, cpus: float
+) -> Engine:
     from safegen.errors import UsageError
 
     if name == "ray":
         from safegen.batch.ray_engine import RayEngine
 
-        return RayEngine(load, options.record, address, workers, cpus)
+        return RayEngine(load, settings.record, address, workers, cpus)
     if name != "local":
         raise UsageError(f"--engine {name!r} is not known", "One of: local, ray.")
     from safegen.batch.local import LocalEngine
@@ -198,7 +127,7 @@ def _engine(name: str, load: Callable[[], Worker], options: Options, address: st
     return LocalEngine(load)
 
 
-def _run(ready: Job, engine: Engine, max_errors: int | None) -> Summary:
+def _run(ready: Run, engine: Engine, max_errors: int | None) -> Summary:
     from safegen.batch.interrupt import Watch
     from safegen.cli import console, tables
 
@@ -227,14 +156,14 @@ def _run(ready: Job, engine: Engine, max_errors: int | None) -> Summary:
     return summary
 
 
-def _dry_run(source: Source, options: Options, load: Callable[[], Worker], json: bool) -> None:
+def _dry_run(source: Source, settings: BatchSettings, load: Callable[[], Worker], json: bool) -> None:
     from collections import Counter
 
     from safegen.batch.dry_run import score_rows
     from safegen.batch.validate import survey
     from safegen.cli import console, tables
 
-    found = survey(source, options)
+    found = survey(source, settings)
     _show_notes(found)
     worker = load()
     facts = worker.facts(found.asked)
@@ -247,11 +176,11 @@ def _dry_run(source: Source, options: Options, load: Callable[[], Worker], json:
             batches += 1
             landed(len(batch.shots))
             for row, sheet, error in verdicts:
-                flags.update(["", *(sheet.open_gates() if sheet else [error])])
+                flags.update(["", *(sheet.flagged_concepts() if sheet else [error])])
                 flags["any"] += sheet is not None and sheet.flagged
                 if json:
                     line = sheet.as_json(row.id) if sheet else {"id": row.id, "error": error}
-                    console.show_json({**line, "row": row.number, "model": options.model})
+                    console.show_json({**line, "row": row.number, "model": settings.load.model})
     drawn = flags.pop("")
     console.say(f"{drawn} prompts, {found.images} pictures in {batches} batches of up to {size}")
     console.say(f"{flags.pop('any')} prompts are flagged" + "".join(f"; {n}: {c}" for n, c in flags.most_common()))
@@ -276,11 +205,10 @@ def _source(prompts: str | None, kind: str) -> Source:
     return Source.of(prompts, kind)
 
 
-def _resumed(folder: str, prompts: str | None, kind: str, given: list[str]) -> tuple[Source, Options]:
+def _resumed(folder: str, prompts: str | None, kind: str, given: list[str]) -> tuple[Source, BatchSettings]:
     """Prompts and settings of the run in a folder."""
-    from safegen.batch import store
-    from safegen.batch.run_folder import read_header
-    from safegen.batch.settings import Options
+    from safegen.batch.run_folder import at, read_header
+    from safegen.batch.settings import BatchSettings
     from safegen.errors import UsageError
 
     if given:
@@ -288,13 +216,13 @@ def _resumed(folder: str, prompts: str | None, kind: str, given: list[str]) -> t
             "--resume takes the settings of the run itself",
             f"Leave out: {', '.join(n.replace('_', '-') for n in given)}.",
         )
-    header = read_header(store.at(folder))
+    header = read_header(at(folder))
     if header is None:
         raise UsageError(f"there is no run in {folder}", "Give the folder that safegen batch wrote to.")
     if header["settings"]["redact"] and header["settings"]["negative"]:
         raise UsageError("a redacted run keeps no negative prompt", "Give the whole command again instead of --resume.")
     source = _source_again(folder, prompts, header["source"]["name"], kind or header["source"]["format"])
-    return source, Options.from_json(header["settings"])
+    return source, BatchSettings.from_json(header["settings"])
 
 
 def _source_again(folder: str, prompts: str | None, name: str, kind: str) -> Source:

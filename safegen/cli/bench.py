@@ -13,11 +13,9 @@ from safegen.cli.options import path
 def bench(
     suites: Annotated[
         Optional[list[str]],  # noqa: UP045
-        typer.Argument(
-            help="Of reader, judge, model, guard, methods, robust, genetic, words, text, encoders, sets, learn, "
-            "cost, throughput; all by default"
-        ),
+        typer.Argument(help="Names; all by default. Without one of them, --list says what there is."),
     ] = None,
+    list_: Annotated[bool, typer.Option("--list", help="The suites and what they measure.")] = False,
     quick: Annotated[
         bool,
         typer.Option(
@@ -41,6 +39,12 @@ def bench(
     ] = None,
 ) -> None:
     """Measure the embedded model, its guard and every method side by side."""
-    from safegen.bench import suites as known
+    from safegen.bench import registry
+    from safegen.bench import suites as bench_suites
+    from safegen.cli import console
 
-    known.run(suites or [], quick=quick, data=data, sets=set_ or [], out=out)
+    if list_:
+        rows = [(one.name, one.title, one.needs) for one in registry.suites().values()]
+        console.show_table("suites", ("name", "measures", "needs"), rows)
+        return
+    bench_suites.run(suites or [], console, quick=quick, data=data, sets=set_ or [], out=out)

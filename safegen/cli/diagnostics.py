@@ -93,7 +93,7 @@ def _guard(directions: Path | None) -> str:
 
     (sheet,) = Generator.load(offline=True, folder=directions, device="cpu").score([CALM])
     senses = " and ".join(sheet.senses)
-    return f"{len(sheet.concepts)} concepts by {senses}, {len(sheet.open_gates())} flagged for {CALM!r}"
+    return f"{len(sheet.concepts)} concepts by {senses}, {len(sheet.flagged_concepts())} flagged for {CALM!r}"
 
 
 def _reader() -> str:

@@ -1,4 +1,4 @@
-"""``safegen directions``: learn, list, info, verify; to share and to clean see `sharing`."""
+"""``safegen directions``: learn, list, info, verify; to share and to clean see `directions_files`."""
 
 from __future__ import annotations
 
@@ -8,34 +8,23 @@ from typing import Annotated, Optional
 import typer
 
 from safegen.cli import directions_files
-from safegen.cli.options import (
-    Device,
-    Directions,
-    Dtype,
-    Loras,
-    Model,
-    Offline,
-    Offload,
-    Quantize,
-    Revision,
-    Variant,
-    path,
-    text,
-)
+from safegen.cli.options import LOAD, Directions, expanded, path, text
 from safegen.directions.recipes import Concept
-from safegen.models.catalog import EMBEDDED
+from safegen.learning import METHODS
+from safegen.models.options import LoadOptions
 
 app = typer.Typer(no_args_is_help=True, help="Recipes of concepts and the direction files learned from them.")
 app.command("export")(directions_files.export)
 app.command("import")(directions_files.import_)
 app.command("clean")(directions_files.clean)
+PARTS = ("model", "loras", "device", "dtype", "revision", "variant", "offload", "quantize", "offline")
 Json = Annotated[bool, typer.Option("--json", help="JSON lines.")]
 
 
 @app.command()
+@expanded(load=PARTS)
 def learn(
     concept: Annotated[list[str], typer.Argument(parser=text, help="Names of concepts, or paths of recipes.")],
-    model: Model = EMBEDDED,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", parser=path, help="Folder to write CONCEPT/ENCODER.safetensors to.")
     ] = None,
@@ -55,9 +44,7 @@ def learn(
     ] = None,
     method: Annotated[
         str,
-        typer.Option(
-            help="What to learn: contrastive, which every direction needs; beside it es, region or half-spaces."
-        ),
+        typer.Option(help=f"What to learn: {', '.join(METHODS)}; every direction needs the first."),
     ] = "contrastive",
     effort: Annotated[
         Optional[str],  # noqa: UP045
@@ -66,15 +53,8 @@ def learn(
             "as what is shipped. By default brief, on a GPU mostly thorough, and no less than what it goes before had."
         ),
     ] = None,
-    lora: Loras = None,
     directions: Directions = None,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
-    revision: Revision = None,
-    variant: Variant = None,
-    offload: Offload = "none",
-    quantize: Quantize = None,
-    offline: Offline = False,
+    load: LoadOptions = LOAD,
 ) -> None:
     """Turn recipes into direction files for the loaded encoder."""
     from safegen import files
@@ -82,7 +62,8 @@ def learn(
     from safegen.directions import store
     from safegen.errors import UsageError
     from safegen.families import family_of
-    from safegen.learning import METHODS, contrastive, ensure, es, features, region
+    from safegen.learning import contrastive, ensure, features
+    from safegen.learning.direction import beside
     from safegen.learning.effort import EFFORTS
     from safegen.models import loading
     from safegen.prompts import datasets
@@ -97,33 +78,18 @@ def learn(
         files.check_writable(target)
     entries = datasets.training_pairs(pairs, concepts, console.say) if pairs else []
     calm = datasets.training_prompts(benign, console.say) if benign else []
-    pipe = loading.load(
-        model,
-        device=device,
-        dtype=dtype,
-        revision=revision,
-        variant=variant,
-        offload=offload,
-        quantize=quantize,
-        offline=offline,
-        loras=lora or (),
-    )
-    family = family_of(pipe)
+    family = family_of(loading.load(load))
     for recipe, target in zip(concepts, targets, strict=True):
         learned = None
         if method != "contrastive" and not (entries or calm):
-            learned = store.current(recipe, family, directions)
+            learned = ensure.current(recipe, family, directions)
         if learned is None:
             chosen = EFFORTS[effort] if effort else ensure.effort_for(recipe, family, directions)
             console.say(f"{recipe.name}: learning, {chosen.name} effort")
             everyday = features.background(family, chosen, calm, console)
             sources = {"pairs": pairs.name if pairs else "", "benign": benign.name if benign else ""}
-            learned = contrastive.learn(recipe, family, chosen, everyday, entries, sources, teller=console)
-        with console.counting(f"{recipe.name}: steps") as tick:
-            if method == "es":
-                learned = es.learn(recipe, family, learned, tick)
-            elif method in ("region", "half-spaces"):
-                learned = region.learn(recipe, family, learned, tick, denoiser=method == "region")
+            learned = contrastive.learn(recipe, family, chosen, everyday, entries, sources, progress=console)
+        learned = beside(method, recipe, family, learned, console)
         for channel, direction in learned.items():
             what = recipe.name if len(learned) == 1 else f"{recipe.name}, {channel}"
             console.say(f"{what}, {direction.figures(METHODS[method])}")
@@ -190,16 +156,11 @@ def info(
 
 
 @app.command()
+@expanded(load=("model", "loras", "device", "dtype", "revision", "variant", "offline"))
 def verify(
     concept: Annotated[Optional[list[str]], typer.Argument(help="Names of concepts; all by default.")] = None,  # noqa: UP045
-    model: Model = EMBEDDED,
-    lora: Loras = None,
     directions: Directions = None,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
-    revision: Revision = None,
-    variant: Variant = None,
-    offline: Offline = False,
+    load: LoadOptions = LOAD,
 ) -> None:
     """Check that every file is sound, for this encoder, and of today's recipe."""
     from safegen.cli import console
@@ -209,10 +170,7 @@ def verify(
     from safegen.models import loading
 
     concepts = [Concept.load(name, directions) for name in concept or recipes.known(directions)]
-    pipe = loading.load(
-        model, device=device, dtype=dtype, revision=revision, variant=variant, offline=offline, loras=lora or ()
-    )
-    fingerprints = family_of(pipe).fingerprints()
+    fingerprints = family_of(loading.load(load)).fingerprints()
     rows = []
     for recipe in concepts:
         for channel, fingerprint in fingerprints.items():

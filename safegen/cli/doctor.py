@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from safegen import records
-from safegen.cli.options import Device, Directions, Dtype, Model, Record, Safeguard, Strength, path
-from safegen.models.catalog import EMBEDDED
-from safegen.safeguards import DEFAULT
+from safegen.cli.options import GUARD, LOAD, OUT, Out, Record, expanded
+from safegen.models.options import LoadOptions
+from safegen.safeguards.options import GuardOptions
 
 SOURCES = {
     "COMMANDLINE": "flag",
@@ -20,18 +19,13 @@ SOURCES = {
 }
 
 
+@expanded(load=("model", "device", "dtype"), guard=("folder", "safeguard", "strength"))
 def doctor(
     context: typer.Context,
-    model: Model = EMBEDDED,
-    directions: Directions = None,
-    safeguard: Safeguard = DEFAULT,
-    strength: Strength = 1.0,
-    out: Annotated[
-        Path, typer.Option("--out", "-o", envvar="SAFEGEN_OUT", parser=path, help="Folder for pictures.")
-    ] = Path("safegen-out"),
+    load: LoadOptions = LOAD,
+    guard: GuardOptions = GUARD,
+    out: Out = OUT,
     record: Record = records.DEFAULT,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
     json: Annotated[bool, typer.Option("--json", help="JSON lines.")] = False,
 ) -> None:
     """Show every setting with its source, and try what a picture needs; exit code 1 where something does not work."""
@@ -39,7 +33,7 @@ def doctor(
 
     values = {name: context.params[name] for name in config.NAMES}
     set_to = [(name, "" if value is None else str(value), _source(context, name)) for name, value in values.items()]
-    findings = list(diagnostics.examine(model, device, directions))
+    findings = list(diagnostics.examine(load.model, load.device, guard.folder))
     if json:
         for name, value, source in set_to:
             console.show_json({"schema": "safegen.setting/1", "name": name, "value": value, "source": source})

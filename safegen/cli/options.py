@@ -1,16 +1,29 @@
-"""Options that several commands share."""
+"""Options that several commands share, and the values that they make together.
+
+A command asks for `LoadOptions`, `GuardOptions` or `DrawOptions`; `expanded` gives it a flag per field. A new
+option is a field of one of them, and a line here.
+"""
 
 from __future__ import annotations
 
+import functools
+import inspect
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Any, TypeVar, cast, get_args, get_type_hints
 
 import typer
 
 from safegen import records, safeguards
+from safegen.errors import UsageError
 from safegen.files import home, located
-from safegen.generator import MAX_SEED, NO_SEED
-from safegen.guard import MAX_STRENGTH, checked
+from safegen.models.options import MAX_SEED, NO_SEED, DrawOptions, LoadOptions
+from safegen.safeguards.options import MAX_STRENGTH, GuardOptions, check_strength
+
+Command = TypeVar("Command", bound=Callable[..., None])
+LOAD, GUARD, DRAW = LoadOptions(), GuardOptions(), DrawOptions()
 
 
 def path(text: str) -> Path:
@@ -23,39 +36,39 @@ def text(text: str) -> str:
     return home(text)
 
 
-def _drawn(seed: int | None) -> int | None:
+def parse_size(text: str | None) -> tuple[int, int] | None:
+    """Read WIDTHxHEIGHT, or one number, as width and height in pixels.
+
+    Raises:
+        UsageError: it is neither, or cannot be drawn.
+    """
+    from safegen.families import sizes
+
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d{1,5})(?:x(\d{1,5}))?", text.strip().lower())
+    if not match:
+        raise UsageError(f"size {text!r} is not WIDTHxHEIGHT", "As in --size 512x768, or --size 512.")
+    width, height = int(match[1]), int(match[2] or match[1])
+    sizes.check(width, height)
+    return width, height
+
+
+def _no_seed(seed: int | None) -> int | None:
     """Take -1 for no seed, as other tools do."""
     return None if seed == NO_SEED else seed
 
 
-Prompts = Annotated[Optional[list[str]], typer.Argument(help="Prompts; - reads stdin.")]  # noqa: UP045
+Prompts = Annotated[list[str] | None, typer.Argument(help="Prompts; - reads stdin.")]
 Images = Annotated[int, typer.Option("--images", "-n", min=1, max=1000, help="Pictures a prompt, consecutive seeds.")]
-Seed = Annotated[
-    Optional[int],  # noqa: UP045
-    typer.Option(
-        min=NO_SEED,
-        max=MAX_SEED,
-        callback=_drawn,
-        help="First seed. Unset, or -1: of generate random and recorded, of batch from each row's id.",
-    ),
+Directions = Annotated[
+    Path | None,
+    typer.Option("--directions", envvar="SAFEGEN_DIRECTIONS", parser=path, help="Folder of your own concepts."),
 ]
-Steps = Annotated[Optional[int], typer.Option(min=1, max=1000, help="Denoising steps.")]  # noqa: UP045
-Guidance = Annotated[Optional[float], typer.Option(min=0, max=50, help="Classifier-free guidance.")]  # noqa: UP045
-Size = Annotated[Optional[str], typer.Option(help="WIDTHxHEIGHT or one number, in pixels.")]  # noqa: UP045
-Negative = Annotated[str, typer.Option("--negative", help="What to keep out; never sanitized.")]
-Concepts = Annotated[Optional[list[str]], typer.Option("--concept", "-c", help="Active concepts; all by default.")]  # noqa: UP045
-Safeguard = Annotated[
-    str, typer.Option(envvar="SAFEGEN_SAFEGUARD", help=f"The method: {', '.join(safeguards.REGISTRY)}.")
+Out = Annotated[
+    Path,
+    typer.Option("--out", "-o", envvar="SAFEGEN_OUT", parser=path, help="Folder for pictures and metadata.jsonl."),
 ]
-Strength = Annotated[
-    float,
-    typer.Option(
-        callback=checked,
-        envvar="SAFEGEN_STRENGTH",
-        help=f"0 is off, 1 the default, up to {MAX_STRENGTH}; localise, which rewrites words, has no more than 1.",
-    ),
-]
-Guarded = Annotated[bool, typer.Option("--guard/--no-guard", help="Without the guard a banner and the records say so.")]
 Record = Annotated[
     str,
     typer.Option(
@@ -65,53 +78,107 @@ Record = Annotated[
         help="What the PNG says: full, with prompt and findings; mark, how it was generated; none, that AI made it.",
     ),
 ]
-Unread = Annotated[
-    str,
-    typer.Option(
-        envvar="SAFEGEN_UNREAD", help="Text that the guard cannot read, on a model without directions: refuse or draw."
+OUT = Path("safegen-out")
+SEED = "First seed. Unset, or -1: of generate random and recorded, of batch from each row's id."
+STRENGTH = f"0 is off, 1 the default, up to {MAX_STRENGTH}; localise, which rewrites words, has no more than 1."
+UNREAD = "Text that the guard cannot read, on a model without directions: refuse or draw."
+EMBEDDING = "A textual inversion (.safetensors, or toy, an example); its name is a word of prompts then."
+LORA = "FILE[:SCALE], a .safetensors file, or night, an example; needs safegen[lora]."
+SCHEDULER = "euler, euler a, dpm++ 2m karras, unipc, lcm, ...; the model's own by default."
+OFFLOAD = "none, model or sequential: what is on the GPU only while it runs; slower, smaller."
+# Per field: its type on the command line, and its option.
+FLAGS: Mapping[str, tuple[Any, Any]] = {
+    "model": (
+        str,
+        typer.Option("--model", "-m", envvar="SAFEGEN_MODEL", parser=text, help="Alias, hub id or folder of a model."),
     ),
-]
-Device = Annotated[str, typer.Option(envvar="SAFEGEN_DEVICE", help="auto, cpu, cuda, mps.")]
-Model = Annotated[
-    str,
-    typer.Option(
-        "--model", "-m", envvar="SAFEGEN_MODEL", parser=text, help="Alias, hub id or local folder of a model."
+    "device": (str, typer.Option(envvar="SAFEGEN_DEVICE", help="auto, cpu, cuda, mps.")),
+    "dtype": (str, typer.Option(envvar="SAFEGEN_DTYPE", help="auto, float32 (auto on the CPU), float16 or bfloat16.")),
+    "revision": (str | None, typer.Option(help="Branch, tag or commit of the model on the hub.")),
+    "variant": (str | None, typer.Option(help="Of the model's weight files, such as fp16.")),
+    "offload": (str, typer.Option(help=OFFLOAD)),
+    "slicing": (bool, typer.Option("--vae-slicing", help="Decode one picture at a time.")),
+    "tiling": (bool, typer.Option("--vae-tiling", help="Decode pictures tile by tile.")),
+    "quantize": (
+        str | None,
+        typer.Option(help="Load weights quantised: bitsandbytes_4bit or bitsandbytes_8bit."),
     ),
-]
-Directions = Annotated[
-    Optional[Path],  # noqa: UP045
-    typer.Option("--directions", envvar="SAFEGEN_DIRECTIONS", parser=path, help="Folder of your own concepts."),
-]
-Dtype = Annotated[
-    str, typer.Option(envvar="SAFEGEN_DTYPE", help="auto, float32, float16 or bfloat16; auto is float32 on the CPU.")
-]
-Revision = Annotated[Optional[str], typer.Option(help="Branch, tag or commit of the model on the hub.")]  # noqa: UP045
-Variant = Annotated[Optional[str], typer.Option(help="Of the model's weight files, such as fp16.")]  # noqa: UP045
-Offload = Annotated[
-    str, typer.Option(help="none, model or sequential: what is on the GPU only while it runs; slower, smaller.")
-]
-Slicing = Annotated[bool, typer.Option("--vae-slicing", help="Decode one picture at a time.")]
-Tiling = Annotated[bool, typer.Option("--vae-tiling", help="Decode pictures tile by tile.")]
-Quantize = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option(help="Load weights quantised: bitsandbytes_4bit or bitsandbytes_8bit."),
-]
-Scheduler = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option("--scheduler", help="euler, euler a, dpm++ 2m karras, unipc, lcm, ...; the model's own by default."),
-]
-Embeddings = Annotated[
-    Optional[list[str]],  # noqa: UP045
-    typer.Option(
-        "--embedding",
-        parser=text,
-        help="A textual inversion (.safetensors, or toy, an example); its name is a word of prompts then.",
+    "scheduler": (str | None, typer.Option("--scheduler", help=SCHEDULER)),
+    "offline": (bool, typer.Option("--offline", help="Never ask the network.")),
+    "embeddings": (list[str] | None, typer.Option("--embedding", parser=text, help=EMBEDDING)),
+    "loras": (list[str] | None, typer.Option("--lora", parser=text, help=LORA)),
+    "concepts": (list[str] | None, typer.Option("--concept", "-c", help="Active concepts; all by default.")),
+    "strength": (float, typer.Option(callback=check_strength, envvar="SAFEGEN_STRENGTH", help=STRENGTH)),
+    "safeguard": (
+        str,
+        typer.Option(envvar="SAFEGEN_SAFEGUARD", help=f"The method: {', '.join(safeguards.REGISTRY)}."),
     ),
-]
-Loras = Annotated[
-    Optional[list[str]],  # noqa: UP045
-    typer.Option(
-        "--lora", parser=text, help="FILE[:SCALE], a .safetensors file, or night, an example; needs safegen[lora]."
+    "folder": get_args(Directions),
+    "unread": (str, typer.Option(envvar="SAFEGEN_UNREAD", help=UNREAD)),
+    "guarded": (
+        bool,
+        typer.Option("--guard/--no-guard", help="Without the guard a banner and the records say so."),
     ),
-]
-Offline = Annotated[bool, typer.Option("--offline", help="Never ask the network.")]
+    "seed": (int | None, typer.Option(min=NO_SEED, max=MAX_SEED, callback=_no_seed, help=SEED)),
+    "steps": (int | None, typer.Option(min=1, max=1000, help="Denoising steps.")),
+    "guidance": (float | None, typer.Option(min=0, max=50, help="Classifier-free guidance.")),
+    "size": (str | None, typer.Option(help="WIDTHxHEIGHT or one number, in pixels.")),
+    "negative": (str, typer.Option("--negative", help="What to keep out; never sanitized.")),
+}
+# Parameters that are not called as their fields.
+NAMES = {"concepts": "concept", "guarded": "guard", "folder": "directions", "embeddings": "embedding", "loras": "lora"}
+
+
+KINDS: tuple[Any, ...] = (LoadOptions, GuardOptions, DrawOptions)
+
+
+def expanded(**only: Sequence[str]) -> Callable[[Command], Command]:
+    """Give a command a flag for every field of the values that it asks for.
+
+    Args:
+        only: of a value, by the name of its parameter, the fields that have a flag; the others keep their defaults.
+    """
+
+    def expand(command: Command) -> Command:
+        hints = get_type_hints(command, include_extras=True)
+        asked = {name: _fields(kind, only.get(name)) for name, kind in hints.items() if kind in KINDS}
+        parameters: list[inspect.Parameter] = []
+        for parameter in inspect.signature(command).parameters.values():
+            flags = map(_flag, asked.get(parameter.name, ()))
+            own = [] if parameter.name in asked else [parameter.replace(annotation=hints[parameter.name])]
+            parameters += [*own, *flags]
+
+        @functools.wraps(command)
+        def run(**given: Any) -> None:
+            values = {name: hints[name](**_values(chosen, given)) for name, chosen in asked.items()}
+            command(**values, **given)
+
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        return cast("Command", run)
+
+    return expand
+
+
+def _fields(kind: Any, only: Sequence[str] | None) -> list[Any]:
+    return [field for field in fields(kind) if only is None or field.name in only]
+
+
+def _flag(field: Any) -> inspect.Parameter:
+    """Make the parameter of a field; what holds several starts as None, as Typer wants it."""
+    annotation, option = FLAGS[field.name]
+    return inspect.Parameter(
+        NAMES.get(field.name, field.name),
+        inspect.Parameter.POSITIONAL_OR_KEYWORD,
+        default=None if isinstance(field.default, tuple) else field.default,
+        annotation=Annotated[annotation, option],
+    )
+
+
+def _values(chosen: Sequence[Any], given: dict[str, Any]) -> dict[str, Any]:
+    """Take the fields of one value out of what was given."""
+    values = {field.name: given.pop(NAMES.get(field.name, field.name)) for field in chosen}
+    several = {field.name for field in chosen if isinstance(field.default, tuple)}
+    if "size" in values:
+        values["size"] = parse_size(values["size"])
+    return {name: tuple(value or ()) if name in several else value for name, value in values.items()}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,14 +23,14 @@ from safegen.files import append_line, check_writable, located
 if TYPE_CHECKING:
     from PIL import Image
 
-    from safegen.records import Kept
+    from safegen.records import Kept, Record
 
 LOCK = ".generate.lock"  # held while a picture is saved
 NUMBERED = re.compile(r"(\d{4,})-.*\.png")
 RECORDED = re.compile(rb'"file_name": *"(\d{4,})-')
 
 
-class Portfolio:
+class PictureFolder:
     """A folder to add to; made by `opened`."""
 
     def __init__(self, folder: Path) -> None:
@@ -39,7 +39,7 @@ class Portfolio:
         with contextlib.suppress(FileNotFoundError), (folder / PICTURES).open("rb") as manifest:
             self.last = max((int(found[1]) for line in manifest for found in RECORDED.finditer(line)), default=0)
 
-    def add(self, picture: Image.Image, record: Mapping[str, Any], kept: Kept) -> tuple[Path, dict[str, Any]]:
+    def add(self, picture: Image.Image, record: Record, kept: Kept) -> tuple[Path, dict[str, Any]]:
         """Save a picture under the next number, and its record; gives its path and its line of the manifest.
 
         Raises:
@@ -49,9 +49,9 @@ class Portfolio:
         with FileLock(self.folder / LOCK):
             names = map(NUMBERED.fullmatch, (path.name for path in self.folder.iterdir()))
             self.last = max([self.last, *(int(found[1]) for found in names if found)]) + 1
-            path = self.folder / f"{self.last:04d}-{record['id'][:8]}-{record['seed']}.png"
-            line = {"file_name": path.name, "text": record["prompt"], **record}
-            records.save_picture(picture, path, record, kept)
+            path = self.folder / f"{self.last:04d}-{record.id[:8]}-{record.seed}.png"
+            records.save_picture(picture, path, record.as_json(), kept)
+            line = record.adding(file_name=path.name).as_json()
             try:
                 append_line(manifest, line_of(line))
             except BaseException as error:
@@ -63,7 +63,7 @@ class Portfolio:
 
 
 @contextlib.contextmanager
-def opened(folder: Path) -> Iterator[Portfolio]:
+def opened(folder: Path) -> Iterator[PictureFolder]:
     """Add to a folder, made if need be; while this lasts, no batch begins there.
 
     Raises:
@@ -73,4 +73,4 @@ def opened(folder: Path) -> Iterator[Portfolio]:
     folder = located(folder)
     check_writable(folder)
     with visited(folder):
-        yield Portfolio(folder)
+        yield PictureFolder(folder)

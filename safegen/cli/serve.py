@@ -2,48 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Optional, cast
+from typing import Annotated, Optional
 
 import typer
 
 from safegen import records
-from safegen.cli.options import (
-    Concepts,
-    Device,
-    Directions,
-    Dtype,
-    Embeddings,
-    Loras,
-    Model,
-    Offline,
-    Offload,
-    Quantize,
-    Record,
-    Revision,
-    Safeguard,
-    Scheduler,
-    Slicing,
-    Strength,
-    Tiling,
-    Unread,
-    Variant,
-)
-from safegen.models.catalog import EMBEDDED
-from safegen.safeguards import DEFAULT
+from safegen.cli.options import GUARD, LOAD, Record, expanded
+from safegen.models.options import LoadOptions
+from safegen.safeguards.options import GuardOptions
 
-if TYPE_CHECKING:
-    from safegen.guard import OnUnread
+KEY = "Bearer key of clients; better set in the environment."
 
 
+@expanded(guard=("concepts", "strength", "safeguard", "unread", "folder"))
 def serve(
     host: Annotated[str, typer.Option(help="Where to listen; another than loopback needs an API key.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
-    api_key: Annotated[
-        str,
-        typer.Option(
-            envvar="SAFEGEN_API_KEY", help="Bearer key of clients; better set in the environment.", metavar="KEY"
-        ),
-    ] = "",
+    api_key: Annotated[str, typer.Option(envvar="SAFEGEN_API_KEY", help=KEY, metavar="KEY")] = "",
     allow_host: Annotated[
         Optional[list[str]],  # noqa: UP045
         typer.Option("--allow-host", help="Name of a reverse proxy in front of it, as clients use it; repeatable."),
@@ -53,25 +28,9 @@ def serve(
     max_images: Annotated[int, typer.Option(min=1, max=100, help="Pictures of one request.")] = 4,
     max_steps: Annotated[int, typer.Option(min=1, max=1000, help="Denoising steps.")] = 100,
     max_size: Annotated[int, typer.Option(min=64, max=4096, help="Pixels of the longer side.")] = 1024,
-    concept: Concepts = None,
-    strength: Strength = 1.0,
-    safeguard: Safeguard = DEFAULT,
-    unread: Unread = "refuse",
+    guard: GuardOptions = GUARD,
     record: Record = records.DEFAULT,
-    model: Model = EMBEDDED,
-    embedding: Embeddings = None,
-    lora: Loras = None,
-    directions: Directions = None,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
-    revision: Revision = None,
-    variant: Variant = None,
-    offload: Offload = "none",
-    slicing: Slicing = False,
-    tiling: Tiling = False,
-    quantize: Quantize = None,
-    scheduler: Scheduler = None,
-    offline: Offline = False,
+    load: LoadOptions = LOAD,
 ) -> None:
     """Serve a model: /v1/images/generations, /v1/models, /v1/score, /healthz, and a page at / to try it."""
     from safegen.cli import console
@@ -89,30 +48,9 @@ def serve(
         from safegen.serve.queue import Queue
         from safegen.serve.schemas import Limits
 
-        generator = Generator.load(
-            model,
-            concepts=concept or (),
-            strength=strength,
-            safeguard=safeguard,
-            unread=cast("OnUnread", unread),
-            device=device,
-            dtype=dtype,
-            revision=revision,
-            variant=variant,
-            offload=offload,
-            slicing=slicing,
-            tiling=tiling,
-            quantize=quantize,
-            scheduler=scheduler,
-            offline=offline,
-            folder=directions,
-            embeddings=embedding or (),
-            loras=lora or (),
-            teller=console,
-        )
+        generator = Generator.load(load, guard, console)
         line = Queue(queue)
         limits = Limits(max_images, max_steps, max_size, timeout)
-        application = app.create(
-            generator, line, limits, api_key, server.hosts_of(host), fronts, records.checked(record)
-        )
+        kept = records.checked(record)
+        application = app.create(generator, line, limits, api_key, server.hosts_of(host), fronts, kept, console)
         server.Server(application, line, listener, console.show_address).serve_on()

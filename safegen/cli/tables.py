@@ -15,8 +15,8 @@ from safegen.cli.console import err, out, plain, say
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from safegen.guard import Report
     from safegen.prompts.prompt import Prompt
+    from safegen.scoring.report import Report
     from safegen.scoring.scores import ConceptScore, ScoreSheet, WordScore
 
 SHORT = {"harassment": "harass", "self-harm": "selfharm", "shocking": "shock"}
@@ -103,7 +103,7 @@ def _table(sheet: ScoreSheet, rows: Sequence[tuple[int, WordScore]], names: Sequ
     for name in names:
         table.add_column(SHORT.get(name, name)[:10], justify="right", no_wrap=True, min_width=6)
     # Narrow terminals hold percentiles and causes of one concept: the one farthest over its line. JSON has them all.
-    worst = [name for name in sheet.open_gates() if name in names][:1]
+    worst = [name for name in sheet.flagged_concepts() if name in names][:1]
     caused = [name for name in worst if not tokens and any(name in w.causes for _, w in rows)]
     if worst:
         table.add_column("word %", justify="right", no_wrap=True)
@@ -145,7 +145,7 @@ def _verdict(sheet: ScoreSheet) -> Text:
     if not sheet.flagged:
         nearest = max(sheet.concepts.items(), key=lambda item: item[1].margin)
         return Text.assemble(("benign", "green"), f": nearest is {_distance(*nearest)}")
-    parts = [_distance(name, sheet.concepts[name]) for name in sheet.open_gates()]
+    parts = [_distance(name, sheet.concepts[name]) for name in sheet.flagged_concepts()]
     carried = list(dict.fromkeys(plain(s.text) for s in sheet.spans)) or [
         plain(w.text) for w in sheet.words if w.flagged
     ]
@@ -173,7 +173,7 @@ def show_report(report: Report | None) -> None:
     table = Table(title="what was changed", title_justify="left", pad_edge=False, box=box.SIMPLE_HEAD)
     for column in ("concept", "before", "after", "threshold"):
         table.add_column(column, justify="left" if column == "concept" else "right", no_wrap=True)
-    for name in report.before.open_gates():
+    for name in report.before.flagged_concepts():
         before, after = report.before.concepts[name], report.after.concepts[name]
         table.add_row(name, _cell(before.z, before.flagged), _cell(after.z, after.flagged), f"{before.threshold:.1f}")
     err.print(table)
@@ -184,7 +184,9 @@ def show_report(report: Report | None) -> None:
         f"sanitized {count} of {len(report.before.words)} words; the embedding moved by {report.drift:.3f} (1 - cosine)"
     )
     if report.after.flagged:
-        say(f"! drawn as flagged: still over the line under {', '.join(report.after.open_gates())}", "bold yellow")
+        say(
+            f"! drawn as flagged: still over the line under {', '.join(report.after.flagged_concepts())}", "bold yellow"
+        )
 
 
 def _say_weights(report: Report) -> None:
@@ -212,9 +214,10 @@ def _sights(seen: Mapping[str, Mapping[str, float]]) -> str:
 
 def note_syntax(prompts: Sequence[Prompt], negative: str = "", loras: Sequence[str] = ()) -> None:
     """Say what of other tools' syntax means nothing here."""
+    from safegen.models import adapters
     from safegen.prompts import dialects
 
-    note(dialects.notes([*(prompt.own for prompt in prompts), negative], loras))
+    note(dialects.notes([*(prompt.own for prompt in prompts), negative], adapters.scales(loras)))
 
 
 def note(lines: Iterable[str]) -> None:

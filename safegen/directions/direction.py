@@ -23,17 +23,17 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SCHEMA = "safegen.direction/4"
-# The gate opens and closes; the check has the last word, on features that the gate does not see alone:
-# what closes the one need not pass the other. Without pads a gate costs an eighth (see attribution.py).
+# The classifier ("gate" in files) says what is flagged; the verifier ("check") has the last word, on features that the
+# classifier does not see alone: what satisfies the one need not pass the other. Without pads a classifier costs an
+# eighth (see attribution.py).
 HEADS: Mapping[str, tuple[Position, ...]] = {
     "gate": (Position.START, Position.TOKEN, Position.END, Position.POOLED),
     "check": (Position.TOKEN, Position.PAD, Position.POOLED),
 }
 # A prompt is calibrated against benign prompts of its own bin: up to 8 word tokens, up to 16, more.
 BINS = (8, 16)
-# Stored in half precision; and whole networks:
+# Stored in half precision; so is all that a method learns, under names that begin with the method's.
 HALVED = ("basis", "dual", "gate", "check", "region_normals", "region_moves")
-NETWORKS = ("es.",)
 # Of the encoder's width in their last dimension:
 HEAD_TENSORS = ("gate", "gate_centre", "check", "check_centre")
 WIDE = ("mean", "own", "basis", "dual", *HEAD_TENSORS, "region_mean", "region_normals", "region_moves")
@@ -93,7 +93,7 @@ class Direction:
             if not tensor.is_floating_point() or not bool(torch.isfinite(tensor).all()):
                 raise DirectionError(f"{path.name}: tensor {name!r} is not finite numbers", relearn)
             width = info["width"]
-            if not name.startswith(NETWORKS) and name.rsplit(".", 1)[-1] in WIDE and tensor.shape[-1] != width:
+            if not _is_of_method(name) and name.rsplit(".", 1)[-1] in WIDE and tensor.shape[-1] != width:
                 raise DirectionError(f"{path.name}: {name!r} has width {tensor.shape[-1]}, expected {width}", relearn)
         return cls({k: v.float() for k, v in tensors.items()}, info, digest)
 
@@ -130,8 +130,13 @@ class Direction:
 
 def rounded(name: str, tensor: Tensor) -> Tensor:
     """A tensor in the precision that its file has."""
-    halved = name.rsplit(".", 1)[-1] in HALVED or name.startswith(NETWORKS)
+    halved = name.rsplit(".", 1)[-1] in HALVED or _is_of_method(name)
     return tensor.half() if halved else tensor
+
+
+def _is_of_method(name: str) -> bool:
+    """Tell whether a tensor belongs to a learned method, and to no class of positions and no head."""
+    return name.split(".", 1)[0] not in {*HEADS, *(position.name.lower() for position in Position)}
 
 
 def _needed(tensors: Collection[str]) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,29 +14,8 @@ from safegen.files import located
 
 if TYPE_CHECKING:
     from safegen.directions.recipes import Concept
-    from safegen.families import Family
 
 POOR = 0.9  # held-out AUC under which a learned direction is not called ready
-
-
-def available(
-    names: Sequence[str], family: Family, folder: Path | None
-) -> tuple[dict[str, dict[str, Direction]], list[str]]:
-    """The directions of those concepts that have one for every channel, and the names of the others.
-
-    Raises:
-        DirectionError: a file is corrupt or of another revision of the encoder.
-    """
-    fingerprints = family.fingerprints()
-    ready: dict[str, dict[str, Direction]] = {}
-    for name in names:
-        found = {channel: find(name, print_, folder) for channel, print_ in fingerprints.items()}
-        whole = {channel: direction for channel, direction in found.items() if direction is not None}
-        if len(whole) == len(found):
-            ready[name] = whole
-        else:
-            refuse_strangers(name, family, folder)
-    return ready, [name for name in names if name not in ready]
 
 
 def find(name: str, fingerprint: str, folder: Path | None) -> Direction | None:
@@ -52,31 +30,6 @@ def find(name: str, fingerprint: str, folder: Path | None) -> Direction | None:
         recipe = Concept.load(name, folder).sha256
         found.sort(key=lambda d: d.info["recipe_sha256"] != recipe)
     return found[0] if found else None
-
-
-def refuse_strangers(name: str, family: Family, folder: Path | None) -> None:
-    """A file that the user put beside a recipe, for the same kind of encoder but other weights, is a mistake."""
-    if folder is None or not (folder / name).is_dir():
-        return
-    for path in sorted((folder / name).glob("*.safetensors")):
-        info = Direction.load(path).info
-        for reading in family.readings:
-            same = (info["encoder"], info["output"], info["width"]) == (reading.kind, reading.output, reading.width)
-            if same and info["fingerprint"] != reading.fingerprint:
-                raise DirectionError(
-                    f"{path.name} was learned for another revision of the {reading.kind} encoder "
-                    f"({info['fingerprint'][:8]}, this one is {reading.fingerprint[:8]})",
-                    f"Learn it again: safegen directions learn {name}, with this --model, --lora and --directions.",
-                )
-
-
-def current(recipe: Concept, family: Family, folder: Path | None) -> dict[str, Direction] | None:
-    """By channel, what was learned for the family from the recipe as it is today; None where any is missing."""
-    if recipe.name not in recipes.known(folder):
-        return None  # a recipe from elsewhere, by its path
-    found = {channel: find(recipe.name, print_, folder) for channel, print_ in family.fingerprints().items()}
-    fresh = {c: d for c, d in found.items() if d is not None and d.info["recipe_sha256"] == recipe.sha256}
-    return fresh if len(fresh) == len(found) else None
 
 
 def check_ready(direction: Direction, what: str) -> None:

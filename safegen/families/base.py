@@ -18,10 +18,11 @@ from safegen.conditioning import Channel, Conditioning, Position, Token
 from safegen.errors import ModelError, UsageError
 from safegen.families import sizes, textual_inversion
 from safegen.families.intercept import Branch, replaced
-from safegen.families.outputs import Reading
+from safegen.families.outputs import EncoderOutput
 from safegen.families.textual_inversion import tokens_read
 from safegen.families.tokens import Text, padded, unseen
-from safegen.families.windows import cut, weights_in
+from safegen.families.weights import cut_weights, weigh
+from safegen.families.windows import cut
 from safegen.prompts import emphasis
 from safegen.prompts.emphasis import Marked
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 Repair = Callable[[Conditioning], Conditioning]
 Values = Mapping[str, Any]  # what encode_prompt returns, or is asked with, by name
 # What would change the text or the layers that are read, and so what directions were learned on.
-FOREIGN = ("prompt_2", "prompt_3", "clip_skip", "text_encoder_out_layers")
+UNSUPPORTED = ("prompt_2", "prompt_3", "clip_skip", "text_encoder_out_layers")
 
 
 class Family(abc.ABC):
@@ -48,24 +49,26 @@ class Family(abc.ABC):
     result: ClassVar[tuple[str, ...]]  # what encode_prompt returns, as the pipeline's own arguments
     steps: int = 30
     guidance: float = 7.5
-    tells: ClassVar[bool] = False  # whether steps and guidance are read off the model, or its class leaves no choice
+    documented_defaults: ClassVar[bool] = (
+        False  # whether steps and guidance are read off the model, or its class leaves no choice
+    )
     patch: int = 1  # how many pixels of a latent the denoiser takes as one, on each side
     passes_sigmas: ClassVar[bool] = False  # whether the pipeline tells its scheduler the noise of every step
     negative: ClassVar[bool] = True  # whether the model has a negative branch
-    varying: ClassVar[bool] = False  # whether embeddings are as long as their prompts
+    variable_length: ClassVar[bool] = False  # whether embeddings are as long as their prompts
     windows: ClassVar[int] = 1  # of the text encoder that a prompt may fill, side by side
     weighted: ClassVar[bool] = False  # whether marks of weight are taken out of prompts, and obeyed
-    twice: ClassVar[bool] = False  # whether encode_prompt is called once more, for the negative prompt
-    unread: ClassVar[Position] = Position.PAD  # what pads are, where the denoiser masks them or they are cut off
+    encodes_negative_apart: ClassVar[bool] = False  # whether encode_prompt is called once more, for the negative prompt
+    pad_position: ClassVar[Position] = Position.PAD  # what pads are, where the denoiser masks them or they are cut off
 
     def __init__(self, pipe: Any) -> None:
         self.pipe = pipe
         self._encode_prompt = pipe.encode_prompt  # as it was, whatever is attached later
-        self.usual = self._usual()
-        self.readings = tuple(self.read())
+        self.default_request = self._default_request()
+        self.outputs = tuple(self.find_outputs())
 
     @abc.abstractmethod
-    def read(self) -> Iterator[Reading]:
+    def find_outputs(self) -> Iterator[EncoderOutput]:
         """Every output of a text encoder that reaches the denoiser."""
 
     @abc.abstractmethod
@@ -80,11 +83,11 @@ class Family(abc.ABC):
         """The prompts as the tokenizer gets them."""
         return [Text.plain(prompt) for prompt in prompts]
 
-    def longest(self, reading: Reading, request: Values) -> int:
+    def max_length(self, output: EncoderOutput, request: Values) -> int:
         """Where the tokenizer cuts, in tokens."""
-        return reading.window
+        return output.window
 
-    def kept(self, row: tuple[Token, ...], request: Values) -> tuple[Token, ...]:
+    def kept_tokens(self, row: tuple[Token, ...], request: Values) -> tuple[Token, ...]:
         """Of a text's tokens, those whose states the pipeline hands on."""
         return row
 
@@ -115,7 +118,7 @@ class Family(abc.ABC):
                 )
 
     @property
-    def tells_steps(self) -> bool:
+    def reports_steps(self) -> bool:
         """Whether the pipeline reports its progress to `callback_on_step_end`."""
         return "callback_on_step_end" in inspect.signature(type(self.pipe).__call__).parameters
 
@@ -131,16 +134,16 @@ class Family(abc.ABC):
 
     def learned_words(self, text: str) -> list[tuple[int, int]]:
         """Find the textual inversions that a text names: words whose meaning no text shows."""
-        return sorted({span for reading in self.readings for span in textual_inversion.found(reading.tokenizer, text)})
+        return sorted({span for output in self.outputs for span in textual_inversion.found(output.tokenizer, text)})
 
     @property
     def adapted(self) -> bool:
         """Tell whether a LoRA changes what an encoder makes of text."""
-        return any(reading.adapted for reading in self.readings)
+        return any(output.adapted for output in self.outputs)
 
     def fingerprints(self) -> dict[str, str]:
         """Per channel, what tells its encoder and output from any other; direction files carry the same."""
-        return {reading.channel: reading.fingerprint for reading in self.readings}
+        return {output.channel: output.fingerprint for output in self.outputs}
 
     def encode(self, prompts: Sequence[str], **asked: Any) -> Conditioning:
         """Prompts as the denoiser would receive them, every channel of it.
@@ -151,7 +154,7 @@ class Family(abc.ABC):
         """
         import torch
 
-        request = self.usual | {"prompt": list(prompts), "device": self.device} | asked
+        request = self.default_request | {"prompt": list(prompts), "device": self.device} | asked
         with torch.no_grad():
             values = self._named(self._encode_prompt(**request))
         return self.describe(prompts, values, request)
@@ -160,7 +163,7 @@ class Family(abc.ABC):
         """The same where that changes no state, but with so many pads only beyond the longest prompt; cheaper."""
         return self.encode(prompts)
 
-    def _usual(self) -> dict[str, Any]:
+    def _default_request(self) -> dict[str, Any]:
         """What the pipeline asks of `encode_prompt`, beside prompts, when it is called with nothing but prompts."""
         call = inspect.signature(type(self.pipe).__call__).parameters
         parameters = inspect.signature(self._encode_prompt).parameters
@@ -172,7 +175,7 @@ class Family(abc.ABC):
     @property
     def device(self) -> Any:
         """Where the text encoders run; the pipeline is asked, which takes long, only when they are offloaded."""
-        encoder = self.readings[0].encoder
+        encoder = self.outputs[0].encoder
         return self.pipe._execution_device if hasattr(encoder, "_hf_hook") else encoder.device
 
     def _named(self, result: Any) -> dict[str, Any]:
@@ -185,19 +188,19 @@ class Family(abc.ABC):
             ModelError: the encoder made another number of states than there are tokens.
         """
         texts, states = self.texts(prompts, request), self.split(values, request)
-        channels = {r.channel: self._channel(r, texts, states[r.channel], request) for r in self.readings}
+        channels = {r.channel: self._channel(r, texts, states[r.channel], request) for r in self.outputs}
         # What an encoder reads in other letters, stripped or cleaned, is what its spans count in.
         read = (p if len(p) == len(t.prompt) else t.prompt for p, t in zip(prompts, texts, strict=True))
         return Conditioning(tuple(read), channels)
 
-    def _channel(self, reading: Reading, texts: Sequence[Text], states: Tensor, request: Values) -> Channel:
+    def _channel(self, output: EncoderOutput, texts: Sequence[Text], states: Tensor, request: Values) -> Channel:
         import torch
 
-        seen = tokens_read(self.pipe, reading.tokenizer, texts, self.longest(reading, request))
-        rows = [self.kept(row, request) for row in seen]
+        seen = tokens_read(self.pipe, output.tokenizer, texts, self.max_length(output, request))
+        rows = [self.kept_tokens(row, request) for row in seen]
         truncated = tuple(unseen(text, row) for text, row in zip(texts, rows, strict=True))
         lengths = tuple(sum(t.position is Position.TOKEN for t in row) for row in rows)
-        if reading.pooled:
+        if output.pooled:
             positions = torch.full((len(states), 1), int(Position.POOLED), device=states.device)
             return Channel(states.unsqueeze(1), positions, ((),) * len(rows), truncated, lengths)
         if len(states) != len(rows) or states.shape[1] < max(map(len, rows)):
@@ -206,7 +209,7 @@ class Family(abc.ABC):
                 f"with up to {max(map(len, rows))} tokens",
                 "This version of diffusers encodes prompts in another way than safegen knows.",
             )
-        rows = [padded(reading.tokenizer, row, states.shape[1], self.unread) for row in rows]
+        rows = [padded(output.tokenizer, row, states.shape[1], self.pad_position) for row in rows]
         positions = torch.tensor([[t.position for t in row] for row in rows], device=states.device)
         return Channel(states, positions, tuple(rows), truncated, lengths)
 
@@ -217,7 +220,7 @@ class Family(abc.ABC):
             UsageError: a negative prompt for a model without a negative branch, or prompts of different lengths
                 where the denoiser takes one length at a time.
         """
-        if not self.varying and any(
+        if not self.variable_length and any(
             bool((c.positions == Position.ABSENT).any()) for c in conditioning.channels.values()
         ):
             raise UsageError(
@@ -228,10 +231,10 @@ class Family(abc.ABC):
                 f"a {type(self.pipe).__name__} has no negative branch",
                 "Leave out --negative; its guidance is part of the model.",
             )
-        arguments = {**self.join(conditioning, self.usual), "guidance_scale": guidance}
+        arguments = {**self.join(conditioning, self.default_request), "guidance_scale": guidance}
         if not self.negative or not self.guided(guidance):
             return arguments
-        absent = self.absent(negative, arguments)
+        absent = self.negative_arguments(negative, arguments)
         # Some pipelines have an empty negative prompt by default, and want either a text or its embedding.
         return {**arguments, "negative_prompt": None, **{f"negative_{name}": v for name, v in absent.items()}}
 
@@ -239,26 +242,26 @@ class Family(abc.ABC):
         """Whether the pipeline would ask for a negative prompt at this guidance."""
         return guidance > 1
 
-    def absent(self, negative: str, positive: Values) -> dict[str, Any]:
+    def negative_arguments(self, negative: str, positive: Values) -> dict[str, Any]:
         """The arguments for the negative prompt, never sanitized, without their `negative_`."""
         read = emphasis.parse(negative) if self.weighted else Marked(negative)
-        plain = self.join(self._absent(read, positive), self.usual)
+        plain = self.join(self._negative_conditioning(read, positive), self.default_request)
         return {name: value.expand_as(positive[name]) for name, value in plain.items()}
 
-    def _absent(self, read: Marked, positive: Values) -> Conditioning:
+    def _negative_conditioning(self, read: Marked, positive: Values) -> Conditioning:
         """The negative prompt with its weights, in as many windows as the positive one has, the last ones empty."""
-        from safegen.weighting import weighted
-
         encoded = self.encode([read.text])
         count = 1
         if self.windows > 1:
-            count = positive["prompt_embeds"].shape[1] // self.join(encoded, self.usual)["prompt_embeds"].shape[1]
+            count = (
+                positive["prompt_embeds"].shape[1] // self.join(encoded, self.default_request)["prompt_embeds"].shape[1]
+            )
         if count == 1:
-            return weighted(encoded, [read.weights])
-        spans = cut(read.text, self.readings, count)
+            return weigh(encoded, [read.weights])
+        spans = cut(read.text, self.outputs, count)
         spans += [(len(read.text), len(read.text))] * (count - len(spans))
         rows = self.encode([read.text[slice(*span)] for span in spans])
-        rows = weighted(rows, [weights_in(read.weights, span) for span in spans])
+        rows = weigh(rows, [cut_weights(read.weights, span) for span in spans])
         first, *rest = [rows.only(row) for row in range(count)]
         return first.abreast(rest, read.text, [0] * count)
 
@@ -272,9 +275,9 @@ class Family(abc.ABC):
             bound = signature.bind(*args, **named)
             bound.apply_defaults()
             request = dict(bound.arguments)
-            if self.twice and branch.is_negative(request["prompt"]):
+            if self.encodes_negative_apart and branch.is_negative(request["prompt"]):
                 return inner(*args, **named)
-            prompts = self.asked(request)
+            prompts = self.prompts_of(request)
             copies = request.get("num_images_per_prompt") or 1
             result = inner(*args, **named)
             values = self._named(result)
@@ -287,11 +290,11 @@ class Family(abc.ABC):
 
         with contextlib.ExitStack() as stack:
             stack.enter_context(replaced(self.pipe, "encode_prompt", encode_prompt))
-            if self.twice:
+            if self.encodes_negative_apart:
                 stack.enter_context(replaced(self.pipe, "check_inputs", branch.watching(self.pipe.check_inputs)))
             yield
 
-    def asked(self, request: Values) -> list[str]:
+    def prompts_of(self, request: Values) -> list[str]:
         """The prompts of a call to `encode_prompt`.
 
         Raises:
@@ -302,9 +305,9 @@ class Family(abc.ABC):
             raise ModelError("a guarded pipeline needs the prompt as text", f"Pass prompt, not {given or 'nothing'}.")
         prompt = request["prompt"]
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
-        for name in FOREIGN:
+        for name in UNSUPPORTED:
             value = request.get(name)
-            if value is not None and value not in (prompt, prompts, self.usual.get(name)):
+            if value is not None and value not in (prompt, prompts, self.default_request.get(name)):
                 raise ModelError(
                     f"a guarded pipeline cannot take {name}", "Its directions belong to one text and to fixed layers."
                 )

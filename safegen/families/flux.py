@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from safegen.conditioning import Conditioning
 from safegen.families.base import Family, Values, present
-from safegen.families.outputs import Reading
+from safegen.families.outputs import EncoderOutput
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,25 +33,27 @@ class Flux(Family):
     result: ClassVar[tuple[str, ...]] = ("prompt_embeds", "pooled_prompt_embeds", "text_ids")
     patch = 2
     passes_sigmas: ClassVar[bool] = True
-    tells: ClassVar[bool] = True
+    documented_defaults: ClassVar[bool] = True
     negative: ClassVar[bool] = False
-    twice: ClassVar[bool] = True
+    encodes_negative_apart: ClassVar[bool] = True
 
     def __init__(self, pipe: Any) -> None:
         super().__init__(pipe)
         distilled_to_steps = not pipe.transformer.config.guidance_embeds  # schnell
         self.steps, self.guidance = (4, 0.0) if distilled_to_steps else (28, 3.5)
 
-    def read(self) -> Iterator[Reading]:
+    def find_outputs(self) -> Iterator[EncoderOutput]:
         """T5's last layer, pads attended to; CLIP's end token."""
         t5, tokenizer_2 = present(self.pipe, "text_encoder_2", "tokenizer_2")
         clip, tokenizer = present(self.pipe, "text_encoder", "tokenizer")
-        length = self.usual["max_sequence_length"]
-        yield Reading("t5", t5, tokenizer_2, "last unmasked", t5.config.d_model, length)
-        yield Reading("clip_l", clip, tokenizer, "pooled", clip.config.hidden_size, self.pipe.tokenizer_max_length)
+        length = self.default_request["max_sequence_length"]
+        yield EncoderOutput("t5", t5, tokenizer_2, "last unmasked", t5.config.d_model, length)
+        yield EncoderOutput(
+            "clip_l", clip, tokenizer, "pooled", clip.config.hidden_size, self.pipe.tokenizer_max_length
+        )
 
-    def longest(self, reading: Reading, request: Values) -> int:
-        return int(request["max_sequence_length"]) if reading.channel == "t5" else reading.window
+    def max_length(self, output: EncoderOutput, request: Values) -> int:
+        return int(request["max_sequence_length"]) if output.channel == "t5" else output.window
 
     def split(self, values: Values, request: Values) -> dict[str, Tensor]:
         return {"t5": values["prompt_embeds"], "clip_l": values["pooled_prompt_embeds"]}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from safegen.conditioning import Conditioning
 from safegen.families.base import Family, Values, present
-from safegen.families.outputs import Reading
+from safegen.families.outputs import EncoderOutput
 from safegen.families.tokens import Text
 
 if TYPE_CHECKING:
@@ -24,11 +24,11 @@ class Flux2(Family):
     result: ClassVar[tuple[str, ...]] = ("prompt_embeds", "text_ids")
     patch = 2
     passes_sigmas: ClassVar[bool] = True
-    tells: ClassVar[bool] = True
+    documented_defaults: ClassVar[bool] = True
     steps = 50
     guidance = 4.0
     negative: ClassVar[bool] = False
-    twice: ClassVar[bool] = True
+    encodes_negative_apart: ClassVar[bool] = True
 
     def __init__(self, pipe: Any) -> None:
         self._mistral = type(pipe).__name__ == "Flux2Pipeline"
@@ -36,15 +36,15 @@ class Flux2(Family):
         if not self._mistral and pipe.config.get("is_distilled", False):
             self.steps, self.guidance = 4, 1.0
 
-    def read(self) -> Iterator[Reading]:
+    def find_outputs(self) -> Iterator[EncoderOutput]:
         """The layers that the pipeline takes by default, one after the other in every state."""
         encoder, tokenizer = present(self.pipe, "text_encoder", "tokenizer")
-        layers = self.usual["text_encoder_out_layers"]
+        layers = self.default_request["text_encoder_out_layers"]
         width = len(layers) * encoder.config.get_text_config().hidden_size
         if self._mistral:
             tokenizer = tokenizer.tokenizer  # of a processor for text and images
         output = f"hidden {' '.join(map(str, layers))}"
-        yield Reading("llm", encoder, tokenizer, output, width, self.usual["max_sequence_length"])
+        yield EncoderOutput("llm", encoder, tokenizer, output, width, self.default_request["max_sequence_length"])
 
     def texts(self, prompts: Sequence[str], request: Values) -> list[Text]:
         """In the model's chat template; Mistral's has a system message before the prompt."""
@@ -73,9 +73,9 @@ class Flux2(Family):
         arguments = super().arguments(conditioning, negative, guidance)
         if self._mistral or self.pipe.config.get("is_distilled", False) or guidance <= 1:
             return arguments
-        return arguments | {"negative_prompt_embeds": self.absent("", arguments)["prompt_embeds"]}
+        return arguments | {"negative_prompt_embeds": self.negative_arguments("", arguments)["prompt_embeds"]}
 
-    def longest(self, reading: Reading, request: Values) -> int:
+    def max_length(self, output: EncoderOutput, request: Values) -> int:
         return int(request["max_sequence_length"])
 
     def split(self, values: Values, request: Values) -> dict[str, Tensor]:

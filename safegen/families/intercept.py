@@ -48,7 +48,7 @@ def replaced(pipe: Any, name: str, function: Callable[..., Any]) -> Iterator[Non
             setattr(pipe, name, before)
 
 
-def unblackened(pipe: Any) -> contextlib.AbstractContextManager[None]:
+def without_safety_checker(pipe: Any) -> contextlib.AbstractContextManager[None]:
     """**Changes `pipe` while the context lasts**: its safety checker, if it has one, blackens no picture."""
     if getattr(pipe, "safety_checker", None) is None:
         return contextlib.nullcontext()

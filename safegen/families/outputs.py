@@ -1,4 +1,4 @@
-"""Readings: which output of which text encoder a channel is, and what tells it from any other."""
+"""Encoder outputs: which output of which text encoder a channel is, and what tells it from any other."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ BOUNDLESS = 10**6
 
 
 @dataclass(frozen=True)
-class Reading:
+class EncoderOutput:
     """One output of one text encoder, as the denoiser reads it.
 
     Attributes:
         channel: its name in the family.
         encoder: the text encoder.
         tokenizer: its tokenizer.
-        output: what is read: `last` or `hidden -2` for a state per token, `pooled` or `projected` for one vector;
+        layer: what is read: `last` or `hidden -2` for a state per token, `pooled` or `projected` for one vector;
             with `unmasked` where pads are attended to.
         width: of its states.
         window: how many tokens the encoder sees.
@@ -39,7 +39,7 @@ class Reading:
     channel: str
     encoder: Any
     tokenizer: Any
-    output: str
+    layer: str
     width: int
     window: int
 
@@ -58,7 +58,7 @@ class Reading:
     @property
     def pooled(self) -> bool:
         """Whether there is one vector a prompt, and no state of a word."""
-        return self.output in ("pooled", "projected")
+        return self.layer in ("pooled", "projected")
 
     @property
     def kind(self) -> str:
@@ -85,10 +85,10 @@ class Reading:
         """
         extra, table = added(self.tokenizer), self.encoder.get_input_embeddings().weight.shape
         size = len(self.tokenizer) - extra
-        digest = hashlib.sha256(f"{self.kind} {self.output} {self.window} {size}".encode())
+        digest = hashlib.sha256(f"{self.kind} {self.layer} {self.window} {size}".encode())
         weights = {canonical(name): (name, weight) for name, weight in self.encoder.state_dict().items()}
         for short, (name, stored) in sorted(weights.items()):
-            if short.startswith(ASIDE) or (short.startswith(PROJECTION) and self.output != "projected"):
+            if short.startswith(ASIDE) or (short.startswith(PROJECTION) and self.layer != "projected"):
                 continue
             weight = _offloaded(self.encoder, name) if stored.is_meta else stored
             if any(part in name for part in ADAPTERS):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from safegen.conditioning import Conditioning, Position
 from safegen.families.base import Family, Values, present
-from safegen.families.outputs import Reading
+from safegen.families.outputs import EncoderOutput
 from safegen.families.tokens import Text
 
 if TYPE_CHECKING:
@@ -26,23 +26,25 @@ class PixArt(Family):
     )
     steps = 20
     guidance = 4.5
-    unread: ClassVar[Position] = Position.UNREAD
+    pad_position: ClassVar[Position] = Position.UNREAD
 
     def __init__(self, pipe: Any) -> None:
         super().__init__(pipe)
         self.patch = int(pipe.transformer.config.patch_size)
 
-    def read(self) -> Iterator[Reading]:
+    def find_outputs(self) -> Iterator[EncoderOutput]:
         """T5's last layer."""
         encoder, tokenizer = present(self.pipe, "text_encoder", "tokenizer")
-        yield Reading("t5", encoder, tokenizer, "last", encoder.config.d_model, self.usual["max_sequence_length"])
+        yield EncoderOutput(
+            "t5", encoder, tokenizer, "last", encoder.config.d_model, self.default_request["max_sequence_length"]
+        )
 
     def texts(self, prompts: Sequence[str], request: Values) -> list[Text]:
         """In lower case, or cleaned, as the pipeline does it."""
         cleaned = self.pipe._text_preprocessing(list(prompts), clean_caption=request["clean_caption"])
         return [Text.plain(text) for text in cleaned]
 
-    def longest(self, reading: Reading, request: Values) -> int:
+    def max_length(self, output: EncoderOutput, request: Values) -> int:
         return int(request["max_sequence_length"])
 
     def split(self, values: Values, request: Values) -> dict[str, Tensor]:

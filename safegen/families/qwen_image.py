@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from safegen.conditioning import Conditioning, Position, Token
 from safegen.families.base import Family, Values, present
-from safegen.families.outputs import Reading
+from safegen.families.outputs import EncoderOutput
 from safegen.families.tokens import Text
 
 if TYPE_CHECKING:
@@ -31,15 +31,15 @@ class QwenImage(Family):
     passes_sigmas: ClassVar[bool] = True
     steps = 50
     guidance = 4.0
-    varying: ClassVar[bool] = True
-    twice: ClassVar[bool] = True
-    unread: ClassVar[Position] = Position.ABSENT
+    variable_length: ClassVar[bool] = True
+    encodes_negative_apart: ClassVar[bool] = True
+    pad_position: ClassVar[Position] = Position.ABSENT
 
-    def read(self) -> Iterator[Reading]:
+    def find_outputs(self) -> Iterator[EncoderOutput]:
         """The last layer."""
         encoder, tokenizer = present(self.pipe, "text_encoder", "tokenizer")
         width = encoder.config.get_text_config().hidden_size
-        yield Reading("qwen", encoder, tokenizer, "hidden -1", width, self.pipe.tokenizer_max_length)
+        yield EncoderOutput("qwen", encoder, tokenizer, "hidden -1", width, self.pipe.tokenizer_max_length)
 
     def texts(self, prompts: Sequence[str], request: Values) -> list[Text]:
         """In the template of the pipeline."""
@@ -47,10 +47,10 @@ class QwenImage(Family):
         head = template.split("{}")[0]
         return [Text.inside(head, prompt, template.format(prompt)) for prompt in prompts]
 
-    def longest(self, reading: Reading, request: Values) -> int:
-        return int(reading.window + self.pipe.prompt_template_encode_start_idx)
+    def max_length(self, output: EncoderOutput, request: Values) -> int:
+        return int(output.window + self.pipe.prompt_template_encode_start_idx)
 
-    def kept(self, row: tuple[Token, ...], request: Values) -> tuple[Token, ...]:
+    def kept_tokens(self, row: tuple[Token, ...], request: Values) -> tuple[Token, ...]:
         """Behind the template's beginning, up to the length asked for."""
         first = self.pipe.prompt_template_encode_start_idx
         return row[first : first + int(request["max_sequence_length"])]
@@ -65,9 +65,9 @@ class QwenImage(Family):
 
     def arguments(self, conditioning: Conditioning, negative: str, guidance: float) -> dict[str, Any]:
         """Under true guidance if there is a negative prompt; without, as the pipeline draws by itself."""
-        arguments = self.join(conditioning, self.usual)
+        arguments = self.join(conditioning, self.default_request)
         if not negative:
             return arguments
-        absent = self.join(self.encode([negative] * len(conditioning.prompts)), self.usual)
+        absent = self.join(self.encode([negative] * len(conditioning.prompts)), self.default_request)
         named = {f"negative_{name}": value for name, value in absent.items()}
         return {**arguments, **named, "true_cfg_scale": guidance}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from safegen.conditioning import Conditioning, Position, Token
 from safegen.families.base import Family, Values, present
-from safegen.families.outputs import Reading
+from safegen.families.outputs import EncoderOutput
 from safegen.families.tokens import Text
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class Sana(Family):
     )
     steps = 20
     guidance = 4.5
-    unread: ClassVar[Position] = Position.UNREAD
+    pad_position: ClassVar[Position] = Position.UNREAD
 
     def __init__(self, pipe: Any) -> None:
         super().__init__(pipe)
@@ -38,11 +38,11 @@ class Sana(Family):
         """What both sides of its pictures are multiples of; the pipeline takes no others, whatever its autoencoder."""
         return math.lcm(32, super().step)
 
-    def read(self) -> Iterator[Reading]:
+    def find_outputs(self) -> Iterator[EncoderOutput]:
         """Gemma's last layer."""
         encoder, tokenizer = present(self.pipe, "text_encoder", "tokenizer")
-        length = self.usual["max_sequence_length"]
-        yield Reading("gemma", encoder, tokenizer, "last", encoder.config.hidden_size, length)
+        length = self.default_request["max_sequence_length"]
+        yield EncoderOutput("gemma", encoder, tokenizer, "last", encoder.config.hidden_size, length)
 
     def texts(self, prompts: Sequence[str], request: Values) -> list[Text]:
         """In lower case behind the instruction."""
@@ -53,13 +53,13 @@ class Sana(Family):
     def _instruction(self, request: Values) -> str:
         return "\n".join(request["complex_human_instruction"] or ())
 
-    def longest(self, reading: Reading, request: Values) -> int:
+    def max_length(self, output: EncoderOutput, request: Values) -> int:
         head, length = self._instruction(request), int(request["max_sequence_length"])
-        return len(reading.tokenizer.encode(head)) + length - 2 if head else length
+        return len(output.tokenizer.encode(head)) + length - 2 if head else length
 
-    def kept(self, row: tuple[Token, ...], request: Values) -> tuple[Token, ...]:
+    def kept_tokens(self, row: tuple[Token, ...], request: Values) -> tuple[Token, ...]:
         """The first token, and the window's last ones: the instruction before them is only read."""
-        skipped = self.longest(self.readings[0], request) - int(request["max_sequence_length"]) + 1
+        skipped = self.max_length(self.outputs[0], request) - int(request["max_sequence_length"]) + 1
         return (*row[:1], *row[skipped:])
 
     def split(self, values: Values, request: Values) -> dict[str, Tensor]:
@@ -74,7 +74,7 @@ class Sana(Family):
     def size(self) -> int:
         return int(self.pipe.transformer.config.sample_size * self.pipe.vae_scale_factor)
 
-    def absent(self, negative: str, positive: Values) -> dict[str, Any]:
+    def negative_arguments(self, negative: str, positive: Values) -> dict[str, Any]:
         """The negative prompt stands behind no instruction."""
-        bare = self.join(self.encode([negative], complex_human_instruction=None), self.usual)
+        bare = self.join(self.encode([negative], complex_human_instruction=None), self.default_request)
         return {name: value.expand_as(positive[name]) for name, value in bare.items()}

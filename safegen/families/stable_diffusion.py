@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from safegen.conditioning import Conditioning
 from safegen.errors import ModelError
 from safegen.families.base import Family, Values, present
-from safegen.families.outputs import Reading
+from safegen.families.outputs import EncoderOutput
 from safegen.families.textual_inversion import converted
 
 if TYPE_CHECKING:
@@ -32,10 +32,10 @@ class StableDiffusion(Family):
     windows: ClassVar[int] = 8
     weighted: ClassVar[bool] = True
 
-    def read(self) -> Iterator[Reading]:
+    def find_outputs(self) -> Iterator[EncoderOutput]:
         """The last layer of the text encoder."""
         encoder, tokenizer = present(self.pipe, "text_encoder", "tokenizer")
-        yield Reading(CHANNEL, encoder, tokenizer, "last", encoder.config.hidden_size, tokenizer.model_max_length)
+        yield EncoderOutput(CHANNEL, encoder, tokenizer, "last", encoder.config.hidden_size, tokenizer.model_max_length)
 
     def split(self, values: Values, request: Values) -> dict[str, Tensor]:
         return {CHANNEL: values["prompt_embeds"]}
@@ -64,11 +64,11 @@ class StableDiffusion(Family):
 
         encoder, tokenizer = self.pipe.text_encoder, self.pipe.tokenizer
         masked = bool(getattr(encoder.config, "use_attention_mask", False))
-        if not masked and (pads or not self.readings[0].kind.startswith("clip")):
+        if not masked and (pads or not self.outputs[0].kind.startswith("clip")):
             return self.encode(prompts)
         read = converted(self.pipe, tokenizer, prompts)
         tokens = tokenizer(read, padding="longest", truncation=True, return_tensors="pt").to(self.device)
-        ids, seen, window = tokens.input_ids, tokens.attention_mask, self.readings[0].window
+        ids, seen, window = tokens.input_ids, tokens.attention_mask, self.outputs[0].window
         at = torch.arange(ids.shape[1])
         if pads and len(at) < window:
             spread = torch.linspace(len(at), window - 1, min(pads, window - len(at))).round().long()
@@ -78,4 +78,4 @@ class StableDiffusion(Family):
         masks = {"attention_mask": seen} if masked else {}
         with torch.no_grad():
             states = encoder(ids, position_ids=at.expand_as(ids).to(self.device), **masks)[0]
-        return self.describe(prompts, {"prompt_embeds": states}, self.usual)
+        return self.describe(prompts, {"prompt_embeds": states}, self.default_request)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from safegen.conditioning import Conditioning
 from safegen.families.base import Family, Values, present
-from safegen.families.outputs import Reading
+from safegen.families.outputs import EncoderOutput
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,23 +36,25 @@ class StableDiffusion3(Family):
         super().__init__(pipe)
         self.patch = int(pipe.transformer.config.patch_size)
 
-    def read(self) -> Iterator[Reading]:
+    def find_outputs(self) -> Iterator[EncoderOutput]:
         """Of both CLIPs the last layer but one and the projection; of T5, where there is one, the last layer."""
         window = self.pipe.tokenizer_max_length
         for name, suffix in (("clip_l", ""), ("clip_g", "_2")):
             encoder, tokenizer = present(self.pipe, f"text_encoder{suffix}", f"tokenizer{suffix}")
-            yield Reading(name, encoder, tokenizer, "hidden -2", encoder.config.hidden_size, window)
-            yield Reading(f"{name}_pooled", encoder, tokenizer, "projected", encoder.config.projection_dim, window)
+            yield EncoderOutput(name, encoder, tokenizer, "hidden -2", encoder.config.hidden_size, window)
+            yield EncoderOutput(
+                f"{name}_pooled", encoder, tokenizer, "projected", encoder.config.projection_dim, window
+            )
         if self.pipe.text_encoder_3 is not None:
             encoder, tokenizer = present(self.pipe, "text_encoder_3", "tokenizer_3")
-            length = self.usual["max_sequence_length"]
-            yield Reading("t5", encoder, tokenizer, "last unmasked", encoder.config.d_model, length)
+            length = self.default_request["max_sequence_length"]
+            yield EncoderOutput("t5", encoder, tokenizer, "last unmasked", encoder.config.d_model, length)
 
-    def longest(self, reading: Reading, request: Values) -> int:
-        return int(request["max_sequence_length"]) if reading.channel == "t5" else reading.window
+    def max_length(self, output: EncoderOutput, request: Values) -> int:
+        return int(request["max_sequence_length"]) if output.channel == "t5" else output.window
 
     def split(self, values: Values, request: Values) -> dict[str, Tensor]:
-        width = {reading.channel: reading.width for reading in self.readings}
+        width = {output.channel: output.width for output in self.outputs}
         window, clip = self.pipe.tokenizer_max_length, width["clip_l"] + width["clip_g"]
         states, pooled = values["prompt_embeds"], values["pooled_prompt_embeds"]
         channels = {

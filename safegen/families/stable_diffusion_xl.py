@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from safegen.conditioning import Conditioning
 from safegen.families.base import Family, Values, present
-from safegen.families.outputs import Reading
+from safegen.families.outputs import EncoderOutput
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,17 +34,17 @@ class StableDiffusionXL(Family):
     windows: ClassVar[int] = 8
     weighted: ClassVar[bool] = True
 
-    def read(self) -> Iterator[Reading]:
+    def find_outputs(self) -> Iterator[EncoderOutput]:
         """The last layer but one of both encoders, and what the second projects its end token to."""
         first, tokenizer = present(self.pipe, "text_encoder", "tokenizer")
         second, tokenizer_2 = present(self.pipe, "text_encoder_2", "tokenizer_2")
         window = tokenizer.model_max_length
-        yield Reading("clip_l", first, tokenizer, "hidden -2", first.config.hidden_size, window)
-        yield Reading("clip_g", second, tokenizer_2, "hidden -2", second.config.hidden_size, window)
-        yield Reading("clip_g_pooled", second, tokenizer_2, "projected", second.config.projection_dim, window)
+        yield EncoderOutput("clip_l", first, tokenizer, "hidden -2", first.config.hidden_size, window)
+        yield EncoderOutput("clip_g", second, tokenizer_2, "hidden -2", second.config.hidden_size, window)
+        yield EncoderOutput("clip_g_pooled", second, tokenizer_2, "projected", second.config.projection_dim, window)
 
     def split(self, values: Values, request: Values) -> dict[str, Tensor]:
-        width = self.readings[0].width
+        width = self.outputs[0].width
         states = values["prompt_embeds"]
         return {
             "clip_l": states[..., :width],
@@ -65,9 +65,9 @@ class StableDiffusionXL(Family):
     def size(self) -> int:
         return int(self.pipe.unet.config.sample_size * self.pipe.vae_scale_factor)
 
-    def absent(self, negative: str, positive: Values) -> dict[str, Any]:
+    def negative_arguments(self, negative: str, positive: Values) -> dict[str, Any]:
         """Zeros where the model was trained with zeros for no prompt at all, as the pipeline does."""
         if not negative and self.pipe.config.get("force_zeros_for_empty_prompt", False):
             names = ("prompt_embeds", "pooled_prompt_embeds")
             return {name: positive[name].new_zeros(positive[name].shape) for name in names}
-        return super().absent(negative, positive)
+        return super().negative_arguments(negative, positive)

@@ -10,7 +10,7 @@ from safegen.conditioning import Conditioning, Position
 from safegen.errors import ModelError
 from safegen.families.base import Family, Repair, Values, present
 from safegen.families.intercept import replaced
-from safegen.families.outputs import Reading
+from safegen.families.outputs import EncoderOutput
 from safegen.families.tokens import Text
 
 if TYPE_CHECKING:
@@ -32,14 +32,14 @@ class ZImage(Family):
     passes_sigmas: ClassVar[bool] = True
     steps = 50
     guidance = 5.0
-    varying: ClassVar[bool] = True
-    unread: ClassVar[Position] = Position.ABSENT
+    variable_length: ClassVar[bool] = True
+    pad_position: ClassVar[Position] = Position.ABSENT
 
-    def read(self) -> Iterator[Reading]:
+    def find_outputs(self) -> Iterator[EncoderOutput]:
         """The last layer but one."""
         encoder, tokenizer = present(self.pipe, "text_encoder", "tokenizer")
-        length = self.usual["max_sequence_length"]
-        yield Reading("qwen", encoder, tokenizer, "hidden -2", encoder.config.hidden_size, length)
+        length = self.default_request["max_sequence_length"]
+        yield EncoderOutput("qwen", encoder, tokenizer, "hidden -2", encoder.config.hidden_size, length)
 
     def texts(self, prompts: Sequence[str], request: Values) -> list[Text]:
         """In the tokenizer's chat template."""
@@ -53,7 +53,7 @@ class ZImage(Family):
             tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, enable_thinking=True)
         )
 
-    def longest(self, reading: Reading, request: Values) -> int:
+    def max_length(self, output: EncoderOutput, request: Values) -> int:
         return int(request["max_sequence_length"])
 
     def split(self, values: Values, request: Values) -> dict[str, Tensor]:
@@ -69,7 +69,7 @@ class ZImage(Family):
     def guided(self, guidance: float) -> bool:
         return guidance > 0
 
-    def absent(self, negative: str, positive: Values) -> dict[str, Any]:
+    def negative_arguments(self, negative: str, positive: Values) -> dict[str, Any]:
         (one,) = self.join(self.encode([negative]), {})["prompt_embeds"]
         return {"prompt_embeds": [one] * len(positive["prompt_embeds"])}
 

@@ -1,4 +1,6 @@
 """Learning: from recipes and an encoder to direction files."""
 
+from safegen.safeguards import REGISTRY
+
 # What can be learned, and where a file keeps its figures.
-METHODS = {"contrastive": "held_out", "es": "es", "region": "region", "half-spaces": "region"}
+METHODS = {"contrastive": "held_out"} | {way: name for name, method in REGISTRY.items() for way in method.learn}

@@ -29,13 +29,13 @@ from safegen.learning.effort import Effort
 from safegen.learning.features import Encoded, background
 from safegen.learning.held import held_out, kind
 from safegen.learning.linear import basis, discriminant
-from safegen.progress import NOBODY, Teller
+from safegen.progress import SILENT, Progress
 from safegen.scoring.probes import Probes
 
 if TYPE_CHECKING:
     from safegen.directions.recipes import Concept
     from safegen.families import Family
-    from safegen.families.outputs import Reading
+    from safegen.families.outputs import EncoderOutput
     from safegen.prompts.datasets import Entry
 
 METHOD = "contrastive"
@@ -146,7 +146,7 @@ def learn(
     pairs: Sequence[Entry] = (),
     sources: Mapping[str, str] | None = None,
     channels: Sequence[str] = (),
-    teller: Teller = NOBODY,
+    progress: Progress = SILENT,
 ) -> dict[str, Direction]:
     """One direction per channel, with the figures that it reached on held-out recipe lines.
 
@@ -160,20 +160,22 @@ def learn(
         sources: where `pairs` come from, and the `benign` prompts that `everyday` holds beside the usual ones, for
             the file's record.
         channels: those to learn; all when empty.
-        teller: told how many prompts are encoded.
+        progress: told how many prompts are encoded.
     """
-    everyday = everyday or background(family, effort, teller=teller)
+    everyday = everyday or background(family, effort, progress=progress)
     corpus, salads = Corpus.of(concept, effort, pairs), Salads.of(concept, family, effort)
-    with teller.counting(f"{concept.name}: prompts encoded", corpus.size + salads.size) as tick:
+    with progress.counting(f"{concept.name}: prompts encoded", corpus.size + salads.size) as tick:
         materials = Material.of(effort, corpus, salads, family, everyday, tick)
     names = sources or {}
     origins = [f"{names.get('pairs', '')}: {len(corpus.unsafe)} training pairs"] if corpus.unsafe else []
     calm = f"{BENIGN}, {names['benign']}" if names.get("benign") else BENIGN
-    readings = {r.channel: r for r in family.readings if not channels or r.channel in channels}
-    return {name: _learned(concept, reading, materials[name], calm, origins) for name, reading in readings.items()}
+    outputs = {r.channel: r for r in family.outputs if not channels or r.channel in channels}
+    return {name: _learned(concept, output, materials[name], calm, origins) for name, output in outputs.items()}
 
 
-def _learned(concept: Concept, reading: Reading, material: Material, calm: str, origins: Sequence[str]) -> Direction:
+def _learned(
+    concept: Concept, output: EncoderOutput, material: Material, calm: str, origins: Sequence[str]
+) -> Direction:
     figures = assess(material)
     tensors = fit(material, torch.arange(len(material.groups)))
     tensors |= calibrated(material, tensors, list(HEADS))
@@ -183,10 +185,10 @@ def _learned(concept: Concept, reading: Reading, material: Material, calm: str, 
         "title": concept.title,
         "method": METHOD,
         "effort": material.effort.name,
-        "encoder": reading.kind,
-        "output": reading.output,
-        "fingerprint": reading.fingerprint,
-        "width": reading.width,
+        "encoder": output.kind,
+        "output": output.layer,
+        "fingerprint": output.fingerprint,
+        "width": output.width,
         "recipe_sha256": concept.sha256,
         "sources": ["the concept's recipe", calm, *origins],
         "licence": "Apache-2.0",

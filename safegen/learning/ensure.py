@@ -11,7 +11,7 @@ from safegen.directions import recipes, store
 from safegen.directions.recipes import Concept
 from safegen.directions.store import find
 from safegen.errors import DirectionError
-from safegen.progress import NOBODY, Teller
+from safegen.progress import SILENT, Progress
 
 if TYPE_CHECKING:
     from safegen.directions.direction import Direction
@@ -24,7 +24,7 @@ WIDE = 2048  # states wider than this take long to whiten
 
 
 def resolve(
-    names: Sequence[str], family: Family, folder: Path | None, teller: Teller = NOBODY
+    names: Sequence[str], family: Family, folder: Path | None, progress: Progress = SILENT
 ) -> dict[str, dict[str, Direction]]:
     """By concept and channel, the directions for everything that the family's denoiser is told.
 
@@ -37,8 +37,8 @@ def resolve(
     missing = {name: [c for c, d in some.items() if d is None] for name, some in found.items()}
     missing = {name: channels for name, channels in missing.items() if channels}
     for name in missing:
-        store.refuse_strangers(name, family, folder)
-    fresh = learn_missing(missing, family, folder, teller) if missing else {}
+        refuse_strangers(name, family, folder)
+    fresh = learn_missing(missing, family, folder, progress) if missing else {}
     return {name: {c: d or fresh[name][c] for c, d in some.items()} for name, some in found.items()}
 
 
@@ -46,9 +46,9 @@ def effort_here(family: Family) -> Effort:
     """What is learned with unasked: thorough where that takes minutes, on a GPU and from states of moderate width."""
     from safegen.learning.effort import BRIEF, THOROUGH
 
-    encoders = {id(reading.encoder): reading.encoder for reading in family.readings}.values()
+    encoders = {id(output.encoder): output.encoder for output in family.outputs}.values()
     streamed = any(weight.is_meta for encoder in encoders for weight in encoder.parameters())  # sequential offloading
-    wide = any(reading.width > WIDE for reading in family.readings)
+    wide = any(output.width > WIDE for output in family.outputs)
     return BRIEF if family.device.type == "cpu" or streamed or wide else THOROUGH
 
 
@@ -69,7 +69,7 @@ def learn_missing(
     missing: Mapping[str, Sequence[str]],
     family: Family,
     folder: Path | None,
-    teller: Teller = NOBODY,
+    progress: Progress = SILENT,
     effort: Effort | None = None,
 ) -> dict[str, dict[str, Direction]]:
     """Learn directions for the channels that have none yet, by concept, and keep them in the cache.
@@ -81,17 +81,62 @@ def learn_missing(
     from safegen.learning.effort import THOROUGH
 
     effort = effort or effort_here(family)
-    teller.say(f"learning {', '.join(missing)} for this encoder, {effort.name} effort (once; cached)")
-    everyday = features.background(family, effort, teller=teller)
+    progress.say(f"learning {', '.join(missing)} for this encoder, {effort.name} effort (once; cached)")
+    everyday = features.background(family, effort, progress=progress)
     fresh: dict[str, dict[str, Direction]] = {}
     for name, channels in missing.items():
         recipe = Concept.load(name, folder)
-        fresh[name] = contrastive.learn(recipe, family, effort, everyday, channels=channels, teller=teller)
+        fresh[name] = contrastive.learn(recipe, family, effort, everyday, channels=channels, progress=progress)
         for channel, direction in fresh[name].items():
-            teller.say(f"{name}, {channel}, {direction.figures()}")
+            progress.say(f"{name}, {channel}, {direction.figures()}")
             store.check_ready(direction, f"the direction learned for {name!r} on {channel}")
             direction.save(store.cache_folder() / name / f"{direction.stem}.safetensors")
     if effort is not THOROUGH:
         command = f"safegen directions learn {' '.join(missing)} --effort thorough"
-        teller.say(f"more is found after: {command}, with this --model, --lora and --directions")
+        progress.say(f"more is found after: {command}, with this --model, --lora and --directions")
     return fresh
+
+
+def available(
+    names: Sequence[str], family: Family, folder: Path | None
+) -> tuple[dict[str, dict[str, Direction]], list[str]]:
+    """The directions of those concepts that have one for every channel, and the names of the others.
+
+    Raises:
+        DirectionError: a file is corrupt or of another revision of the encoder.
+    """
+    fingerprints = family.fingerprints()
+    ready: dict[str, dict[str, Direction]] = {}
+    for name in names:
+        found = {channel: find(name, print_, folder) for channel, print_ in fingerprints.items()}
+        whole = {channel: direction for channel, direction in found.items() if direction is not None}
+        if len(whole) == len(found):
+            ready[name] = whole
+        else:
+            refuse_strangers(name, family, folder)
+    return ready, [name for name in names if name not in ready]
+
+
+def refuse_strangers(name: str, family: Family, folder: Path | None) -> None:
+    """A file that the user put beside a recipe, for the same kind of encoder but other weights, is a mistake."""
+    if folder is None or not (folder / name).is_dir():
+        return
+    for path in sorted((folder / name).glob("*.safetensors")):
+        info = Direction.load(path).info
+        for output in family.outputs:
+            same = (info["encoder"], info["output"], info["width"]) == (output.kind, output.layer, output.width)
+            if same and info["fingerprint"] != output.fingerprint:
+                raise DirectionError(
+                    f"{path.name} was learned for another revision of the {output.kind} encoder "
+                    f"({info['fingerprint'][:8]}, this one is {output.fingerprint[:8]})",
+                    f"Learn it again: safegen directions learn {name}, with this --model, --lora and --directions.",
+                )
+
+
+def current(recipe: Concept, family: Family, folder: Path | None) -> dict[str, Direction] | None:
+    """By channel, what was learned for the family from the recipe as it is today; None where any is missing."""
+    if recipe.name not in recipes.known(folder):
+        return None  # a recipe from elsewhere, by its path
+    found = {channel: find(recipe.name, print_, folder) for channel, print_ in family.fingerprints().items()}
+    fresh = {c: d for c, d in found.items() if d is not None and d.info["recipe_sha256"] == recipe.sha256}
+    return fresh if len(fresh) == len(found) else None

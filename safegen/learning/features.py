@@ -14,7 +14,7 @@ from safegen.conditioning import SCORED, Channel, Position
 from safegen.directions.store import cache_folder
 from safegen.learning.corpus import benign_prompts
 from safegen.learning.effort import THOROUGH, Effort
-from safegen.progress import NOBODY, Teller, Tick
+from safegen.progress import SILENT, Progress, Tick
 from safegen.scoring.probes import Features, bin_lengths, features, lengths_of
 
 if TYPE_CHECKING:
@@ -175,10 +175,12 @@ def _reduce(channel: Channel, changed: Sequence[set[str]]) -> Encoded:
     )
 
 
-def background(family: Family, effort: Effort, more: Sequence[str] = (), teller: Teller = NOBODY) -> dict[str, Encoded]:
+def background(
+    family: Family, effort: Effort, more: Sequence[str] = (), progress: Progress = SILENT
+) -> dict[str, Encoded]:
     """The everyday benign prompts and the user's own, by channel; kept in the cache."""
     prompts = benign_prompts(effort, more)
-    with teller.counting("benign prompts encoded", len(prompts)) as tick:
+    with progress.counting("benign prompts encoded", len(prompts)) as tick:
         return kept(family, [prompts], effort.pads, tick)
 
 

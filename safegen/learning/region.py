@@ -98,6 +98,16 @@ def learn(
     return {channel: _learned(corpus, family, channel, d, tick, denoiser) for channel, d in directions.items()}
 
 
+def learn_half_spaces(
+    concept: Concept,
+    family: Family,
+    directions: Mapping[str, Direction],
+    tick: Callable[[int], None] | None = None,
+) -> dict[str, Direction]:
+    """Learn the regions from the text encoders alone; for the arguments see `learn`."""
+    return learn(concept, family, directions, tick, denoiser=False)
+
+
 def _learned(
     corpus: Corpus,
     family: Family,

@@ -61,7 +61,7 @@ def _directions(parts: Mapping[str, Encoded]) -> Tensor:
 
 def vocabulary(family: Family, most: int | None = None) -> list[str]:
     """The whole words of the family's first tokenizer, the most frequent ones if there are too many."""
-    known = (w for w in whole_words(family.readings[0].tokenizer) if not refusal.names_minor(w))
+    known = (w for w in whole_words(family.outputs[0].tokenizer) if not refusal.names_minor(w))
     return list(dict.fromkeys(known))[:most]
 
 

@@ -2,7 +2,7 @@
 
 An inversion is a new token with vectors of its own; the encoder stays what it was, and its directions
 score the token like any other. A LoRA on the text encoder makes another encoder of it, with other
-directions (see `families.readings`); one on the denoiser alone does not concern the guard.
+directions (see `families.outputs`); one on the denoiser alone does not concern the guard.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safegen import records
 from safegen.errors import ModelError, PromptError, UsageError
 from safegen.families import textual_inversion
-from safegen.files import located
+from safegen.files import located, readable
 from safegen.models import checkpoint, lora
+from safegen.prompts.dialects import lora_name
 from safegen.prompts.prompt import clean
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Addition:
     def as_json(self) -> dict[str, Any]:
         """What records say of it."""
         digest = hashlib.sha256(self.path.read_bytes()).hexdigest()
-        return {"kind": self.kind, "file": records.readable(self.path.name), "sha256": digest, "scale": self.scale}
+        return {"kind": self.kind, "file": readable(self.path.name), "sha256": digest, "scale": self.scale}
 
 
 def parted(text: str) -> tuple[str, str | None]:
@@ -205,3 +205,27 @@ def _reader(pipe: Any, vectors: Tensor, what: str) -> tuple[Any, Any]:
         f"{what} is {vectors.shape[-1]} wide, the encoders of this model read {' and '.join(map(str, widths))}",
         "Take the file that was made for this model.",
     )
+
+
+def scaled(loras: Sequence[str], called: Iterable[tuple[str, float]]) -> list[str]:
+    """Give LoRAs without a scale of their own the one that all prompts which call for them agree on.
+
+    Args:
+        loras: FILE or FILE:SCALE.
+        called: what the marks of all prompts say.
+    """
+    asked: dict[str, set[float]] = {}
+    for name, scale in called:
+        asked.setdefault(lora_name(name), set()).add(scale)
+    found = []
+    for text in loras:
+        file, own = parted(text)
+        wanted = asked.get(lora_name(file), set())
+        found.append(f"{text}:{wanted.pop():g}" if own is None and len(wanted) == 1 else text)
+    return found
+
+
+def scales(loras: Sequence[str | Path]) -> dict[str, float]:
+    """How much of every LoRA is loaded, by the name of its file."""
+    some = [Addition.lora(str(text)) for text in loras]
+    return {lora_name(addition.path.name): addition.scale for addition in some}

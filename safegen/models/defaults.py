@@ -62,7 +62,7 @@ def of(family: Family, name: str) -> Defaults:
     return Defaults(
         family.steps if steps is None else steps,
         family.guidance if guidance is None else guidance,
-        assumed=told is None and not family.tells,
+        assumed=told is None and not family.documented_defaults,
     )
 
 

@@ -4,35 +4,35 @@ from __future__ import annotations
 
 import os
 import warnings
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from safegen.errors import ModelError
 from safegen.models import adapters, checkpoint, hub, placement, schedulers
 from safegen.models.catalog import EMBEDDED, EMBEDDED_CLIP, SHIPPED, locate
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
-
-    from safegen.models.options import Loading
+from safegen.models.options import LoadOptions
 
 
-def load(name: str = EMBEDDED, **how: Unpack[Loading]) -> Any:
-    """A diffusers pipeline, from safetensors only and never with code of its own.
+def load(model: str | LoadOptions = EMBEDDED, **changes: Any) -> Any:
+    """Load a diffusers pipeline, from safetensors only and never with code of its own.
 
     Args:
-        name: one of `SHIPPED`, an alias, a hub id, or the path of a local folder or of one .safetensors file.
-        how: see `Loading`.
+        model: how to load it; or its name alone: one of `SHIPPED`, an alias, a hub id, or the path of a local
+            folder or of one .safetensors file.
+        changes: fields of `LoadOptions` that are other than in `model`.
 
     Raises:
         ModelError: not found, not in the cache while offline, pickled, incomplete, with code of its own, of a
             class that cannot be guarded, or in a dtype that the device lacks; or what is to be added does not
-            belong to it, see `additions`.
+            belong to it, see `adapters`.
         UsageError: an unknown dtype, way to offload, backend to quantise with, or scheduler.
     """
+    how = replace(LoadOptions(model) if isinstance(model, str) else model, **changes)
+    name = how.model
     placement.check(how)
-    schedulers.check(how.get("scheduler"))
-    some = adapters.listed(how.get("embeddings", ()), how.get("loras", ()))
+    schedulers.check(how.scheduler)
+    additions = adapters.listed(how.embeddings, how.loras)
     source = locate(name)
     _quiet()
     import torch
@@ -41,16 +41,15 @@ def load(name: str = EMBEDDED, **how: Unpack[Loading]) -> Any:
     from safegen.families import check_class
 
     diffusers_logging.disable_progress_bar()
-    where = placement.device(how.get("device", "auto"), torch)
-    wanted = how.get("dtype", "auto")
-    placement.check_dtype(wanted, where, torch)
+    where = placement.device(how.device, torch)
+    placement.check_dtype(how.dtype, where, torch)
     single = Path(source).suffix == ".safetensors"
     folder, kind = _configuration(name, Path(source), how) if single else _whole(name, source, how)
     checkpoint.check_packages(folder, name)
     options = {
-        "torch_dtype": placement.dtype(wanted, where, kind, torch),
-        "variant": how.get("variant"),
-        "quantization_config": placement.quantization(how.get("quantize")),
+        "torch_dtype": placement.dtype(how.dtype, where, kind, torch),
+        "variant": how.variant,
+        "quantization_config": placement.quantization(how.quantize),
     }
     options = {key: value for key, value in options.items() if value is not None}
     if name == EMBEDDED_CLIP:  # a text encoder alone; diffusers wants to hear what is not there
@@ -60,8 +59,8 @@ def load(name: str = EMBEDDED, **how: Unpack[Loading]) -> Any:
     except Exception as error:  # diffusers raises a dozen kinds; all mean that there is no model
         raise _explained(name, error, how) from error
     pipe.set_progress_bar_config(disable=True)
-    schedulers.exchange(pipe, how.get("scheduler"), check_class(kind).passes_sigmas)
-    adapters.add(pipe, some)
+    schedulers.exchange(pipe, how.scheduler, check_class(kind).passes_sigmas)
+    adapters.add(pipe, additions)
     return placement.placed(pipe, where, how)
 
 
@@ -73,9 +72,9 @@ def pull(name: str, *, revision: str | None = None, variant: str | None = None) 
     """
     source = locate(name)
     if Path(source).is_file():
-        _configuration(name, Path(source), {})
+        _configuration(name, Path(source), LoadOptions(name))
         return source
-    return str(_whole(name, source, {"revision": revision, "variant": variant})[0])
+    return str(_whole(name, source, LoadOptions(name, revision=revision, variant=variant))[0])
 
 
 def find(name: str) -> Path:
@@ -87,30 +86,29 @@ def find(name: str) -> Path:
     source = locate(name)
     _quiet()
     if Path(source).is_file():
-        _configuration(name, Path(source), {"offline": True})
+        _configuration(name, Path(source), LoadOptions(name, offline=True))
         return Path(source)
-    return _whole(name, source, {"offline": True})[0]
+    return _whole(name, source, LoadOptions(name, offline=True))[0]
 
 
-def _whole(name: str, source: str, how: Loading) -> tuple[Path, str]:
+def _whole(name: str, source: str, how: LoadOptions) -> tuple[Path, str]:
     """A model's folder, complete, and its pipeline's class, which is known before gigabytes are downloaded."""
     if Path(source).is_dir():
         folder, kind = Path(source), _pipeline_class(name, Path(source))
     else:
-        revision, variant, offline = how.get("revision"), how.get("variant"), how.get("offline", False)
-        repository = hub.Repository(name, source, revision, variant, offline)
+        repository = hub.Repository(name, source, how.revision, how.variant, how.offline)
         folder = repository.folder()
         kind = _pipeline_class(name, folder)
         repository.fetch(folder)
     if name not in SHIPPED:
-        checkpoint.check_whole(folder, name, how.get("variant"))
+        checkpoint.check_whole(folder, name, how.variant)
     return folder, kind
 
 
-def _configuration(name: str, file: Path, how: Loading) -> tuple[Path, str]:
+def _configuration(name: str, file: Path, how: LoadOptions) -> tuple[Path, str]:
     """The folder with the configuration of a checkpoint in one file, which is on the hub, and its pipeline's class."""
     kind = checkpoint.pipeline_class(file)
-    repository = hub.Repository(name, checkpoint.configuration(file), offline=how.get("offline", False))
+    repository = hub.Repository(name, checkpoint.configuration(file), offline=how.offline)
     return repository.configuration(), kind
 
 
@@ -153,13 +151,13 @@ def _read(kind: str, folder: Path, file: Path | None, options: dict[str, Any]) -
     )
 
 
-def _explained(name: str, error: Exception, how: Loading) -> ModelError:
+def _explained(name: str, error: Exception, how: LoadOptions) -> ModelError:
     """Why a checkpoint that is there, and looked whole, could not be loaded."""
     text = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
     hint = "Download it again; it must be a diffusers model in safetensors."
     if isinstance(error, ImportError):
         hint = "Install what it asks for."
-    elif how.get("quantize"):
+    elif how.quantize:
         hint = "Leave out --quantize, or load it on a GPU that the backend supports."
     return ModelError(f"cannot load the model {name!r}: {text[:300]}", hint)
 

@@ -1,29 +1,98 @@
-"""How a model is loaded and where it runs, as values that everything hands on whole."""
+"""How a model is loaded and what is drawn with it, as values that every door hands on whole."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import TypedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from safegen.errors import UsageError
+from safegen.files import home
+from safegen.models.catalog import EMBEDDED
+from safegen.prompts.prompt import clean_negative
+
+NO_SEED = -1  # as other tools write it
+MAX_SEED = 2**63 - 1  # what records and data sets can hold
+# Where a model runs, which no picture should depend on.
+PLACES = ("device", "offline", "offload", "slicing", "tiling")
 
 
-class Placing(TypedDict, total=False):
-    """Where a model runs, which no picture should depend on; everything has a default."""
+@dataclass(frozen=True)
+class LoadOptions:
+    """How to load a model.
 
-    device: str  # auto, cpu, cuda, mps, …
-    offline: bool  # never ask the network; what is not in the cache is an error
-    offload: str  # of placement.OFFLOADS: whole models, or single layers, on the device only while they run
-    slicing: bool  # decode one picture at a time
-    tiling: bool  # decode tile by tile
+    Attributes:
+        model: a short name, a hub id, or the path of a folder or of one file.
+        device: auto, cpu, cuda, mps, ...
+        dtype: of `placement.DTYPES`; auto is float32 on the CPU, else what the family was trained in.
+        revision: a branch, tag or commit of the hub.
+        variant: of the weight files, such as fp16.
+        offload: of `placement.OFFLOADS`: whole models, or single layers, on the device only while they run.
+        slicing: decode one picture at a time.
+        tiling: decode tile by tile.
+        quantize: of `placement.BACKENDS`.
+        scheduler: of `schedulers.NAMES`; the model's own by default.
+        offline: never ask the network; what is not in the cache is an error.
+        embeddings: textual inversions.
+        loras: FILE or FILE:SCALE each.
+    """
+
+    model: str = EMBEDDED
+    device: str = "auto"
+    dtype: str = "auto"
+    revision: str | None = None
+    variant: str | None = None
+    offload: str = "none"
+    slicing: bool = False
+    tiling: bool = False
+    quantize: str | None = None
+    scheduler: str | None = None
+    offline: bool = False
+    embeddings: tuple[str, ...] = ()
+    loras: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "model", home(self.model))
+        for name in ("embeddings", "loras"):
+            object.__setattr__(self, name, tuple(home(str(file)) for file in getattr(self, name)))
+
+    def placed_like(self, other: LoadOptions) -> LoadOptions:
+        """Run where another one says, and load the same."""
+        return replace(self, **{name: getattr(other, name) for name in PLACES})
 
 
-class Loading(Placing, total=False):
-    """How to load a model."""
+@dataclass(frozen=True)
+class DrawOptions:
+    """Choices for a drawing; None means the model's own default. A seed of -1 is none.
 
-    dtype: str  # of placement.DTYPES; auto is float32 on the CPU, else what the family was trained in
-    revision: str | None  # a branch, tag or commit of the hub
-    variant: str | None  # such as fp16, of the weight files
-    embeddings: Sequence[str | Path]  # textual inversions
-    loras: Sequence[str | Path]  # FILE or FILE:SCALE each
-    quantize: str | None  # of placement.BACKENDS
-    scheduler: str | None  # of schedulers.NAMES; the model's own by default
+    The negative prompt is cleaned, whoever gives it.
+    """
+
+    seed: int | None = None
+    steps: int | None = None
+    guidance: float | None = None
+    size: tuple[int, int] | None = None
+    negative: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "negative", clean_negative(self.negative))
+        object.__setattr__(self, "seed", None if self.seed == NO_SEED else self.seed)
+
+
+def check_seeds(first: int | None, images: int) -> None:
+    """Check that pictures with consecutive seeds have one each.
+
+    Raises:
+        UsageError: they have not.
+    """
+    if first is not None and not 0 <= first <= MAX_SEED - (images - 1):
+        beyond = f"seed {first}" if images == 1 else f"{images} seeds from {first} on"
+        raise UsageError(
+            f"{beyond}: seeds are whole numbers from 0 to {MAX_SEED}", f"Begin at most at {MAX_SEED - (images - 1)}."
+        )
+
+
+def part_of(kind: type[Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Pick those options that are fields of a kind of value."""
+    names = {field.name for field in fields(kind)}
+    return {name: value for name, value in options.items() if name in names}

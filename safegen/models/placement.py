@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from safegen.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
-    from safegen.models.options import Loading, Placing
+    from safegen.models.options import LoadOptions
 
 DTYPES = ("auto", "float32", "float16", "bfloat16")
 OFFLOADS = ("none", "model", "sequential")
@@ -21,15 +21,15 @@ BACKENDS: Mapping[str, Mapping[str, bool]] = {
 PACKAGES = ("bitsandbytes", "accelerate")  # that they need
 
 
-def check(how: Loading) -> None:
+def check(how: LoadOptions) -> None:
     """Whether every option is a known one, before anything is loaded.
 
     Raises:
         UsageError: an unknown dtype, way to offload or backend to quantise with.
         ModelError: the backend is not installed.
     """
-    quantize = how.get("quantize")
-    asked = (("dtype", how.get("dtype"), DTYPES), ("offload", how.get("offload"), OFFLOADS))
+    quantize = how.quantize
+    asked = (("dtype", how.dtype, DTYPES), ("offload", how.offload, OFFLOADS))
     for key, value, known in (*asked, ("backend to quantise with:", quantize, tuple(BACKENDS))):
         if value is not None and value not in known:
             raise UsageError(f"unknown {key} {value!r}", f"One of: {', '.join(known)}.")
@@ -47,17 +47,17 @@ def quantization(backend: str | None) -> Any:
     return PipelineQuantizationConfig(quant_backend=backend, quant_kwargs=dict(BACKENDS[backend]))
 
 
-def placed(pipe: Any, where: str, how: Placing) -> Any:
+def placed(pipe: Any, where: str, how: LoadOptions) -> Any:
     """The pipeline on its device, or offloaded from it, with the decoder's memory savers on.
 
     Raises:
         ModelError: there is nothing to offload from.
     """
-    if how.get("slicing") and pipe.vae is not None:
+    if how.slicing and pipe.vae is not None:
         pipe.vae.enable_slicing()
-    if how.get("tiling") and pipe.vae is not None:
+    if how.tiling and pipe.vae is not None:
         pipe.vae.enable_tiling()
-    offload = how.get("offload", "none")
+    offload = how.offload
     if offload == "none":
         return pipe.to(where)
     if where == "cpu":

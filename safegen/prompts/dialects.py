@@ -7,9 +7,8 @@ however many prompts have it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from safegen.prompts import emphasis
 
@@ -126,7 +125,7 @@ class Notes:
         self._seen[advice] = first, more + 1
 
     def _lora(self, name: str, scale: float) -> str:
-        loaded = self.loaded.get(_stem(name))
+        loaded = self.loaded.get(lora_name(name))
         if loaded is None:
             return f"was taken out of the prompt: it is not loaded; name its file: --lora {name}.safetensors:{scale:g}"
         if loaded != scale:
@@ -140,14 +139,14 @@ class Notes:
         ]
 
 
-def notes(texts: Iterable[str], loras: Sequence[str | Path] = ()) -> list[str]:
+def notes(texts: Iterable[str], loaded: Mapping[str, float] | None = None) -> list[str]:
     """Say in one line each what of other tools' syntax the texts have that is not read here.
 
     Args:
         texts: prompts as they were typed, negative ones too.
-        loras: those that are loaded, as in `models.Loading`.
+        loaded: how much of every LoRA is loaded, see `Notes`.
     """
-    found = Notes(scales(loras))
+    found = Notes(loaded or {})
     for text in texts:
         found.add(text)
     return found.lines()
@@ -180,35 +179,17 @@ def _bare(text: str) -> str:
     return text[1:-1] if len(text) > 2 and text[0] == text[-1] and text[0] in "\"'" else text
 
 
-def scales(loras: Sequence[str | Path]) -> dict[str, float]:
-    """How much of every LoRA is loaded, by the name of its file."""
-    from safegen.models.adapters import Addition
-
-    some = [Addition.lora(str(text)) for text in loras]
-    return {_stem(addition.path.name): addition.scale for addition in some}
-
-
-def scaled(loras: Sequence[str], called: Iterable[tuple[str, float]]) -> list[str]:
-    """Give LoRAs without a scale of their own the one that all prompts which call for them agree on.
-
-    Args:
-        loras: FILE or FILE:SCALE.
-        called: what the marks of all prompts say.
-    """
-    from safegen.models.adapters import parted
-
-    asked: dict[str, set[float]] = {}
-    for name, scale in called:
-        asked.setdefault(_stem(name), set()).add(scale)
-    found = []
-    for text in loras:
-        file, own = parted(text)
-        wanted = asked.get(_stem(file), set())
-        found.append(f"{text}:{wanted.pop():g}" if own is None and len(wanted) == 1 else text)
-    return found
-
-
-def _stem(name: str) -> str:
+def lora_name(name: str) -> str:
     """A LoRA's name as marks and files have it in common."""
     base = re.split(r"[/\\]", name)[-1]
     return base.removesuffix(".safetensors").lower()
+
+
+# Columns of I2P as published, and of other tools, by the fields of a row that they are.
+ALIASES = {
+    **{"sd_seed": "seed", "sd_guidance_scale": "guidance", "sd_image_width": "width", "sd_image_height": "height"},
+    # As diffusers and the web UIs call them.
+    **{"negative_prompt": "negative", "guidance_scale": "guidance", "cfg_scale": "guidance", "cfg": "guidance"},
+    **{"num_inference_steps": "steps", "num_images": "images", "num_images_per_prompt": "images", "n": "images"},
+    **{"positive_prompt": "prompt", "text": "prompt", "caption": "prompt"},
+}

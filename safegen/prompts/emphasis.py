@@ -39,8 +39,16 @@ class Weight:
     value: float
 
     def moved(self, by: int) -> Weight:
-        """The same, counted from another place."""
+        """Count the characters from another place."""
         return Weight((self.span[0] + by, self.span[1] + by), self.value)
+
+    def within(self, span: tuple[int, int]) -> Weight:
+        """Keep the characters that are inside a span."""
+        return Weight((max(self.span[0], span[0]), min(self.span[1], span[1])), self.value)
+
+    def meets(self, span: tuple[int, int]) -> bool:
+        """Tell whether a span shares characters with it."""
+        return self.span[0] < span[1] and self.span[1] > span[0]
 
 
 @dataclass(frozen=True)

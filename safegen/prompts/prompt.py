@@ -7,13 +7,13 @@ import io
 import re
 import sys
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from safegen.errors import PromptError
 from safegen.files import lines, located, unusable
-from safegen.prompts import emphasis
+from safegen.prompts import emphasis, refusal
 from safegen.prompts.emphasis import Weight
 
 MAX_CHARACTERS = 10_000
@@ -147,6 +147,7 @@ def gather(arguments: Sequence[str], file: Path | None = None) -> list[Prompt]:
 
     Raises:
         PromptError: nothing was given, a file cannot be read, or a prompt is unusable.
+        Refused: see `admit`.
     """
     prompts: list[Prompt] = []
     for argument in arguments:
@@ -162,6 +163,7 @@ def gather(arguments: Sequence[str], file: Path | None = None) -> list[Prompt]:
         prompts = _lines(sys.stdin.buffer.read(), "stdin")
     if not prompts:
         raise PromptError("no prompt given", 'Say what to draw, as in: safegen generate "a cat".')
+    admit(prompts)
     return prompts
 
 
@@ -177,3 +179,22 @@ def _lines(content: bytes, source: str) -> list[Prompt]:
         except PromptError as error:
             raise PromptError(f"{source}, line {number}: {error}", "Correct the line or remove it.") from error
     return prompts
+
+
+def lay_out(texts: Sequence[str], gaps: Sequence[str]) -> tuple[str, list[int]]:
+    """Make one text of several, with what stands between them; give it and where each begins."""
+    whole, starts = texts[0], [0]
+    for gap, text in zip(gaps, texts[1:], strict=True):
+        starts.append(len(whole) + len(gap))
+        whole += gap + text
+    return whole, starts
+
+
+def admit(prompts: Iterable[Prompt]) -> None:
+    """Refuse, by their words alone, prompts that are never drawn; the guard refuses others once it has scored them.
+
+    Raises:
+        Refused: minors in a sexual context.
+    """
+    for prompt in prompts:
+        refusal.check(prompt.text)

@@ -1,152 +1,130 @@
-"""Safeguards: one file per method, one protocol, imported when used."""
+"""Safeguards: one file per method, one base class, imported when used.
+
+A method writes `repair`, and `check` if it needs more than an encoder. That strength 0 is the identity,
+that only flagged prompts are touched, and that nothing leaves unverified is the base class's business.
+"""
 
 from __future__ import annotations
 
+import abc
 import importlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from safegen.conditioning import SCORED
-from safegen.errors import DirectionError, GuardError, UsageError
-from safegen.reader.words import Word
+from safegen.errors import GuardError, UsageError
+from safegen.safeguards.context import SafeguardContext, check_directed, lacking
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from torch import Tensor
 
     from safegen.conditioning import Conditioning
     from safegen.directions.direction import Direction
-    from safegen.directions.recipes import Concept
-    from safegen.families import Family
-    from safegen.reader import Reader
-    from safegen.reader.reading import Reading
     from safegen.scoring.scorer import Scorer
     from safegen.scoring.scores import ScoreSheet
 
+__all__ = ["DEFAULT", "REGISTRY", "Safeguard", "SafeguardContext", "check_directed", "create", "lacking"]
+
 # (direction, states (B, T, D), positions (B, T)) -> states (B, T, D)
 Change = Callable[["Direction", "Tensor", "Tensor"], "Tensor"]
-REGISTRY: Mapping[str, str] = {
-    "localise": "safegen.safeguards.localise:Localise",
-    "clamp": "safegen.safeguards.clamp:Clamp",
-    "es": "safegen.safeguards.es:Es",
-    "region": "safegen.safeguards.region:Region",
-    "surgery": "safegen.safeguards.surgery:Surgery",
-    "safree": "safegen.safeguards.safree:Safree",
+
+
+@dataclass(frozen=True)
+class Method:
+    """Where a safeguard is, and what learns it.
+
+    Attributes:
+        safeguard: its class, as module:name.
+        learn: by the name of the way to learn it, a function as module:name; none where nothing is to be learned.
+    """
+
+    safeguard: str
+    learn: Mapping[str, str] = field(default_factory=dict)
+
+
+# Adding a method is a file beside this one, one under `learning/` if it learns anything, and a row here.
+REGISTRY: Mapping[str, Method] = {
+    "localise": Method("safegen.safeguards.localise:Localise"),
+    "clamp": Method("safegen.safeguards.clamp:Clamp"),
+    "es": Method("safegen.safeguards.es:EmbeddingSanitizer", {"es": "safegen.learning.es:learn"}),
+    "region": Method(
+        "safegen.safeguards.region:SafeRegion",
+        {"region": "safegen.learning.region:learn", "half-spaces": "safegen.learning.region:learn_half_spaces"},
+    ),
+    "surgery": Method("safegen.safeguards.surgery:SemanticSurgery"),
+    "safree": Method("safegen.safeguards.safree:Safree"),
 }
 DEFAULT = "localise"
 
 
-@dataclass(frozen=True)
-class Tools:
-    """What a safeguard may use beside the embedding: both senses, the encoder, the recipes.
+class Safeguard(abc.ABC):
+    """A method that repairs conditioning before denoising."""
 
-    Attributes:
-        reader: the first sense.
-        directions: the second, of the concepts that have directions for this encoder; None where none has.
-        family: encodes.
-        recipes: of the active concepts.
-        folder: of the user's own concepts.
-    """
+    name: ClassVar[str]
 
-    reader: Reader
-    directions: Scorer | None
-    family: Family
-    recipes: Mapping[str, Concept]
-    folder: Path | None = None
-
-    @property
-    def scorer(self) -> Scorer:
-        """The second sense.
-
-        Raises:
-            DirectionError: no active concept has directions for this encoder.
-        """
-        if self.directions is None:
-            raise lacking(list(self.recipes))
-        return self.directions
-
-    @property
-    def readable(self) -> list[str]:
-        """The active concepts that the reader knows."""
-        return [name for name in self.recipes if name in self.reader.concepts]
-
-    def objections(self, conditioning: Conditioning) -> list[list[str]]:
-        """Per prompt, the active concepts under which either sense is over a line."""
-        readings = self.read(conditioning.prompts)
-        read = [[span.concept for span in reading.spans if span.concept in self.recipes] for reading in readings]
-        seen = self._seen(conditioning, readings)
-        return [list(dict.fromkeys([*one, *other])) for one, other in zip(read, seen, strict=True)]
-
-    def seen(self, conditioning: Conditioning) -> list[list[str]]:
-        """Per prompt, the active concepts under which directions are over a line; none where there are none."""
-        return self._seen(conditioning, self.read(conditioning.prompts))
-
-    def _seen(self, conditioning: Conditioning, readings: Sequence[Reading]) -> list[list[str]]:
-        if self.directions is None:
-            return [[] for _ in readings]
-        return self.directions.objections(conditioning, [self.calm(reading) for reading in readings])
-
-    def read(self, prompts: Sequence[str]) -> list[Reading]:
-        """Read prompts; a word that was learned for the encoder has no meaning in the text, and counts as unread."""
-        readings = self.reader.read(prompts)
-        for row, reading in enumerate(readings):
-            spans = self.family.learned_words(reading.text)
-            found = tuple(Word(reading.text[slice(*span)], span) for span in spans)
-            if found:
-                readings[row] = replace(reading, unread=(*reading.unread, *found), legible=False)
-        return readings
-
-    def calm(self, reading: Reading) -> frozenset[str]:
-        """The concepts under which a text is calm to the encoder, too: none where a LoRA changes what it reads."""
-        return frozenset() if self.family.adapted else reading.calm
-
-
-def lacking(names: Sequence[str]) -> DirectionError:
-    """The error for a method that edits along directions which an encoder does not have."""
-    return DirectionError(
-        f"there are no directions for this encoder under {', '.join(names)}, and this method edits along them",
-        "Learn them: safegen directions learn, with this --model and --lora; or use --safeguard localise.",
-    )
-
-
-def check_directed(tools: Tools) -> None:
-    """Check that every active concept has directions.
-
-    Raises:
-        DirectionError: one has none.
-    """
-    known = tools.directions.names if tools.directions else ()
-    if missing := [name for name in tools.recipes if name not in known]:
-        raise lacking(missing)
-
-
-class Safeguard(Protocol):
-    """A method that edits conditioning before denoising."""
-
-    name: str
-
-    def check(self, tools: Tools) -> None:
-        """Whether the method can work on every channel of the model, asked once before it is used.
+    def check(self, context: SafeguardContext) -> None:  # noqa: B027
+        """Check that the method can work on every channel of the model; asked once, before it is used.
 
         Raises:
             SafegenError: a direction or the model lacks what it needs.
         """
-        ...
+
+    @abc.abstractmethod
+    def repair(
+        self, conditioning: Conditioning, sheets: Sequence[ScoreSheet], context: SafeguardContext, strength: float
+    ) -> Conditioning:
+        """Repair the flagged prompts; the others keep their states bit for bit. Pure.
+
+        Args:
+            conditioning: B prompts, at least one of them flagged.
+            sheets: what was found in each.
+            context: both senses, the encoders, the recipes.
+            strength: over 0, up to 1.5.
+        """
 
     def edit(
-        self, conditioning: Conditioning, sheets: Sequence[ScoreSheet], tools: Tools, strength: float
+        self, conditioning: Conditioning, sheets: Sequence[ScoreSheet], context: SafeguardContext, strength: float
     ) -> Conditioning:
-        """Conditioning with the flagged prompts repaired; pure, and the identity at strength 0.
-
-        Prompts without an open gate keep their states bit for bit. A published baseline is drawn as it
-        comes out, over the line or not; methods of ours fail closed at full strength.
+        """Repair the flagged prompts and verify what came of them; the identity at strength 0.
 
         Raises:
-            GuardError: gate or check object to what became of a prompt; there must be no picture.
+            GuardError: classifier or verifier object to what became of a prompt; there must be no picture.
         """
-        ...
+        rows = flagged_rows(sheets)
+        if strength == 0 or not rows:
+            return conditioning
+        return self.verify(self.repair(conditioning, sheets, context, strength), rows, context, strength)
+
+    def verify(
+        self, conditioning: Conditioning, rows: Sequence[int], context: SafeguardContext, strength: float
+    ) -> Conditioning:
+        """Give back repaired prompts to which directions do not object at full strength.
+
+        Args:
+            conditioning: B prompts.
+            rows: those that were repaired.
+            context: see `repair`.
+            strength: under 1 nothing is promised, so nothing is verified.
+
+        Raises:
+            GuardError: they object to one.
+        """
+        if strength >= 1 and context.directions is not None:
+            objections = context.directions.objections(conditioning)
+            if names := sorted({name for row in rows for name in objections[row]}):
+                raise unsafe(names)
+        return conditioning
+
+
+class Baseline(Safeguard):
+    """A published method to compare with: drawn as it comes out, over the line or not."""
+
+    def verify(
+        self, conditioning: Conditioning, rows: Sequence[int], context: SafeguardContext, strength: float
+    ) -> Conditioning:
+        """Leave it as it is."""
+        return conditioning
 
 
 def create(name: str) -> Safeguard:
@@ -157,9 +135,14 @@ def create(name: str) -> Safeguard:
     """
     if name not in REGISTRY:
         raise UsageError(f"unknown safeguard {name!r}", f"Known: {', '.join(REGISTRY)}.")
-    module, attribute = REGISTRY[name].split(":")
-    safeguard: Safeguard = getattr(importlib.import_module(module), attribute)()
+    safeguard: Safeguard = find(REGISTRY[name].safeguard)()
     return safeguard
+
+
+def find(place: str) -> Any:
+    """Import what is at module:name."""
+    module, name = place.split(":")
+    return getattr(importlib.import_module(module), name)
 
 
 def unsafe(names: Sequence[str]) -> GuardError:

@@ -19,13 +19,13 @@ from torch import Tensor
 
 from safegen.conditioning import SCORED, Channel, Conditioning
 from safegen.errors import DirectionError
-from safegen.safeguards import check_directed, flagged_rows, unsafe
+from safegen.safeguards import Safeguard, check_directed
 from safegen.scoring.probes import Probes, bins_of, features
 from safegen.scoring.scorer import Scorer
 
 if TYPE_CHECKING:
     from safegen.directions.direction import Direction
-    from safegen.safeguards import Tools
+    from safegen.safeguards import SafeguardContext
     from safegen.scoring.scores import ScoreSheet
 
 ONSET, FULL = 1.0, 2.5  # own score, in benign deviations, where the pull to the mean begins and is complete
@@ -33,29 +33,49 @@ STEPS = 8
 MIDDLE = 0.5  # share of benign prompts with a lower gate where an open gate is moved to
 
 
-class Clamp:
-    """See the module."""
+class ClampedSafeguard(Safeguard):
+    """A method that edits along directions, with the clamp as its last resort."""
+
+    def verify(
+        self, conditioning: Conditioning, rows: Sequence[int], context: SafeguardContext, strength: float
+    ) -> Conditioning:
+        """Clamp at full strength under the concepts that still object to a repaired prompt, then ask again.
+
+        Raises:
+            GuardError: classifier or verifier object even then.
+        """
+        if strength < 1:
+            return conditioning
+        objections = context.scorer.objections(conditioning)
+        if not any(objections[row] for row in rows):
+            return conditioning
+        for column, name in enumerate(context.scorer.names):
+            if left := [row for row in rows if name in objections[row]]:
+                conditioning = clamped(conditioning, left, context.scorer, column, 1.0)
+        return super().verify(conditioning, rows, context, strength)
+
+
+class Clamp(ClampedSafeguard):
+    """Clamp every state into the range of benign ones along a concept's directions."""
 
     name = "clamp"
 
-    def check(self, tools: Tools) -> None:
+    def check(self, context: SafeguardContext) -> None:
         """Raises:
         DirectionError: a concept's file holds nothing to clamp along.
         """
-        check_directed(tools)
-        clampable(tools.scorer.directions())
+        check_directed(context)
+        clampable(context.scorer.directions())
 
-    def edit(
-        self, conditioning: Conditioning, sheets: Sequence[ScoreSheet], tools: Tools, strength: float
+    def repair(
+        self, conditioning: Conditioning, sheets: Sequence[ScoreSheet], context: SafeguardContext, strength: float
     ) -> Conditioning:
         """Repair the prompts with an open gate; the rest keep their states bit for bit."""
-        if strength == 0:
-            return conditioning
-        for column, name in enumerate(tools.scorer.names):
+        for column, name in enumerate(context.scorer.names):
             rows = [i for i, sheet in enumerate(sheets) if sheet.concepts[name].flagged]
             if rows:
-                conditioning = clamped(conditioning, rows, tools.scorer, column, strength)
-        return settled(conditioning, sheets, tools, strength)
+                conditioning = clamped(conditioning, rows, context.scorer, column, strength)
+        return conditioning
 
 
 def clampable(directions: Sequence[Direction]) -> None:
@@ -81,32 +101,12 @@ def clamped(
         boxes = channel.states.clone()
         for row in rows:
             boxes[row] = boxed(channel, row, own[row], direction, strength)
-        states[name] = close(replace(channel, states=boxes), rows, probes, column, strength)
+        states[name] = lower(replace(channel, states=boxes), rows, probes, column, strength)
     return conditioning.with_states(states)
 
 
-def settled(conditioning: Conditioning, sheets: Sequence[ScoreSheet], tools: Tools, strength: float) -> Conditioning:
-    """What a method made of flagged prompts, clamped at full strength under the concepts that still object to one.
-
-    Raises:
-        GuardError: gate or check object even then.
-    """
-    if strength < 1:
-        return conditioning
-    rows, over = flagged_rows(sheets), tools.scorer.objections(conditioning)
-    if not any(over[row] for row in rows):
-        return conditioning
-    for column, name in enumerate(tools.scorer.names):
-        if some := [row for row in rows if name in over[row]]:
-            conditioning = clamped(conditioning, some, tools.scorer, column, 1.0)
-    over = tools.scorer.objections(conditioning)
-    if names := sorted({name for row in rows for name in over[row]}):
-        raise unsafe(names)
-    return conditioning
-
-
-def close(channel: Channel, rows: Sequence[int], probes: Probes, column: int, strength: float) -> Tensor:
-    """States (B, T, D) with the gates of `rows` that are above the benign middle moved to it.
+def lower(channel: Channel, rows: Sequence[int], probes: Probes, column: int, strength: float) -> Tensor:
+    """Move the classifier of `rows` down to the benign middle where it is above; gives states (B, T, D).
 
     In the fewest benign deviations, by Newton-like steps: of all moves inside the concept's basis that
     would lower the gate to its target were it linear, the shortest; repeated, because it is not.

@@ -20,12 +20,12 @@ from torch import Tensor, nn
 from safegen.conditioning import SCORED, Position
 from safegen.errors import DirectionError
 from safegen.safeguards import by_concept, check_directed
-from safegen.safeguards.clamp import settled
+from safegen.safeguards.clamp import ClampedSafeguard
 
 if TYPE_CHECKING:
     from safegen.conditioning import Channel, Conditioning
     from safegen.directions.direction import Direction
-    from safegen.safeguards import Tools
+    from safegen.safeguards import SafeguardContext
     from safegen.scoring.scores import ScoreSheet
 
 INNER, BLOCKS, HEADS = 128, 2, 4
@@ -96,30 +96,28 @@ def network(direction: Direction, device: torch.device | None = None) -> Sanitiz
     return net.to(device).eval().requires_grad_(False)
 
 
-class Es:
-    """See the module."""
+class EmbeddingSanitizer(ClampedSafeguard):
+    """Pass states through a small network that was taught to edit harmful ones (Qiu et al. 2024)."""
 
     name = "es"
 
-    def check(self, tools: Tools) -> None:
+    def check(self, context: SafeguardContext) -> None:
         """Raises:
         DirectionError: a concept's file holds no network.
         """
-        check_directed(tools)
-        for direction in tools.scorer.directions():
+        check_directed(context)
+        for direction in context.scorer.directions():
             network(direction)
 
-    def edit(
-        self, conditioning: Conditioning, sheets: Sequence[ScoreSheet], tools: Tools, strength: float
+    def repair(
+        self, conditioning: Conditioning, sheets: Sequence[ScoreSheet], context: SafeguardContext, strength: float
     ) -> Conditioning:
         """Prompts with an open gate through the networks of its concepts, one after the other."""
-        if strength == 0:
-            return conditioning
 
         def change(direction: Direction, states: Tensor, positions: Tensor) -> Tensor:
             return network(direction, states.device).sanitized(states, positions, strength)
 
-        return settled(by_concept(conditioning, sheets, tools.scorer, change), sheets, tools, strength)
+        return by_concept(conditioning, sheets, context.scorer, change)
 
     def intensities(self, channel: Channel, directions: Sequence[Direction]) -> Tensor:
         """Every token's own score (B, T, K) from 0 to 1 by the concepts' networks."""

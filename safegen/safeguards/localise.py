@@ -18,93 +18,97 @@ from typing import TYPE_CHECKING
 from safegen.reader.phrases import Phrases
 from safegen.reader.repair import Repairer
 from safegen.reader.words import whole
-from safegen.safeguards import flagged_rows, unsafe
+from safegen.safeguards import Safeguard, flagged_rows, unsafe
 from safegen.safeguards.clamp import clampable, clamped
 from safegen.scoring import attribution
-from safegen.scoring.attribution import Culprits
+from safegen.scoring.attribution import TriggerWords
 
 if TYPE_CHECKING:
     from safegen.conditioning import Conditioning
     from safegen.directions.recipes import Concept
-    from safegen.safeguards import Tools
+    from safegen.safeguards import SafeguardContext
     from safegen.scoring.scores import ScoreSheet
 
 ROUNDS = 3  # concepts edited one after the other, the dominant one first
 
 
-class Localise:
-    """See the module."""
+class Localise(Safeguard):
+    """Rewrite the words that are the cause, encode the text again, clamp what is left."""
 
     name = "localise"
 
-    def check(self, tools: Tools) -> None:
+    def check(self, context: SafeguardContext) -> None:
         """Raises:
         DirectionError: a concept's file holds nothing to clamp along.
         """
-        if tools.directions is not None:
-            clampable(tools.directions.directions())
+        if context.directions is not None:
+            clampable(context.directions.directions())
 
-    def edit(
-        self, conditioning: Conditioning, sheets: Sequence[ScoreSheet], tools: Tools, strength: float
+    def repair(
+        self, conditioning: Conditioning, sheets: Sequence[ScoreSheet], context: SafeguardContext, strength: float
     ) -> Conditioning:
         """Repair the prompts with an open gate; the rest keep their states bit for bit.
 
         Raises:
             GuardError: the check still objects to a repaired prompt.
         """
-        if strength == 0:
-            return conditioning
         for row in flagged_rows(sheets):
-            repaired = verified(rewritten(sheets[row], conditioning.only(row), tools), tools)
+            repaired = verified(rewritten(sheets[row], conditioning.only(row), context), context)
             conditioning = conditioning.with_row(row, repaired, min(1.0, strength))
         return conditioning
 
+    def verify(
+        self, conditioning: Conditioning, rows: Sequence[int], context: SafeguardContext, strength: float
+    ) -> Conditioning:
+        """Leave it as it is: every prompt was verified as it was rewritten, before it was blended with the old one."""
+        return conditioning
 
-def rewritten(sheet: ScoreSheet, conditioning: Conditioning, tools: Tools) -> Conditioning:
+
+def rewritten(sheet: ScoreSheet, conditioning: Conditioning, context: SafeguardContext) -> Conditioning:
     """One prompt whose text the reader has repaired, encoded again; then what directions still object to."""
     if sheet.spans:
-        repaired = Repairer(tools.reader, Phrases.load(tools.folder)).repair(sheet.prompt, tools.readable)
-        conditioning = tools.family.encode([repaired.text])
-    if tools.directions is None:
+        repaired = Repairer(context.reader, Phrases.load(context.folder)).repair(sheet.prompt, context.readable)
+        conditioning = context.family.encode([repaired.text])
+    if context.directions is None:
         return conditioning
-    (reading,) = tools.read(conditioning.prompts)
-    (left,) = tools.directions.score(conditioning, [tools.calm(reading)])
-    return repair(left, conditioning, tools) if left.flagged else conditioning
+    (reading,) = context.read(conditioning.prompts)
+    (left,) = context.directions.score(conditioning, [context.calm(reading)])
+    return repair(left, conditioning, context) if left.flagged else conditioning
 
 
-def repair(sheet: ScoreSheet, conditioning: Conditioning, tools: Tools) -> Conditioning:
+def repair(sheet: ScoreSheet, conditioning: Conditioning, context: SafeguardContext) -> Conditioning:
     """One prompt rewritten and encoded again; clamped under the concepts that this has not closed."""
-    concerned = set(sheet.open_gates())
+    concerned = set(sheet.flagged_concepts())
     for _ in range(ROUNDS):
         if not sheet.flagged:
             break
-        rewritten = suspected(sheet, tools) or searched(sheet, tools)
+        rewritten = suspected(sheet, context) or searched(sheet, context)
         if rewritten is None:
             break
-        conditioning, sheet = rewritten, tools.scorer.score(rewritten)[0]
-        concerned |= set(sheet.open_gates())
-    return lowered(conditioning, sorted(concerned), tools)
+        conditioning, sheet = rewritten, context.scorer.score(rewritten)[0]
+        concerned |= set(sheet.flagged_concepts())
+    return lowered(conditioning, sorted(concerned), context)
 
 
-def suspected(sheet: ScoreSheet, tools: Tools) -> Conditioning | None:
+def suspected(sheet: ScoreSheet, context: SafeguardContext) -> Conditioning | None:
     """The prompt without the word of the highest own score, if that closes the gate; one encoding."""
     if not sheet.words:
         return None
-    concept = sheet.open_gates()[0]
+    concept = sheet.flagged_concepts()[0]
     first = max(range(len(sheet.words)), key=lambda i: sheet.words[i].scores[concept])
-    text = candidates(sheet, Culprits(concept, (first,), closes=True), tools.recipes)[0]
-    conditioning = tools.family.encode([text])
-    closed = tools.scorer.closed(conditioning, attribution.CLOSED)[0, tools.scorer.names.index(concept)]
+    text = candidates(sheet, TriggerWords(concept, (first,), clears=True), context.recipes)[0]
+    conditioning = context.family.encode([text])
+    closed = context.scorer.below(conditioning, attribution.CLEARED)[0, context.scorer.names.index(concept)]
     return conditioning if bool(closed) else None
 
 
-def searched(sheet: ScoreSheet, tools: Tools) -> Conditioning | None:
+def searched(sheet: ScoreSheet, context: SafeguardContext) -> Conditioning | None:
     """The prompt without the fewest words that close the gate, found by taking each out; None if there are none."""
-    found = attribution.culprits(sheet, sheet.open_gates()[0], tools.scorer, tools.family.encode_words)
-    return best(candidates(sheet, found, tools.recipes), tools) if found.words else None
+    found = attribution.trigger_words(sheet, sheet.flagged_concepts()[0], context.scorer, context.family.encode_words)
+    return best(candidates(sheet, found, context.recipes), context) if found.words else None
 
 
-def candidates(sheet: ScoreSheet, found: Culprits, recipes: Mapping[str, Concept]) -> list[str]:
+def candidates(sheet: ScoreSheet, found: TriggerWords, recipes: Mapping[str, Concept]) -> list[str]:
     """The prompt with the culprits replaced by their anchor, and with them dropped; never empty."""
     anchors = recipes[found.concept].targets
     dropped = without_words(sheet, found.words)
@@ -119,7 +123,7 @@ def candidates(sheet: ScoreSheet, found: Culprits, recipes: Mapping[str, Concept
     return texts
 
 
-def named(sheet: ScoreSheet, found: Culprits, anchors: Mapping[str, str]) -> tuple[range, str] | None:
+def named(sheet: ScoreSheet, found: TriggerWords, anchors: Mapping[str, str]) -> tuple[range, str] | None:
     """The longest harmful phrase of the recipe that the prompt holds around a culprit, and its anchor."""
     prompt = [word.text.lower() for word in sheet.words]
     matches = []
@@ -137,42 +141,42 @@ def without_words(sheet: ScoreSheet, indices: Sequence[int]) -> str:
     return attribution.tidy(attribution.without(sheet.prompt, [sheet.words[i].span for i in indices]))
 
 
-def best(texts: Sequence[str], tools: Tools) -> Conditioning:
+def best(texts: Sequence[str], context: SafeguardContext) -> Conditioning:
     """The first text that closes every gate, else the one whose highest gate is lowest."""
-    worst = tools.scorer.margins(tools.family.encode_words(texts)).amax(1)
+    worst = context.scorer.margins(context.family.encode_words(texts)).amax(1)
     closed = (worst < 0).nonzero()
-    return tools.family.encode([texts[int(closed[0]) if len(closed) else int(worst.argmin())]])
+    return context.family.encode([texts[int(closed[0]) if len(closed) else int(worst.argmin())]])
 
 
-def lowered(conditioning: Conditioning, names: Sequence[str], tools: Tools) -> Conditioning:
+def lowered(conditioning: Conditioning, names: Sequence[str], context: SafeguardContext) -> Conditioning:
     """One prompt clamped under those concepts whose gate is not below the closing level."""
     for name in names:
-        column = tools.scorer.names.index(name)
-        if not bool(tools.scorer.closed(conditioning, attribution.CLOSED)[0, column]):
-            conditioning = clamped(conditioning, [0], tools.scorer, column, 1.0)
+        column = context.scorer.names.index(name)
+        if not bool(context.scorer.below(conditioning, attribution.CLEARED)[0, column]):
+            conditioning = clamped(conditioning, [0], context.scorer, column, 1.0)
     return conditioning
 
 
-def verified(conditioning: Conditioning, tools: Tools) -> Conditioning:
+def verified(conditioning: Conditioning, context: SafeguardContext) -> Conditioning:
     """One repaired prompt if gate and check have nothing against it; once more without its worst words.
 
     Raises:
         GuardError: one of them still objects.
     """
-    objected = objections(conditioning, tools)
+    objected = objections(conditioning, context)
     if not objected:
         return conditioning
-    if tools.directions is None:
+    if context.directions is None:
         raise unsafe(objected)
-    sheet = tools.scorer.score(conditioning)[0]
-    lines = tools.scorer.word_lines
+    sheet = context.scorer.score(conditioning)[0]
+    lines = context.scorer.word_lines
     worst = [i for i, w in enumerate(sheet.words) if any(score >= lines[k] for k, score in w.scores.items())]
-    rest = tools.family.encode([without_words(sheet, worst)])
-    if objected := objections(rest, tools):
+    rest = context.family.encode([without_words(sheet, worst)])
+    if objected := objections(rest, context):
         raise unsafe(objected)
     return rest
 
 
-def objections(conditioning: Conditioning, tools: Tools) -> list[str]:
+def objections(conditioning: Conditioning, context: SafeguardContext) -> list[str]:
     """The concepts under which either sense objects to one prompt."""
-    return tools.objections(conditioning)[0]
+    return context.objections(conditioning)[0]

@@ -24,12 +24,12 @@ from torch import Tensor
 from safegen.conditioning import Position
 from safegen.errors import DirectionError
 from safegen.safeguards import by_concept, check_directed
-from safegen.safeguards.clamp import settled
+from safegen.safeguards.clamp import ClampedSafeguard
 
 if TYPE_CHECKING:
     from safegen.conditioning import Conditioning
     from safegen.directions.direction import Direction
-    from safegen.safeguards import Tools
+    from safegen.safeguards import SafeguardContext
     from safegen.scoring.scores import ScoreSheet
 
 PARTS = ("region_mean", "region_normals", "region_borders", "region_moves")
@@ -83,27 +83,25 @@ def half_spaces(direction: Direction, device: torch.device | None = None) -> dic
     return spaces
 
 
-class Region:
-    """See the module."""
+class SafeRegion(ClampedSafeguard):
+    """Move states that are outside a region of half-spaces towards it (Li et al. 2025)."""
 
     name = "region"
 
-    def check(self, tools: Tools) -> None:
+    def check(self, context: SafeguardContext) -> None:
         """Raises:
         DirectionError: a concept's file holds no region.
         """
-        check_directed(tools)
-        for direction in tools.scorer.directions():
+        check_directed(context)
+        for direction in context.scorer.directions():
             half_spaces(direction)
 
-    def edit(
-        self, conditioning: Conditioning, sheets: Sequence[ScoreSheet], tools: Tools, strength: float
+    def repair(
+        self, conditioning: Conditioning, sheets: Sequence[ScoreSheet], context: SafeguardContext, strength: float
     ) -> Conditioning:
         """States outside an open concept's region moved towards it."""
-        if strength == 0:
-            return conditioning
 
         def change(direction: Direction, states: Tensor, positions: Tensor) -> Tensor:
             return constrained(states, positions, half_spaces(direction, states.device), strength)
 
-        return settled(by_concept(conditioning, sheets, tools.scorer, change), sheets, tools, strength)
+        return by_concept(conditioning, sheets, context.scorer, change)

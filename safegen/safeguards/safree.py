@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from safegen.conditioning import Channel, Position, reference, spelled
-from safegen.safeguards import flagged_rows
+from safegen.conditioning import Channel, Position
+from safegen.safeguards import Baseline, flagged_rows
 from safegen.scoring import attribution
 from safegen.scoring.probes import features
 
@@ -24,39 +24,34 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from safegen.conditioning import Conditioning
-    from safegen.safeguards import Tools
+    from safegen.safeguards import SafeguardContext
     from safegen.scoring.scores import ScoreSheet
 
 ALPHA = 0.01  # a trigger's removal raises the distance by this share over the others' mean
 
 
-class Safree:
-    """See the module."""
+class Safree(Baseline):
+    """Project trigger words out of the toxic subspace (Yoon et al., ICLR 2025)."""
 
     name = "safree"
 
-    def check(self, tools: Tools) -> None:
-        """Nothing is needed but the encoder."""
-
-    def edit(
-        self, conditioning: Conditioning, sheets: Sequence[ScoreSheet], tools: Tools, strength: float
+    def repair(
+        self, conditioning: Conditioning, sheets: Sequence[ScoreSheet], context: SafeguardContext, strength: float
     ) -> Conditioning:
         """Project the trigger words' states."""
-        if strength == 0:
-            return conditioning
         states = {name: channel.states.clone() for name, channel in conditioning.channels.items()}
         for row in flagged_rows(sheets):
-            sheet, words = sheets[row], reference(conditioning, row).words(row)
-            phrases = [p for c in sheet.open_gates() for p in tools.recipes[c].targets]
-            toxic = {name: projector(vectors) for name, vectors in sentences(tools, phrases).items()}
+            sheet, words = sheets[row], conditioning.words(row)
+            phrases = [p for c in sheet.flagged_concepts() for p in context.recipes[c].targets]
+            toxic = {name: projector(vectors) for name, vectors in sentences(context, phrases).items()}
             # Without its only word a prompt has no span of its own; that word's is all there is.
             masked = [attribution.without(sheet.prompt, [w.span]) for w in words] if len(words) > 1 else [sheet.prompt]
-            variants = sentences(tools, masked)
+            variants = sentences(context, masked)
             chosen = [word for i, word in enumerate(words) if i in triggers(variants, toxic) or len(words) == 1]
             for name, sentence in variants.items():
                 span, channel = projector(sentence), conditioning.channels[name]
                 index = (
-                    [i for word in chosen for i in spelled(conditioning, row, word)[name]] if channel.worded else [0]
+                    [i for word in chosen for i in conditioning.tokens_of(row, word)[name]] if channel.worded else [0]
                 )
                 old = states[name][row, index].float()
                 kept = old @ span
@@ -75,9 +70,9 @@ def triggers(variants: Mapping[str, Tensor], toxic: Mapping[str, Tensor]) -> set
     return found
 
 
-def sentences(tools: Tools, texts: Sequence[str]) -> dict[str, Tensor]:
+def sentences(context: SafeguardContext, texts: Sequence[str]) -> dict[str, Tensor]:
     """Per channel one vector (N, D) per text: the mean state of its words, as sentence encoders pool; or the pooled."""
-    return {name: _sentence(channel) for name, channel in tools.family.encode_words(texts).channels.items()}
+    return {name: _sentence(channel) for name, channel in context.family.encode_words(texts).channels.items()}
 
 
 def _sentence(channel: Channel) -> Tensor:

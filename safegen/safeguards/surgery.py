@@ -13,63 +13,61 @@ from typing import TYPE_CHECKING
 
 from torch.nn import functional as F
 
-from safegen.conditioning import worded
 from safegen.errors import UsageError
-from safegen.safeguards import flagged_rows
+from safegen.safeguards import Baseline, flagged_rows
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from safegen.conditioning import Conditioning
-    from safegen.safeguards import Tools
+    from safegen.safeguards import SafeguardContext
     from safegen.scoring.scores import ScoreSheet
 
 PHRASES = 4  # present at most, as many as the paper names for nudity
 
 
-class Surgery:
-    """See the module."""
+class SemanticSurgery(Baseline):
+    """Subtract what the flagged concepts mean together (Semantic Surgery, NeurIPS 2025)."""
 
     name = "surgery"
 
     def __init__(self) -> None:
         self._meanings: dict[tuple[str, ...], Tensor] = {}  # of a recipe's phrases, in one encoder
 
-    def check(self, tools: Tools) -> None:
+    def check(self, context: SafeguardContext) -> None:
         """Raises:
         UsageError: the model's embeddings are as long as their prompts.
         """
-        if tools.family.varying:
+        if context.family.variable_length:
             raise UsageError(
-                f"surgery subtracts position from position, and a {type(tools.family.pipe).__name__} has no fixed ones",
+                "surgery subtracts position from position, "
+                f"and a {type(context.family.pipe).__name__} has no fixed ones",
                 "Choose another method: --safeguard clamp.",
             )
 
-    def edit(
-        self, conditioning: Conditioning, sheets: Sequence[ScoreSheet], tools: Tools, strength: float
+    def repair(
+        self, conditioning: Conditioning, sheets: Sequence[ScoreSheet], context: SafeguardContext, strength: float
     ) -> Conditioning:
         """Subtract what the open concepts mean together."""
-        if strength == 0:
-            return conditioning
-        name, worded_channel = next(iter(worded(conditioning).items()))
+        name, worded_channel = next(iter(conditioning.word_channels.items()))
         states = {name: channel.states.clone() for name, channel in conditioning.channels.items()}
         for row in flagged_rows(sheets):
-            phrases = [p for c in sheets[row].open_gates() for p in tools.recipes[c].targets]
+            phrases = [p for c in sheets[row].flagged_concepts() for p in context.recipes[c].targets]
             likeness = F.cosine_similarity(
-                self._meaning(phrases, name, tools).to(worded_channel.states.device),
+                self._meaning(phrases, name, context).to(worded_channel.states.device),
                 worded_channel.states[row].float(),
                 dim=-1,
             )
             nearest = likeness.mean(1).topk(min(PHRASES, len(phrases))).indices.tolist()
-            together = tools.family.encode([", ".join(phrases[i] for i in nearest), ""])
+            together = context.family.encode([", ".join(phrases[i] for i in nearest), ""])
             for key, channel in together.channels.items():
                 states[key][row] -= strength * (channel.states[0] - channel.states[1])
         return conditioning.with_states(states)
 
-    def _meaning(self, phrases: Sequence[str], name: str, tools: Tools) -> Tensor:
+    def _meaning(self, phrases: Sequence[str], name: str, context: SafeguardContext) -> Tensor:
         """E(phrase) - E("") of one channel, (phrases, T, D)."""
-        key = (*tools.family.fingerprints().values(), *phrases)
+        key = (*context.family.fingerprints().values(), *phrases)
         if key not in self._meanings:
-            found = tools.family.encode([*phrases, ""]).channels[name].states.float()
+            found = context.family.encode([*phrases, ""]).channels[name].states.float()
             self._meanings[key] = found[:-1] - found[-1]
         return self._meanings[key]

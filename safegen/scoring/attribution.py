@@ -26,16 +26,16 @@ Encode = Callable[[Sequence[str]], "Conditioning"]
 MOST = 6  # words that a minimal set may have
 SHORT = 3  # letters; longer words that are said more than once are taken out everywhere at once
 LEAST = 0.5  # benign standard deviations that the gate falls by without a word that has a part in it
-CLOSED = 0.98  # share of benign prompts with a lower gate, under which a gate counts as closed
+CLEARED = 0.98  # share of benign prompts with a lower gate, under which a gate counts as closed
 
 
 @dataclass(frozen=True)
-class Culprits:
+class TriggerWords:
     """The words that make a prompt harmful under one concept."""
 
     concept: str
     words: tuple[int, ...]  # indices into the sheet's words, in reading order
-    closes: bool  # without them the gate is closed
+    clears: bool  # without them the classifier is below its line
 
 
 def with_causes(sheet: ScoreSheet, names: Sequence[str], scorer: Scorer, encode: Encode) -> ScoreSheet:
@@ -51,27 +51,27 @@ def with_causes(sheet: ScoreSheet, names: Sequence[str], scorer: Scorer, encode:
     return replace(sheet, words=tuple(words))
 
 
-def culprits(sheet: ScoreSheet, concept: str, scorer: Scorer, encode: Encode) -> Culprits:
+def trigger_words(sheet: ScoreSheet, concept: str, scorer: Scorer, encode: Encode) -> TriggerWords:
     """The smallest leading set of words, by cause, without which the concept's gate is closed.
 
     Where no such set closes it, words go one after the other, each the one without which the rest is lowest: of
     two harmful words neither alone need lower the gate.
     """
     if not sheet.words:
-        return Culprits(concept, (), False)
+        return TriggerWords(concept, (), False)
     column, alike = scorer.names.index(concept), _alike(sheet)
     falls = _falls(sheet, scorer, encode)[:, column]
     order = [i for i in falls.argsort(descending=True).tolist() if falls[i] >= LEAST and i == alike[i][0]][:MOST]
     sets = [sorted(i for first in order[: n + 1] for i in alike[first]) for n in range(len(order))]
     if sets:
-        closed = scorer.closed(encode([_rest(sheet, chosen) for chosen in sets]), CLOSED)[:, column].tolist()
+        closed = scorer.below(encode([_rest(sheet, chosen) for chosen in sets]), CLEARED)[:, column].tolist()
         if True in closed:
-            return Culprits(concept, tuple(sets[closed.index(True)]), closes=True)
+            return TriggerWords(concept, tuple(sets[closed.index(True)]), clears=True)
     found = _one_by_one(sheet, concept, alike[int(falls.argmax())], scorer, encode)
-    return found if found.closes or not sets else Culprits(concept, tuple(sets[-1]), closes=False)
+    return found if found.clears or not sets else TriggerWords(concept, tuple(sets[-1]), clears=False)
 
 
-def _one_by_one(sheet: ScoreSheet, concept: str, first: Sequence[int], scorer: Scorer, encode: Encode) -> Culprits:
+def _one_by_one(sheet: ScoreSheet, concept: str, first: Sequence[int], scorer: Scorer, encode: Encode) -> TriggerWords:
     """The first words and others, until the gate is closed; none if `MOST` do not close it."""
     column, alike, chosen = scorer.names.index(concept), _alike(sheet), list(first)
     for _ in range(MOST - 1):
@@ -81,9 +81,9 @@ def _one_by_one(sheet: ScoreSheet, concept: str, first: Sequence[int], scorer: S
         tried = encode([_rest(sheet, [*chosen, *alike[i]]) for i in left])
         lowest = int(scorer.margins(tried)[:, column].argmin())
         chosen += alike[left[lowest]]
-        if bool(scorer.closed(tried, CLOSED)[lowest, column]):
-            return Culprits(concept, tuple(sorted(chosen)), closes=True)
-    return Culprits(concept, (), closes=False)
+        if bool(scorer.below(tried, CLEARED)[lowest, column]):
+            return TriggerWords(concept, tuple(sorted(chosen)), clears=True)
+    return TriggerWords(concept, (), clears=False)
 
 
 def without(prompt: str, spans: Sequence[tuple[int, int]]) -> str:
@@ -112,7 +112,7 @@ def tidy(text: str) -> str:
 def _falls(sheet: ScoreSheet, scorer: Scorer, encode: Encode) -> Tensor:
     """How much every gate falls without each word (words, K), in the prompt's own standard deviations."""
     rests = [_rest(sheet, alike) for alike in _alike(sheet)]
-    return scorer.falls(encode([sheet.prompt, *rests]))
+    return scorer.score_drops(encode([sheet.prompt, *rests]))
 
 
 def _rest(sheet: ScoreSheet, indices: Sequence[int]) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from safegen.conditioning import SCORED, Channel, Conditioning, Position, reference, spelled, worded
+from safegen.conditioning import SCORED, Channel, Conditioning, Position
 from safegen.errors import GuardError
 from safegen.scoring.probes import Probes, bins_of, features
 from safegen.scoring.scores import ConceptScore, ScoreSheet, WordScore
@@ -29,7 +29,7 @@ CARRIES = 0.5  # of the worst word's own score, from which another word counts a
 
 
 @runtime_checkable
-class Intense(Protocol):
+class ScoresTokens(Protocol):
     """A safeguard with a score of its own for every token, from 0 to 1, that sets how far it edits it."""
 
     def intensities(self, channel: Channel, directions: Sequence[Direction]) -> Tensor:
@@ -78,7 +78,7 @@ class Scorer:
         """How far a head (B, K) is over its threshold in the worst channel, in benign standard deviations."""
         return self._worst(conditioning, bins_of, head)
 
-    def falls(self, conditioning: Conditioning) -> Tensor:
+    def score_drops(self, conditioning: Conditioning) -> Tensor:
         """How far every gate of the first prompt falls in each of the others (B - 1, K), by the first one's bin."""
         margins = self._worst(conditioning, lambda c: bins_of(c)[:1].expand(len(conditioning.prompts)), "gate")
         return margins[:1] - margins[1:]
@@ -92,7 +92,7 @@ class Scorer:
             found.append(z - lines)
         return torch.stack(found).amax(0)
 
-    def closed(self, conditioning: Conditioning, share: float) -> Tensor:
+    def below(self, conditioning: Conditioning, share: float) -> Tensor:
         """Whether every channel's gate (B, K) is as low as in that share of benign prompts of like length."""
         import torch
 
@@ -133,7 +133,7 @@ class Scorer:
                     concepts,
                     self._words(conditioning, row, own, concepts),
                     self._tokens(conditioning, row, own),
-                    reference(conditioning, row).truncated[row],
+                    conditioning.reference(row).truncated[row],
                 )
             )
         return sheets
@@ -166,10 +166,10 @@ class Scorer:
         own: Mapping[str, Own],
         concepts: Mapping[str, ConceptScore],
     ) -> tuple[WordScore, ...]:
-        words = reference(conditioning, row).words(row)
+        words = conditioning.words(row)
         found = []
         for word in words:
-            places = spelled(conditioning, row, word)
+            places = conditioning.tokens_of(row, word)
             tokens = [own[name][row][i] for name, indices in places.items() for i in indices]
             found.append(self._named([max(token[column] for token in tokens) for column in range(len(self.names))]))
         carried: list[list[str]] = [[] for _ in words]
@@ -191,7 +191,7 @@ class Scorer:
         for name, channel in conditioning.channels.items():
             if not channel.worded:
                 shown.append(WordScore(f"[{name}]", (0, 0), *self._named(own[name][row][0])))
-            elif channel is reference(conditioning, row):
+            elif channel is conditioning.reference(row):
                 last = Position.START
                 for token, values in zip(channel.tokens[row], own[name][row], strict=True):
                     repeated = token.position is Position.PAD and last is Position.PAD  # one line stands for all pads
@@ -212,26 +212,26 @@ def unscored(conditioning: Conditioning) -> list[ScoreSheet]:
         ScoreSheet(
             prompt,
             {},
-            tuple(WordScore(w.text, w.span, {}, {}) for w in reference(conditioning, row).words(row)),
-            truncated=reference(conditioning, row).truncated[row],
+            tuple(WordScore(w.text, w.span, {}, {}) for w in conditioning.words(row)),
+            truncated=conditioning.reference(row).truncated[row],
         )
         for row, prompt in enumerate(conditioning.prompts)
     ]
 
 
 def with_intensities(
-    sheets: Sequence[ScoreSheet], conditioning: Conditioning, safeguard: Intense, scorer: Scorer
+    sheets: Sequence[ScoreSheet], conditioning: Conditioning, safeguard: ScoresTokens, scorer: Scorer
 ) -> list[ScoreSheet]:
     """The sheets with a safeguard's own score of every word: the highest of its tokens and of all concepts."""
     scores = {
         name: safeguard.intensities(channel, scorer.channels[name].directions).amax(-1).tolist()
-        for name, channel in worded(conditioning).items()
+        for name, channel in conditioning.word_channels.items()
     }
     found = []
     for row, sheet in enumerate(sheets):
         marked = []
-        for score, word in zip(sheet.words, reference(conditioning, row).words(row), strict=True):
-            places = spelled(conditioning, row, word).items()
+        for score, word in zip(sheet.words, conditioning.words(row), strict=True):
+            places = conditioning.tokens_of(row, word).items()
             marked.append(replace(score, intensity=max(scores[name][row][i] for name, some in places for i in some)))
         found.append(replace(sheet, words=tuple(marked)))
     return found

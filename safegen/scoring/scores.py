@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from safegen.prompts.prompt import lay_out
+
+if TYPE_CHECKING:
+    from safegen.prompts.emphasis import Weight
 
 SCHEMA = "safegen.score/2"
 READER, DIRECTIONS = "reader", "directions"  # the two senses
@@ -97,18 +102,54 @@ class ScoreSheet:
         """How many of the encoder's windows the prompt's words fill."""
         return 1 + max((w.window for w in self.words), default=0)
 
-    def open_gates(self) -> list[str]:
+    def flagged_concepts(self) -> list[str]:
         """Names of the concepts over their threshold, the farthest over first."""
         over = {k: c.margin for k, c in self.concepts.items() if c.flagged}
         return sorted(over, key=lambda k: -over[k])
 
-    def moved(self, start: int, window: int) -> ScoreSheet:
-        """The sheet of a passage that begins at a character of a longer prompt, in a window of its own."""
+    def with_weights(self, weights: Sequence[Weight]) -> ScoreSheet:
+        """Add what was asked for every word; of a word with several weights the first."""
+        if not weights:
+            return self
+        words = (
+            replace(word, weight=next((w.value for w in weights if w.meets(word.span)), 1.0)) for word in self.words
+        )
+        return replace(self, words=tuple(words))
 
-        def shifted(word: WordScore) -> WordScore:
+    @staticmethod
+    def merged(sheets: Sequence[ScoreSheet], gaps: Sequence[str]) -> ScoreSheet:
+        """Make one sheet of those of a prompt's windows: a prompt is as harmful as the worst of them.
+
+        Args:
+            sheets: in the order of the windows.
+            gaps: the text that stands between them.
+        """
+        if len(sheets) == 1:
+            return sheets[0]
+        whole, starts = lay_out([sheet.prompt for sheet in sheets], gaps)
+        moved = [sheet._moved(start, window) for window, (sheet, start) in enumerate(zip(sheets, starts, strict=True))]
+        return replace(
+            moved[0],
+            prompt=whole,
+            concepts={
+                name: max((sheet.concepts[name] for sheet in sheets), key=lambda score: score.margin)
+                for name in sheets[0].concepts
+            },
+            words=tuple(word for sheet in moved for word in sheet.words),
+            tokens=tuple(token for sheet in moved for token in sheet.tokens),
+            truncated=" ".join(sheet.truncated for sheet in moved if sheet.truncated),
+            spans=tuple(span for sheet in moved for span in sheet.spans),
+            unread=tuple(word for sheet in moved for word in sheet.unread),
+            legible=all(sheet.legible for sheet in moved),
+        )
+
+    def _moved(self, start: int, window: int) -> ScoreSheet:
+        """Count the characters of a window from the beginning of its prompt."""
+
+        def shift(word: WordScore) -> WordScore:
             return replace(word, span=(word.span[0] + start, word.span[1] + start), window=window)
 
-        words, tokens = (tuple(shifted(word) for word in some) for some in (self.words, self.tokens))
+        words, tokens = (tuple(map(shift, scores)) for scores in (self.words, self.tokens))
         spans = tuple(replace(s, span=(s.span[0] + start, s.span[1] + start)) for s in self.spans)
         return replace(self, words=words, tokens=tokens, spans=spans)
 

@@ -13,12 +13,13 @@ from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from safegen import __version__, pages
-from safegen.cli import console
 from safegen.errors import FieldError, OutOfTime, SafegenError
-from safegen.generator import Generator, Settings
+from safegen.generator import Generator
+from safegen.models.options import DrawOptions
+from safegen.progress import SILENT, Progress
 from safegen.records import DEFAULT, Kept
 from safegen.serve import errors, handlers
-from safegen.serve.middleware import Gate
+from safegen.serve.middleware import Gatekeeper
 from safegen.serve.queue import GivenUp, Job, Queue
 from safegen.serve.schemas import DrawRequest, Limits, ScoreRequest
 
@@ -33,18 +34,20 @@ def create(
     hosts: frozenset[str] | None = None,
     fronts: frozenset[str] = frozenset(),
     kept: Kept = DEFAULT,
-) -> Gate:
-    """The application behind its gate.
+    progress: Progress = SILENT,
+) -> Gatekeeper:
+    """Make the application behind its gatekeeper.
 
     Args:
         generator: the loaded model; from now on the queue's thread alone touches it.
         queue: where the work is done; started and closed by the server.
         limits: of every request.
-        key, hosts, fronts: see `Gate`.
+        key, hosts, fronts: see `Gatekeeper`.
         kept: what pictures say of themselves.
+        progress: told, without a word of a prompt, what went wrong here.
     """
     app = FastAPI(title="safegen", version=__version__, docs_url=None, redoc_url=None, redirect_slashes=False)
-    _add_faults(app)
+    _add_errors(app, progress)
     _add_models(app, handlers.model_name(generator))
     _add_page(app, generator, limits, key)
 
@@ -65,7 +68,7 @@ def create(
         content = {"status": "ok" if queue.alive else "down", "waiting": len(queue.draws)}
         return JSONResponse(content, 200 if queue.alive else 503)
 
-    return Gate(app, key, hosts, fronts)
+    return Gatekeeper(app, key, hosts, fronts, progress)
 
 
 async def _answer(queue: Queue, job: Job, request: Request, seconds: float) -> Response:
@@ -105,7 +108,7 @@ def _add_models(app: FastAPI, name: str) -> None:
 
 
 def _add_page(app: FastAPI, generator: Generator, limits: Limits, key: str) -> None:
-    steps, guidance, (width, height) = generator.resolve(Settings())
+    steps, guidance, (width, height) = generator.resolve(DrawOptions())
     about = {
         "model": handlers.model_name(generator),
         "concepts": list(generator.guard.names) if generator.guard else [],
@@ -122,11 +125,11 @@ def _add_page(app: FastAPI, generator: Generator, limits: Limits, key: str) -> N
         return html
 
 
-def _add_faults(app: FastAPI) -> None:
+def _add_errors(app: FastAPI, progress: Progress) -> None:
     @app.exception_handler(SafegenError)
     async def ours(_: Request, error: SafegenError) -> Response:
         if errors.status_of(error) == 500:
-            console.say(f"no picture: {error.code}", "red")
+            progress.say(f"no picture: {error.code}")
         return errors.of(error)
 
     @app.exception_handler(RequestValidationError)
@@ -140,7 +143,7 @@ def _add_faults(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def unknown(_: Request, __: Exception) -> Response:
-        return errors.response(500, "internal error", "internal")  # the gate tells its kind
+        return errors.response(500, "internal error", "internal")  # the gatekeeper tells its kind
 
     @app.exception_handler(GivenUp)
     async def given_up(_: Request, __: GivenUp) -> Response:

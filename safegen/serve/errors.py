@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from fastapi.exceptions import RequestValidationError
 from starlette.responses import JSONResponse
 
-from safegen.batch.rows import ALIASES
 from safegen.errors import Busy, FieldError, OutOfTime, Refused, SafegenError, Unavailable, UsageError
+from safegen.prompts.dialects import ALIASES
 from safegen.serve.schemas import IDLE, DrawRequest
 
 # The first that fits; a refusal is the client's to mend, any other failure of the guard is ours.

@@ -1,4 +1,4 @@
-"""Orders: requests checked against the limits, and what the model makes of them."""
+"""Handlers: requests checked against the limits, and what the model makes of them."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from safegen import records
 from safegen.errors import FieldError, PromptError, UsageError
 from safegen.families import sizes
-from safegen.generator import Generator, Settings
-from safegen.prompts import dialects, refusal
-from safegen.prompts.prompt import Prompt, clean, clean_negative
+from safegen.generator import Generator
+from safegen.models import adapters
+from safegen.models.options import DrawOptions
+from safegen.prompts import dialects
+from safegen.prompts.prompt import Prompt, admit, clean, clean_negative
 from safegen.serve.schemas import DrawRequest, Limits, ScoreRequest
 
 if TYPE_CHECKING:
-    from safegen.guard import Causes
     from safegen.records import Kept
+    from safegen.scoring.text import Causes
     from safegen.serve.queue import OnStep
 
 Cleaned = TypeVar("Cleaned")
@@ -30,7 +32,7 @@ class Order:
     """Something to draw that keeps to the limits."""
 
     prompt: Prompt
-    settings: Settings
+    options: DrawOptions
     images: int
 
 
@@ -52,13 +54,13 @@ def checked(asked: DrawRequest, limits: Limits, generator: Generator) -> Order:
     images = asked.n or 1
     if images > limits.images:
         raise FieldError("n", f"{images} pictures are more than the {limits.images} of one request")
-    steps = asked.steps or min(generator.resolve(Settings())[0], limits.steps)
+    steps = asked.steps or min(generator.resolve(DrawOptions())[0], limits.steps)
     if steps > limits.steps:
         raise FieldError("steps", f"{steps} steps are more than the {limits.steps} allowed")
     prompt = _checked_prompt(asked.prompt)
     negative = _cleaned("negative", clean_negative, asked.negative or "")
-    settings = Settings(asked.seed, steps, asked.guidance, _size(asked.size, limits, generator), negative)
-    return Order(prompt, settings, images)
+    options = DrawOptions(asked.seed, steps, asked.guidance, _size(asked.size, limits, generator), negative)
+    return Order(prompt, options, images)
 
 
 def draw(generator: Generator, order: Order, kept: Kept, on_step: OnStep) -> dict[str, Any]:
@@ -66,27 +68,27 @@ def draw(generator: Generator, order: Order, kept: Kept, on_step: OnStep) -> dic
 
     `kept` is what pictures say of themselves.
     """
-    pictures, report = generator.generate(order.prompt, order.settings, images=order.images, on_step=on_step)
+    pictures, report = generator.generate(order.prompt, order.options, images=order.images, on_step=on_step)
     record = pictures[0].record
     revised = {"revised_prompt": report.rewritten} if report and report.rewritten else {}
     found = {
         "before": report.before.as_json(order.prompt.id) if report else None,
         "after": report.after.as_json(order.prompt.id) if report else None,
     }
-    files = [records.encode_picture(p.image, p.record, kept) for p in pictures]
+    files = [records.encode_picture(p.image, p.record.as_json(), kept) for p in pictures]
     data = [{"b64_json": base64.b64encode(file).decode(), **revised} for file in files]
     return {
         "created": int(time.time()),
         "data": data,
         "output_format": "png",
-        "size": "{}x{}".format(*record["size"]),
+        "size": "{}x{}".format(*record.size),
         "safegen": {
-            **{name: record[name] for name in ("model", "status", "steps", "guidance", "negative")},
-            **{name: record["guard"][name] for name in ("safeguard", "strength", "drift", "rewritten", "directions")},
+            **{name: getattr(record, name) for name in ("model", "status", "steps", "guidance", "negative")},
+            **{name: record.guard[name] for name in ("safeguard", "strength", "drift", "rewritten", "directions")},
             **found,
             "notes": notes(generator, order),
             "seeds": [p.seed for p in pictures],
-            "seconds": round(sum(p.record["seconds"] for p in pictures), 3),
+            "seconds": round(sum(p.record.seconds for p in pictures), 3),
         },
     }
 
@@ -94,8 +96,8 @@ def draw(generator: Generator, order: Order, kept: Kept, on_step: OnStep) -> dic
 def notes(generator: Generator, order: Order) -> list[str]:
     """Say in one line each what people should know of an order: syntax without meaning here, and `Generator.notes`."""
     loras = [f"{added['file']}:{added['scale']}" for added in generator.added if added["kind"] == "lora"]
-    texts = (order.prompt.own, order.settings.negative)
-    return [*dialects.notes(texts, loras), *generator.notes(order.settings, [order.prompt])]
+    texts = (order.prompt.own, order.options.negative)
+    return [*dialects.notes(texts, adapters.scales(loras)), *generator.notes(order.options, [order.prompt])]
 
 
 def checked_score(asked: ScoreRequest, generator: Generator) -> Prompt:
@@ -116,7 +118,7 @@ def score(generator: Generator, prompt: Prompt, causes: Causes) -> dict[str, Any
 
 def _checked_prompt(typed: str) -> Prompt:
     prompt = _cleaned("prompt", clean, typed)
-    refusal.check(prompt.text)  # as far as the words tell; the guard sees to the rest
+    admit([prompt])
     return prompt
 
 

@@ -1,4 +1,4 @@
-"""The gate: who may ask, from where, and how much; nothing behind it sees what does not pass."""
+"""The gatekeeper: who may ask, from where, and how much; nothing behind it sees what does not pass."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.routing import Match
 
-from safegen.cli import console
+from safegen.progress import SILENT, Progress
 from safegen.serve import errors
 from safegen.serve.schemas import MAX_BODY
 
@@ -31,7 +31,7 @@ _HEADERS = {
 }
 
 
-class Gate:
+class Gatekeeper:
     """An ASGI application around another one.
 
     Args:
@@ -40,6 +40,7 @@ class Gate:
         hosts: names that a client may have used for this server; None takes any. A page elsewhere that
             points its own name at a loopback address is turned away by this.
         fronts: names of reverse proxies, at which a client may have asked; their pages may ask here.
+        progress: told of the kind of an error that nobody expected.
     """
 
     def __init__(
@@ -48,8 +49,9 @@ class Gate:
         key: str = "",
         hosts: frozenset[str] | None = None,
         fronts: frozenset[str] = frozenset(),
+        progress: Progress = SILENT,
     ) -> None:
-        self.app, self.key, self.hosts, self.fronts = app, key.encode(), hosts, fronts
+        self.app, self.key, self.hosts, self.fronts, self.progress = app, key.encode(), hosts, fronts, progress
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -71,7 +73,7 @@ class Gate:
         try:
             await self._pass(scope, receive, send_guarded)
         except Exception as error:  # a message may quote the prompt, so its kind alone is told
-            console.say(f"internal error: {type(error).__name__}", "red")
+            self.progress.say(f"internal error: {type(error).__name__}")
             if not started:
                 await errors.response(500, "internal error", "internal")(scope, receive, send_guarded)
 

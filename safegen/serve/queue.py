@@ -33,7 +33,7 @@ class Job:
 
 
 class GivenUp(Exception):
-    """Nobody waits for the picture any more; raised inside a job between two steps."""
+    """Silent waits for the picture any more; raised inside a job between two steps."""
 
 
 class Queue:

@@ -8,8 +8,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from safegen.generator import MAX_SEED, NO_SEED
-from safegen.guard import Causes
+from safegen.models.options import MAX_SEED, NO_SEED
+from safegen.scoring.text import Causes
 
 MAX_PROMPT = 4000  # characters
 MAX_BODY = 128 * 1024  # bytes; a prompt and a negative one in JSON's longest form fit

@@ -15,7 +15,7 @@ from safegen.errors import UsageError
 from safegen.serve.middleware import name_of
 
 if TYPE_CHECKING:
-    from safegen.serve.middleware import Gate
+    from safegen.serve.middleware import Gatekeeper
     from safegen.serve.queue import Queue
 
 LAST_SECONDS = 10  # for answers on their way when the server is told to stop
@@ -97,7 +97,7 @@ class Server(uvicorn.Server):
         on_ready: told the address once the server listens.
     """
 
-    def __init__(self, app: Gate, queue: Queue, listener: socket.socket, on_ready: Callable[[str], None]) -> None:
+    def __init__(self, app: Gatekeeper, queue: Queue, listener: socket.socket, on_ready: Callable[[str], None]) -> None:
         super().__init__(
             uvicorn.Config(
                 app,

@@ -91,8 +91,8 @@ class Teacher:
 
     def __init__(self) -> None:
         family, names = family_of(loading.load(device="cpu", offline=True)), list(recipes.known())
-        (reading,) = family.readings
-        self.tokenizer, self.encoder = reading.tokenizer, reading.encoder
+        (output,) = family.outputs
+        self.tokenizer, self.encoder = output.tokenizer, output.encoder
         (self.probes,) = Scorer.of(ensure.resolve(names, family, None), names).channels.values()
 
     @property

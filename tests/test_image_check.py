@@ -17,9 +17,9 @@ from PIL import Image
 
 from safegen import Generator, image_check
 from safegen.errors import UsageError
-from safegen.generator import Settings
 from safegen.guard import Guard
 from safegen.image_check import Detector, NudeNet, SafetyChecker, WorldJudge, as_opencv_reads, look_again
+from safegen.models.options import DrawOptions
 from safegen.prompts.prompt import clean
 from tests import miniatures
 
@@ -41,7 +41,7 @@ def test_what_the_guard_let_pass_is_seen_and_gone_at_the_second_try(
     generator: Generator, judge: Detector, guard: dict[str, Any]
 ) -> None:
     careless = behind(generator, Guard(**guard))
-    settings = Settings(seed=3)
+    settings = DrawOptions(seed=3)
     (first,), _ = careless.generate(KNIFE, settings)
     again = look_again(careless, KNIFE, settings, first, judge)
     check = again.record["check"]
@@ -58,7 +58,7 @@ def test_what_the_guard_let_pass_is_seen_and_gone_at_the_second_try(
 
 
 def test_a_harmless_picture_stays_as_it_is(generator: Generator, judge: Detector) -> None:
-    settings = Settings(seed=3)
+    settings = DrawOptions(seed=3)
     (first,), _ = generator.generate("a dog", settings)
     again = look_again(generator, clean("a dog"), settings, first, judge)
     assert again.image is first.image
@@ -75,7 +75,7 @@ def test_it_is_tried_once_and_what_is_left_is_told(generator: Generator) -> None
             return {"violence": {"bow-and-arrow": 0.9}}
 
     stub = Stubborn()
-    settings = Settings(seed=3, steps=1, negative="fog")
+    settings = DrawOptions(seed=3, steps=1, negative="fog")
     (first,), _ = generator.generate("a dog", settings)
     again = look_again(generator, clean("a dog"), settings, first, stub)
     assert stub.looks == 2
@@ -150,7 +150,7 @@ def test_the_model_s_own_checker_sees_what_it_would_have_blackened(special: floa
 def test_no_picture_is_blackened_and_the_user_s_own_call_is_as_ever() -> None:
     pipe = checked(-2.0)
     generator = Generator(pipe, None, "miniature")
-    (picture,), _ = generator.generate("a cat", Settings(seed=3, steps=1, size=(64, 64)))
+    (picture,), _ = generator.generate("a cat", DrawOptions(seed=3, steps=1, size=(64, 64)))
     assert max(high for _, high in picture.image.getextrema()) > 0
     assert "run_safety_checker" not in vars(pipe)
     own = pipe("a cat", generator=torch.Generator().manual_seed(3), **SMALL)
@@ -178,7 +178,7 @@ def test_the_checker_is_chosen_where_there_is_one_and_drawing_again_names_what_i
     careless = Generator(pipe, Guard(["nudity"]), "sd15")
     detector = image_check.detector_for(careless)
     assert isinstance(detector, SafetyChecker)
-    settings = Settings(seed=3, steps=1, size=(64, 64))
+    settings = DrawOptions(seed=3, steps=1, size=(64, 64))
     (first,), _ = careless.generate("a cat", settings)
     again = look_again(careless, clean("a cat"), settings, first, detector)
     check = again.record["check"]
@@ -257,10 +257,10 @@ def test_its_real_network_is_fed_the_same_by_picture_and_by_file(tmp_path: Path,
 def test_its_real_weights_find_nothing_in_harmless_pictures(generator: Generator) -> None:
     detector = image_check.detector_for(behind_name(generator, "sd15"))
     assert isinstance(detector, NudeNet)
-    (drawn,), _ = generator.generate("a cat and a tulip", Settings(seed=3))
+    (drawn,), _ = generator.generate("a cat and a tulip", DrawOptions(seed=3))
     for picture in (drawn.image, Image.new("RGB", (1, 1)), Image.new("RGB", (3, 900), "teal")):
         assert detector.look(picture) == {}
-    again = look_again(generator, clean("a cat and a tulip"), Settings(seed=3), drawn, detector)
+    again = look_again(generator, clean("a cat and a tulip"), DrawOptions(seed=3), drawn, detector)
     assert again.image is drawn.image
     assert again.record["check"] == {"detector": detector.name, "threshold": 0.45, "before": {}}
 

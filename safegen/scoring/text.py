@@ -1,24 +1,20 @@
-"""Score sheets of what was read: the reader's own, and those of an encoder's directions joined with them."""
+"""Score sheets of text: what the reader found, alone or joined with what directions make of an encoder's states."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from safegen import weighting
-from safegen.prompts import refusal
 from safegen.reader.grammar import LEADING
 from safegen.reader.reader import Reader
 from safegen.reader.reading import SHARE
 from safegen.scoring.scores import DIRECTIONS, READER, ConceptScore, ScoreSheet, SpanScore, WordScore
 
 if TYPE_CHECKING:
-    from safegen.prompts.prompt import Prompt
     from safegen.reader.reading import Reading
 
-CAUSES = ("none", "flagged", "all")
-NUDITY = "nudity"  # watched for even when it is not active: the one refusal depends on it
+Causes = Literal["none", "flagged", "all"]
 CANDIDATES = 8  # words of a prompt, the highest first, whose cause is looked for
 FALL = 0.3  # how much what a concept falls without a word counts beside what the word says itself
 
@@ -64,26 +60,14 @@ def sheet_of(reader: Reader, reading: Reading, names: Sequence[str]) -> ScoreShe
     )
 
 
-def score(prompts: Sequence[Prompt], names: Sequence[str], causes: str = "none") -> list[ScoreSheet]:
-    """Score cleaned prompts by their text alone, under concepts that the reader knows.
-
-    Args:
-        prompts: any number.
-        names: of the active concepts.
-        causes: one of `CAUSES`, see `safegen.guard.Guard.score`.
-
-    Raises:
-        Refused: minors in a sexual context.
-        ReaderError: the reader is missing or damaged.
-    """
-    reader = Reader.load()
-    readings = reader.read([prompt.text for prompt in prompts])
-    for reading in readings:
-        refusal.check(reading.text, sexual=any(span.concept == NUDITY for span in reading.spans))
+def read_sheets(
+    reader: Reader, readings: Sequence[Reading], names: Sequence[str], causes: Causes = "none"
+) -> list[ScoreSheet]:
+    """Put readings into sheets, with the causes of words under no concept, the flagged ones, or all."""
     sheets = [sheet_of(reader, reading, names) for reading in readings]
     if causes != "none":
         sheets = with_causes(reader, completed(reader, sheets), every=causes == "all")
-    return [weighting.shown(sheet, prompt.weights) for sheet, prompt in zip(sheets, prompts, strict=True)]
+    return sheets
 
 
 def with_causes(reader: Reader, sheets: Sequence[ScoreSheet], every: bool = False) -> list[ScoreSheet]:

@@ -1,0 +1,102 @@
+"""The suites of the bench by name; a module of this package adds one by `@suite`."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import safegen.bench
+from safegen.bench.results import Result, Tick
+
+if TYPE_CHECKING:
+    from safegen.bench.provenance import PromptSets
+    from safegen.bench.report import Album
+    from safegen.builtin.judge import Judge
+    from safegen.generator import Generator
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What every suite gets.
+
+    Attributes:
+        generator: the embedded model behind its guard.
+        judge: tells what its pictures show.
+        album: keeps pictures for the report's page.
+        prompts: the files of prompts that suites asked for.
+        quick: whether a tenth of the work will do.
+        tick: told of finished pieces of work.
+    """
+
+    generator: Generator
+    judge: Judge
+    album: Album
+    prompts: PromptSets
+    quick: bool
+    tick: Tick
+
+    def pick(self, quick: int, whole: int) -> int:
+        """Choose how much to do."""
+        return quick if self.quick else whole
+
+
+Run = Callable[[Bench], Sequence[Result]]
+
+
+@dataclass(frozen=True)
+class Suite:
+    """One suite.
+
+    Attributes:
+        name: on the command line.
+        run: measures; its first line of documentation says what.
+        order: where it stands among the others, the quick and the basic ones first.
+        needs: what it cannot run without: `data`, `sets` or `font`.
+        takes: what it uses where it is there.
+        quick: whether a quick look has it.
+        total: how many ticks there will be, where that is known.
+    """
+
+    name: str
+    run: Run
+    order: int
+    needs: str = ""
+    takes: str = ""
+    quick: bool = False
+    total: Callable[[bool, PromptSets], int] | None = None
+
+    @property
+    def title(self) -> str:
+        """What it measures, in one line."""
+        return (self.run.__doc__ or "").strip().splitlines()[0].rstrip(".")
+
+
+_SUITES: dict[str, Suite] = {}
+
+
+def suite(
+    name: str,
+    order: int,
+    *,
+    needs: str = "",
+    takes: str = "",
+    quick: bool = False,
+    total: Callable[[bool, PromptSets], int] | None = None,
+) -> Callable[[Run], Run]:
+    """Add a suite to the bench; for the arguments see `Suite`."""
+
+    def add(run: Run) -> Run:
+        _SUITES[name] = Suite(name, run, order, needs, takes, quick, total)
+        return run
+
+    return add
+
+
+def suites() -> Mapping[str, Suite]:
+    """Give every suite of this package, by name, in their order."""
+    for module in pkgutil.iter_modules(safegen.bench.__path__):
+        importlib.import_module(f"safegen.bench.{module.name}")
+    return {suite.name: suite for suite in sorted(_SUITES.values(), key=lambda suite: suite.order)}

@@ -1,0 +1,104 @@
+"""What a safeguard may use beside the embedding."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from safegen.errors import DirectionError
+from safegen.reader.words import Word
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from safegen.conditioning import Conditioning
+    from safegen.directions.recipes import Concept
+    from safegen.families import Family
+    from safegen.reader import Reader
+    from safegen.reader.reading import Reading
+    from safegen.scoring.scorer import Scorer
+
+
+@dataclass(frozen=True)
+class SafeguardContext:
+    """Both senses, the encoders, and the recipes of the active concepts.
+
+    Attributes:
+        reader: the first sense.
+        directions: the second, of the concepts that have directions for this encoder; None where none has.
+        family: encodes.
+        recipes: of the active concepts.
+        folder: of the user's own concepts.
+    """
+
+    reader: Reader
+    directions: Scorer | None
+    family: Family
+    recipes: Mapping[str, Concept]
+    folder: Path | None = None
+
+    @property
+    def scorer(self) -> Scorer:
+        """The second sense.
+
+        Raises:
+            DirectionError: no active concept has directions for this encoder.
+        """
+        if self.directions is None:
+            raise lacking(list(self.recipes))
+        return self.directions
+
+    @property
+    def readable(self) -> list[str]:
+        """The active concepts that the reader knows."""
+        return [name for name in self.recipes if name in self.reader.concepts]
+
+    def objections(self, conditioning: Conditioning) -> list[list[str]]:
+        """Per prompt, the active concepts under which either sense is over a line."""
+        readings = self.read(conditioning.prompts)
+        read = [[span.concept for span in reading.spans if span.concept in self.recipes] for reading in readings]
+        seen = self._seen(conditioning, readings)
+        return [list(dict.fromkeys([*one, *other])) for one, other in zip(read, seen, strict=True)]
+
+    def seen(self, conditioning: Conditioning) -> list[list[str]]:
+        """Per prompt, the active concepts under which directions are over a line; none where there are none."""
+        return self._seen(conditioning, self.read(conditioning.prompts))
+
+    def _seen(self, conditioning: Conditioning, readings: Sequence[Reading]) -> list[list[str]]:
+        if self.directions is None:
+            return [[] for _ in readings]
+        return self.directions.objections(conditioning, [self.calm(reading) for reading in readings])
+
+    def read(self, prompts: Sequence[str]) -> list[Reading]:
+        """Read prompts; a word that was learned for the encoder has no meaning in the text, and counts as unread."""
+        readings = self.reader.read(prompts)
+        for row, reading in enumerate(readings):
+            spans = self.family.learned_words(reading.text)
+            found = tuple(Word(reading.text[slice(*span)], span) for span in spans)
+            if found:
+                readings[row] = replace(reading, unread=(*reading.unread, *found), legible=False)
+        return readings
+
+    def calm(self, reading: Reading) -> frozenset[str]:
+        """The concepts under which a text is calm to the encoder, too: none where a LoRA changes what it reads."""
+        return frozenset() if self.family.adapted else reading.calm
+
+
+def lacking(names: Sequence[str]) -> DirectionError:
+    """The error for a method that edits along directions which an encoder does not have."""
+    return DirectionError(
+        f"there are no directions for this encoder under {', '.join(names)}, and this method edits along them",
+        "Learn them: safegen directions learn, with this --model and --lora; or use --safeguard localise.",
+    )
+
+
+def check_directed(context: SafeguardContext) -> None:
+    """Check that every active concept has directions.
+
+    Raises:
+        DirectionError: one has none.
+    """
+    known = context.directions.names if context.directions else ()
+    if missing := [name for name in context.recipes if name not in known]:
+        raise lacking(missing)

@@ -1,0 +1,75 @@
+"""The report: what the guard found and did in one prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from safegen.errors import GuardError
+from safegen.prompts.prompt import lay_out
+from safegen.scoring.scores import ScoreSheet
+
+if TYPE_CHECKING:
+    from safegen.conditioning import Conditioning
+    from safegen.families.weights import Weights
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the guard found and did in one prompt."""
+
+    before: ScoreSheet
+    after: ScoreSheet
+    drift: float  # 1 - cosine between the prompt's states before and after; exactly 0 when untouched
+    weights: Weights = ()  # that it is drawn with, counted in the text of `after`
+    objections: tuple[str, ...] = ()  # the concepts under which it could not be drawn with its weights
+
+    @property
+    def sanitized(self) -> bool:
+        return self.drift > 0
+
+    @property
+    def status(self) -> str:
+        """What its picture is recorded as: `ok` where nothing was changed, `flagged` where that was not enough."""
+        return "ok" if not self.sanitized else "flagged" if self.after.flagged else "sanitized"
+
+    @property
+    def rewritten(self) -> str:
+        """The text that the repaired embedding is the encoding of; empty where the text stayed."""
+        return self.after.prompt if self.after.prompt != self.before.prompt else ""
+
+    @staticmethod
+    def merged(reports: Sequence[Report], gaps: Sequence[str]) -> Report:
+        """Make one report of those on a prompt's windows; for `gaps` see `ScoreSheet.merged`."""
+        if len(reports) == 1:
+            return reports[0]
+        before, after = ([getattr(report, name) for report in reports] for name in ("before", "after"))
+        _, starts = lay_out([sheet.prompt for sheet in after], gaps)
+        return Report(
+            ScoreSheet.merged(before, gaps),
+            ScoreSheet.merged(after, gaps),
+            max(report.drift for report in reports),
+            tuple(w.moved(start) for report, start in zip(reports, starts, strict=True) for w in report.weights),
+            tuple(dict.fromkeys(name for report in reports for name in report.objections)),
+        )
+
+
+def drifts(before: Conditioning, after: Conditioning) -> list[float]:
+    """Give how far every prompt's states moved, 1 - cosine; 0 where every bit is the same.
+
+    Raises:
+        GuardError: the new states are not finite.
+    """
+    import torch
+
+    moved = torch.zeros(len(before.prompts))
+    for name, channel in before.channels.items():
+        length = max(channel.states.shape[1], after.channels[name].states.shape[1])
+        old, new = (c.padded(length).states.float().flatten(1) for c in (channel, after.channels[name]))
+        if not bool(torch.isfinite(new).all()):
+            raise GuardError("the sanitized embedding is not finite", "No picture was made; try a lower --strength.")
+        cosine = torch.nn.functional.cosine_similarity(old.double(), new.double()).cpu()
+        same = (old == new).all(1).cpu()
+        moved = torch.maximum(moved, torch.where(same, 0.0, (1 - cosine).clamp(min=1e-9)).float())
+    return moved.tolist()
