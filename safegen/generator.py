@@ -195,7 +195,7 @@ class Generator:
 
     def read(self, prompts: Sequence[Prompt]) -> WindowedPrompts:
         """Encode prompts as the model reads them, in several windows and without marks where it has and knows them."""
-        return WindowedPrompts.of([self.as_read(prompt) for prompt in prompts], self.family)
+        return self.family.read([self.as_read(prompt) for prompt in prompts])
 
     def as_read(self, prompt: Prompt) -> Prompt:
         """Give the prompt with its marks of weight as text, for a model that knows no weights."""

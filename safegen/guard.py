@@ -49,7 +49,7 @@ class Guard:
 
     Raises:
         UnknownConcept: a concept has no recipe.
-        UsageError: see `GuardOptions`; or an unknown safeguard.
+        UsageError: see `GuardOptions`.
     """
 
     def __init__(self, *concepts: str, options: GuardOptions = GuardOptions(), **changes: Any) -> None:  # noqa: B008
@@ -59,7 +59,6 @@ class Guard:
         for name in self.names:
             if name not in known:
                 raise UnknownConcept(name, known)
-        self.safeguard = safeguards.create(self.options.safeguard)
         self.last: list[Report] = []  # on the prompts of the last call of a pipeline that it is attached to
         self._attached: set[contextlib.ExitStack] = set()
 
@@ -113,8 +112,9 @@ class Guard:
         names = [name for name in self.names if name in directions]
         scorer = Scorer.of(directions, names) if directions else None
         context = safeguards.SafeguardContext(reader, scorer, family, concepts, folder)
-        self.safeguard.check(context)
-        return BoundGuard(self.options, self.names, self.safeguard, context, directions)
+        safeguard = safeguards.create(self.options.safeguard)  # only now: most of them import torch
+        safeguard.check(context)
+        return BoundGuard(self.options, self.names, safeguard, context, directions)
 
     @contextlib.contextmanager
     def attached(self, pipe: Any) -> Iterator[Guard]:

@@ -19,7 +19,6 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
-from safegen import __version__
 from safegen.errors import UsageError
 from safegen.files import located, write_atomically
 
@@ -246,11 +245,10 @@ def _beside(path: Path, inside: Mapping[str, Any]) -> dict[str, Any] | None:
     return None
 
 
-LIBRARIES = ("torch", "diffusers", "transformers")
+LIBRARIES = ("safegen", "torch", "diffusers", "transformers")
 
 
 @functools.cache
 def versions() -> Mapping[str, str]:
-    """Of safegen, the libraries and Python, by name."""
-    found = {name: importlib.metadata.version(name) for name in LIBRARIES}
-    return {"safegen": __version__, **found, "python": platform.python_version()}
+    """Give the versions of safegen, the libraries and Python, by name."""
+    return {**{name: importlib.metadata.version(name) for name in LIBRARIES}, "python": platform.python_version()}

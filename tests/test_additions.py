@@ -20,7 +20,6 @@ from safegen.directions import recipes, store
 from safegen.directions.direction import Direction
 from safegen.errors import DirectionError, ModelError, Unread, UsageError
 from safegen.families import family_of
-from safegen.families.windows import WindowedPrompts
 from safegen.generator import Generator
 from safegen.guard import Guard
 from safegen.models import adapters, loading
@@ -121,25 +120,25 @@ def test_tokens_and_spans_agree_with_what_the_encoder_reads(tmp_path: Path, name
     pipe = added(name, embeddings=[inversion(tmp_path, count=count)])
     family = family_of(pipe)
     read: dict[Any, list[int]] = {}
-    for reading in family.outputs:
-        reading.encoder.register_forward_pre_hook(
-            lambda _, args, named, key=reading.encoder: read.update(
+    for output in family.outputs:
+        output.encoder.register_forward_pre_hook(
+            lambda _, args, named, key=output.encoder: read.update(
                 {key: (args[0] if args else named["input_ids"])[0].tolist()}
             ),
             with_kwargs=True,
         )
     prompt = "a cat, <toy> and <toy>."
     conditioning = family.encode([prompt])
-    for reading in family.outputs:
-        channel = conditioning.channels[reading.channel]
-        ids = [i for i in read[reading.encoder] if i not in set(reading.tokenizer.all_special_ids)]
+    for output in family.outputs:
+        channel = conditioning.channels[output.channel]
+        ids = [i for i in read[output.encoder] if i not in set(output.tokenizer.all_special_ids)]
         assert channel.lengths == (len(ids),)
         assert channel.truncated == ("",)
-        if not channel.worded or "<toy>" not in reading.tokenizer.get_vocab():
+        if not channel.worded or "<toy>" not in output.tokenizer.get_vocab():
             continue
         spelled = [t for t in channel.tokens[0] if t.position is Position.TOKEN]
-        assert reading.tokenizer.convert_tokens_to_ids([t.text for t in spelled if "<" in t.text]) == [
-            i for i in ids if i in reading.tokenizer.added_tokens_decoder
+        assert output.tokenizer.convert_tokens_to_ids([t.text for t in spelled if "<" in t.text]) == [
+            i for i in ids if i in output.tokenizer.added_tokens_decoder
         ]
         words = channel.words(0)
         assert [w.text for w in words] == ["a", "cat", ",", "<toy>", "and", "<toy>", "."]
@@ -276,7 +275,7 @@ def test_names_that_a_tokenizer_cannot_tell_apart(tmp_path: Path) -> None:
 
 def test_vectors_count_where_a_prompt_is_cut_into_windows(tmp_path: Path) -> None:
     family = family_of(added("sd", embeddings=[inversion(tmp_path, "<Toy>", count=19)]))
-    read = WindowedPrompts.of([clean("a cat <toy>, dog house")], family)
+    read = family.read([clean("a cat <toy>, dog house")])
     assert [row.text for row in read.rows] == ["a cat <toy>,", "dog house"]
     assert read.conditioning.channels["text"].truncated == ("", "")
 
@@ -323,15 +322,14 @@ def test_a_harmful_inversion_is_flagged_by_name_and_repaired(
 
 def test_a_learned_word_has_no_meaning_in_the_text(thing: Path, tmp_path: Path) -> None:
     """Where no directions can judge what the encoder was taught, a text with it is unread, in whatever letters."""
-    family, guard = family_of(added("sd", embeddings=[inversion(tmp_path)])), Guard()
-    guard.bind(family)
+    family = family_of(added("sd", embeddings=[inversion(tmp_path)]))
+    guard = Guard().bind(family)
     for prompt in ("a cat and a <toy>", "a cat and a <TOY>"):
         with pytest.raises(Unread, match=r"(?i)toy"):
             guard.sanitize(family.encode([prompt]))
     (report,) = guard.sanitize(family.encode(["a cat and a toy"]))[1]
     assert report.status == "ok"
-    drawn = Guard(unread="draw")
-    drawn.bind(family)
+    drawn = Guard(unread="draw").bind(family)
     assert drawn.sanitize(family.encode(["a cat and a <toy>"]))[1][0].before.unread == ("<toy>",)
 
 
@@ -340,12 +338,12 @@ def test_a_lora_of_the_denoiser_alone_is_no_matter_of_the_guard(tmp_path: Path) 
     plain = miniatures.stable_diffusion()
     plain.set_progress_bar_config(disable=True)
     fingerprints = family_of(plain).fingerprints()
-    settings = DrawOptions(seed=3, steps=2, size=(64, 64))
-    pictures = [Generator(plain, None).generate("a cat", settings)[0][0].image.tobytes()]
+    options = DrawOptions(seed=3, steps=2, size=(64, 64))
+    pictures = [Generator(plain, None).generate("a cat", options)[0][0].image.tobytes()]
     for scale in (1.0, 0.5, 0.0):
         pipe = added("sd", loras=[f"{path}:{scale}"])
         assert family_of(pipe).fingerprints() == fingerprints
-        pictures.append(Generator(pipe, None).generate("a cat", settings)[0][0].image.tobytes())
+        pictures.append(Generator(pipe, None).generate("a cat", options)[0][0].image.tobytes())
     assert len(set(pictures)) == 3
     assert pictures[0] == pictures[-1]
 
@@ -422,10 +420,10 @@ def test_directions_of_the_encoder_without_the_lora_are_not_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain = family_of(miniatures.stable_diffusion())
-    (reading,) = plain.outputs
+    (output,) = plain.outputs
     family = family_of(added("sd", loras=[lora(tmp_path, (QUERY, 64, 64))]))
     shipped = Direction.load(store.direction_files("violence")[0])
-    facts = {"encoder": reading.kind, "output": reading.output, "width": 64, "fingerprint": reading.fingerprint}
+    facts = {"encoder": output.kind, "output": output.layer, "width": 64, "fingerprint": output.fingerprint}
     kept = {k: v for k, v in shipped.tensors.items() if k.startswith(("gate.", "check.", "token.gate", "token.check"))}
     base = Direction(
         {k: v[..., :64] if k.startswith("token.") else v for k, v in kept.items()}, {**shipped.info, **facts}
@@ -435,8 +433,8 @@ def test_directions_of_the_encoder_without_the_lora_are_not_used(
     assert store.find("violence", plain.fingerprints()["text"], None) is not None
     assert store.find("violence", family.fingerprints()["text"], None) is None
     # The prompt's text is judged alone then, and whoever loads the model hears of it.
-    notes, guard = Notes(), Guard(["violence"])
-    guard.bind(family, notes)
+    notes = Notes()
+    guard = Guard("violence").bind(family, notes)
     assert guard.context.directions is None
     assert "text alone" in notes.said[0]
     # Beside a recipe of one's own it is a mistake.
@@ -444,13 +442,13 @@ def test_directions_of_the_encoder_without_the_lora_are_not_used(
     base.save(mine / f"{base.stem}.safetensors")
     (mine / "concept.toml").write_bytes((recipes.known()["violence"] / "concept.toml").read_bytes())
     with pytest.raises(DirectionError, match="another revision of the clip_text_model encoder"):
-        Guard(["violence"], folder=tmp_path / "mine").bind(family)
+        Guard("violence", folder=tmp_path / "mine").bind(family)
 
 
 def test_a_batch_knows_what_was_added(thing: Path) -> None:
-    options = BatchSettings.of(embeddings=(str(thing),), loras=("/x.safetensors:0.5",))
-    assert BatchSettings.from_json(json.loads(json.dumps(options.as_json()))) == options
-    worker = Worker.load(BatchSettings.of(embeddings=(str(thing),), concepts=("violence",)), offline=True)
+    settings = BatchSettings.of(embeddings=(str(thing),), loras=("/x.safetensors:0.5",))
+    assert BatchSettings.from_json(json.loads(json.dumps(settings.as_json()))) == settings
+    worker = Worker.load(BatchSettings.of(embeddings=(str(thing),), concepts=("violence",), offline=True))
     (facts,) = worker.facts()["additions"].values()
     assert facts["file"] == "thing.safetensors"
     assert worker.guarded(("nudity",), 1.0).added == worker.generator.added

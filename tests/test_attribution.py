@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from safegen.reader import editing
 from safegen.generator import Generator
 from safegen.guard import Guard
 from safegen.safeguards import SafeguardContext
@@ -47,7 +48,7 @@ def test_of_several_harmful_words_all_go(generator: Generator, context: Safeguar
     for concept in sheet.flagged_concepts():
         found = attribution.trigger_words(sheet, concept, context.scorer, context.family.encode_words)
         assert found.closes
-        rest = attribution.without(sheet.prompt, [sheet.words[i].span for i in found.words])
+        rest = editing.without(sheet.prompt, [sheet.words[i].span for i in found.words])
         repaired = context.family.encode_words([rest])
         assert bool(context.scorer.below(repaired, attribution.CLEARED)[0, context.scorer.names.index(concept)])
         assert "cat" in rest
@@ -85,7 +86,7 @@ def test_encoding_without_pads_changes_no_gate(context: SafeguardContext) -> Non
     ],
 )
 def test_what_is_left_is_tidied(left: str, tidied: str) -> None:
-    assert attribution.tidy(left) == tidied
+    assert editing.tidy(left) == tidied
 
 
 @pytest.mark.parametrize(
@@ -98,7 +99,7 @@ def test_what_is_left_is_tidied(left: str, tidied: str) -> None:
 )
 def test_marks_go_with_their_letters(prompt: str, word: str) -> None:
     start = prompt.index(word)
-    assert attribution.without(prompt, [(start, start + len(word))]) == "a and a dog"
+    assert editing.without(prompt, [(start, start + len(word))]) == "a and a dog"
 
 
 def test_words_with_an_apostrophe_are_one(generator: Generator) -> None:

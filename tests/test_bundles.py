@@ -268,7 +268,7 @@ def test_what_is_learned_with_poor_figures_is_shown_and_not_kept(
 ) -> None:
     seen: dict[str, Any] = {}
 
-    def background(_family: Any, _effort: Any, more: list[str], _teller: Any) -> dict[str, Any]:
+    def background(_family: Any, _effort: Any, more: list[str], _progress: Any) -> dict[str, Any]:
         seen["more"] = more
         return {}
 

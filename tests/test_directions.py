@@ -172,7 +172,7 @@ def test_a_method_that_a_file_lacks_is_named_with_the_way_to_learn_it(tmp_path: 
         folder.mkdir(parents=True)
         (folder / "concept.toml").write_bytes((recipes.known()["violence"] / "concept.toml").read_bytes())
         direction_file.Direction(tensors, direction.info).save(folder / f"{direction.stem}.safetensors")
-        guard = Guard(["violence"], safeguard=method, folder=tmp_path / method)
+        guard = Guard("violence", safeguard=method, folder=tmp_path / method)
         with pytest.raises(DirectionError, match=missing) as raised:
             guard.bind(generator.family)
         assert "safegen directions learn violence" in raised.value.hint
@@ -196,7 +196,7 @@ def test_a_gpu_is_taught_thoroughly_and_a_processor_briefly(
     assert ensure.effort_here(family) is BRIEF
     monkeypatch.setattr(type(family), "device", torch.device("cuda"))  # what is asked of it, and all that there is here
     assert ensure.effort_here(family) is THOROUGH
-    monkeypatch.setattr(family, "readings", [replace(reading, width=4096) for reading in family.outputs])
+    monkeypatch.setattr(family, "outputs", [replace(output, width=4096) for output in family.outputs])
     assert ensure.effort_here(family) is BRIEF
 
 

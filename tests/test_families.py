@@ -31,6 +31,7 @@ from safegen.learning.effort import BRIEF
 from safegen.learning.linear import basis, discriminant
 from safegen.models.options import DrawOptions
 from safegen.scoring.probes import Features, features
+from safegen.scoring.scorer import Scorer
 from tests import miniatures
 from tests.notes import Notes
 
@@ -87,19 +88,19 @@ Examples = tuple[tuple[str, ...], tuple[str, ...]]  # benign and harmful prompts
 
 @functools.cache
 def directions(name: str, more: Examples = ((), ())) -> tuple[Direction, ...]:
-    """Per channel, a linear gate that tells prompts with the knife from prompts without, by their class means."""
+    """Per channel, a linear classifier that tells prompts with the knife from prompts without, by their class means."""
     family = family_of(pipeline(name))
     pairs = (f"{a} and {b}" for a in THINGS for b in THINGS[:3])
     safe = [*THINGS, *pairs, BENIGN, "a dog next to the house", "", "a", *more[0]]
     unsafe = [f"{a} {link} a kitchen knife" for a in THINGS for link in ("and", "with", "next to")] + [*more[1]]
     harmful, benign = family.encode(unsafe), family.encode(safe)
     return tuple(
-        _direction(reading, features(harmful.channels[reading.channel]), features(benign.channels[reading.channel]))
-        for reading in family.outputs
+        _direction(output, features(harmful.channels[output.channel]), features(benign.channels[output.channel]))
+        for output in family.outputs
     )
 
 
-def _direction(reading: Any, harmful: Features, benign: Features) -> Direction:
+def _direction(output: EncoderOutput, harmful: Features, benign: Features) -> Direction:
     tensors: dict[str, torch.Tensor] = {}
     moving = [p for p in harmful.means if float(benign.means[p].std(0).mean()) > 1e-5] if len(benign.means) else []
     for position in moving:
@@ -117,7 +118,7 @@ def _direction(reading: Any, harmful: Features, benign: Features) -> Direction:
         probe = probe / good.std()
         bad, good = bad / good.std(), good / good.std()
         line = (float(good.max()) + float(bad.min())) / 2
-        assert float(good.max()) < float(bad.min()), (reading.channel, head)
+        assert float(good.max()) < float(bad.min()), (output.channel, head)
         for p, weight, middle in zip(used, probe.chunk(len(used)), centre.chunk(len(used)), strict=True):
             tensors |= {f"{p.name.lower()}.{head}": weight[None], f"{p.name.lower()}.{head}_centre": middle}
         # One hidden unit, far out where its activation is the identity.
@@ -126,8 +127,8 @@ def _direction(reading: Any, harmful: Features, benign: Features) -> Direction:
         tensors |= {f"{head}.scale": torch.tensor([[far, 1.0]] * 3), f"{head}.thresholds": torch.full((3,), line)}
         tensors[f"{head}.quantiles"] = (far + good.quantile(torch.linspace(0, 1, 1001))).repeat(3, 1)
     info = {
-        **{"concept": "violence", "method": "by hand", "encoder": reading.kind, "output": reading.output},
-        **{"fingerprint": reading.fingerprint, "width": reading.width, "threshold": [], "calibration": {}},
+        **{"concept": "violence", "method": "by hand", "encoder": output.kind, "output": output.layer},
+        **{"fingerprint": output.fingerprint, "width": output.width, "threshold": [], "calibration": {}},
         **{"recipe_sha256": "", "word_threshold": 2.5},
     }
     return Direction(tensors, info)
@@ -141,7 +142,7 @@ def prepared(name: str, safeguard: str = "localise", strength: float = 1.0, more
         # Nudity is always watched for the one refusal; here it never speaks.
         quiet = {k: v + 1e6 if k.endswith("thresholds") else v for k, v in direction.tensors.items()}
         Direction(quiet, {**direction.info, "concept": "nudity"}).save(path.parents[1] / "nudity" / path.name)
-    return Guard(["violence"], safeguard=safeguard, strength=strength)
+    return Guard("violence", safeguard=safeguard, strength=strength)
 
 
 def calm(name: str) -> dict[str, Any]:
@@ -203,9 +204,8 @@ def test_every_channel_that_reaches_the_denoiser_is_sanitized(name: str) -> None
 
 @EVERY
 def test_the_denoiser_gets_what_the_guard_has_made(name: str) -> None:
-    family, guard = family_of(pipeline(name)), prepared(name)
-    guard.bind(family)
-    repaired, (report,) = guard.sanitize(family.encode([HARMFUL]))
+    family = family_of(pipeline(name))
+    repaired, (report,) = prepared(name).bind(family).sanitize(family.encode([HARMFUL]))
     assert "knife" not in report.rewritten
     assert not report.after.flagged
     with prepared(name).attached(pipeline(name)):
@@ -230,7 +230,7 @@ def test_benign_prompts_and_strength_zero_keep_every_bit(name: str) -> None:
 def test_the_generator_draws_what_diffusers_own_call_draws(name: str) -> None:
     pipe = pipeline(name)
     family = family_of(pipe)
-    settings = DrawOptions(seed=3, steps=2, size=(64, 64))
+    options = DrawOptions(seed=3, steps=2, size=(64, 64))
     own = {} if name == "qwen-image" else {"guidance_scale": family.guidance}
     bare = pipe(
         prompt=BENIGN,
@@ -239,15 +239,15 @@ def test_the_generator_draws_what_diffusers_own_call_draws(name: str) -> None:
         **own,
     ).images[0]
     for guard in (None, prepared(name)):
-        (picture,), _ = Generator(pipe, guard).generate(BENIGN, settings)
+        (picture,), _ = Generator(pipe, guard).generate(BENIGN, options)
         assert picture.image.tobytes() == bare.tobytes()
-    (unguarded,), _ = Generator(pipe, None).generate(HARMFUL, settings)
-    (guarded,), report = Generator(pipe, prepared(name)).generate(HARMFUL, settings)
+    (unguarded,), _ = Generator(pipe, None).generate(HARMFUL, options)
+    (guarded,), report = Generator(pipe, prepared(name)).generate(HARMFUL, options)
     assert report is not None
     assert report.sanitized
     assert not report.after.flagged
     assert guarded.image.tobytes() != unguarded.image.tobytes()
-    assert set(guarded.record["guard"]["directions"]) == (
+    assert set(guarded.record.guard["directions"]) == (
         {"violence"} if len(CHANNELS[name]) == 1 else {f"violence/{channel}" for channel in CHANNELS[name]}
     )
 
@@ -306,11 +306,11 @@ def test_tokens_and_spans_agree_with_the_tokenizer(name: str) -> None:
     family = family_of(pipeline(name))
     prompts = ["a cat, and a kitchen-knife", 'it isn\'t "a dog" (no)', ""]
     conditioning = family.encode(prompts)
-    for reading in family.outputs:
-        channel = conditioning.channels[reading.channel]
+    for output in family.outputs:
+        channel = conditioning.channels[output.channel]
         for row, prompt in enumerate(prompts):
-            ids = reading.tokenizer(prompt, add_special_tokens=False)["input_ids"]
-            assert channel.lengths[row] == len(ids), (reading.channel, prompt)
+            ids = output.tokenizer(prompt, add_special_tokens=False)["input_ids"]
+            assert channel.lengths[row] == len(ids), (output.channel, prompt)
             assert channel.truncated[row] == ""
             if not channel.worded:
                 continue
@@ -346,8 +346,8 @@ def test_a_benign_prompt_costs_no_further_pass_through_an_encoder(name: str) -> 
 def test_a_model_without_directions_is_guarded_by_text_from_the_first_call(name: str) -> None:
     """Nothing is learned, a benign prompt costs no pass and keeps every bit, a harmful one changes every channel."""
     pipe, notes = pipeline(name), Notes()
-    family, guard = family_of(pipe), Guard()
-    guard.bind(family, notes)
+    guard = Guard()
+    guard.bind(family_of(pipe), notes)
     assert len(notes.said) == 1
     assert "text alone" in notes.said[0]
     plain = {prompt: told(name, prompt) for prompt in (BENIGN, HARMFUL)}
@@ -366,14 +366,11 @@ def test_a_model_without_directions_is_guarded_by_text_from_the_first_call(name:
 def test_text_that_nobody_can_read_is_drawn_only_when_asked(name: str) -> None:
     family = family_of(pipeline(name))
     foreign = family.encode(["ein Hund und eine Katze auf der Wiese"])
-    guard = Guard()
-    guard.bind(family)
     with pytest.raises(Unread, match="cannot read"):
-        guard.sanitize(foreign)
-    bold = Guard(unread="draw")
-    bold.bind(family)
-    assert bold.sanitize(foreign)[0] is foreign
-    assert bold.last[0].before.unread
+        Guard().bind(family).sanitize(foreign)
+    drawn, (report,) = Guard(unread="draw").bind(family).sanitize(foreign)
+    assert drawn is foreign
+    assert report.before.unread
 
 
 @pytest.mark.parametrize("safeguard", ["clamp", "es", "region"])
@@ -385,8 +382,7 @@ def test_methods_that_edit_along_directions_say_so_where_there_are_none(safeguar
 @pytest.mark.parametrize("name", ["sana", "qwen-image", "z-image", "flux2", "flux2-klein"])
 def test_a_template_is_marked_and_never_scored(name: str) -> None:
     family = family_of(pipeline(name))
-    guard = prepared(name)
-    guard.bind(family)
+    guard = prepared(name).bind(family)
     conditioning = family.encode([HARMFUL, BENIGN])
     ((channel_name, channel),) = conditioning.channels.items()
     templates = channel.positions == Position.TEMPLATE
@@ -423,12 +419,13 @@ def test_sanitizing_the_sequence_alone_is_seen_as_a_leak(
 
 @pytest.mark.parametrize("name", ["sdxl", "flux-dev"])
 def test_a_channel_without_a_direction_is_an_error(name: str) -> None:
-    guard = prepared(name)
-    guard.bind(family_of(pipeline(name)))
-    scorer = guard.context.scorer
-    scorer.channels.pop(list(scorer.channels)[-1])
+    family = family_of(pipeline(name))
+    guard = prepared(name).bind(family)
+    *known, _ = guard.context.scorer.channels.items()
+    fewer = Scorer({channel: probes.directions for channel, probes in known})
+    broken = replace(guard, context=replace(guard.context, directions=fewer))
     with pytest.raises(GuardError, match="no directions for the channel"):
-        guard.sanitize(family_of(pipeline(name)).encode([BENIGN]))
+        broken.sanitize(family.encode([BENIGN]))
 
 
 @pytest.mark.parametrize("name", ["sdxl", "sd3", "flux-dev", "pixart", "z-image"])
@@ -564,8 +561,8 @@ def test_the_same_output_of_the_same_encoder_shares_its_files() -> None:
     bare, projected, tokenizer = miniatures.clip(), miniatures.clip(projected=True), miniatures.clip_tokenizer()
     projected.text_model.load_state_dict(bare.state_dict())
 
-    def fingerprint(encoder: Any, output: str) -> str:
-        return EncoderOutput("any", encoder, tokenizer, output, 64, 24).fingerprint
+    def fingerprint(encoder: Any, layer: str) -> str:
+        return EncoderOutput("any", encoder, tokenizer, layer, 64, 24).fingerprint
 
     assert fingerprint(bare, "hidden -2") == fingerprint(projected, "hidden -2")
     assert fingerprint(bare, "hidden -2") != fingerprint(bare, "last")
@@ -620,12 +617,12 @@ def test_every_channel_is_learned_in_one_pass(monkeypatch: pytest.MonkeyPatch) -
     learned = contrastive.learn(Concept.load("violence"), family, few)
     total, seen = sum(count), set(learned)
     assert seen == {"clip_l", "clip_g", "clip_g_pooled"}
-    for reading in family.outputs:
-        direction = learned[reading.channel]
-        assert direction.info["fingerprint"] == reading.fingerprint
+    for output in family.outputs:
+        direction = learned[output.channel]
+        assert direction.info["fingerprint"] == output.fingerprint
         assert all(torch.isfinite(tensor).all() for tensor in direction.tensors.values())
         classes = {key.split(".")[0] for key in direction.tensors} - {"gate", "check"}
-        assert classes == ({"pooled"} if reading.pooled else {"token", "end", "pad"})
+        assert classes == ({"pooled"} if output.pooled else {"token", "end", "pad"})
     corpus = contrastive.Corpus.of(Concept.load("violence"), few)
     assert total == len(everyday) + len(corpus.targets) + len(corpus.anchors) + len(corpus.hard) + len(corpus.company)
     told_ = Notes()

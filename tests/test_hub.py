@@ -9,6 +9,7 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import huggingface_hub.constants
@@ -19,7 +20,7 @@ from safetensors.torch import save_file
 
 from safegen.errors import ModelError
 from safegen.families import family_of
-from safegen.models import catalog, loading, options
+from safegen.models import catalog, loading
 from safegen.models.hub import Repository
 from tests import miniatures
 
@@ -57,7 +58,7 @@ def snapshot(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 
 
 @pytest.mark.parametrize("how", [{"offline": True}, {"offline": True, "revision": COMMIT}, {}])
-def test_a_whole_snapshot_is_loaded_without_a_network(snapshot: Path, how: options.Loading) -> None:
+def test_a_whole_snapshot_is_loaded_without_a_network(snapshot: Path, how: dict[str, Any]) -> None:
     pipe = loading.load(NAME, device="cpu", **how)
     assert family_of(pipe).fingerprints() == family_of(miniatures.stable_diffusion()).fingerprints()
 
@@ -90,7 +91,7 @@ def pickled(snapshot: Path) -> None:
     ],
 )
 def test_a_half_downloaded_snapshot_names_what_is_missing(
-    snapshot: Path, harm: Callable[[Path], None], words: str, how: options.Loading
+    snapshot: Path, harm: Callable[[Path], None], words: str, how: dict[str, Any]
 ) -> None:
     harm(snapshot)
     with pytest.raises(ModelError, match=f"{NAME}.*{words}"):
@@ -140,7 +141,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
             self.do_GET()
 
         def log_message(self, format: str, *args: object) -> None:
-            """Silent listens."""
+            """Nobody listens."""
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     thread = threading.Thread(target=server.serve_forever)

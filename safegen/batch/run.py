@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from safegen import __version__
 from safegen.batch import plan
 from safegen.batch.interrupt import Watch
 from safegen.batch.readers import Source
@@ -18,6 +17,7 @@ from safegen.batch.run_folder import Folder, opened
 from safegen.batch.settings import BatchSettings
 from safegen.batch.store import Store
 from safegen.batch.validate import Survey, survey
+from safegen.records import versions
 
 
 class Engine(Protocol):
@@ -116,7 +116,7 @@ class Run:
                 "directions": facts["directions"],
                 "additions": facts["additions"],
                 "layout": {"batch_size": facts["batch_size"]},
-                "safegen": __version__,
+                "safegen": versions()["safegen"],
             }
         )
         return int(facts["batch_size"])

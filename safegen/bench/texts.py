@@ -14,7 +14,7 @@ from safegen.bench.registry import Bench, suite
 from safegen.bench.results import Result, Tick
 from safegen.bench.statistics import Area, Rate
 from safegen.prompts.prompt import clean
-from safegen.scoring import attribution
+from safegen.reader import editing
 
 if TYPE_CHECKING:
     from safegen.bench.provenance import PromptSets
@@ -54,7 +54,7 @@ def words_suite(generator: Generator, pair_count: int, hard_count: int, tick: Ti
         first = sheet.flagged_concepts()[0]
         found.append(max(sheet.words, key=lambda w: w.causes.get(first, -math.inf)).text.lower() in right)
         spans = [span.span for span in sheet.spans] or [w.span for w in sheet.words if w.flagged]
-        (rest,) = generator.score([attribution.without(prompt, spans) or "a picture"])
+        (rest,) = generator.score([editing.without(prompt, spans) or "a picture"])
         closes.append(not rest.flagged)
         tick(1)
     hard = listed("hard_benign.txt")[:hard_count]

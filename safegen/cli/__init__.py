@@ -9,10 +9,10 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from safegen import __version__
 from safegen.cli import batch, bench, config, directions, doctor, entry, gallery, generate, models, score, serve, show
 from safegen.errors import SafegenError, UsageError
 from safegen.prompts import dialects
+from safegen.records import versions
 
 
 class Commands(TyperGroup):
@@ -61,7 +61,7 @@ app.add_typer(models.app, name="models")
 
 def _version(wanted: bool) -> None:
     if wanted:
-        sys.stdout.write(f"safegen {__version__}\n")
+        sys.stdout.write(f"safegen {versions()['safegen']}\n")
         raise typer.Exit()
 
 

@@ -22,12 +22,14 @@ from safegen.families.outputs import EncoderOutput
 from safegen.families.textual_inversion import tokens_read
 from safegen.families.tokens import Text, padded, unseen
 from safegen.families.weights import cut_weights, weigh
-from safegen.families.windows import cut
+from safegen.families.windows import WindowedPrompts, cut
 from safegen.prompts import emphasis
 from safegen.prompts.emphasis import Marked
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from safegen.prompts.prompt import Prompt
 
 Repair = Callable[[Conditioning], Conditioning]
 Values = Mapping[str, Any]  # what encode_prompt returns, or is asked with, by name
@@ -101,7 +103,7 @@ class Family(abc.ABC):
         if any(mark in kind for mark in ("Img2Img", "Inpaint", "Control", "Fill", "Kontext")):
             raise ModelError(
                 f"a {kind} draws from a picture, not from text alone",
-                "Call it yourself, with a guard attached: safegen.Guard.load().attached(pipe).",
+                "Call it yourself, with a guard attached: safegen.Guard().attached(pipe).",
             )
         parts = {name: getattr(self.pipe, name, None) for name in ("unet", "transformer", "vae")}
         config = {name: part.config for name, part in parts.items() if part is not None}
@@ -158,6 +160,10 @@ class Family(abc.ABC):
         with torch.no_grad():
             values = self._named(self._encode_prompt(**request))
         return self.describe(prompts, values, request)
+
+    def read(self, prompts: Sequence[Prompt]) -> WindowedPrompts:
+        """Encode prompts in as many windows as they need and the pipeline can be given."""
+        return WindowedPrompts.of(prompts, self.outputs, self.windows, self.encode)
 
     def encode_words(self, prompts: Sequence[str], pads: int = 0) -> Conditioning:
         """The same where that changes no state, but with so many pads only beyond the longest prompt; cheaper."""

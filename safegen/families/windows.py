@@ -19,11 +19,11 @@ from safegen.prompts.prompt import lay_out
 
 if TYPE_CHECKING:
     from safegen.conditioning import Conditioning
-    from safegen.families.base import Family
     from safegen.families.outputs import EncoderOutput
     from safegen.prompts.prompt import Prompt
 
 Span = tuple[int, int]
+Encode = Callable[[Sequence[str]], "Conditioning"]
 T = TypeVar("T")
 
 
@@ -53,10 +53,12 @@ class WindowedPrompts:
     prompts: tuple[tuple[Window, ...], ...]
 
     @classmethod
-    def of(cls, prompts: Sequence[Prompt], family: Family) -> WindowedPrompts:
-        """Encode prompts, in as many windows as they need and the family has."""
-        windows = tuple(tuple(_windows(prompt, family)) for prompt in prompts)
-        return cls(family.encode([window.text for row in windows for window in row]), windows)
+    def of(
+        cls, prompts: Sequence[Prompt], outputs: Sequence[EncoderOutput], most: int, encode: Encode
+    ) -> WindowedPrompts:
+        """Encode prompts, in as many windows as they need; for `outputs` and `most` see `cut`."""
+        windows = tuple(tuple(_windows(prompt, outputs, most)) for prompt in prompts)
+        return cls(encode([window.text for row in windows for window in row]), windows)
 
     @property
     def rows(self) -> list[Window]:
@@ -120,8 +122,8 @@ def cut(text: str, outputs: Sequence[EncoderOutput], most: int) -> list[Span]:
     return [*spans, (start, len(text))]
 
 
-def _windows(prompt: Prompt, family: Family) -> list[Window]:
-    spans = cut(prompt.text, family.outputs, family.windows)
+def _windows(prompt: Prompt, outputs: Sequence[EncoderOutput], most: int) -> list[Window]:
+    spans = cut(prompt.text, outputs, most)
     return [Window(prompt.text, span, cut_weights(prompt.weights, span)) for span in spans]
 
 

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from safegen.reader import grammar
+from safegen.reader.editing import tidy
 from safegen.reader.forms import folded
 from safegen.reader.phrases import Phrases
 from safegen.reader.rewording import changes
 from safegen.reader.syntax import ADJECTIVE, NOUN, PREPOSITIONS, Run, Syntax
-from safegen.scoring.attribution import tidy
 
 if TYPE_CHECKING:
     from safegen.reader.reader import Reader

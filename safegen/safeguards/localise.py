@@ -15,6 +15,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from safegen.reader import editing
 from safegen.reader.phrases import Phrases
 from safegen.reader.repair import Repairer
 from safegen.reader.words import whole
@@ -117,9 +118,9 @@ def candidates(sheet: ScoreSheet, found: TriggerWords, recipes: Mapping[str, Con
         words, anchor = line
         start, end = whole(sheet.prompt, (sheet.words[words[0]].span[0], sheet.words[words[-1]].span[1]))
         rest = sheet.prompt[:start] + "\0" * (end - start) + sheet.prompt[end:]
-        rest = attribution.without(rest, [sheet.words[i].span for i in found.words if i not in words])
+        rest = editing.without(rest, [sheet.words[i].span for i in found.words if i not in words])
         gap = re.compile(r"(?:\b(?:an?|the)\s+)?\0+", re.IGNORECASE)
-        texts.insert(0, attribution.tidy(gap.sub(lambda _: anchor, rest)))  # an anchor is no template
+        texts.insert(0, editing.tidy(gap.sub(lambda _: anchor, rest)))  # an anchor is no template
     return texts
 
 
@@ -138,7 +139,7 @@ def named(sheet: ScoreSheet, found: TriggerWords, anchors: Mapping[str, str]) ->
 
 def without_words(sheet: ScoreSheet, indices: Sequence[int]) -> str:
     """The prompt without some of its words, in tidy grammar."""
-    return attribution.tidy(attribution.without(sheet.prompt, [sheet.words[i].span for i in indices]))
+    return editing.tidy(editing.without(sheet.prompt, [sheet.words[i].span for i in indices]))
 
 
 def best(texts: Sequence[str], context: SafeguardContext) -> Conditioning:

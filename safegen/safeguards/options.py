@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 from safegen.errors import UsageError
 from safegen.files import located
-from safegen.safeguards import DEFAULT
+from safegen.safeguards import DEFAULT, REGISTRY
 
 OnUnread = Literal["refuse", "draw"]
 
@@ -29,7 +29,7 @@ class GuardOptions:
         guarded: whether there is a guard at all.
 
     Raises:
-        UsageError: a strength outside its range, or an unknown `unread`.
+        UsageError: a strength outside its range, an unknown safeguard or `unread`.
     """
 
     concepts: tuple[str, ...] = ()
@@ -43,6 +43,8 @@ class GuardOptions:
         object.__setattr__(self, "concepts", tuple(dict.fromkeys(self.concepts)))
         object.__setattr__(self, "folder", located(self.folder) if self.folder else None)
         check_strength(self.strength)
+        if self.safeguard not in REGISTRY:
+            raise UsageError(f"unknown safeguard {self.safeguard!r}", f"Known: {', '.join(REGISTRY)}.")
         if self.unread not in get_args(OnUnread):
             raise UsageError(f"unread {self.unread!r} is not known", f"One of: {', '.join(get_args(OnUnread))}.")
 

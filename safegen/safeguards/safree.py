@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from safegen.conditioning import Channel, Position
+from safegen.reader import editing
 from safegen.safeguards import Baseline, flagged_rows
-from safegen.scoring import attribution
 from safegen.scoring.probes import features
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Safree(Baseline):
             phrases = [p for c in sheet.flagged_concepts() for p in context.recipes[c].targets]
             toxic = {name: projector(vectors) for name, vectors in sentences(context, phrases).items()}
             # Without its only word a prompt has no span of its own; that word's is all there is.
-            masked = [attribution.without(sheet.prompt, [w.span]) for w in words] if len(words) > 1 else [sheet.prompt]
+            masked = [editing.without(sheet.prompt, [w.span]) for w in words] if len(words) > 1 else [sheet.prompt]
             variants = sentences(context, masked)
             chosen = [word for i, word in enumerate(words) if i in triggers(variants, toxic) or len(words) == 1]
             for name, sentence in variants.items():

@@ -12,12 +12,12 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
-from safegen import __version__, pages
+from safegen import pages
 from safegen.errors import FieldError, OutOfTime, SafegenError
 from safegen.generator import Generator
 from safegen.models.options import DrawOptions
 from safegen.progress import SILENT, Progress
-from safegen.records import DEFAULT, Kept
+from safegen.records import DEFAULT, Kept, versions
 from safegen.serve import errors, handlers
 from safegen.serve.middleware import Gatekeeper
 from safegen.serve.queue import GivenUp, Job, Queue
@@ -46,7 +46,7 @@ def create(
         kept: what pictures say of themselves.
         progress: told, without a word of a prompt, what went wrong here.
     """
-    app = FastAPI(title="safegen", version=__version__, docs_url=None, redoc_url=None, redirect_slashes=False)
+    app = FastAPI(title="safegen", version=versions()["safegen"], docs_url=None, redoc_url=None, redirect_slashes=False)
     _add_errors(app, progress)
     _add_models(app, handlers.model_name(generator))
     _add_page(app, generator, limits, key)
