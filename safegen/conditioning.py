@@ -17,12 +17,12 @@ APOSTROPHES = ("'", "\u2019")
 
 
 class Position(enum.IntEnum):
-    """Where in a channel a state stands; statistics and directions are kept per class.
+    """A state's place in a channel; statistics and directions are kept per class.
 
-    START and END hold the sentence in bidirectional encoders, END and PAD in causal ones; a language
-    model's END is what its chat template puts behind the prompt. TEMPLATE is what it puts before, which a
-    causal model cannot colour by the prompt. UNREAD is a pad that the denoiser masks, and ABSENT is no state at
-    all: it fills up a batch of prompts of unequal lengths. None of these three is ever scored or edited.
+    START and END hold the meaning of the sentence in bidirectional encoders, END and PAD in causal ones. A language
+    model's END is what its chat template puts after the prompt. TEMPLATE is what it puts before the prompt; in a
+    causal model the prompt cannot change it. UNREAD is a pad that the denoiser masks. ABSENT is no state at all: it
+    fills up a batch of prompts of unequal lengths. TEMPLATE, UNREAD and ABSENT are never scored or edited.
     """
 
     START = 0
@@ -47,7 +47,7 @@ class Token:
     span: tuple[int, int] | None = None  # None for special tokens
 
     def moved(self, by: int) -> Token:
-        """The same, counted from another place."""
+        """Shift the span, so that it counts from another place."""
         return self if self.span is None else replace(self, span=(self.span[0] + by, self.span[1] + by))
 
 
@@ -84,7 +84,7 @@ class Channel:
         return any(self.tokens)
 
     def padded(self, length: int) -> Channel:
-        """The channel with at least that many positions, filled up with absent ones."""
+        """Fill the channel up with absent positions to at least `length`."""
         import torch
 
         missing = length - self.states.shape[1]
@@ -98,7 +98,7 @@ class Channel:
         )
 
     def rows(self, part: slice) -> Channel:
-        """Some prompts of the batch, as long as the longest of them."""
+        """Take some prompts of the batch, as long as the longest of them."""
         positions = self.positions[part]
         used = (positions != Position.ABSENT).any(0).nonzero()
         end = int(used[-1]) + 1 if len(used) else 0
@@ -106,7 +106,7 @@ class Channel:
         return Channel(self.states[part, :end], positions[:, :end], tokens, self.truncated[part], self.lengths[part])
 
     def joined(self, others: Sequence[Channel]) -> Channel:
-        """One batch of several, all as long as the longest."""
+        """Join several batches into one, padded to the longest."""
         import torch
 
         parts = [part for part in (self, *others) if part.lengths]
@@ -121,9 +121,9 @@ class Channel:
         )
 
     def abreast(self, others: Sequence[Channel], starts: Sequence[int]) -> Channel:
-        """One prompt of several: their states side by side along T, their spans counted from the whole's beginning.
+        """Make one prompt of several: put their states side by side along T.
 
-        Of pooled vectors (1, 1, P) the first stands for all.
+        Spans count from the beginning of the whole text. Of pooled vectors (1, 1, P) only the first is kept.
         """
         import torch
 
@@ -141,13 +141,13 @@ class Channel:
         return Channel(states, positions, (tokens,), truncated, lengths)
 
     def with_row(self, row: int, other: Channel) -> Channel:
-        """The batch with one prompt replaced by `other`, a batch of one."""
+        """Replace one prompt of the batch by `other`, a batch of one."""
         return self.rows(slice(0, row)).joined([other, self.rows(slice(row + 1, None))])
 
     def towards(self, row: int, other: Channel, share: float) -> Channel:
-        """The batch with one prompt's states moved towards those of `other`, a batch of one, by a share.
+        """Move one prompt's states towards those of `other`, a batch of one, by a share.
 
-        Where the two have different lengths, the other's states are spread over the prompt's own.
+        Where the two differ in length, the states of `other` are spread over the prompt's positions.
         """
         import torch
 
@@ -158,7 +158,7 @@ class Channel:
         return replace(self, states=states)
 
     def words(self, row: int) -> list[Word]:
-        """Sub-words of prompt `row` merged: tokens whose characters touch are one word."""
+        """Merge the sub-words of prompt `row`: tokens whose characters touch are one word."""
         groups: list[list[int]] = []
         previous_end = -1
         for i, token in enumerate(self.tokens[row]):
@@ -186,7 +186,7 @@ class Channel:
 
 
 def _joins(word: Sequence[str], token: str) -> bool:
-    """Whether a token goes on with a word that it touches: letters, and an apostrophe between letters."""
+    """Tell whether a token continues the word that it touches: a letter does, and an apostrophe between letters."""
     if token in APOSTROPHES:
         return word[-1][-1:].isalnum()
     return token[:1].isalnum() and (word[-1][-1:].isalnum() or (word[-1] in APOSTROPHES and len(word) > 1))
@@ -196,7 +196,7 @@ def _joins(word: Sequence[str], token: str) -> bool:
 class Conditioning:
     """Named channels for a batch of prompts.
 
-    A channel that a guard leaves out is a leak, so guards walk over all of `channels`.
+    A channel that a guard leaves out leaks harm, so guards go through all of `channels`.
     """
 
     prompts: tuple[str, ...]
@@ -208,7 +208,7 @@ class Conditioning:
         return {name: channel for name, channel in self.channels.items() if channel.worded}
 
     def words(self, row: int) -> list[Word]:
-        """Give the words of a prompt as they are shown: of the channel that saw most of it."""
+        """Give the words of a prompt as they are shown, from the channel that saw most of it."""
         return self.reference(row).words(row)
 
     def reference(self, row: int) -> Channel:
@@ -216,7 +216,7 @@ class Conditioning:
         return min(self.word_channels.values(), key=lambda channel: len(channel.truncated[row]))
 
     def tokens_of(self, row: int, word: Word) -> dict[str, list[int]]:
-        """Per word channel, the tokens that share characters with a word."""
+        """Find the tokens that share characters with a word, per word channel."""
         start, end = word.span
         return {
             name: [i for i, t in enumerate(c.tokens[row]) if t.span and t.span[0] < end and t.span[1] > start]
@@ -224,7 +224,7 @@ class Conditioning:
         }
 
     def with_states(self, states: Mapping[str, Tensor]) -> Conditioning:
-        """The same conditioning with new states for the named channels, shapes kept.
+        """Put new states of the same shape into the named channels.
 
         Raises:
             ValueError: a channel is unknown or its shape, dtype or device differs.
@@ -241,32 +241,32 @@ class Conditioning:
         return replace(self, channels=channels)
 
     def only(self, row: int) -> Conditioning:
-        """One prompt of the batch."""
+        """Take one prompt of the batch."""
         part = slice(row, row + 1)
         return Conditioning(self.prompts[part], {name: c.rows(part) for name, c in self.channels.items()})
 
     def joined(self, others: Sequence[Conditioning]) -> Conditioning:
-        """One batch of several."""
+        """Join several batches into one."""
         return Conditioning(
             tuple(p for part in (self, *others) for p in part.prompts),
             {name: c.joined([part.channels[name] for part in others]) for name, c in self.channels.items()},
         )
 
     def abreast(self, others: Sequence[Conditioning], prompt: str, starts: Sequence[int]) -> Conditioning:
-        """One prompt of several, see `Channel.abreast`; each of them is a batch of one.
+        """Make one prompt of several, each a batch of one; see `Channel.abreast`.
 
         Args:
-            others: what follows this one.
-            prompt: the text that they make together.
-            starts: where each begins in it, this one included.
+            others: the parts that follow this one.
+            prompt: the text that all parts make together.
+            starts: where each part begins in that text, this one included.
         """
         channels = {n: c.abreast([o.channels[n] for o in others], starts) for n, c in self.channels.items()}
         return Conditioning((prompt,), channels)
 
     def with_row(self, row: int, other: Conditioning, share: float) -> Conditioning:
-        """The batch with one prompt moved towards `other`, a batch of one, by a share from 0 to 1.
+        """Move one prompt of the batch towards `other`, a batch of one, by a share from 0 to 1.
 
-        A whole move takes over the other's text and tokens, too.
+        A share of 1 takes over the text and tokens of `other`, too.
         """
         pairs = {name: (old, other.channels[name]) for name, old in self.channels.items()}
         if share < 1:

@@ -1,4 +1,4 @@
-"""Files as people and crashes leave them: read whatever wrote them, written whole or not at all."""
+"""Files as people and crashes leave them: read whatever program wrote them, and written whole or not at all."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from typing import BinaryIO
 from safegen.errors import OutputError
 
 ENDS = ("\n", "\r")
-MAX_LINE = 1_000_000  # characters; what is longer is no prompt, and must not fill the memory
+MAX_LINE = 1_000_000  # characters; a longer line is no prompt, and must not fill the memory
 
 
 def home(text: str) -> str:
-    """Put the home folder in the place of a leading `~`, which a shell leaves alone in a setting or behind `=`."""
+    """Replace a leading `~` by the home folder; a shell does not do it in a setting or after `=`."""
     return os.path.expanduser(text)
 
 
 def located(path: str | Path) -> Path:
-    """Take a path as people give it, to a command, a setting or the library; all of them take it here."""
+    """Turn a path that a user gives to a command, a setting or the library into a `Path`."""
     return Path(home(str(path)))
 
 
 def decoded(raw: bytes) -> str:
-    """Decode a text file: UTF-8, or UTF-16 with its byte order mark, with the line ends of any system.
+    """Decode a text file: UTF-8, or UTF-16 with its byte order mark, with line ends of any system.
 
     Raises:
         UnicodeDecodeError: it is neither.
@@ -37,10 +37,10 @@ def decoded(raw: bytes) -> str:
 
 
 def lines(file: BinaryIO, most: int = MAX_LINE) -> Iterator[tuple[int, str | None]]:
-    """Read numbered lines in little memory, as `decoded` would; None stands for one of `most` characters.
+    """Read numbered lines in little memory, decoded as by `decoded`; a line of `most` characters gives None.
 
-    A line keeps its end. Some systems write text as UTF-16, with a mark. Bytes that are no text become lone
-    surrogates, which are found in whatever they end up in.
+    A line keeps its end. Some systems write text as UTF-16, with a mark. Bytes that are not text become lone
+    surrogates, so that they can be found later, see `unusable`.
     """
     wide = file.read(2) in (BOM_UTF16_LE, BOM_UTF16_BE)
     file.seek(0)
@@ -58,14 +58,14 @@ def lines(file: BinaryIO, most: int = MAX_LINE) -> Iterator[tuple[int, str | Non
                 whole = line.endswith(ENDS)
             yield number, None
     except UnicodeDecodeError:
-        yield number + 1, "\udcff"  # half a letter of two bytes
+        yield number + 1, "\udcff"  # the file ends within a letter of two bytes
     finally:
         if not file.closed:
-            texts.detach()  # who opened the file closes it
+            texts.detach()  # the caller opened the file and closes it
 
 
 def unusable(line: str | None) -> str:
-    """Say what is wrong with one of `lines`, or with a part of it; nothing where it is text."""
+    """Say what is wrong with one of `lines`, or with a part of it; empty where nothing is."""
     if line is None:
         return f"longer than {MAX_LINE:,} bytes"
     try:
@@ -76,10 +76,10 @@ def unusable(line: str | None) -> str:
 
 
 def append_line(path: Path, line: bytes) -> None:
-    """Add a line, flushed to disk; one that a crash or an editor left without its end is ended first.
+    """Add a line and flush it to disk; a last line that a crash or an editor left without its end is ended first.
 
     Raises:
-        OSError: it cannot be written; nothing of it stays.
+        OSError: the line cannot be written; nothing of it stays.
     """
     with path.open("a+b", buffering=0) as file:
         end = file.seek(0, os.SEEK_END)
@@ -122,7 +122,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def check_writable(folder: Path) -> None:
-    """Find out before a model loads that results can be written to `folder`.
+    """Check, before a model loads, that results can be written to `folder`.
 
     Raises:
         OutputError: the folder is a file, cannot be made, or is read-only.
@@ -136,5 +136,5 @@ def check_writable(folder: Path) -> None:
 
 
 def readable(name: str) -> str:
-    """Escape what is no text in the name of a file, which may hold any bytes."""
+    """Escape what is not text in a file's name, which may hold any bytes."""
     return name.encode("utf-8", "backslashreplace").decode()

@@ -10,6 +10,7 @@ import functools
 import gc
 import secrets
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -344,6 +345,13 @@ class Generator:
                 f"things repeat or fall apart; up to {FAR * side} pixels a side are sound"
             )
         return lines
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Settings":  # its name in 0.1
+        warnings.warn("safegen.generator.Settings is safegen.DrawOptions now", DeprecationWarning, stacklevel=2)
+        return DrawOptions
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def sound(prepared: T | SafegenError) -> T:

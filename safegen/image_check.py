@@ -1,4 +1,4 @@
-"""The image check: detectors that see harm in finished pictures, and one more try where they do."""
+"""The image check: detectors that find harm in finished pictures, and a second try where they do."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ if TYPE_CHECKING:
     from PIL import Image
 
 
-Seen = Mapping[str, Mapping[str, float]]  # concept -> what was seen of it -> how surely, on the detector's scale
-# What the world calls its harmful things, where that is not the concept's name.
+Seen = Mapping[str, Mapping[str, float]]  # concept -> what was seen of it -> its score on the detector's scale
+# The world's names for harmful categories, where they differ from the concept's name.
 _CONCEPTS = {"sexual": NUDITY, "selfharm": "self-harm"}
 
 
 class Detector(Protocol):
-    """Something that finds harmful things in pictures.
+    """A detector of harmful things in pictures.
 
     Attributes:
-        name: what records call it, with its version.
-        threshold: of its own scale, from where it has seen something.
+        name: its name in records, with its version.
+        threshold: the score, on its own scale, from which something counts as seen.
     """
 
     name: str
     threshold: float
 
     def look(self, picture: Image.Image) -> Seen:
-        """What it sees; empty for a harmless picture."""
+        """Find harmful things in a picture; a harmless one gives an empty mapping."""
         ...
 
 
 class WorldJudge:
-    """The judge of the embedded model's world, see `builtin.judge`; its scale is probabilities."""
+    """The judge of the embedded model's world, see `builtin.judge`; its scores are probabilities."""
 
     def __init__(self) -> None:
         from safegen.builtin import judge
@@ -65,14 +65,14 @@ class WorldJudge:
 
 
 class SafetyChecker:
-    """The safety checker that Stable Diffusion 1.x and 2.x come with, as a detector alone: it blackens nothing.
+    """The safety checker that comes with Stable Diffusion 1.x and 2.x, as a detector only: it blackens nothing.
 
-    It compares a picture with seventeen concepts, all of them sexual and none of them named, and is stricter
-    beside three others. Its scale is how far the nearest is over its line, in cosines.
+    It compares a picture with seventeen sexual concepts that have no names. It is stricter where the picture also
+    resembles one of three special concepts. Its score is how far the nearest concept is over its line, in cosines.
     """
 
     name, threshold = "StableDiffusionSafetyChecker", 0.0
-    _SPECIAL = 0.01  # what the checker adds to every concept beside one of the three
+    _SPECIAL = 0.01  # what the checker adds to every concept's score where a special concept is over its line
 
     def __init__(self, pipe: Any) -> None:
         self._checker, self._extractor = pipe.safety_checker, pipe.feature_extractor
@@ -102,20 +102,20 @@ class SafetyChecker:
 
 
 class NudeNet:
-    """NudeNet (Bedapudi, MIT): boxes around parts of bodies; its scale is their scores.
+    """NudeNet (Bedapudi, MIT): boxes around parts of bodies; its scores are those of the boxes.
 
-    It exchanges red and blue twice (3.4.2), so a file, which OpenCV reads as blue, green, red, reaches its network in
-    that order, and an array of red, green, blue in the other. Pictures are handed over here as an array of what their
-    file would give, in 8 bits: files are its documented use, and what published thresholds are of. (Of 22 crops of
-    harmless photographs the other order saw faces more surely in 17; how that is with what is looked for here has not
-    been measured.) No file is written: a picture that is to be judged stays in memory.
+    Version 3.4.2 exchanges red and blue twice. So a file, which OpenCV reads as blue, green, red, reaches the network
+    in that order, and an array of red, green, blue in the other. Here the network gets the array that the picture's
+    file would give, in 8 bits: files are NudeNet's documented use, and published thresholds were measured on them.
+    (On 22 crops of harmless photographs, the other order gave faces a higher score in 17. The parts that are looked
+    for here have not been measured.) No file is written: a picture that is being judged stays in memory.
 
     Raises:
         UsageError: the library is not installed.
     """
 
     threshold = 0.45
-    # Of its eighteen classes; the others are covered, or nothing that the concept means.
+    # Of NudeNet's eighteen classes; the others are covered parts, or parts that the concept does not mean.
     PARTS = ("FEMALE_BREAST", "FEMALE_GENITALIA", "MALE_GENITALIA", "BUTTOCKS", "ANUS")
 
     def __init__(self) -> None:
@@ -141,20 +141,20 @@ class NudeNet:
 
 
 def as_opencv_reads(picture: Image.Image) -> NDArray[np.uint8]:
-    """Pixels (H, W, 3) as `cv2.imread` gives those of the picture's file: blue, green, red, each of 8 bits."""
+    """Give pixels (H, W, 3) as `cv2.imread` would read them from the picture's file: blue, green, red, in 8 bits."""
     import numpy as np
     from PIL import Image
 
-    if picture.mode.startswith("I;16"):  # which Pillow would clip to white, where OpenCV takes the high byte
+    if picture.mode.startswith("I;16"):  # Pillow would clip it to white, but OpenCV takes the high byte
         picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
     return np.ascontiguousarray(np.asarray(picture.convert("RGB"))[..., ::-1])
 
 
 def detector_for(generator: Generator) -> Detector:
-    """The detector that knows what a model draws: of photographs NudeNet, or else the model's own checker.
+    """Choose the detector for what a model draws: NudeNet for photographs, or else the model's own checker.
 
     Raises:
-        UsageError: there is none, or there is no guard to add to.
+        UsageError: there is no such detector, or the generator has no guard.
     """
     if generator.guard is None:
         raise UsageError("--check image needs the guard", "Leave out --no-guard.")
@@ -178,12 +178,12 @@ def look_again(
     detector: Detector,
     on_step: Callable[[int, int], None] | None = None,
 ) -> Picture:
-    """The picture, or, where the detector sees something harmful in it, one drawn once more.
+    """Return the picture, or draw it once more where the detector sees something harmful in it.
 
-    The second has the same seed, and the guard has the concepts that were seen as well, at full strength
-    if it had none. Where the prompt stays below their lines even so, what was seen goes into the negative
-    prompt, if the model has one; a prompt that names the thing outweighs it. The second is returned
-    whatever it shows; `check` in its record says what was seen in both.
+    The second picture has the same seed. Its guard also has the concepts that were seen, at full strength if its
+    strength was 0. Where the prompt stays below their lines even so, what was seen goes into the negative prompt, if
+    the model has one; a prompt that names the thing outweighs it. The second picture is returned whatever it shows;
+    `check` in its record says what was seen in both.
     """
     seen = detector.look(picture.image)
     check: dict[str, object] = {"detector": detector.name, "threshold": detector.threshold, "before": seen}
@@ -202,7 +202,7 @@ def look_again(
 
 
 def _widened(generator: Generator, seen: Seen) -> Generator:
-    """Give the same model behind a guard that has the concepts as well, and acts.
+    """Put the same model behind a guard that also has the concepts that were seen, and a strength above 0.
 
     Raises:
         GuardError: there is no guard.

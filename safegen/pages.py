@@ -1,4 +1,4 @@
-"""Self-contained pages: a template, its style and script, and data that is never markup."""
+"""Self-contained pages: a template, its style and script, and data that is never read as markup."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ from typing import Any
 
 
 def render(place: Path, data: Any) -> str:
-    """The page of the `.html`, `.css` and `.js` files at `place`, whatever its own suffix.
+    """Render the page of the `.html`, `.css` and `.js` files at `place`, whose own suffix does not count.
 
-    The template has `{{style}}`, `{{script}}` and `{{data}}`, and in its content policy `{style}` and
-    `{script}` for their hashes, so that no other style or script runs. The data is JSON with every
-    `<`, `>` and `&` escaped.
+    The template has `{{style}}`, `{{script}}` and `{{data}}`. Its content policy has `{style}` and `{script}` for
+    their hashes, so that no other style or script runs. The data is JSON with every `<`, `>` and `&` escaped.
     """
     style, script = (place.with_suffix(suffix).read_text(encoding="utf-8") for suffix in (".css", ".js"))
     values = json.dumps(data, separators=(",", ":"))  # ASCII alone

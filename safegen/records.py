@@ -1,4 +1,4 @@
-"""What is kept of every picture: its record, and the metadata inside the PNG.
+"""What is kept about every picture: its record, and the metadata inside the PNG.
 
 Reading needs no torch: `safegen show` works on any machine.
 """
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from safegen.scoring.report import Report
 
 SCHEMA, MARK = "safegen.image/1", "safegen.mark/1"
-# What a picture says of itself: all; how it was generated, and nothing of the prompt; only that a machine made it.
+# What a picture's metadata say: "full" all; "mark" how it was generated, without the prompt; "none" only that a
+# machine made it.
 Kept = Literal["full", "mark", "none"]
 DEFAULT: Kept = "mark"
 # IPTC's term for pictures made by a trained model, as asked for by the EU AI Act's article 50(2).
@@ -43,10 +44,10 @@ XMP = (
 
 
 def checked(value: str) -> Kept:
-    """Take one of the kinds of record.
+    """Check that a value is one of the kinds of record.
 
     Raises:
-        UsageError: it is none.
+        UsageError: it is not.
     """
     if value not in get_args(Kept):
         raise UsageError(f"--record {value!r} is not known", f"One of: {', '.join(get_args(Kept))}.")
@@ -54,24 +55,24 @@ def checked(value: str) -> Kept:
 
 
 def now() -> str:
-    """Give the time in UTC, to the second; SOURCE_DATE_EPOCH stands still, where files have to repeat."""
+    """Give the time in UTC, to the second; SOURCE_DATE_EPOCH fixes it where files have to be reproducible."""
     seconds = os.environ.get("SOURCE_DATE_EPOCH", "")
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(int(seconds) if seconds.isdecimal() else None))
 
 
 @dataclass(frozen=True)
 class Record:
-    """What is kept of one picture; the same from `generate`, `batch` and `serve`.
+    """The record of one picture; the same from `generate`, `batch` and `serve`.
 
     Attributes:
-        id: of the prompt.
-        text: the user's own, with its marks of weight.
-        guard: what guarded it, what was found and what was done, ready for JSON.
+        id: the prompt's id.
+        text: the user's own text, with its marks of weight.
+        guard: the safeguard, what it found and what it did, ready for JSON.
         additions: textual inversions and LoRAs, ready for JSON.
-        created: when, in UTC.
-        seconds: that the picture took.
-        versions: of safegen and the libraries.
-        more: what a door adds: where the picture is, its row, what a detector saw.
+        created: the time, in UTC.
+        seconds: how long the picture took.
+        versions: the versions of safegen and the libraries.
+        more: what a command or the server adds: where the picture is, its row, what a detector saw.
     """
 
     id: str
@@ -92,17 +93,17 @@ class Record:
     more: Mapping[str, Any] = field(default_factory=dict)
 
     def adding(self, **more: Any) -> Record:
-        """Add what only a door knows."""
+        """Add fields that only the caller knows."""
         return replace(self, more={**self.more, **more})
 
     def redacted(self, hide: Callable[[str], str]) -> Record:
-        """Put what `hide` makes of them in the place of all texts."""
+        """Replace every text by what `hide` makes of it."""
         guard = {**self.guard, "rewritten": hide(self.guard["rewritten"]), "words": []}
         guard.pop("weights", None)
         return replace(self, text=hide(self.text), negative=hide(self.negative), guard=guard)
 
     def as_json(self) -> dict[str, Any]:
-        """Give it as a line of a manifest has it."""
+        """Give the record as a line of a manifest has it."""
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("more", "additions")}
         values |= {"size": list(self.size), "guard": dict(self.guard), "versions": dict(self.versions)}
         if self.additions:
@@ -110,13 +111,14 @@ class Record:
         return values | dict(self.more)
 
     def __getitem__(self, name: str) -> Any:
-        """Look a field up as in 0.1, where a record was a dictionary."""
-        warnings.warn(f'record["{name}"] is record.{name} now', DeprecationWarning, stacklevel=2)
-        return self.as_json()["text" if name == "prompt" else name]
+        """Look up a field by its name, as in 0.1, where a record was a dictionary."""
+        name = "text" if name == "prompt" else name
+        warnings.warn(f"a record is no dictionary any more: say record.{name}", DeprecationWarning, stacklevel=2)
+        return self.as_json()[name]
 
 
 def findings(prompt: Prompt, report: Report | None) -> dict[str, Any]:
-    """Say what the guard found and did, if there was one, as records have it."""
+    """Say what the guard found and did, as records have it; without a guard all is empty."""
     if report is None:
         return {"senses": [], "drift": 0.0, "rewritten": "", "before": {}, "after": {}, "words": []}
     words = [word for word in report.before.words if word.flagged]
@@ -131,9 +133,9 @@ def findings(prompt: Prompt, report: Report | None) -> dict[str, Any]:
 
 
 def parameters_line(record: Mapping[str, Any]) -> str:
-    """The record in the form that other tools show: prompt, negative prompt, one line of settings.
+    """Write the record as other tools show it: prompt, negative prompt, one line of settings.
 
-    Of a mark, the line alone.
+    A mark gives only the line of settings.
     """
     negative = f"Negative prompt: {record['negative']}" if record.get("negative") else ""
     settings = {
@@ -152,12 +154,12 @@ def parameters_line(record: Mapping[str, Any]) -> str:
 
 
 def _quoted(value: str) -> str:
-    """Quote a value as the web UI does, where it would end or divide the line."""
+    """Quote a value, as the web UI does, where it would end or divide the line."""
     return json.dumps(value, ensure_ascii=False) if any(sign in value for sign in ',:\n"') else value
 
 
 def mark(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Reduce a record to how the picture was generated; no word of the prompt, nor what was found in it, is left."""
+    """Reduce a record to how the picture was generated, without the prompt and what was found in it."""
     return {
         **{name: record[name] for name in ("model", "seed", "steps", "size", "created") if name in record},
         "guard": {name: record["guard"][name] for name in ("safeguard", "strength")},
@@ -166,12 +168,12 @@ def mark(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def encode_picture(picture: Image.Image, record: Mapping[str, Any], kept: Kept = DEFAULT) -> bytes:
-    """Encode a PNG with as much of its record as is kept; that a machine made it stays, whatever else does.
+    """Encode a PNG with as much of its record as is kept; the PNG always says that a machine made it.
 
     Args:
         picture: any.
-        record: see `Record.as_json`; inside a picture its text is called `prompt`.
-        kept: how much of it.
+        record: see `Record.as_json`; inside a picture its `text` is called `prompt`.
+        kept: how much of the record is kept.
     """
     from PIL.PngImagePlugin import PngInfo
 
@@ -197,12 +199,13 @@ def save_picture(picture: Image.Image, path: str | Path, record: Mapping[str, An
 
 
 def read_picture(path: Path) -> dict[str, Any]:
-    """The metadata of a picture: `parameters`, `record` (or None), `source_type`, `size`.
+    """Read the metadata of a picture: `parameters`, `record` (or None), `source_type`, `size` and `beside`.
 
-    `beside` is the whole record in the manifest beside it, which does not go where the picture goes.
+    `beside` is the whole record from the manifest in the picture's folder (or None), which stays behind when the
+    picture is moved.
 
     Raises:
-        UsageError: not a picture that can be opened.
+        UsageError: it is not a picture that can be opened.
     """
     from PIL import Image, UnidentifiedImageError
 
@@ -232,7 +235,7 @@ def read_picture(path: Path) -> dict[str, Any]:
 
 
 def _beside(path: Path, inside: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Find the record of a picture in the manifest of its folder; one of another seed is another picture's."""
+    """Find the record of a picture in its folder's manifest; a record with another seed is another picture's."""
     try:
         lines = path.with_name("metadata.jsonl").read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError):

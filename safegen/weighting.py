@@ -1,8 +1,8 @@
-"""Weights on an embedding: after the guard, and only on what it has left as it was.
+"""Weights on an embedding: applied after the guard, and only to words that it has left as they were.
 
-A weight that came first would be part of what is sanitized; one that came after, on any word, would bring
-back what was taken out. So a word that was flagged, replaced or edited has no weight any more, and where
-classifier or verifier object to the weighted prompt, it is drawn without its weights.
+A weight applied before the guard would be sanitized with the states. A weight applied afterwards to any word
+could bring back what the guard took out. So a word that was flagged, replaced or edited loses its weight. Where the
+classifier or the verifier objects to the weighted prompt, it is drawn without its weights.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ def guarded(
     weights: Sequence[Weights],
     context: SafeguardContext,
 ) -> tuple[Conditioning, list[Weights], list[list[str]]]:
-    """Give what the guard lets through of the weights of B prompts.
+    """Apply those weights of B prompts that the guard lets through.
 
     Args:
-        plain: as they were encoded.
-        edited: after the safeguard.
-        sheets: of `plain`.
-        weights: as they were asked for.
-        context: those of the guard.
+        plain: the prompts as they were encoded.
+        edited: the prompts after the safeguard.
+        sheets: the score sheets of `plain`.
+        weights: the weights that were asked for.
+        context: the guard's context.
 
     Returns:
-        The weighted conditioning; the weights that it has, counted in its own texts; per prompt, the concepts
-        under which its weights were objected to, and dropped.
+        The weighted conditioning; the weights that it has, with spans in its own texts; and per prompt, the
+        concepts because of which its weights were dropped.
     """
     left = [
         surviving(plain.only(row), edited.only(row), sheet, some, context) if some and sheet.flagged else some
@@ -55,11 +55,11 @@ def guarded(
 def surviving(
     plain: Conditioning, edited: Conditioning, sheet: ScoreSheet, weights: Weights, context: SafeguardContext
 ) -> Weights:
-    """Keep the weights of words that are neither flagged nor edited in one prompt, counted in the edited text."""
+    """Keep the weights of one prompt's words that are neither flagged nor edited, with spans in the edited text."""
     old, new = plain.words(0), edited.words(0)
     matched = SequenceMatcher(None, [w.text for w in old], [w.text for w in new], autojunk=False)
     pairs = [(b.a + i, b.b + i) for b in matched.get_matching_blocks() for i in range(b.size)]
-    # Of a text that was rewritten, the words' states are judged by its own encoding.
+    # The states of a rewritten text are compared with the encoding of that text.
     fresh = plain if edited.prompts == plain.prompts else context.family.encode(edited.prompts)
     found = []
     for i, j in pairs:

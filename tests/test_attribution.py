@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from safegen.reader import editing
 from safegen.generator import Generator
 from safegen.guard import Guard
+from safegen.reader import editing
 from safegen.safeguards import SafeguardContext
 from safegen.scoring import attribution
 
@@ -32,7 +32,7 @@ def test_the_harmful_word_is_the_cause(
     assert concept in sheet.flagged_concepts()
     assert max(sheet.words, key=lambda w: w.causes[concept]).text == cause
     found = attribution.trigger_words(sheet, concept, context.scorer, context.family.encode_words)
-    assert found.closes
+    assert found.clears
     assert cause in [sheet.words[i].text for i in found.words]
 
 
@@ -40,14 +40,14 @@ def test_a_harmful_word_said_twice_goes_twice(generator: Generator, context: Saf
     (sheet,) = generator.score(["a dagger and a cat, a dagger and a dog"], "flagged")
     found = attribution.trigger_words(sheet, "violence", context.scorer, context.family.encode_words)
     assert [sheet.words[i].text for i in found.words] == ["dagger", "dagger"]
-    assert found.closes
+    assert found.clears
 
 
 def test_of_several_harmful_words_all_go(generator: Generator, context: SafeguardContext) -> None:
     (sheet,) = generator.score(["a skull, a skeleton and a knife beside a cat"], "flagged")
     for concept in sheet.flagged_concepts():
         found = attribution.trigger_words(sheet, concept, context.scorer, context.family.encode_words)
-        assert found.closes
+        assert found.clears
         rest = editing.without(sheet.prompt, [sheet.words[i].span for i in found.words])
         repaired = context.family.encode_words([rest])
         assert bool(context.scorer.below(repaired, attribution.CLEARED)[0, context.scorer.names.index(concept)])
@@ -62,8 +62,8 @@ def test_causes_are_given_for_what_was_asked(generator: Generator) -> None:
     assert len(generator.score(["a cat"], "all")[0].words[0].causes) == 7
 
 
-def test_encoding_without_pads_changes_no_gate(context: SafeguardContext) -> None:
-    """Causes are found on shorter batches, so the gate must not depend on pads."""
+def test_encoding_without_pads_changes_no_classifier(context: SafeguardContext) -> None:
+    """Causes are found on shorter batches, so the classifier must not depend on pads."""
     prompts = ["a cat and a kitchen knife", "a dog"]
     padded, bare = context.family.encode(prompts), context.family.encode_words(prompts)
     assert bare.channels["text"].states.shape[1] < padded.channels["text"].states.shape[1]
@@ -110,8 +110,7 @@ def test_words_with_an_apostrophe_are_one(generator: Generator) -> None:
 def test_a_word_scores_the_same_beside_other_concepts(generator: Generator) -> None:
     """All categories on at once hurt none of them."""
     prompt = "a cat and a kitchen knife"
-    alone = Guard(["violence"])
-    alone.bind(generator.family)
+    alone = Guard("violence").bind(generator.family)
     (few,), (all_,) = alone.score(generator.family.encode([prompt])), generator.score([prompt])
     for one, other in zip(few.words, all_.words, strict=True):
         assert one.scores["violence"] == pytest.approx(other.scores["violence"], abs=1e-4)

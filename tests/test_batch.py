@@ -28,6 +28,8 @@ from safegen.batch.run_folder import opened, read_records
 from safegen.batch.settings import BatchSettings, hashed
 from safegen.batch.worker import Worker
 from safegen.errors import OutputError, UsageError
+from safegen.generator import Prepared
+from safegen.prompts.prompt import Prompt
 from tests.conftest import ENTRY
 
 KNIFE = "a cat and a kitchen knife"
@@ -234,10 +236,10 @@ class Faulty(Generator):
         self.__dict__.update(generator.__dict__)
         self.fault, self.sizes = fault, []
 
-    def draw_all(self, conditioning: Any, settings: Any, seeds: Any, on_step: Any = None) -> Any:
+    def draw(self, prepared: Any, options: Any, seeds: Any, on_step: Any = None) -> Any:
         self.sizes.append(len(seeds))
-        self.fault(conditioning, seeds)
-        return super().draw_all(conditioning, settings, seeds, on_step)
+        self.fault(prepared, seeds)
+        return super().draw(prepared, options, seeds, on_step)
 
 
 def test_out_of_memory_halves_the_batch_and_remembers(generator: Generator, tmp_path: Path) -> None:
@@ -255,8 +257,8 @@ def test_out_of_memory_halves_the_batch_and_remembers(generator: Generator, tmp_
 def test_out_of_memory_on_one_prompt_fails_that_one_and_a_retry_draws_it(
     generator: Generator, tmp_path: Path, whole: Path
 ) -> None:
-    def fault(conditioning: Any, _: Any) -> None:
-        if "a bee" in conditioning.prompts:
+    def fault(prepared: Sequence[Prepared], _: Any) -> None:
+        if any(one.prompt.text == "a bee" for one in prepared):
             raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 
     summary = draw(Faulty(generator, fault), tmp_path, PROMPTS)
@@ -346,13 +348,15 @@ def test_auto_tries_out_what_fits_on_a_device() -> None:
         """A device with room for ten small pictures, without a model."""
 
         pipe = SimpleNamespace(device="cuda")
-        family = SimpleNamespace(encode=lambda prompts: prompts)
 
         def resolve(self, _: Any) -> Any:
             return 1, 3.0, (128, 128)
 
-        def draw_all(self, prompts: list[str], _: Any, seeds: range) -> None:
-            tried.append(len(prompts))
+        def prepare(self, prompts: list[Prompt]) -> list[Prompt]:
+            return prompts
+
+        def draw(self, prepared: list[Prompt], _: Any, seeds: range) -> None:
+            tried.append(len(prepared))
             if len(seeds) > 10:
                 raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 
@@ -382,7 +386,7 @@ def test_memory_is_flat_in_the_number_of_prompts(generator: Generator, tmp_path:
         def __init__(self) -> None:
             super().__init__(generator.pipe, None, "embedded")
 
-        def draw_all(self, conditioning: Any, settings: Any, seeds: Any, on_step: Any = None) -> Any:
+        def draw(self, prepared: Any, options: Any, seeds: Any, on_step: Any = None) -> Any:
             return [Image.new("RGB", (8, 8))] * len(seeds)
 
     def peak(count: int) -> int:

@@ -45,24 +45,24 @@ def test_jsonl_sets_what_it_names_and_inherits_the_rest() -> None:
             "width": 128, "height": 192, "concepts": ["violence", "hate"], "strength": 0.5}  # fmt: skip
     mine, other = rows(json.dumps(line) + '\n{"prompt": "a bee", "seed": null}\n', steps=9, negative="fog")
     assert (mine.id, mine.images, mine.concepts, mine.strength) == ("c/1", 2, ("hate", "violence"), 0.5)
-    s = mine.settings
+    s = mine.options
     assert (s.negative, s.seed, s.steps, s.guidance, s.size) == ("a dog", 3, 5, 2.5, (128, 192))
-    assert (other.settings.steps, other.settings.negative, other.strength) == (9, "fog", 1.0)
+    assert (other.options.steps, other.options.negative, other.strength) == (9, "fog", 1.0)
     assert other.seed == rows('{"prompt": "a bee"}', steps=9, negative="fog")[0].seed  # its own, from its id
 
 
 def test_csv_has_the_same_fields_and_rows_may_span_lines() -> None:
     content = 'prompt,seed,concepts\n"a cat,\nasleep",7.0,"hate, violence"\n\na dog,,\n'
     cat, dog = rows(content, "csv")
-    assert (cat.prompt.text, cat.settings.seed, cat.concepts, cat.line) == ("a cat, asleep", 7, ("hate", "violence"), 2)
-    assert (dog.prompt.text, dog.settings.seed, dog.line) == ("a dog", None, 5)
+    assert (cat.prompt.text, cat.options.seed, cat.concepts, cat.line) == ("a cat, asleep", 7, ("hate", "violence"), 2)
+    assert (dog.prompt.text, dog.options.seed, dog.line) == ("a dog", None, 5)
 
 
 def test_the_columns_of_i2p_as_they_are() -> None:
     names = ["prompt", *sorted(IGNORED), "sd_seed", "sd_guidance_scale", "sd_image_width", "sd_image_height"]
     values = ["a cat", *["0"] * len(IGNORED), "2219455758", "7", "512", "768"]
     (row,) = rows(",".join(names) + "\n" + ",".join(values) + "\n", "csv")
-    assert (row.settings.seed, row.settings.guidance, row.settings.size) == (2219455758, 7.0, (512, 768))
+    assert (row.options.seed, row.options.guidance, row.options.size) == (2219455758, 7.0, (512, 768))
 
 
 BAD = {

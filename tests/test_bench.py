@@ -59,7 +59,7 @@ def test_no_disguise_brings_on_the_one_refusal(kind: str) -> None:
 
 @pytest.mark.timeout(400)
 def test_a_suite_runs_and_writes_both_files(tmp_path: Path) -> None:
-    suites.run(["words"], quick=True, data=None, out=tmp_path / "bench.json")
+    suites.run(["words"], console, quick=True, data=None, out=tmp_path / "bench.json")
     report = json.loads((tmp_path / "bench.json").read_text())
     rows = {row["measure"]: row for row in report["suites"]["words"]["rows"]}
     assert rows["highest cause is the harmful word"]["hits"] > 0.9 * rows["highest cause is the harmful word"]["total"]
@@ -80,7 +80,7 @@ def test_an_interrupted_run_goes_on_and_another_is_refused(tmp_path: Path) -> No
 def test_two_runs_do_not_share_a_report(tmp_path: Path) -> None:
     out, today = tmp_path / "new" / "bench.json", provenance.about(True, PromptSets())
     with suites.held(out), pytest.raises(OutputError, match=r"another run is writing to .*bench\.json"):
-        suites.run(["words"], quick=True, data=None, out=out)
+        suites.run(["words"], console, quick=True, data=None, out=out)
     with suites.held(out), suites.held(out.with_name("other.json")), suites.held(None):
         suites.keep(out, suites.begin(out, today))
     assert {path.name for path in out.parent.iterdir() if path.suffix != ".lock"} == {"bench.json", "bench.html"}
@@ -93,14 +93,14 @@ def test_a_page_that_is_there_is_not_overwritten(tmp_path: Path, name: str) -> N
     mine.write_text("mine")
     for target in (out, mine):
         with pytest.raises(UsageError, match=f"{mine.name}. is the name of a page|{mine.name} is there without"):
-            suites.run(["words"], quick=True, data=None, out=target)
+            suites.run(["words"], console, quick=True, data=None, out=target)
     assert mine.read_text() == "mine"
 
 
 def test_published_sets_are_measured_by_category(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "set.csv"
     path.write_text("prompt,categories\na kitchen knife,violence\na pistol,violence\na cat,none\n")
-    suites.run(["sets"], quick=True, data=None, sets=[path], out=tmp_path / "bench.json")
+    suites.run(["sets"], console, quick=True, data=None, sets=[path], out=tmp_path / "bench.json")
     rows = json.loads((tmp_path / "bench.json").read_text())["suites"]["sets"]["rows"]
     assert [(row["measure"], row["hits"], row["total"]) for row in rows] == [
         ("set.csv: flagged", 2, 3),
@@ -142,7 +142,7 @@ def test_a_report_tells_versions_seeds_and_the_packages_own_commit(
     (package / "bench").mkdir(parents=True)
     git("init", "-q")
     assert provenance.checkout(package) == ""  # in a checkout, but none of its files
-    (package / "version.py").write_text("one")
+    (package / "guard.py").write_text("one")
     (package / "bench" / "report.html").write_text("one")
     git("add", ".")
     git("commit", "-qm", "one")
@@ -151,9 +151,9 @@ def test_a_report_tells_versions_seeds_and_the_packages_own_commit(
     assert provenance.checkout(package) == commit
     (package / "bench" / "report.html").write_text("two")  # what the bench itself writes changes no code
     assert provenance.checkout(package) == commit
-    (package / "version.py").write_text("two")
+    (package / "guard.py").write_text("two")
     two = provenance.checkout(package)
-    (package / "version.py").write_text("three")
+    (package / "guard.py").write_text("three")
     assert two.startswith(f"{commit}-dirty-")
     assert two != provenance.checkout(package)
     about = provenance.about(False, PromptSets())
@@ -167,7 +167,7 @@ def test_a_missing_file_of_data_is_named(tmp_path: Path, missing: str) -> None:
         if name != missing:
             a_set(tmp_path / name, "a cat")
     with pytest.raises(UsageError, match=f"there is no {missing}"):
-        suites.run(["text"], quick=True, data=tmp_path)
+        suites.run(["text"], console, quick=True, data=tmp_path)
 
 
 def test_every_set_is_read_before_anything_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,7 +175,7 @@ def test_every_set_is_read_before_anything_is_measured(tmp_path: Path, monkeypat
     good, long = a_set(tmp_path / "good.csv", "a cat"), a_set(tmp_path / "long.csv", "cat " * 3000)
     for bad in (tmp_path / "none.csv", long):
         with pytest.raises(PromptError, match=bad.name):
-            suites.run(["words", "sets"], quick=True, data=None, sets=[good, bad], out=tmp_path / "bench.json")
+            suites.run(["words", "sets"], console, quick=True, data=None, sets=[good, bad], out=tmp_path / "bench.json")
     assert not (tmp_path / "bench.json").exists()
 
 
@@ -227,12 +227,12 @@ def test_methods_are_compared_prompt_by_prompt() -> None:
 
 def test_what_a_method_edits_is_told_from_what_it_leaves(generator: Generator) -> None:
     assert methods.touched(generator, ["a cat", "a kitchen knife", "a dog in the park"]) == [False, True, False]
-    knife, cat = cases.through(generator, ["a kitchen knife", "a cat"])
-    assert knife is not None
-    assert cat is not None
-    assert (knife[1].drift > 0, cat[1].drift) == (True, 0)
-    row = Result.drift("drift", [knife[1].drift, cat[1].drift])
-    assert row.raw["most"] == knife[1].drift
+    prepared = cases.prepare(generator, ["a kitchen knife", "a cat"])
+    assert None not in prepared
+    knife, cat = pictures.reports_of(prepared)
+    assert (knife.drift > 0, cat.drift) == (True, 0)
+    row = Result.drift("drift", [knife.drift, cat.drift])
+    assert row.raw["most"] == knife.drift
 
 
 def test_other_names_are_held_to_the_plain_ones_of_the_same_things() -> None:

@@ -23,7 +23,7 @@ from safegen.errors import ModelError
 from safegen.families import Family, family_of
 from safegen.families.stable_diffusion import CHANNEL
 from safegen.generator import Generator
-from safegen.guard import NUDITY, Guard
+from safegen.guard import NUDITY, BoundGuard, Guard
 from safegen.learning import contrastive
 from safegen.learning.effort import BRIEF
 from safegen.models import catalog
@@ -81,10 +81,8 @@ def learn(family: Family, cache: Path) -> Path:
     return found
 
 
-def guard_of(family: Family, folder: Path, safeguard: str = "localise") -> Guard:
-    guard = Guard(["blades"], safeguard=safeguard, folder=folder)
-    guard.bind(family)
-    return guard
+def guard_of(family: Family, folder: Path, safeguard: str = "localise") -> BoundGuard:
+    return Guard("blades", safeguard=safeguard, folder=folder).bind(family)
 
 
 def channel_of(conditioning: Conditioning) -> Channel:
@@ -104,11 +102,11 @@ def spliced(base: Conditioning, other: Conditioning, classes: Sequence[Position]
     return replace(base, channels={CHANNEL: replace(here, states=there.states.where(chosen, here.states))})
 
 
-def margin(guard: Guard, conditioning: Conditioning, head: str) -> float:
+def margin(guard: BoundGuard, conditioning: Conditioning, head: str) -> float:
     return float(guard.context.scorer.margins(conditioning, head))
 
 
-def own(guard: Guard, conditioning: Conditioning, position: Position) -> float:
+def own(guard: BoundGuard, conditioning: Conditioning, position: Position) -> float:
     """The lowest own score of a class, in benign standard deviations."""
     channel = channel_of(conditioning)
     scores = guard.context.scorer.channels[CHANNEL].own(channel)[..., 0]
@@ -182,7 +180,7 @@ def test_the_denoiser_is_told_the_repaired_pads(pipe: Any, folder: Path, safegua
         how: dict[str, Any] = {"num_inference_steps": 1, "width": 64, "height": 64, "guidance_scale": 1.0}
         for prompt in (HARMFUL, BENIGN):
             pipe(prompt, **how)
-            with Guard(["blades"], safeguard=safeguard, folder=folder).attached(pipe):
+            with Guard("blades", safeguard=safeguard, folder=folder).attached(pipe):
                 pipe(prompt, **how)
     finally:
         hook.remove()
@@ -204,9 +202,9 @@ def test_it_goes_by_a_short_name_and_draws_nothing(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     generator = Generator.load(catalog.EMBEDDED_CLIP, guarded=False, offline=True)
-    for settings in (DrawOptions(), DrawOptions(size=(64, 64))):
+    for options in (DrawOptions(), DrawOptions(size=(64, 64))):
         with pytest.raises(ModelError, match="a text encoder alone"):
-            generator.generate("a cat", settings)
+            generator.generate("a cat", options)
     asked = ["score", HARMFUL, "--model", catalog.EMBEDDED_CLIP, "--directions", str(folder), "--json"]
     monkeypatch.setattr(sys, "argv", ["safegen", *asked, "--concept", "blades", "--fail-on-flag"])
     with pytest.raises(SystemExit) as raised:

@@ -13,6 +13,8 @@ import torch
 from safegen import Generator
 from safegen.errors import PromptError
 from safegen.families.weights import weigh
+from safegen.generator import Prepared
+from safegen.models import adapters
 from safegen.models.options import DrawOptions
 from safegen.prompts import dialects
 from safegen.prompts.dialects import notes
@@ -122,15 +124,15 @@ def test_a_call_for_a_lora_alone_is_no_prompt() -> None:
 
 def test_a_lora_that_is_loaded_is_drawn_with_as_the_prompts_say() -> None:
     called = clean("a cat <lora:Style:0.8>").loras
-    assert dialects.scaled(["a/style.safetensors"], called) == ["a/style.safetensors:0.8"]
-    assert dialects.scaled(["style.safetensors:0.6", "other.safetensors"], called) == [
+    assert adapters.scaled(["a/style.safetensors"], called) == ["a/style.safetensors:0.8"]
+    assert adapters.scaled(["style.safetensors:0.6", "other.safetensors"], called) == [
         "style.safetensors:0.6",
         "other.safetensors",
     ]
     both = (*called, *clean("a dog <lora:style:1>").loras)
-    assert dialects.scaled(["style.safetensors"], both) == ["style.safetensors"]
-    assert notes(["a cat <lora:style:0.8>"], ["style.safetensors:0.8"]) == []
-    assert "counts 0.6" in notes(["a cat <lora:style:0.8>"], ["style.safetensors:0.6"])[0]
+    assert adapters.scaled(["style.safetensors"], both) == ["style.safetensors"]
+    assert notes(["a cat <lora:style:0.8>"], adapters.scales(["style.safetensors:0.8"])) == []
+    assert "counts 0.6" in notes(["a cat <lora:style:0.8>"], adapters.scales(["style.safetensors:0.6"]))[0]
     assert "--lora style.safetensors:0.8" in notes(["a cat <lora:style:0.8>"])[0]
 
 
@@ -177,9 +179,11 @@ def test_weights_of_a_long_negative_prompt_stay_with_their_words(generator: Gene
 
 
 def test_a_call_for_a_lora_in_a_negative_prompt_is_no_word(generator: Generator) -> None:
+    plain = generator.family.encode(["a cat"])
+    prepared = Prepared(clean("a cat"), plain, plain, None)
     with watched(generator.pipe) as calls:
         for negative in ("a hat", "a hat <lora:style:1>"):
-            generator.draw(generator.family.encode(["a cat"]), DrawOptions(seed=1, steps=1, negative=negative), 1)
+            assert generator.draw([prepared], DrawOptions(steps=1, negative=negative), [1])[0] is not None
     first, second = (call["encoder_hidden_states"] for call in calls)
     assert torch.equal(first, second)
 

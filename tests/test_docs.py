@@ -38,11 +38,15 @@ UNRUN = {
     "directions import": "wants what was exported; tests/test_bundles.py",
     "directions clean": "asks; tests/test_bundles.py",
 }
-# Files that the documents take for yours.
+# Files that the documents take for yours; the README has a recipe as well.
 YOURS = {
     "prompts.txt": "a cat\na kitchen knife\n",
     "prompts.csv": "prompt,seed\na cat,1\na kitchen knife,2\n",
 }
+RECIPE = "mine/cigarettes/concept.toml"
+# Its code within lines is other tools'.
+OTHERS = ROOT / "docs" / "coming-from.md"
+EXAMPLE = "# examples/"  # begins a file of docs/extending.md; tests/test_extending.py
 
 
 def blocks(document: Path, language: str) -> list[str]:
@@ -135,9 +139,9 @@ def flags() -> set[str]:
 
 def test_commands_and_flags_within_lines_exist() -> None:
     known = flags()
-    for code in said(ROOT / "README.md"):
+    for code in (code for path in DOCUMENTS if path != OTHERS for code in said(path)):
         for flag in re.findall(r"(?<![\w-])--[a-z-]*", code):
-            assert flag in known | {"--"}, code
+            assert flag in known | {"--", "--help"}, code
         words = shlex.split(code)
         if given := arguments(words):
             with contextlib.suppress(typer.BadParameter):  # the name of a command alone lacks what it is about
@@ -153,12 +157,20 @@ def test_a_flag_that_is_not_there_is_not_understood() -> None:
 
 
 @pytest.mark.slow
-def test_python_of_the_documents_runs(generator: Generator, capsys: pytest.CaptureFixture[str]) -> None:
+def test_python_of_the_documents_runs(
+    generator: Generator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     from tests.test_serve import serving
 
+    (recipe,) = (block for block in blocks(DOCUMENTS[0], "toml") if "[targets]" in block)
+    (tmp_path / RECIPE).parent.mkdir(parents=True)
+    (tmp_path / RECIPE).write_text(recipe)
+    monkeypatch.chdir(tmp_path)
     own = Generator.load(offline=True)
     with serving(generator) as (url, _):
         for block in (block for path in DOCUMENTS for block in blocks(path, "python")):
+            if block.startswith(EXAMPLE):
+                continue
             exec(block.replace("http://127.0.0.1:8000", url), {"pipe": own.pipe})
     assert "violence" in capsys.readouterr().out
 

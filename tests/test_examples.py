@@ -20,7 +20,6 @@ from safegen.generator import Generator
 from safegen.models import adapters, loading
 from safegen.models.adapters import SHIPPED, Addition
 from safegen.models.options import DrawOptions
-from safegen.prompts import dialects
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of peft
 README = Path(__file__).parents[1] / "README.md"
@@ -64,7 +63,7 @@ def test_pictures_change_and_a_harmless_prompt_stays_harmless(generator: Generat
         assert things <= set(after.things)
         assert before.ground != "black"
         assert after.ground == "black"
-        named = [(one["file"], one["scale"]) for one in picture.record["additions"]]
+        named = [(one["file"], one["scale"]) for one in picture.record.additions]
         assert named == [("toy.safetensors", 1.0), ("night.safetensors", 0.8)]
 
 
@@ -91,12 +90,12 @@ def test_examples_are_named_wherever_files_are() -> None:
     assert [one.path for one in adapters.listed([Path("toy")], ["night"])] == [SHIPPED["toy"], SHIPPED["night"]]
     assert adapters.whole("night:0.8") == "night:0.8"
     assert adapters.whole("a.safetensors:0.8") == f"{Path.cwd()}/a.safetensors:0.8"
-    assert dialects.scaled(["night", "~/b.safetensors", "night:1"], [("night", 0.5), ("b", 0.25)]) == [
+    assert adapters.scaled(["night", "~/b.safetensors", "night:1"], [("night", 0.5), ("b", 0.25)]) == [
         "night:0.5",
         "~/b.safetensors:0.25",
         "night:1",
     ]
-    worker = Worker.load(BatchSettings.of(embeddings=("toy",), concepts=("violence",)), offline=True)
+    worker = Worker.load(BatchSettings.of(embeddings=("toy",), concepts=("violence",), offline=True))
     assert [facts["file"] for facts in worker.facts()["additions"].values()] == ["toy.safetensors"]
 
 

@@ -38,7 +38,7 @@ def test_a_harmful_prompt_gives_another_picture(generator: Generator) -> None:
     (picture,), report = generator.generate("a cat and a kitchen knife", FAST)
     assert report is not None
     assert report.sanitized
-    assert picture.record["status"] == "sanitized"
+    assert picture.record.status == "sanitized"
     assert picture.image.tobytes() != bare(generator, "a cat and a kitchen knife", 3)
 
 
@@ -50,14 +50,14 @@ def test_strength_zero_is_plain_diffusers(generator: Generator) -> None:
 
 def test_seeds_count_up_and_are_recorded(generator: Generator) -> None:
     pictures, _ = generator.generate("a cat", DrawOptions(seed=5, steps=2), images=3)
-    assert [p.seed for p in pictures] == [5, 6, 7] == [p.record["seed"] for p in pictures]
+    assert [p.seed for p in pictures] == [5, 6, 7] == [p.record.seed for p in pictures]
     (alone,), _ = generator.generate("a cat", DrawOptions(seed=6, steps=2))
     assert alone.image.tobytes() == pictures[1].image.tobytes()
 
 
 def test_a_random_seed_is_recorded_and_repeats(generator: Generator) -> None:
     (first,), _ = generator.generate("a cat", DrawOptions(steps=2))
-    (again,), _ = generator.generate("a cat", DrawOptions(seed=first.record["seed"], steps=2))
+    (again,), _ = generator.generate("a cat", DrawOptions(seed=first.record.seed, steps=2))
     assert first.image.tobytes() == again.image.tobytes()
 
 
@@ -120,4 +120,4 @@ def test_a_long_prompt_shows_what_was_not_seen(generator: Generator) -> None:
 def test_without_a_guard_the_record_says_so(generator: Generator) -> None:
     (picture,), report = Generator(generator.pipe, None, "embedded").generate("a cat", FAST)
     assert report is None
-    assert picture.record["guard"]["safeguard"] == ""
+    assert picture.record.guard["safeguard"] == ""

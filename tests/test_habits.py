@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -28,7 +29,6 @@ from safegen.directions import bundle, recipes, store
 from safegen.directions.direction import Direction
 from safegen.directions.recipes import Concept
 from safegen.errors import ModelError, PromptError, SafegenError, UsageError
-from safegen.generator import Picture
 from safegen.models import adapters, catalog
 from safegen.models.adapters import Addition
 from safegen.models.options import MAX_SEED, DrawOptions, check_seeds
@@ -123,7 +123,9 @@ def test_the_home_folder_is_known_in_settings_and_the_environment(
 
 
 @pytest.mark.parametrize("kind", [str, Path])
-def test_the_library_knows_the_home_folder_as_well(here: Path, empty_home: Path, kind: Callable[[str], Any]) -> None:
+def test_the_library_knows_the_home_folder_as_well(
+    here: Path, empty_home: Path, generator: Generator, kind: Callable[[str], Any]
+) -> None:
     mine = empty_home / "mine"
     (mine / "banana").mkdir(parents=True)
     (mine / "banana" / "concept.toml").write_bytes(RECIPE)
@@ -134,7 +136,7 @@ def test_the_library_knows_the_home_folder_as_well(here: Path, empty_home: Path,
     (empty_home / "model" / "model_index.json").write_text("{}")
     save_file({"<toy>": torch.ones(1, 4)}, empty_home / "toy.safetensors")
 
-    assert Guard("banana", folder=kind("~/mine")).folder == mine
+    assert Guard("banana", folder=kind("~/mine")).options.folder == mine
     assert recipes.known(kind("~/mine"))["banana"] == mine / "banana"
     assert Concept.load("~/mine/banana").name == Concept.load("banana", kind("~/mine")).name == "banana"
     assert store.learned_folder("banana", kind("~/mine")) == store.learned_folder("~/mine/banana") == mine
@@ -150,15 +152,16 @@ def test_the_library_knows_the_home_folder_as_well(here: Path, empty_home: Path,
         catalog.locate("~nobody-of-this-name/model")
 
     assert survey(Source.of("~/p.txt"), BatchSettings.of()).rows == 1
-    asked = BatchSettings.of(model="~/model", directions="~/mine", embeddings=("~/a",), loras=("~/b:0.5",))
-    assert (asked.model, asked.directions) == (f"{empty_home}/model", str(mine))
-    assert (asked.embeddings, asked.loras) == ((f"{empty_home}/a",), (f"{empty_home}/b:0.5",))
+    asked = BatchSettings.of(model="~/model", folder=kind("~/mine"), embeddings=("~/a",), loras=("~/b:0.5",))
+    assert (asked.load.model, asked.guard.folder) == (f"{empty_home}/model", mine)
+    assert (asked.load.embeddings, asked.load.loras) == ((f"{empty_home}/a",), (f"{empty_home}/b:0.5",))
     with prepared(Source.of("~/p.txt"), BatchSettings.of(), kind("~/run")):
         assert (empty_home / "run").is_dir()
     with picture_folder.opened(kind("~/pictures")) as folder:
         assert folder.folder == empty_home / "pictures"
 
-    Picture(Image.new("RGB", (8, 8)), 1, {}).save(kind("~/one.png"), "none")
+    (drawn,), _ = generator.generate("a cat", DrawOptions(seed=1, steps=1))
+    replace(drawn, image=Image.new("RGB", (8, 8))).save(kind("~/one.png"), "none")
     assert records.read_picture(kind("~/one.png"))["size"] == [8, 8]
     bundle.write({}, kind("~/bundle"))
     assert (empty_home / "bundle").is_dir()
@@ -198,11 +201,11 @@ def test_no_seed_is_minus_one_in_a_row_too(kind: str, content: str) -> None:
 
 
 def test_no_seed_is_minus_one_for_clients_and_in_python(generator: Generator) -> None:
-    orders = pytest.importorskip("safegen.serve.handlers")
+    handlers = pytest.importorskip("safegen.serve.handlers")
     schemas = pytest.importorskip("safegen.serve.schemas")
     for body in ({"prompt": "a cat", "seed": -1}, {"prompt": "a cat", "seed": None}):
-        order = orders.checked(schemas.DrawRequest.model_validate(body), schemas.Limits(), generator)
-        assert order.settings.seed is None
+        order = handlers.checked(schemas.DrawRequest.model_validate(body), schemas.Limits(), generator)
+        assert order.options.seed is None
     assert DrawOptions(seed=-1) == DrawOptions()
     with pytest.raises(ValueError, match="greater than or equal to -1"):
         schemas.DrawRequest.model_validate({"prompt": "a cat", "seed": -2})
@@ -223,7 +226,7 @@ def test_what_spreadsheets_and_other_tools_write_is_read(here: Path, name: str) 
     (here / name).write_text(SHEETS[name])
     source = Source.of(name)
     (row,) = plan.rows(source, BatchSettings.of(), survey(source, BatchSettings.of()))
-    assert (row.prompt.text, row.settings.seed, row.settings.negative) == ("a cat, asleep", 1, "a dog")
+    assert (row.prompt.text, row.options.seed, row.options.negative) == ("a cat, asleep", 1, "a dog")
 
 
 def test_numbers_of_spreadsheets(here: Path) -> None:
@@ -237,7 +240,7 @@ def test_numbers_of_spreadsheets(here: Path) -> None:
     assert raised.value.details == ("line 4: 2 cells under 4 columns",)
     (here / "p.csv").write_text("prompt;guidance;strength;seed\na cat;7,5;0,5;12.0\n")
     (row,) = plan.rows(Source.of("p.csv"), BatchSettings.of(), survey(Source.of("p.csv"), BatchSettings.of()))
-    assert (row.settings.guidance, row.strength, row.settings.seed) == (7.5, 0.5, 12)
+    assert (row.options.guidance, row.strength, row.options.seed) == (7.5, 0.5, 12)
 
 
 @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])

@@ -1,4 +1,4 @@
-"""A second look at the picture: what it sees, and that one more try removes it."""
+"""The image check: what it sees, and that one more try removes it."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import transformers
 from PIL import Image
 
 from safegen import Generator, image_check
+from safegen.directions import recipes
 from safegen.errors import UsageError
 from safegen.guard import Guard
 from safegen.image_check import Detector, NudeNet, SafetyChecker, WorldJudge, as_opencv_reads, look_again
@@ -36,7 +37,7 @@ def behind(generator: Generator, guard: Guard) -> Generator:
     return generator.behind(guard)
 
 
-@pytest.mark.parametrize("guard", [{"names": ("nudity",)}, {"strength": 0.0}])
+@pytest.mark.parametrize("guard", [{"concepts": ("nudity",)}, {"strength": 0.0}])
 def test_what_the_guard_let_pass_is_seen_and_gone_at_the_second_try(
     generator: Generator, judge: Detector, guard: dict[str, Any]
 ) -> None:
@@ -44,17 +45,17 @@ def test_what_the_guard_let_pass_is_seen_and_gone_at_the_second_try(
     settings = DrawOptions(seed=3)
     (first,), _ = careless.generate(KNIFE, settings)
     again = look_again(careless, KNIFE, settings, first, judge)
-    check = again.record["check"]
+    check = again.record.more["check"]
     assert list(check["before"]) == check["concepts"] == ["violence"]
     assert check["before"]["violence"]["knife"] > 0.5
     assert check["after"] == {}
     assert (check["detector"], check["threshold"]) == ("judge/1", 0.5)
     assert again.seed == first.seed
-    assert again.record["negative"] == ""  # the concept repairs the prompt
-    assert "violence" in again.record["guard"]["directions"]
+    assert again.record.negative == ""  # the concept repairs the prompt
+    assert "violence" in again.record.guard["directions"]
     assert max(high for _, high in again.image.getextrema()) > 0  # never a black image
     assert careless.guard is not None
-    assert careless.guard.names == tuple(guard.get("names", careless.guard.names))
+    assert careless.guard.names == tuple(guard.get("concepts", recipes.known()))
 
 
 def test_a_harmless_picture_stays_as_it_is(generator: Generator, judge: Detector) -> None:
@@ -62,8 +63,8 @@ def test_a_harmless_picture_stays_as_it_is(generator: Generator, judge: Detector
     (first,), _ = generator.generate("a dog", settings)
     again = look_again(generator, clean("a dog"), settings, first, judge)
     assert again.image is first.image
-    assert again.record["check"] == {"detector": "judge/1", "threshold": 0.5, "before": {}}
-    assert "check" not in first.record
+    assert again.record.more["check"] == {"detector": "judge/1", "threshold": 0.5, "before": {}}
+    assert "check" not in first.record.as_json()
 
 
 def test_it_is_tried_once_and_what_is_left_is_told(generator: Generator) -> None:
@@ -79,8 +80,8 @@ def test_it_is_tried_once_and_what_is_left_is_told(generator: Generator) -> None
     (first,), _ = generator.generate("a dog", settings)
     again = look_again(generator, clean("a dog"), settings, first, stub)
     assert stub.looks == 2
-    assert again.record["check"]["after"] == {"violence": {"bow-and-arrow": 0.9}}
-    assert again.record["negative"] == "fog, bow and arrow"
+    assert again.record.more["check"]["after"] == {"violence": {"bow-and-arrow": 0.9}}
+    assert again.record.negative == "fog, bow and arrow"
 
 
 def test_where_there_is_no_detector(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,7 +95,7 @@ def test_where_there_is_no_detector(generator: Generator, monkeypatch: pytest.Mo
 
 
 def behind_name(generator: Generator, name: str) -> Generator:
-    return Generator(generator.pipe, generator.guard, name)
+    return Generator(generator.pipe, Guard(), name)
 
 
 def test_the_command(run: Any, tmp_path: Path) -> None:
@@ -164,26 +165,18 @@ def test_no_picture_is_blackened_and_the_user_s_own_call_is_as_ever() -> None:
 
 @quiet
 def test_the_checker_is_chosen_where_there_is_one_and_drawing_again_names_what_it_saw(
-    generator: Generator, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(NudeNet, "installed", staticmethod(lambda: False))
-    pipe = checked(-2.0)
-    assert generator.guard is not None
-    monkeypatch.setattr("safegen.guard.Guard.bind", lambda *_: None)
-    monkeypatch.setattr(
-        "safegen.guard.Guard.sanitize",
-        lambda self, plain, passages=(): (plain, [SimpleNamespace(sanitized=False, before=None, drift=0.0)]),
-    )
-    monkeypatch.setattr("safegen.records.of", lambda *_: {"negative": _[2].negative})
-    careless = Generator(pipe, Guard(["nudity"]), "sd15")
+    careless = Generator(checked(-2.0), Guard("nudity"), "sd15")
     detector = image_check.detector_for(careless)
     assert isinstance(detector, SafetyChecker)
     settings = DrawOptions(seed=3, steps=1, size=(64, 64))
     (first,), _ = careless.generate("a cat", settings)
     again = look_again(careless, clean("a cat"), settings, first, detector)
-    check = again.record["check"]
+    check = again.record.more["check"]
     assert (check["detector"], check["concepts"]) == ("StableDiffusionSafetyChecker", ["nudity"])
-    assert again.record["negative"] == "nudity"
+    assert again.record.negative == "nudity"
     assert max(high for _, high in again.image.getextrema()) > 0
 
 
@@ -262,7 +255,7 @@ def test_its_real_weights_find_nothing_in_harmless_pictures(generator: Generator
         assert detector.look(picture) == {}
     again = look_again(generator, clean("a cat and a tulip"), DrawOptions(seed=3), drawn, detector)
     assert again.image is drawn.image
-    assert again.record["check"] == {"detector": detector.name, "threshold": 0.45, "before": {}}
+    assert again.record.more["check"] == {"detector": detector.name, "threshold": 0.45, "before": {}}
 
 
 @real

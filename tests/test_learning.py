@@ -72,8 +72,7 @@ def test_a_sanitizer_learns_to_go_from_targets_to_anchors(
 
 
 def test_the_learned_score_is_highest_on_the_harmful_word(generator: Generator) -> None:
-    guard = Guard(safeguard="es")
-    guard.bind(generator.family)
+    guard = Guard(safeguard="es").bind(generator.family)
     (sheet,) = guard.score(generator.family.encode(["a cat and a kitchen knife"]))
     assert max(sheet.words, key=lambda w: w.intensity or 0).text == "knife"
     assert all(0 <= (w.intensity or 0) <= 1 for w in sheet.words)

@@ -14,8 +14,10 @@ from PIL import Image
 
 from safegen import records
 from safegen.errors import UsageError
+from safegen.files import readable
 from safegen.generator import Generator, Picture
 from safegen.models.options import DrawOptions
+from safegen.records import Record
 
 PROMPT = "a dog and a blue boat"
 # How the web UI finds the settings in the last line.
@@ -28,6 +30,12 @@ def picture(generator: Generator) -> Picture:
     return one
 
 
+def inside(record: Record) -> dict[str, Any]:
+    """A record as a picture holds it, where the text is called prompt."""
+    said = record.as_json()
+    return {"prompt": said.pop("text"), **said}
+
+
 def parsed(parameters: str) -> dict[str, str]:
     last = parameters.rsplit("\n", maxsplit=1)[-1]
     return {k: json.loads(v) if v[:1] == '"' else v for k, v in FOUND.findall(last)}
@@ -38,7 +46,7 @@ def parsed(parameters: str) -> dict[str, str]:
 )
 @pytest.mark.parametrize("kept", ["full", "mark"])
 def test_other_tools_read_every_value(picture: Picture, kept: str, model: str) -> None:
-    record = {**picture.record, "model": model}
+    record = {**inside(picture.record), "model": model}
     said = record if kept == "full" else records.mark(record)
     found = parsed(records.parameters_line(said))
     assert (found["Model"], found["Seed"], found["Steps"], found["Size"]) == (model, "7", "1", "128x128")
@@ -55,7 +63,7 @@ def test_a_mark_tells_how_it_was_generated_and_nothing_of_the_prompt(picture: Pi
     assert record["created"] == "2026-01-01T00:00:00Z"
     assert found["source_type"] == "trainedAlgorithmicMedia"
     content = (tmp_path / "x.png").read_bytes()
-    for secret in (*PROMPT.split(" and "), "fog", picture.record["id"], "violence"):
+    for secret in (*PROMPT.split(" and "), "fog", picture.record.id, "violence"):
         assert secret.encode() not in content
 
 
@@ -65,7 +73,7 @@ def test_none_leaves_the_mark_of_ai_alone_and_full_says_all(picture: Picture, tm
         assert list(bare.text) == ["XML:com.adobe.xmp"]
     assert records.read_picture(tmp_path / "none.png")["source_type"] == "trainedAlgorithmicMedia"
     picture.save(tmp_path / "full.png", "full")
-    assert records.read_picture(tmp_path / "full.png")["record"] == {"schema": records.SCHEMA, **picture.record}
+    assert records.read_picture(tmp_path / "full.png")["record"] == {"schema": records.SCHEMA, **inside(picture.record)}
     unknown: Any = "some"
     with pytest.raises(UsageError, match="some"):
         picture.save(tmp_path / "some.png", unknown)
@@ -73,7 +81,7 @@ def test_none_leaves_the_mark_of_ai_alone_and_full_says_all(picture: Picture, tm
 
 
 def test_pictures_of_older_versions_are_read(picture: Picture, tmp_path: Path) -> None:
-    old = {key: value for key, value in picture.record.items() if key != "created"}
+    old = {key: value for key, value in inside(picture.record).items() if key != "created"}
     records.save_picture(picture.image, tmp_path / "old.png", old, "full")
     assert records.read_picture(tmp_path / "old.png")["record"]["prompt"] == PROMPT
     records.save_picture(picture.image, tmp_path / "marked.png", old)
@@ -96,5 +104,5 @@ def test_the_time_is_in_utc(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", [b"model-\xff", b"\xe9t\xe9"])
 def test_names_that_are_no_text_are_escaped(picture: Picture, name: bytes) -> None:
-    record = {**picture.record, "model": records.readable(os.fsdecode(name))}
+    record = {**inside(picture.record), "model": readable(os.fsdecode(name))}
     assert records.encode_picture(picture.image, record, "full")

@@ -26,7 +26,7 @@ def test_minors_in_a_sexual_context_are_refused(minor: str) -> None:
 
 
 @pytest.mark.parametrize("minor", MINORS)
-def test_an_open_gate_is_enough(minor: str) -> None:
+def test_that_the_sexual_concept_is_flagged_is_enough(minor: str) -> None:
     with pytest.raises(Refused):
         refusal.check(minor, sexual=True)
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
+import copy
 from collections.abc import Sequence
-from dataclasses import replace
+from contextlib import nullcontext, suppress
+from dataclasses import FrozenInstanceError, replace
 
 import pytest
 import torch
@@ -16,10 +17,10 @@ from safegen.conditioning import Conditioning
 from safegen.directions.recipes import Concept
 from safegen.errors import GuardError, UsageError
 from safegen.generator import Generator
-from safegen.guard import Guard
+from safegen.guard import BoundGuard, Guard
 from safegen.learning.adversarial import Salads
 from safegen.learning.effort import THOROUGH
-from safegen.safeguards import SafeguardContext
+from safegen.safeguards import Baseline, Safeguard, SafeguardContext
 from safegen.scoring.scorer import Scorer
 from safegen.scoring.scores import ScoreSheet
 
@@ -50,10 +51,8 @@ def edit(generator: Generator, name: str, prompts: list[str], strength: float) -
     return before, after
 
 
-def bound(generator: Generator, name: str, strength: float = 1) -> Guard:
-    guard = Guard(safeguard=name, strength=strength)
-    guard.bind(generator.family)
-    return guard
+def bound(generator: Generator, name: str, strength: float = 1) -> BoundGuard:
+    return Guard(safeguard=name, strength=strength).bind(generator.family)
 
 
 @EVERY
@@ -104,7 +103,7 @@ def test_more_strength_moves_farther(generator: Generator, name: str, strength: 
 
 
 @EVERY
-def test_the_gate_falls(generator: Generator, name: str) -> None:
+def test_the_classifiers_score_falls(generator: Generator, name: str) -> None:
     before, after = edit(generator, name, HARMFUL, 1)
     for old, new in zip(sheets(generator, before), sheets(generator, after), strict=True):
         worst = old.flagged_concepts()[0]
@@ -112,7 +111,7 @@ def test_the_gate_falls(generator: Generator, name: str) -> None:
 
 
 @OURS
-def test_nothing_of_ours_is_drawn_that_gate_or_check_objects_to(generator: Generator, name: str) -> None:
+def test_nothing_of_ours_is_drawn_that_classifier_or_verifier_objects_to(generator: Generator, name: str) -> None:
     prompts = HARMFUL + ALONE
     guard = bound(generator, name)
     after, reports = guard.sanitize(generator.family.encode(prompts))
@@ -121,7 +120,7 @@ def test_nothing_of_ours_is_drawn_that_gate_or_check_objects_to(generator: Gener
 
 
 @OURS
-def test_what_the_check_never_lets_through_is_no_picture(generator: Generator, name: str) -> None:
+def test_what_the_verifier_never_lets_through_is_no_picture(generator: Generator, name: str) -> None:
     guard = bound(generator, name)
     strict = {
         channel: [
@@ -130,7 +129,7 @@ def test_what_the_check_never_lets_through_is_no_picture(generator: Generator, n
         ]
         for channel, probes in guard.context.scorer.channels.items()
     }
-    guard.context = replace(guard.context, directions=Scorer(strict))
+    guard = replace(guard, context=replace(guard.context, directions=Scorer(strict)))
     with pytest.raises(GuardError, match="could not be made safe under"):
         guard.sanitize(generator.family.encode(HARMFUL[:1]))
 
@@ -165,7 +164,7 @@ def test_a_gradient_runs_through(generator: Generator, name: str) -> None:
 
 
 @OURS
-def test_a_salad_is_repaired_or_closed(generator: Generator, name: str) -> None:
+def test_a_salad_is_repaired_or_fails_closed(generator: Generator, name: str) -> None:
     """Words without grammar, and without one that is harmful alone, that together mean what is harmful."""
     recipe = Concept.load("violence")
     recipe = replace(recipe, targets=dict(list(recipe.targets.items())[:4]))
@@ -177,7 +176,7 @@ def test_a_salad_is_repaired_or_closed(generator: Generator, name: str) -> None:
     for text, sheet in zip(texts, guard.score(generator.family.encode(texts)), strict=True):
         if sheet.flagged:
             seen += 1
-            with contextlib.suppress(GuardError):
+            with suppress(GuardError):
                 after, (report,) = guard.sanitize(generator.family.encode([text]))
                 assert report.status == "sanitized"
                 assert guard.context.seen(after) == [[]]
@@ -205,7 +204,7 @@ def test_what_cannot_be_made_safe_is_no_picture(generator: Generator, monkeypatc
         edit(generator, "localise", HARMFUL[:1], 1)
 
 
-def test_the_check_has_the_last_word_and_rarely_speaks(generator: Generator) -> None:
+def test_the_verifier_has_the_last_word_and_rarely_speaks(generator: Generator) -> None:
     from safegen.safeguards.localise import objections
 
     _, after = edit(generator, "localise", HARMFUL, 1)
@@ -233,19 +232,44 @@ def test_a_strength_outside_its_range_is_an_error(strength: float) -> None:
 
 
 def test_a_safeguard_that_raises_fails_closed(generator: Generator) -> None:
-    class Broken:
+    class Broken(Safeguard):
         name = "broken"
 
-        def edit(self, *_: object) -> Conditioning:
+        def repair(self, *_: object) -> Conditioning:
             raise ZeroDivisionError("inside")
 
-    guard = Guard()
-    guard.bind(generator.family)
-    guard.safeguard = Broken()  # type: ignore[assignment]
+    guard = replace(Guard().bind(generator.family), safeguard=Broken())
     with pytest.raises(GuardError, match="ZeroDivisionError"):
         guard.sanitize(generator.family.encode(HARMFUL))
 
 
-def test_an_unbound_guard_fails_closed(generator: Generator) -> None:
-    with pytest.raises(GuardError, match="not bound"):
-        Guard().sanitize(generator.family.encode(HARMFUL))
+@pytest.mark.parametrize("base", [Safeguard, Baseline])
+def test_a_method_that_repairs_nothing_fails_closed_unless_it_is_a_baseline(
+    generator: Generator, base: type[Safeguard]
+) -> None:
+    class Idle(base):  # type: ignore[misc, valid-type]
+        name = "idle"
+
+        def repair(self, conditioning: Conditioning, *_: object) -> Conditioning:
+            return conditioning
+
+    conditioning, guard = generator.family.encode(HARMFUL[:1]), bound(generator, "clamp")
+    refusing = pytest.raises(GuardError, match="could not be made safe") if base is Safeguard else nullcontext()
+    with refusing:
+        (report,) = replace(guard, safeguard=Idle()).sanitize(conditioning)[1]
+        assert report.after.flagged
+    # Under full strength nothing is promised.
+    weak = replace(guard, safeguard=Idle(), options=replace(guard.options, strength=0.5))
+    assert weak.sanitize(conditioning)[1][0].after.flagged
+
+
+def test_an_unbound_guard_has_nothing_to_sanitize_with(generator: Generator) -> None:
+    guard = Guard()
+    before = copy.deepcopy(vars(guard))
+    bound_guard = guard.bind(generator.family)
+    assert bound_guard.sanitize(generator.family.encode(HARMFUL[:1]))[1][0].sanitized
+    # What binding gives is another value: the guard itself stays as it was, and cannot let anything through.
+    assert vars(guard) == before
+    assert not hasattr(guard, "sanitize")
+    with pytest.raises(FrozenInstanceError):
+        bound_guard.names = ()  # type: ignore[misc]

@@ -25,6 +25,7 @@ import pytest
 from PIL import Image
 
 from safegen import Generator
+from safegen.cli import console
 from safegen.errors import Busy, GuardError, Unavailable, UsageError
 from safegen.models.options import DrawOptions
 from safegen.records import DEFAULT, Kept
@@ -56,7 +57,7 @@ def serving(
     queue, listener, ready = Queue(waiting), bound("127.0.0.1", 0), threading.Event()
     urls: list[str] = []
     hosts = hosts_of("127.0.0.1")
-    application = app.create(generator, queue, Limits(**limits), key, hosts, fronts_of(fronts), kept)
+    application = app.create(generator, queue, Limits(**limits), key, hosts, fronts_of(fronts), kept, console)
     server = Server(application, queue, listener, lambda url: (urls.append(url), ready.set()))
     thread = threading.Thread(target=server.serve_on)
     thread.start()
@@ -76,8 +77,20 @@ def url(generator: Generator) -> Iterator[str]:
         yield address
 
 
+CLIENTS: list[openai.OpenAI] = []
+
+
+@pytest.fixture(autouse=True)
+def closed_clients() -> Iterator[None]:
+    """No client of a test stays open after it: collected later, it would warn in some other test."""
+    yield
+    while CLIENTS:
+        CLIENTS.pop().close()
+
+
 def client(url: str, key: str = "none") -> openai.OpenAI:
-    return openai.OpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0, timeout=120)
+    CLIENTS.append(openai.OpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0, timeout=120))
+    return CLIENTS[-1]
 
 
 def post(url: str, path: str, **body: Any) -> httpx.Response:
@@ -106,7 +119,7 @@ class Slow(Generator):
         self.__dict__.update(generator.__dict__)
         self.pause, self.fault, self.steps = pause, fault, Counter[str]()
 
-    def generate(self, prompt: Any, settings: Any = None, *, images: int = 1, on_step: Any = None) -> Any:
+    def generate(self, prompt: Any, options: Any = None, *, images: int = 1, on_step: Any = None) -> Any:
         if self.fault:
             raise self.fault
 
@@ -115,7 +128,7 @@ class Slow(Generator):
             time.sleep(self.pause)
             on_step(step, steps)
 
-        return super().generate(prompt, settings, images=images, on_step=counted)
+        return super().generate(prompt, options, images=images, on_step=counted)
 
 
 def wait_until(true: Any) -> None:

@@ -21,10 +21,10 @@ from safegen.batch.worker import Worker
 from safegen.conditioning import Conditioning
 from safegen.errors import GuardError
 from safegen.families.weights import weigh
-from safegen.generator import Generator
+from safegen.generator import Generator, Prepared, sound
 from safegen.models.options import DrawOptions
 from safegen.prompts.emphasis import Weight
-from safegen.prompts.prompt import clean
+from safegen.prompts.prompt import Prompt, clean
 from tests.test_families import BENIGN, CHANNELS, pipeline, prepared, same, told, watched
 
 pytestmark = [pytest.mark.filterwarnings("ignore")]  # of the libraries, about models as small as these
@@ -38,9 +38,15 @@ def states(conditioning: Conditioning, name: str = "text") -> torch.Tensor:
     return conditioning.channels[name].states
 
 
+def ready(generator: Generator, prompt: Prompt) -> Prepared:
+    (found,) = generator.prepare([prompt])
+    return sound(found)
+
+
 def final(generator: Generator, prompt: str) -> tuple[Conditioning, Any]:
-    _, guarded, report = generator.prepare(clean(prompt))
-    return guarded, report
+    prepared = ready(generator, clean(prompt))
+    assert prepared.conditioning is not None
+    return prepared.conditioning, prepared.report
 
 
 def factors(one: torch.Tensor, other: torch.Tensor) -> list[float]:
@@ -59,7 +65,7 @@ def test_a_weight_multiplies_the_states_of_its_words_that_the_denoiser_receives(
     assert [(w.text, w.weight) for w in report.before.words if w.weight != 1] == [
         ("dog", 1.05), ("red", 0.9091), ("apple", 0.9091),
     ]  # fmt: skip
-    assert picture.record["guard"]["weights"] == [
+    assert picture.record.guard["weights"] == [
         {"text": "dog", "weight": 1.05},
         {"text": "red apple", "weight": 0.9091},
     ]
@@ -75,7 +81,8 @@ def test_without_marks_the_conditioning_is_the_same_object(generator: Generator)
     read = generator.read([clean("a cat (on a mat)")])
     assert weigh(read.conditioning, read.weights) is read.conditioning
     assert generator.guard is not None
-    assert generator.guard.sanitize(read.conditioning, read.rows)[0] is read.conditioning
+    sanitized, _ = generator.guard.sanitize(read.conditioning, weights=read.weights, wholes=read.wholes)
+    assert sanitized is read.conditioning
     assert read.abreast(read.conditioning)[0].channels["text"].states.data_ptr() == states(read.conditioning).data_ptr()
 
 
@@ -102,8 +109,8 @@ def test_words_that_a_rewriting_leaves_keep_theirs(generator: Generator) -> None
 
 
 @METHODS
-def test_no_method_lets_a_weight_open_the_gate_again(generator: Generator, safeguard: str) -> None:
-    guarded = Generator(generator.pipe, Guard(["violence"], safeguard=safeguard), "embedded")
+def test_no_method_lets_a_weight_get_a_prompt_flagged_again(generator: Generator, safeguard: str) -> None:
+    guarded = Generator(generator.pipe, Guard("violence", safeguard=safeguard), "embedded")
     without, unweighted = final(guarded, PLAIN)
     for own in (OWN, "(a cat and a kitchen knife:1.9)"):
         conditioning, report = final(guarded, own)
@@ -119,14 +126,17 @@ def test_no_method_lets_a_weight_open_the_gate_again(generator: Generator, safeg
 def test_weights_are_dropped_where_the_guard_objects(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     scorer = generator.guard.context.scorer  # type: ignore[union-attr]
     monkeypatch.setattr(scorer, "objections", lambda conditioning, _: [["violence"]] * len(conditioning.prompts))
-    plain, guarded, report = generator.prepare(clean("a (cat:1.3)"))
+    prepared = ready(generator, clean("a (cat:1.3)"))
+    guarded, report = prepared.conditioning, prepared.report
+    assert guarded is not None
+    assert report is not None
     assert (report.weights, report.objections) == ((), ("violence",))
     assert same(states(guarded), states(generator.family.encode(["a cat"])))
-    assert not same(states(plain), states(guarded))
+    assert not same(states(prepared.plain), states(guarded))
 
 
 def test_a_weight_that_makes_a_prompt_harmful_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the miniature the gate is linear, so that a benign word's weight can open it, were there no bound."""
+    """In the miniature the classifier is linear: were there no bound, a benign word's weight could get it flagged."""
     monkeypatch.setattr("safegen.prompts.emphasis.MOST", 9.0)
     generator = Generator(pipeline("sd"), prepared("sd"))
     outcomes = set()
@@ -143,12 +153,12 @@ def test_a_weight_that_makes_a_prompt_harmful_is_dropped(monkeypatch: pytest.Mon
 def test_states_that_are_not_finite_are_no_picture(generator: Generator) -> None:
     huge = replace(clean("a (cat:2)"), weights=(Weight((2, 5), float("inf")),))
     with pytest.raises(GuardError, match="not finite"):
-        generator.prepare(huge)
+        ready(generator, huge)
 
 
 @pytest.mark.parametrize("guard", [None, 0.0])
 def test_without_a_guard_weights_apply_to_every_word(generator: Generator, guard: float | None) -> None:
-    free = Generator(generator.pipe, None if guard is None else Guard(["violence"], strength=guard), "embedded")
+    free = Generator(generator.pipe, None if guard is None else Guard("violence", strength=guard), "embedded")
     found = factors(states(free.family.encode([PLAIN])), states(final(free, OWN)[0]))
     assert (found[2], found[6]) == (1.4, 1.9)
     assert found.count(1) == len(found) - 2
@@ -163,8 +173,8 @@ def test_models_that_know_no_weights_read_the_marks_as_text(name: str) -> None:
     assert read.conditioning.prompts == (own,)
     assert not any(read.weights)
     (picture,), _ = generator.generate(own, replace(FAST, guidance=None))
-    assert picture.record["prompt"] == own
-    assert "weights" not in picture.record["guard"]
+    assert picture.record.text == own
+    assert "weights" not in picture.record.guard
 
 
 def test_weights_in_a_long_prompt_stay_with_their_words(generator: Generator) -> None:
@@ -180,9 +190,9 @@ def test_weights_in_a_long_prompt_stay_with_their_words(generator: Generator) ->
 def test_a_batch_keeps_the_users_own_text(generator: Generator, tmp_path: Path) -> None:
     lines = ["a cat", "a (cat:1.3)", OWN, "a (dog:1.2) " + "on a blue background , " * 20]
     for redact in (False, True):
-        options, folder = BatchSettings.of(steps=1, batch_size=4, redact=redact), tmp_path / str(redact)
-        with run.prepared(Source("-", "txt", "\n".join(lines).encode()), options, folder) as ready:
-            summary = ready.run(LocalEngine(lambda options=options: Worker(generator, options)), Watch())
+        settings, folder = BatchSettings.of(steps=1, batch_size=4, redact=redact), tmp_path / str(redact)
+        with run.prepared(Source("-", "txt", "\n".join(lines).encode()), settings, folder) as ready:
+            summary = ready.run(LocalEngine(lambda settings=settings: Worker(generator, settings)), Watch())
         assert summary.exit_code == 0
         records = [json.loads(line) for line in (folder / "metadata.jsonl").read_text().splitlines()]
         if redact:
@@ -200,9 +210,9 @@ def test_a_batch_keeps_the_users_own_text(generator: Generator, tmp_path: Path) 
 def test_skipping_the_flagged_draws_no_weight_that_is_objected_to(generator: Generator) -> None:
     prompts = [clean("a (cat:1.3)"), clean(OWN)]
     for on_flag, drawn in (("warn", [1, 2]), ("skip", [1, None])):
-        worker = Worker(generator, BatchSettings.of(on_flag=on_flag))  # type: ignore[arg-type]
-        found = worker._behind(generator.guard, generator.read(prompts))
-        assert [len(f.report.weights) if f.conditioning and f.report else None for f in found] == drawn
+        found = [sound(one) for one in generator.prepare(prompts, on_flag)]  # type: ignore[arg-type]
+        weights = [len(f.report.weights) if f.conditioning is not None and f.report else None for f in found]
+        assert weights == drawn
 
 
 def test_the_table_shows_weights(

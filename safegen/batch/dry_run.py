@@ -1,4 +1,4 @@
-"""The dry run: every prompt scored as the run would score it, and nothing drawn."""
+"""The dry run: every prompt is scored as the run would score it, and nothing is drawn."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from safegen.errors import SafegenError
 from safegen.generator import Prepared
 from safegen.scoring.scores import ScoreSheet
 
-Verdict = tuple[Row, ScoreSheet | None, str]  # the sheet, or the code of the error that stands for it
+Verdict = tuple[Row, ScoreSheet | None, str]  # the sheet, or None and the code of the error
 
 
 def score_rows(worker: Worker, source: Source, survey: Survey, size: int) -> Iterator[tuple[plan.Batch, list[Verdict]]]:
-    """Every batch of the plan with the verdicts on the rows that begin in it."""
+    """Give every batch of the plan with the verdicts on the rows that begin in it."""
     scorer = Worker(worker.generator, replace(worker.settings, on_flag="warn"))
     for batch in plan.batches(plan.rows(source, worker.settings, survey), size):
         rows = [shot.row for shot in batch.shots if shot.k == 0]

@@ -1,7 +1,7 @@
 """The gallery: one self-contained page over a folder of pictures and their records.
 
-Prompts are untrusted: the page holds them as JSON with every `<` escaped, its script turns them into
-text nodes only, and its content policy lets no other script run and nothing be fetched.
+Prompts are untrusted. The page holds them as JSON with every `<` escaped, and its script turns them into text
+nodes only. Its content policy lets no other script run and nothing be fetched.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ NAME, REMOVED = "gallery.html", "removed.jsonl"
 
 
 def prune(folder: Path) -> int:
-    """Move the records of pictures that are gone to `REMOVED`, so that data sets load; how many there were.
+    """Move the records of deleted pictures to `REMOVED`, so that data sets load; gives how many there were.
 
-    Nothing is moved while a command writes to the folder, or where no picture at all is there.
+    Nothing is moved while a command writes to the folder, or if it holds no picture at all.
 
     Raises:
         OutputError: a record is unreadable, or a file cannot be written.
@@ -56,7 +56,7 @@ def write(folder: Path) -> Path:
     """Write the page of a finished or half-finished run into its folder.
 
     Raises:
-        UsageError: the folder holds no records, or none of the pictures that they are of.
+        UsageError: the folder holds no records, or none of their pictures.
         OutputError: a record is unreadable, or the page cannot be written.
     """
     folder = located(folder)
@@ -71,7 +71,7 @@ def write(folder: Path) -> Path:
 
 
 def page(cards: list[dict[str, Any]]) -> str:
-    """The page over cards, see `card`."""
+    """Make the page of cards, see `card`."""
     return pages.render(Path(__file__), cards)
 
 
@@ -83,10 +83,10 @@ def _cards(folder: Path) -> Iterator[dict[str, Any]]:
 
 
 def card(record: Mapping[str, Any]) -> dict[str, Any]:
-    """What the page shows of a record.
+    """Make what the page shows of a record.
 
-    `parts` is the prompt in pieces, each with the concepts that it carries; `concepts` has the flagged
-    ones with their scores before and after, in standard deviations over benign text.
+    `parts` is the prompt in pieces, each with the concepts that it carries. `concepts` has the flagged
+    concepts with their scores before and after, in standard deviations over benign text.
     """
     guard = record.get("guard") or {}
     before, after = guard.get("before", {}), guard.get("after", {})
@@ -94,7 +94,7 @@ def card(record: Mapping[str, Any]) -> dict[str, Any]:
     notes = [f"drawn as: {guard['rewritten']}"] if guard.get("rewritten") else []
     notes += [str(record["error"]["message"])] if "error" in record else []
     return {
-        "file": file if Path(file).name == file else "",  # a link leads nowhere but into the folder
+        "file": file if Path(file).name == file else "",  # a link must not lead out of the folder
         "id": str(record["id"]),
         "seed": record.get("seed"),
         "status": str(record["status"]),

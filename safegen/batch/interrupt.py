@@ -1,4 +1,4 @@
-"""The watch over a run: progress, how many errors are borne, and Ctrl-C."""
+"""The watch over a run: progress, the limit on errors, and Ctrl-C."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Any
 
 
 class Watch:
-    """Hears of steps and records, and says when to stop.
+    """A listener for steps and records that says when to stop.
 
     Args:
-        on_landed: told of pictures and misses on disk, by their number.
-        on_step: told of steps done and of all.
-        on_stop: told once, outside of any signal handler, that a run is asked to stop.
-        on_note: told in lines what people should know, once the model is loaded.
-        max_errors: failures after which to stop; None bears any number.
+        on_landed: told the number of pictures and misses that have reached the disk.
+        on_step: told the number of steps done, and of all steps.
+        on_stop: told once, outside of any signal handler, that the run is asked to stop.
+        on_note: told, line by line, what people should know, once the model is loaded.
+        max_errors: failures after which to stop; None sets no limit.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class Watch:
 
     @property
     def gave_up(self) -> bool:
-        """There were more errors than are borne."""
+        """Whether there were more errors than allowed."""
         return self.max_errors is not None and self.counts["error"] > self.max_errors
 
     @property
@@ -45,12 +45,12 @@ class Watch:
         return self.interrupted or self.gave_up
 
     def landed(self, record: Mapping[str, Any]) -> None:
-        """A record is on disk."""
+        """Count a record that has reached the disk."""
         self.counts[str(record["status"])] += 1
         self._on_landed(1)
 
     def step(self, step: int, steps: int) -> None:
-        """A denoising step is done."""
+        """Report that a denoising step is done."""
         self._on_step(step, steps)
         self.heed()
 
@@ -62,13 +62,13 @@ class Watch:
 
     @contextlib.contextmanager
     def interruptible(self) -> Iterator[None]:
-        """While this lasts, the first Ctrl-C asks to stop after the pictures in flight; the second stops now.
+        """Make the first Ctrl-C ask for a stop after the pictures in flight, and the second one stop at once.
 
         Raises:
             KeyboardInterrupt: at the second Ctrl-C, and at the end if there was a first.
         """
         if threading.current_thread() is not threading.main_thread():
-            yield  # signals are for the main thread alone
+            yield  # only the main thread may handle signals
             return
 
         def ask(_signal: int, _frame: object) -> None:

@@ -18,7 +18,7 @@ from safegen.records import Kept, encode_picture
 
 
 class LocalEngine:
-    """Draws in this process.
+    """An engine that draws in this process.
 
     Args:
         load: makes the worker; called once, when it is needed.
@@ -29,12 +29,12 @@ class LocalEngine:
 
     @contextlib.contextmanager
     def started(self) -> Iterator[None]:
-        """While this lasts, the model is loaded."""
+        """Keep the model loaded while the context lasts."""
         self.worker = self.load()
         yield
 
     def facts(self, asked: Sequence[Row]) -> dict[str, Any]:
-        """See `Worker.facts`."""
+        """Ask the worker, see `Worker.facts`."""
         return self.worker.facts(asked)
 
     def run(self, batches: Iterable[Batch], folder: Folder, watch: Watch) -> None:
@@ -63,7 +63,7 @@ class LocalEngine:
                 if not missing:
                     continue
                 outcomes = [o for o in self.worker.draw(batch, watch.step) if name_of(o.record) in missing]
-                while written:  # of the batch before this one: long done, or its error is due
+                while written:  # the batch before this one is long written, or its error is raised here
                     written.popleft().result()
                 written.extend(writer.submit(land, outcome) for outcome in outcomes)
                 written.append(writer.submit(folder.sync))
@@ -74,8 +74,8 @@ class LocalEngine:
 def save(outcome: Outcome, store: Store, kept: Kept, begun: str) -> None:
     """Write the picture of an outcome, if it has one, under its final name.
 
-    The record inside leaves out how long it took and has the time at which the run began, so that the same picture
-    is the same file, in whichever go it was drawn.
+    The record inside leaves out how long the picture took, and its time is the one at which the run began. So the
+    same picture is the same file, even when a resumed run draws it.
     """
     if outcome.image is None:
         return

@@ -1,7 +1,7 @@
-"""The plan: which pictures are drawn together. A pure function of the file, the options and the size.
+"""The plan: which pictures are drawn together. It is a pure function of the file, the options and the batch size.
 
-Rows are read as they come and never held all at once: at most `OPEN` unfinished batches wait for
-company of their own settings, then the one that waits longest goes as it is.
+Rows are read as they come and never held all at once. At most `OPEN` unfinished batches wait for rows with
+the same settings; when there are more, the one that has waited longest goes as it is.
 """
 
 from __future__ import annotations
@@ -35,20 +35,23 @@ class Shot:
 
     @property
     def file_name(self) -> str:
-        """Row number, hash, seed: no two runs share one, and no data set takes a word of it for a split."""
+        """The row number, a hash and the seed.
+
+        No two runs share a name, and no data set takes a word of it for a split.
+        """
         return f"{self.row.number:05d}-{self.row.mark}-{self.seed}.png"
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Pictures of compatible settings, denoised together."""
+    """Pictures of compatible settings that are denoised together."""
 
     number: int
     shots: tuple[Shot, ...]
 
 
 def rows(source: Source, settings: BatchSettings, survey: Survey) -> Iterator[Row]:
-    """The rows that are drawn.
+    """Read the rows that are drawn.
 
     Raises:
         PromptError: the file has changed since the survey.
@@ -61,7 +64,7 @@ def rows(source: Source, settings: BatchSettings, survey: Survey) -> Iterator[Ro
 
 
 def batches(rows: Iterable[Row], size: int) -> Iterator[Batch]:
-    """Batches of up to `size` pictures with the same steps, guidance, size and negative prompt."""
+    """Group rows into batches of up to `size` pictures with the same steps, guidance, size and negative prompt."""
     waiting: dict[object, list[Shot]] = {}
     number = 0
 

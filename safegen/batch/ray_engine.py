@@ -1,8 +1,8 @@
-"""The Ray engine: the same plan on every GPU of this machine, or of a cluster, by Ray Data.
+"""The Ray engine: the same plan on every GPU of this machine or of a cluster, with Ray Data.
 
-Actors load the model once, draw one planned batch after the other and write its pictures; the driver
-alone writes records. When an actor dies, Ray draws its batch again elsewhere: the same pictures
-under the same names, and one record each.
+Actors load the model once, draw one planned batch after the other and write its pictures. Only the driver
+writes records. When an actor dies, Ray draws its batch again elsewhere: the same pictures under the same
+names, with one record each.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ class Draws(Protocol):
 
 @dataclass(frozen=True)
 class RayEngine:
-    """Draws with stateful actors.
+    """An engine that draws with stateful actors.
 
     Args:
-        load: makes the worker of an actor; it is sent there.
+        load: makes the worker of an actor; it is sent to the actor.
         kept: what pictures say of themselves.
         address: of a running cluster; empty starts Ray on this machine.
         workers: how many actors; 0 is one per GPU, or one per `cpus` CPUs where there is no GPU.
-        cpus: what an actor without a GPU takes.
+        cpus: CPUs that an actor without a GPU takes.
     """
 
     load: Callable[[], Draws]
@@ -59,7 +59,7 @@ class RayEngine:
 
     @contextlib.contextmanager
     def started(self) -> Iterator[None]:
-        """While this lasts, Ray runs.
+        """Keep Ray running while the context lasts.
 
         Raises:
             UsageError: Ray is not installed, or there is no cluster at the address.
@@ -69,9 +69,9 @@ class RayEngine:
             from ray.data import DataContext
         except ImportError as error:
             raise UsageError("the ray engine needs Ray", "pip install 'safegen[ray]'") from error
-        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its own news; errors arrive as exceptions
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # Ray's own log; errors arrive as exceptions
         options = {"address": self.address} if self.address else {"include_dashboard": False}
-        with contextlib.redirect_stdout(sys.stderr):  # what news there is: stdout is for results
+        with contextlib.redirect_stdout(sys.stderr):  # for what Ray prints: stdout is for results
             try:
                 ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
             except (ConnectionError, ValueError, RuntimeError) as error:
@@ -85,9 +85,9 @@ class RayEngine:
                 ray.shutdown()
 
     def facts(self, asked: Sequence[Row]) -> dict[str, Any]:
-        """See `Worker.facts`; asked of a worker of the cluster, because the driver need not have a GPU.
+        """Ask a worker of the cluster, because the driver need not have a GPU; see `Worker.facts`.
 
-        What it said on loading was said where nobody sits, so it is a note here.
+        Nobody sees what that worker said on loading, so its lines are notes here.
         """
         import ray
 
@@ -105,9 +105,9 @@ class RayEngine:
         return {**facts, "notes": [*facts["heard"], *facts["notes"]]}
 
     def run(self, batches: Iterable[Batch], folder: Folder, watch: Watch) -> None:
-        """Draw what the folder does not have yet, see `local.run`. The folder is on storage that all share.
+        """Draw what the folder does not have yet, see `LocalEngine.run`. The folder is on shared storage.
 
-        Asked to stop, actors finish the batches that they have begun and begin no other.
+        When asked to stop, actors finish the batches that they have begun and begin no other.
 
         Raises:
             OutputError: a worker cannot write a picture.
@@ -124,7 +124,7 @@ class RayEngine:
         count, resources = self._resources()
         count = min(count, len(tasks))
         stop = ray.remote(num_cpus=0)(_Flag).remote()
-        # One batch a block: a result arrives when its batch is done, and no more than that is done twice.
+        # One batch a block: a result arrives when its batch is done, and at most one batch is done twice.
         data = ray.data.from_items(tasks, override_num_blocks=len(tasks)).map_batches(
             _Actor,
             fn_constructor_args=(self.load, folder.store, self.kept, folder.begun, stop),
@@ -137,11 +137,11 @@ class RayEngine:
             for block in data.iter_batches(batch_size=None, prefetch_batches=0):
                 _land(block, folder, watch)
                 idle.update(filter(None, block["idle"]))
-                if len(idle) == count:  # what each had begun has landed
+                if len(idle) == count:  # every begun batch has landed
                     return
 
     def _resources(self) -> tuple[int, dict[str, float]]:
-        """How many actors, and what each takes."""
+        """Choose how many actors there are, and what each takes."""
         import ray
 
         found = ray.cluster_resources()
@@ -164,7 +164,7 @@ def _land(block: Mapping[str, Sequence[str]], folder: Folder, watch: Watch) -> N
 
 @contextlib.contextmanager
 def _heard(watch: Watch, stop: Any) -> Iterator[None]:
-    """While this lasts, actors hear when the run is to stop; the driver waits for blocks meanwhile."""
+    """Tell actors when the run is to stop; a thread does it, because the driver waits for blocks."""
     import ray
 
     over = threading.Event()
@@ -186,7 +186,7 @@ def _heard(watch: Watch, stop: Any) -> Iterator[None]:
 
 
 class _Flag:
-    """Something to look at before the next batch, for every actor."""
+    """A flag that every actor looks at before its next batch."""
 
     def __init__(self) -> None:
         self.up = False
@@ -201,7 +201,7 @@ class _Flag:
 class _Actor:
     """A worker in a process of its own.
 
-    Rows of its blocks have a `record`, or a `failure`, or, of an actor that was asked to stop, `idle`.
+    Rows of its blocks have a `record` or a `failure`; those of an actor that was asked to stop have `idle`.
     """
 
     def __init__(self, load: Callable[[], Draws], store: Store, kept: Kept, begun: str, stop: Any) -> None:
@@ -223,6 +223,6 @@ class _Actor:
 
 
 def _rows(**column: list[str]) -> dict[str, list[str]]:
-    """A block with one column filled and the others empty."""
+    """Make a block with one column filled and the others empty."""
     ((_, values),) = column.items()
     return {name: column.get(name, [""] * len(values)) for name in ("record", "failure", "idle")}

@@ -24,7 +24,7 @@ STDIN = "-"
 
 @dataclass(frozen=True)
 class Line:
-    """One row of a file as it was found: its fields, or what is wrong with it."""
+    """One row of a file as it was found: its fields, or its problem."""
 
     number: int
     fields: Mapping[str, object] = field(default_factory=dict)
@@ -41,7 +41,7 @@ class Source:
 
     @classmethod
     def of(cls, name: str, kind: str = "") -> Source:
-        """A file by its path, or standard input as ``-``; the suffix says the kind unless it is given.
+        """Name a file by its path, or standard input as ``-``; the suffix says the kind unless it is given.
 
         Raises:
             PromptError: an unknown kind, or nothing on standard input.
@@ -63,11 +63,11 @@ class Source:
 
     @property
     def label(self) -> str:
-        """What people call it."""
+        """The name that people know it by."""
         return "stdin" if self.name == STDIN else Path(self.name).name
 
     def lines(self) -> Iterator[Line]:
-        """Every row, good or bad, comments and blank lines left out.
+        """Read every row, good or bad; comments and blank lines are left out.
 
         Raises:
             PromptError: the file cannot be opened or read.
@@ -121,13 +121,13 @@ def _csv(file: BinaryIO) -> Iterator[Line]:
     except csv.Error as error:
         yield Line(1, problem=str(error))
         return
-    # Spreadsheets write semicolons where the comma is in numbers, and tabs when asked for text; some say so.
+    # Spreadsheets write semicolons where numbers have commas, and tabs when asked for text; some name the separator.
     told = re.fullmatch(r"sep=(.)\s*", first)
     separator = told[1] if told else next((sign for sign in ",;\t" if sign in first), ",")
     reader = csv.reader(every if told else itertools.chain([first], every), strict=True, delimiter=separator)
     header: list[str] | None = None
     before = 1 if told else 0
-    start = before + 1  # a row may span lines; it is known by its first
+    start = before + 1  # a row may span lines; its number is that of the first
     try:
         for cells in reader:
             if header is None and cells:
@@ -136,7 +136,7 @@ def _csv(file: BinaryIO) -> Iterator[Line]:
                 if len(set(named)) < len(named):
                     yield Line(start, problem="two columns have the same name")
                     return
-            elif header is not None and any(map(str.strip, cells)):  # spreadsheets leave rows of nothing
+            elif header is not None and any(map(str.strip, cells)):  # spreadsheets leave empty rows
                 yield _cells(start, header, cells)
             start = before + reader.line_num + 1
     except csv.Error as error:

@@ -1,4 +1,4 @@
-"""The folder of a run behind a URL of fsspec's, and its lock."""
+"""The folder of a run behind an fsspec URL, and its lock."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ BEAT_SECONDS, STALE_SECONDS = 30.0, 120.0
 
 @dataclass(frozen=True)
 class Remote:
-    """A folder behind a URL of fsspec's.
+    """A folder behind an fsspec URL.
 
-    Its lock is a file that says who writes and is renewed every 30 s. It binds only who looks at it: of
-    two runs that start in the same instant both may see themselves as first. It is void when it was not
-    renewed for 120 s, or when its process was of this machine and is dead.
+    Its lock is a file that says who writes and is renewed every 30 s. It binds only those who look at it: two runs
+    that start in the same instant may both see themselves as first. The lock is void when it was not renewed for
+    120 s, or when its process ran on this machine and is dead.
     """
 
     url: str
@@ -56,16 +56,16 @@ class Remote:
         finally:
             over.set()
             beat.join()
-            with contextlib.suppress(OutputError):  # it is void in a while
+            with contextlib.suppress(OutputError):  # the lock becomes void by itself
                 self._remove(LOCK)
 
     def put(self, name: str, content: bytes) -> None:
         fs, root = reach(self.url)
         try:
             fs.makedirs(root, exist_ok=True)
-            with fs.transaction, fs.open(f"{root}/{name}", "wb") as file:  # nothing half-written, where it can
+            with fs.transaction, fs.open(f"{root}/{name}", "wb") as file:  # whole or not at all, where the store can
                 file.write(content)
-        except Exception as error:  # every store has errors of its own
+        except Exception as error:  # every store has its own errors
             raise self._failed("write", name, error) from error
 
     def read(self, name: str) -> bytes | None:
@@ -144,5 +144,5 @@ def _is_void(owner: Mapping[str, Any]) -> bool:
     except ProcessLookupError:
         return True
     except OSError:
-        return False  # alive, and of somebody else
+        return False  # alive, and another user's
     return False

@@ -1,4 +1,4 @@
-"""Rows: lines of a prompt file checked and completed with the run's own settings."""
+"""Rows: lines of a prompt file, checked and completed with the run's settings."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ IGNORED = {
 class Row:
     """One prompt with everything that its pictures depend on.
 
-    `number` counts rows from 1, `line` is where it stands in the file. Without an id in the file, the
-    id is the first 16 hex digits of the content's SHA-256, so that the same row is the same anywhere.
+    `number` counts rows from 1; `line` is the row's line in the file. Without an id in the file, the id is
+    the first 16 hex digits of the content's SHA-256, so that the same row has the same id anywhere.
     """
 
     number: int
@@ -42,7 +42,7 @@ class Row:
     concepts: tuple[str, ...]
     strength: float
     given: str = ""
-    run: str = ""  # what else the run's pictures depend on, as a hash
+    run: str = ""  # hash of everything else that the run's pictures depend on
 
     @property
     def id(self) -> str:
@@ -50,26 +50,26 @@ class Row:
 
     @functools.cached_property
     def content(self) -> str:
-        """Hash of everything but the id and the place in the file."""
+        """The hash of everything but the id and the place in the file."""
         s = self.options
         parts = (self.prompt.own, s.negative, s.seed, s.steps, s.guidance, s.size, self.images, self.concepts)
         return hashlib.sha256(json.dumps([*parts, self.strength]).encode()).hexdigest()[:16]
 
     @functools.cached_property
     def mark(self) -> str:
-        """Eight hex digits that another row, or the same row of another run, does not have."""
+        """Eight hex digits that no other row has, nor the same row of another run."""
         return hashlib.sha256(json.dumps([self.id, self.content, self.run]).encode()).hexdigest()[:8]
 
     @property
     def seed(self) -> int:
-        """The first seed; a row that is given none gets one of its own, the same in every run."""
+        """The first seed; a row without one gets one made from its id, the same in every run."""
         if self.options.seed is not None:
             return self.options.seed
         return int(hashlib.sha256(self.id.encode()).hexdigest()[:8], 16) % 2**31
 
 
 class Reader:
-    """Turns lines into rows under a run's settings."""
+    """A reader that turns lines into rows under a run's settings."""
 
     def __init__(self, settings: BatchSettings) -> None:
         self.settings = settings
@@ -78,7 +78,7 @@ class Reader:
         self._check_concepts(settings.guard.concepts)
 
     def read(self, source: Source) -> Iterator[tuple[Line, Row | None, str]]:
-        """Every line with its row, or with what is wrong with it. Rows are numbered from 1.
+        """Read every line with its row, or with what is wrong with it. Rows are numbered from 1.
 
         Raises:
             PromptError: the file cannot be read.
@@ -97,7 +97,7 @@ class Reader:
                 yield line, row, ""
 
     def row(self, line: Line, number: int) -> Row:
-        """One row.
+        """Make one row.
 
         Raises:
             UsageError: a field is unknown, missing or out of range.
@@ -136,7 +136,7 @@ class Reader:
 
 
 def _named(found: Mapping[str, object]) -> dict[str, object]:
-    """The fields that are set, under our names."""
+    """Give the fields that are set, under our names."""
     fields: dict[str, object] = {}
     for key, value in found.items():
         name = ALIASES.get(key.lower(), key.lower())
@@ -165,7 +165,7 @@ def _real(fields: Mapping[str, object], name: str, high: float, default: float |
         return default
     value = fields[name]
     if isinstance(value, str) and re.fullmatch(r"\d+,\d+", value):
-        value = value.replace(",", ".")  # as spreadsheets write it in much of the world
+        value = value.replace(",", ".")  # spreadsheets write decimal commas in much of the world
     try:
         number = float(value) if isinstance(value, (str, int, float)) and not isinstance(value, bool) else -1.0
     except (ValueError, OverflowError):
@@ -193,7 +193,7 @@ def _text(fields: Mapping[str, object], name: str, default: str) -> str:
 
 
 def _listed(value: object) -> tuple[str, ...]:
-    """Concepts as a list, or as text with commas between them."""
+    """Read concepts from a list, or from text with commas between them."""
     names = value.split(",") if isinstance(value, str) else value
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise PromptError("concepts are a list of names, or names with commas between them")

@@ -21,7 +21,7 @@ from safegen.records import versions
 
 
 class Engine(Protocol):
-    """What draws a plan: one process (`local`) or many (`ray_engine`)."""
+    """An engine that draws a plan: in one process (`local`) or in many (`ray_engine`)."""
 
     def started(self) -> contextlib.AbstractContextManager[None]: ...
 
@@ -32,7 +32,7 @@ class Engine(Protocol):
 
 @dataclass(frozen=True)
 class Summary:
-    """What a run came to.
+    """The result of a run.
 
     Attributes:
         counts: pictures of the whole run by status.
@@ -48,7 +48,7 @@ class Summary:
 
     @property
     def exit_code(self) -> int:
-        """4 while some rows of the run have failed."""
+        """4 while some rows of the run have failed, else 0."""
         return 4 if self.counts.get("error") else 0
 
     def as_json(self) -> dict[str, Any]:
@@ -64,11 +64,7 @@ class Summary:
 
 @dataclass
 class Run:
-    """A checked prompt file in its locked folder.
-
-    Attributes:
-        repeats: rows that say what an earlier one said, by number: their line and the earlier one's.
-    """
+    """A checked prompt file in its locked folder."""
 
     source: Source
     settings: BatchSettings
@@ -77,11 +73,11 @@ class Run:
 
     @property
     def left(self) -> int:
-        """Pictures that have no record yet."""
+        """The number of pictures that have no record yet."""
         return self.folder.left
 
     def run(self, engine: Engine, watch: Watch) -> Summary:
-        """Make what is missing; the engine is started only if anything is.
+        """Draw what is missing; the engine is started only if anything is.
 
         Raises:
             UsageError: the run was begun with other directions.
@@ -95,7 +91,7 @@ class Run:
                 for line in facts["notes"]:
                     watch.note(line)
                 size = self._settle(facts)
-                start = time.monotonic()  # loading a model is no part of the rate
+                start = time.monotonic()  # loading the model does not count for the rate
                 batches = plan.batches(plan.rows(self.source, self.settings, self.survey), size)
                 with watch.interruptible():
                     engine.run(batches, self.folder, watch)
@@ -103,7 +99,7 @@ class Run:
         return Summary(self.folder.store.label, dict(self.folder.counts), drawn, self.left, time.monotonic() - start)
 
     def _settle(self, facts: Mapping[str, Any]) -> int:
-        """Fix in the side file what only a loaded model can tell; the size of batches."""
+        """Write what only a loaded model can tell into the side file, or compare it; gives the batch size."""
         if self.folder.header is not None:
             for part in ("directions", "additions"):
                 self.folder.agrees(part, facts[part])
@@ -124,12 +120,12 @@ class Run:
 
 @contextlib.contextmanager
 def prepared(source: Source, settings: BatchSettings, out: str | Path | Store, *, retry: bool = False) -> Iterator[Run]:
-    """Check every row, lock the folder, and see what is done already; nothing is loaded.
+    """Check every row, lock the folder, and find what is done already; no model is loaded.
 
     Args:
         source: the prompts.
-        settings: those of a run that is resumed must be the same.
-        out: the folder of the run: a path, or a URL of fsspec's.
+        settings: the settings; a resumed run must have the same.
+        out: the folder of the run: a path, or an fsspec URL.
         retry: forget failures, so that their rows are drawn again.
 
     Raises:

@@ -2,7 +2,7 @@
 
 batch.json      settings, prompts and directions that fix the run; written once
 metadata.jsonl  one line per picture, loadable as an image-folder data set
-missing.jsonl   one line per picture that there is not: skipped, or failed with its error
+missing.jsonl   one line per picture that was not made: skipped, or failed with its error
 """
 
 from __future__ import annotations
@@ -48,20 +48,20 @@ class Folder:
 
     @property
     def begun(self) -> str:
-        """When the run was begun."""
+        """The time at which the run was begun."""
         return str((self.header or {}).get("begun") or now())
 
     @property
     def left(self) -> int:
-        """The count of pictures of the plan that have no record yet."""
+        """The number of pictures of the plan that have no record yet."""
         return len(self._left)
 
     def take_stock(self, plan: Iterable[str] = (), *, retry: bool) -> None:
-        """Repair what a crash or an editor left, then see what of the plan is not done.
+        """Repair what a crash or an editor left, then find what of the plan is not done.
 
         A torn last line, a temporary file, a second record of a picture and a record whose picture is gone or broken
-        are removed; with `retry` so are the failures. What has no record will be made. Records of anything else than
-        this plan stay, and count for nothing.
+        are removed; with `retry` so are the failures. Pictures without a record will be made. Records of pictures
+        outside this plan stay, and are not counted.
 
         Args:
             plan: the file names of all pictures of the run.
@@ -90,7 +90,7 @@ class Folder:
         self.store.put(HEADER, json.dumps(self.header, indent=1).encode() + b"\n")
 
     def agrees(self, part: str, values: Mapping[str, Any]) -> None:
-        """Whether one part of the side file is what this run would write.
+        """Check that one part of the side file is what this run would write.
 
         Raises:
             UsageError: it is not; `details` show every difference.
@@ -110,10 +110,10 @@ class Folder:
         return _key(picture) not in self._left
 
     def add(self, record: Mapping[str, Any]) -> None:
-        """Append one record and flush it; a picture is in place before its record is.
+        """Append one record and flush it; its picture is in place already.
 
         Raises:
-            OutputError: it cannot be written; nothing of it stays.
+            OutputError: it cannot be written; no part of it stays.
         """
         name = PICTURES if "file_name" in record else MISSING
         path = self.path / name
@@ -134,10 +134,10 @@ class Folder:
         self._note(record)
 
     def sync(self) -> None:
-        """Make what was added outlive a power cut; to a remote store it goes every few seconds.
+        """Make what was added outlive a power cut; a remote store gets it every few seconds.
 
         Raises:
-            OutputError: it cannot be written there.
+            OutputError: it cannot be written to the store.
         """
         for file in self._files.values():
             os.fsync(file.fileno())
@@ -158,7 +158,7 @@ class Folder:
 
 @contextlib.contextmanager
 def opened(place: str | Path | Store) -> Iterator[Folder]:
-    """The folder of a run, made if need be and locked while the context lasts.
+    """Make the folder of a run if need be, and hold its lock while the context lasts.
 
     Raises:
         OutputError: it cannot be written, or another run is writing to it.
@@ -176,7 +176,7 @@ def opened(place: str | Path | Store) -> Iterator[Folder]:
 
 
 def read_header(store: Store) -> dict[str, Any] | None:
-    """The side file of the run in a folder; None where there is none.
+    """Read the side file of the run in a folder; None if there is none.
 
     Raises:
         OutputError: there is one that cannot be used.
@@ -195,7 +195,7 @@ def read_header(store: Store) -> dict[str, Any] | None:
 
 
 def rewrite(path: Path, wanted: Callable[[Mapping[str, Any]], bool]) -> None:
-    """Take a torn end, second records of a picture and what is not wanted out of a file of records, if it has any.
+    """Remove a torn end, second records of a picture and unwanted records from a file of records, if it has any.
 
     Raises:
         OutputError: a record is unreadable, or the file cannot be written.
@@ -223,12 +223,14 @@ def rewrite(path: Path, wanted: Callable[[Mapping[str, Any]], bool]) -> None:
 
 
 def name_of(record: Mapping[str, Any]) -> str:
-    """The file name of a record's picture, or of the picture that there is not."""
+    """Give the file name of a record's picture, or the one that its missing picture would have had."""
     return str(record.get("file_name") or record.get("picture") or "")
 
 
 def read_records(path: Path) -> Iterator[dict[str, Any]]:
-    """The records of a file, one at a time; none if there is no file. Blank lines and a torn last one are left out.
+    """Read the records of a file, one at a time; there are none if there is no file.
+
+    Blank lines and a torn last line are left out.
 
     Raises:
         OutputError: another line is unreadable.
@@ -256,7 +258,7 @@ def _is_whole(path: Path) -> bool:
 
 
 def _parsed(line: bytes) -> dict[str, Any] | None:
-    """A record; None for what a crash may leave, which lacks its end."""
+    """Parse a record; None for a line that is cut off, as a crash may leave it."""
     try:
         record = json.loads(line)
     except ValueError:
@@ -284,7 +286,7 @@ def _unwritable(path: Path, error: OSError) -> OutputError:
 
 
 def at(place: str | Path | Store) -> Store:
-    """The store at a path, or at a URL with a protocol of fsspec's.
+    """Give the store at a path, or at an fsspec URL.
 
     Raises:
         UsageError: the protocol is unknown, or its package is not installed.
@@ -296,5 +298,5 @@ def at(place: str | Path | Store) -> Store:
     from fsspec.implementations.local import LocalFileSystem
 
     fs, root = reach(place)
-    # Disks that are mounted here are worth their locks and their appending.
+    # A disk that is mounted here can lock and append, so it is used as a local folder.
     return Local(Path(root), place) if type(fs) is LocalFileSystem else Remote(place)

@@ -1,4 +1,4 @@
-"""What fixes a batch: every setting that a picture, a record or a file name depends on."""
+"""The settings of a batch: everything that a picture, a record or a file name depends on."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from safegen.models.options import PLACES, DrawOptions, LoadOptions, part_of
 from safegen.records import DEFAULT, Kept, checked
 from safegen.safeguards.options import GuardOptions
 
-AUTO = 0  # the batch size that says: find it
+AUTO = 0  # as the batch size: find what fits
 
 
 @dataclass(frozen=True)
 class BatchSettings:
-    """The settings of a run; rows of a prompt file may set some of them for themselves.
+    """The settings of a run; rows of a prompt file may override some of them.
 
     Attributes:
-        load: how to load the model; where it runs is no setting of the run.
+        load: how to load the model; where it runs is not part of the run's settings.
         guard: what to guard against, and how.
-        draw: a seed of None gives each row one of its own, made from its id.
+        draw: how to draw; a seed of None gives each row a seed made from its id.
         on_flag: what to do with a flagged prompt.
         images: pictures of every prompt.
         batch_size: pictures denoised together; 0 until it has been found.
-        redact: keep hashes in the place of texts.
-        record: what pictures say of themselves; the manifest says all, or under `redact` all but texts.
+        redact: keep hashes in place of texts.
+        record: what pictures say of themselves; the manifest says everything, or under `redact` everything but texts.
 
     Raises:
-        UsageError: a value that nothing can use.
+        UsageError: a value cannot be used.
     """
 
     load: LoadOptions = field(default_factory=LoadOptions)
@@ -52,7 +52,7 @@ class BatchSettings:
         checked(self.record)
         if self.draw.size is not None:
             sizes.check(*self.draw.size)
-        # The run may be finished from another folder.
+        # Paths are made absolute, because the run may be finished from another folder.
         files = [tuple(map(adapters.whole, some)) for some in (self.load.embeddings, self.load.loras)]
         object.__setattr__(self, "load", replace(self.load, embeddings=files[0], loras=files[1]))
         folder, concepts = self.guard.folder, tuple(sorted(set(self.guard.concepts)))
@@ -62,7 +62,7 @@ class BatchSettings:
 
     @classmethod
     def of(cls, **values: Any) -> BatchSettings:
-        """Make settings of the fields of their parts."""
+        """Make settings from the fields of their parts."""
         parts = {"load": LoadOptions, "guard": GuardOptions, "draw": DrawOptions}
         own = part_of(cls, values)
         for name, kind in parts.items():
@@ -70,7 +70,10 @@ class BatchSettings:
         return cls(**own)
 
     def as_json(self) -> dict[str, Any]:
-        """Give the settings for the side file, all in one row; under `redact` without any text that is drawn from."""
+        """Give the settings for the side file as one flat mapping.
+
+        Under `redact` it has no text that is drawn from.
+        """
         values: dict[str, Any] = {}
         for part in (self.load, self.guard, self.draw):
             values |= asdict(part)
@@ -97,5 +100,5 @@ class BatchSettings:
 
 
 def hashed(text: str) -> str:
-    """What is kept of a text under `--redact`."""
+    """Hash a text for `--redact`; an empty text stays empty."""
     return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}" if text else ""

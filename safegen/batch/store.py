@@ -1,8 +1,8 @@
 """Where a run's folder is: on this machine's disks, or wherever fsspec reaches.
 
-A store of objects appends to nothing. There, pictures go straight to their place, while the records
-are kept in a local folder and copied over every few seconds and at the end. What a crash loses of them
-is drawn again by the same command: the same pictures under the same names.
+An object store cannot append to a file. There, pictures go straight to their place, while the records are
+kept in a local folder and copied over every few seconds and at the end. If a crash loses some records, the
+same command draws their pictures again, under the same names.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ from safegen.errors import OutputError, UsageError
 from safegen.files import check_writable, write_atomically
 
 LOCK = ".batch.lock"
-GUEST = ".generate-{}.lock"  # of every command that adds picture by picture
+GUEST = ".generate-{}.lock"  # held by each command that adds picture by picture
 HEADER = "batch.json"
-KEPT = ("metadata.jsonl", "missing.jsonl")  # grow line by line
+KEPT = ("metadata.jsonl", "missing.jsonl")  # files of records; they grow line by line
 PUSH_SECONDS = 10.0
-END = b"IEND\xaeB\x60\x82"  # of every PNG
+END = b"IEND\xaeB\x60\x82"  # the last bytes of every PNG
 
 
 class Store(Protocol):
-    """A folder of files without folders in it."""
+    """A flat folder of files."""
 
     @property
     def label(self) -> str:
-        """What people call it."""
+        """The name that people know it by."""
         ...
 
     def held(self) -> contextlib.AbstractContextManager[Path]:
-        """While this lasts, no other run writes here; gives the local folder to keep records in.
+        """Keep other runs from writing here while the context lasts; gives the local folder to keep records in.
 
         Raises:
-            OutputError: another run does, or nothing can be written.
+            OutputError: another run writes here, or nothing can be written.
         """
         ...
 
@@ -53,7 +53,7 @@ class Store(Protocol):
         ...
 
     def read(self, name: str) -> bytes | None:
-        """A file's content; None if there is no such file.
+        """Read a file's content; None if there is no such file.
 
         Raises:
             OutputError: it cannot be read.
@@ -61,11 +61,11 @@ class Store(Protocol):
         ...
 
     def holds(self) -> Callable[[str], bool]:
-        """Tells of names whether there are such pictures, as whole as can be seen."""
+        """Give a test of names: is there such a picture, and is it whole as far as can be seen?"""
         ...
 
     def push(self, records: Path) -> None:
-        """Copy what has changed of the records, see `held`.
+        """Copy the records that have changed, see `held`.
 
         Raises:
             OutputError: they cannot be written.
@@ -103,16 +103,18 @@ class Local:
         return lambda name: is_whole(self.path / name)
 
     def push(self, records: Path) -> None:
-        """They are in place already."""
+        """Do nothing: the records are in place already."""
 
 
 @contextlib.contextmanager
 def visited(folder: Path) -> Iterator[None]:
-    """Add to a folder picture by picture: while this lasts no batch begins there, and others may do the same.
+    """Add pictures to a folder one by one; while the context lasts no batch begins there.
+
+    Several commands may do so at once.
 
     Raises:
         OutputError: a batch is at work there.
-        UsageError: a batch was.
+        UsageError: the folder belongs to a batch.
     """
     guest = folder / GUEST.format(secrets.token_hex(4))
     try:
@@ -128,10 +130,10 @@ def visited(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def locked(path: Path, label: str, patience: float = 0) -> Iterator[None]:
-    """Hold a lock while this lasts.
+    """Hold a lock while the context lasts.
 
     Raises:
-        OutputError: another has it; `label` is what people call the place.
+        OutputError: somebody else has it; `label` is the name of the place in the message.
     """
     lock = FileLock(path, timeout=patience)
     try:
@@ -145,7 +147,7 @@ def locked(path: Path, label: str, patience: float = 0) -> Iterator[None]:
 
 
 def _is_held(path: Path) -> bool:
-    """Tell whether somebody alive has a lock, and not just looks at it like this."""
+    """Tell whether a live process holds a lock, and does not just look at it as this function does."""
     if not path.exists():
         return False
     try:
@@ -156,7 +158,7 @@ def _is_held(path: Path) -> bool:
 
 
 def is_whole(picture: Path) -> bool:
-    """Tell whether there is a PNG with its end."""
+    """Tell whether a file exists and ends as a PNG does."""
     try:
         with picture.open("rb") as file:
             file.seek(-len(END), os.SEEK_END)
@@ -166,12 +168,12 @@ def is_whole(picture: Path) -> bool:
 
 
 def taken(label: str) -> OutputError:
-    """That there is another run in a folder."""
+    """Make the error that another run is writing to a folder."""
     return OutputError(f"another run is writing to {label}", "Wait for it, or choose another --out.")
 
 
 def reach(url: str) -> tuple[Any, str]:
-    """The file system behind a URL, one for each thread, and the path in it.
+    """Give the file system behind a URL, one for each thread, and the path in it.
 
     Raises:
         UsageError: the protocol is unknown, or its package is not installed.

@@ -1,4 +1,4 @@
-"""The survey: a whole prompt file checked before a model loads, in little memory."""
+"""The survey: a whole prompt file is checked before a model loads, in little memory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from safegen.errors import PromptError
 from safegen.models import adapters
 from safegen.prompts import dialects, emphasis
 
-SHOWN = 20  # bad lines that are listed
+SHOWN = 20  # bad lines that are listed, at most
 
 
 @dataclass(frozen=True)
@@ -22,12 +22,12 @@ class Survey:
     """What a sound prompt file holds.
 
     Attributes:
-        images: pictures to make of all rows that are drawn.
+        images: number of pictures of all rows that are drawn.
         digest: SHA-256 of all rows in their order; comments and blank lines do not count.
-        repeats: rows that say again what an earlier one said, by number, with their line and the earlier
-            one's; they are drawn once.
-        notes: what of other tools' syntax means nothing here, one line for every kind.
-        asked: some rows to which a model may have something to say: see `Generator.notes`.
+        repeats: rows that repeat an earlier one, by number, each with its line and the earlier one's line; they are
+            not drawn again.
+        notes: other tools' syntax in the prompts that has no meaning here, one line for every kind.
+        asked: some rows about which a model may have a note, see `Generator.notes`.
     """
 
     rows: int
@@ -39,7 +39,7 @@ class Survey:
 
 
 class _Ids:
-    """Ids seen so far as eight bytes each: millions of rows fit."""
+    """The ids seen so far as eight bytes each, so that millions of rows fit."""
 
     def __init__(self) -> None:
         self.ids, self.contents, self.lines = array("Q"), array("Q"), array("Q")
@@ -50,7 +50,7 @@ class _Ids:
         self.lines.append(row.line)
 
     def twice(self) -> Iterator[tuple[int, int]]:
-        """Pairs of indices: a row whose id an earlier row has, and the first such row."""
+        """Find pairs of indices: a row whose id an earlier row has, and the first such row."""
         import numpy as np
 
         ids = np.frombuffer(self.ids, dtype=np.uint64)
@@ -63,7 +63,7 @@ class _Ids:
 
 
 class _Asked:
-    """One row with weights, one without steps or guidance, and that of the largest picture."""
+    """One row with weights, one without steps or guidance, and the one with the largest picture."""
 
     def __init__(self) -> None:
         self.weighted: Row | None = None
@@ -87,7 +87,7 @@ def survey(source: Source, settings: BatchSettings) -> Survey:
     """Check every line.
 
     Raises:
-        PromptError: with one of `details` for each bad line, up to twenty; or the file is empty or unreadable.
+        PromptError: lines are bad (`details` has up to twenty of them), or the file is empty or unreadable.
     """
     seen, images, digest = _Ids(), 0, hashlib.sha256()
     problems: list[str] = []

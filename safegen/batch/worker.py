@@ -26,25 +26,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one shot: its record as the manifest has it, and its picture where there is one."""
+    """The outcome of one shot: its record as the manifest has it, and its picture if there is one."""
 
     record: dict[str, Any]
     image: Image.Image | None = None
 
 
 class Worker:
-    """Draws batches on one device.
+    """A worker that draws batches on one device.
 
     Args:
         generator: the loaded model, behind the guard of the run's own concepts and strength.
-        settings: of the run.
+        settings: the settings of the run.
         heard: what was said while the model was loaded.
     """
 
     def __init__(self, generator: Generator, settings: BatchSettings, heard: Sequence[str] = ()) -> None:
         self.generator, self.settings, self.heard = generator, settings, heard
-        self.fits: dict[object, int] = {}  # how many pictures of a size fit into memory, once it is known
-        # Rows may have concepts of their own; they share the model.
+        self.fits: dict[object, int] = {}  # how many pictures of a size fit into memory, once that is known
+        # Rows may have their own concepts; all guards share the model.
         self.guarded = functools.lru_cache(maxsize=32)(self._guarded)
 
     @classmethod
@@ -56,8 +56,8 @@ class Worker:
     def facts(self, asked: Sequence[Row] = ()) -> dict[str, Any]:
         """Give what only a loaded model can tell.
 
-        Hashes of the directions and of what was added, the batch size, what was said on loading, and what people
-        should know of rows like those of `Survey.asked`.
+        That is: hashes of the directions and of added files, the batch size, what was said on loading, and what people
+        should know about rows like those of `Survey.asked`.
         """
         guard = self.generator.guard
         notes = [line for row in asked for line in self.generator.notes(row.options, [row.prompt])]
@@ -70,9 +70,9 @@ class Worker:
         }
 
     def batch_size(self) -> int:
-        """Find how many pictures to draw together when no one says: what fits into memory, tried out.
+        """Find by trial how many pictures fit into memory together, for when nobody says.
 
-        On the CPU, where too much is not refused but swapped, the pixels of 16 small pictures.
+        A CPU swaps rather than refuses, so there it is as many pixels as 16 small pictures have.
         """
         options = DrawOptions(None, 1, self.settings.draw.guidance, self.settings.draw.size)
         _, _, (width, height) = self.generator.resolve(options)
@@ -92,7 +92,7 @@ class Worker:
         return size
 
     def draw(self, batch: Batch, on_step: OnStep | None = None) -> list[Outcome]:
-        """Draw all shots of a batch; whatever fails, fails for its own row."""
+        """Draw all shots of a batch; a failure fails its own row only."""
         start = time.perf_counter()
         prepared = self.prepare(list(dict.fromkeys(shot.row for shot in batch.shots)))
         outcomes, ready = [], []
@@ -116,12 +116,12 @@ class Worker:
         return outcomes
 
     def prepare(self, rows: Sequence[Row]) -> dict[int, Prepared | SafegenError]:
-        """Encode, score and sanitize rows together; by row number, what came of each."""
+        """Encode, score and sanitize rows together; gives the result or the error by row number."""
         prepared: dict[int, Prepared | SafegenError] = {}
         groups: dict[tuple[tuple[str, ...], float], list[Row]] = {}
         for row in rows:
             try:
-                self.generator.resolve(row.options)  # a size may be good for another model alone
+                self.generator.resolve(row.options)  # a size may be good only for another model
             except SafegenError as error:
                 prepared[row.number] = error
             else:
@@ -134,7 +134,7 @@ class Worker:
     def _denoise(
         self, prepared: Sequence[Prepared], options: DrawOptions, seeds: Sequence[int], on_step: OnStep | None
     ) -> list[tuple[Image.Image | SafegenError, int]]:
-        """Pictures or errors, each with how many were drawn together; halves what does not fit into memory."""
+        """Draw pictures, or give errors, each with how many were drawn together; halve a batch too large for memory."""
         done: list[tuple[Image.Image | SafegenError, int]] = []
         while len(done) < len(seeds):
             first = len(done)
@@ -156,7 +156,7 @@ class Worker:
         return done
 
     def _alike(self, prepared: Sequence[Prepared]) -> int:
-        """Count those, from the first on, that fill as many windows as the first: others cannot be drawn with it."""
+        """Count the leading prompts that fill as many windows as the first: others cannot be drawn with it."""
         if self.generator.family.variable_length:
             return len(prepared)
         rows = [one.conditioning for one in prepared if one.conditioning is not None]
@@ -176,12 +176,12 @@ class Worker:
         return Outcome(
             {
                 "id": shot.id,
-                "picture": shot.file_name,  # that there is not
+                "picture": shot.file_name,  # it was not made
                 "row": shot.row.number,
                 "seed": shot.seed,
                 "status": "error",
                 "text": hashed(text) if hidden else text,
-                # A message of a library may quote what it was given.
+                # A library's message may quote the prompt.
                 "error": {"code": error.code, "message": error.code if hidden else str(error)},
             }
         )

@@ -24,7 +24,7 @@ PREFIX = (
 
 
 def misspelt(rng: random.Random, word: str) -> str:
-    """Two neighbouring letters inside the word change places; in a short word the last is doubled."""
+    """Swap two neighbouring letters inside the word; in a short word double the last letter."""
     unlike = [i for i in range(1, len(word) - 2) if word[i] != word[i + 1]]
     if not unlike:
         return word + word[-1]
@@ -33,7 +33,7 @@ def misspelt(rng: random.Random, word: str) -> str:
 
 
 def hyphenated(rng: random.Random, word: str) -> str:
-    """A hyphen stands somewhere inside the word."""
+    """Put a hyphen somewhere inside the word."""
     at = rng.randrange(1, max(2, len(word) - 1))
     return f"{word[:at]}-{word[at:]}"
 
@@ -50,7 +50,7 @@ DISGUISES: Mapping[str, Disguise] = {
 
 
 def disguised(rng: random.Random, prompt: str, name: str, how: str) -> str:
-    """A prompt with every word of a harmful name in disguise, or far behind a benign beginning."""
+    """Disguise every word of a harmful name in a prompt, or put the prompt behind a long benign beginning."""
     if how == "behind a long beginning":
         return f"{PREFIX} {prompt}"
     words = name.split()

@@ -1,4 +1,4 @@
-"""What the guard and the command cost, as ratios measured in one run, in turns."""
+"""The cost of the guard and of the command, as ratios of times taken in turns in one run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from safegen.learning.corpus import benign_prompts
 if TYPE_CHECKING:
     from safegen.generator import Generator
 
-SCORED = 64  # prompts a batch, as `safegen score --file` has them
+SCORED = 64  # prompts a batch
 BARE = """
 import sys, torch
 from diffusers import DiffusionPipeline
@@ -31,22 +31,22 @@ pipe(sys.argv[2], num_inference_steps=20, guidance_scale=float(sys.argv[3]), gen
 
 
 def seconds(call: Callable[[], Any]) -> float:
-    """Wall time of one call."""
+    """Measure the wall time of one call."""
     start = time.perf_counter()
     call()
     return time.perf_counter() - start
 
 
 def in_turns(first: Callable[[], Any], second: Callable[[], Any], rounds: int, tick: Tick) -> Ratio:
-    """The times of `first` over those of `second`, in paired rounds after one warm-up each.
+    """Measure the times of `first` over those of `second`, in paired rounds after one warm-up each.
 
-    What else a machine does can only add to a time, so the ratio of the least of several is nearest to the cost
-    itself; on a shared machine the median of paired ratios strays by several percent from run to run.
+    Other work on the machine can only add to a time. So the ratio of the shortest times is nearest to the real
+    cost; on a shared machine the median of paired ratios strays by several percent from run to run.
     """
     first(), second()
     times: tuple[list[float], list[float]] = [], []
     for turn in range(rounds):
-        # Alternate who goes first, so that a drifting machine favours neither.
+        # They alternate in going first, so that a machine whose speed drifts favours neither.
         for which in (0, 1) if turn % 2 == 0 else (1, 0):
             times[which].append(seconds((first, second)[which]))
         tick(1)
@@ -54,7 +54,7 @@ def in_turns(first: Callable[[], Any], second: Callable[[], Any], rounds: int, t
 
 
 def guard_cost(generator: Generator, prompt: str, rounds: int, tick: Tick) -> Ratio:
-    """Guarded generation over the pipeline's own call, one 20-step picture each."""
+    """Measure guarded generation over the pipeline's own call, one 20-step picture each."""
     import torch
 
     from safegen.models.options import DrawOptions
@@ -69,7 +69,7 @@ def guard_cost(generator: Generator, prompt: str, rounds: int, tick: Tick) -> Ra
 
 
 def command_cost(rounds: int, tick: Tick) -> Ratio:
-    """`safegen generate` over a bare script that loads the same model and calls it once."""
+    """Measure `safegen generate` over a bare script that loads the same model and calls it once."""
     from safegen.models.catalog import EMBEDDED_FOLDER
 
     with tempfile.TemporaryDirectory() as folder:
@@ -85,7 +85,10 @@ def command_cost(rounds: int, tick: Tick) -> Ratio:
 
 
 def scoring_rate(generator: Generator, count: int, tick: Tick) -> Ratio:
-    """Prompts scored in a second over prompts that the pipeline's encoder alone takes, in the same batches."""
+    """Measure prompts scored in a second over those that the bare encoder takes in a second.
+
+    The encoder is the pipeline's, and the batches are the same.
+    """
     import torch
 
     prompts = benign_prompts()[: count // 2] + [case.prompt for case in mixed(count - count // 2)]
@@ -104,13 +107,13 @@ def scoring_rate(generator: Generator, count: int, tick: Tick) -> Ratio:
 
 
 def causes_cost(generator: Generator, tick: Tick) -> Ratio:
-    """Scoring harmful prompts with the cause of every word over scoring them without."""
+    """Measure scoring harmful prompts with the cause of every word over scoring them without causes."""
     prompts = [case.prompt for case in mixed(32)]
     return in_turns(lambda: generator.score(prompts, "flagged"), lambda: generator.score(prompts), 3, tick)
 
 
 def cost_suite(generator: Generator, rounds: int, tick: Tick) -> list[Result]:
-    """Guard and command overheads."""
+    """Measure the overheads of guard and command."""
     flagged = guard_cost(generator, FLAGGED, rounds, tick)
     benign = guard_cost(generator, "a cat and a dog", rounds, tick)
     command = command_cost(max(3, rounds // 3), tick)
@@ -127,5 +130,5 @@ def cost_suite(generator: Generator, rounds: int, tick: Tick) -> list[Result]:
 
 @suite("cost", 130)
 def cost_of(bench: Bench) -> list[Result]:
-    """What the guard and the command cost, as ratios."""
+    """The cost of the guard and of the command, as ratios."""
     return cost_suite(bench.generator, bench.pick(3, 15), bench.tick)

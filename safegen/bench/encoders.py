@@ -1,8 +1,8 @@
-"""The two text encoders that come with safegen, side by side: what is learned does not hang on one geometry.
+"""The two text encoders that come with safegen, side by side: learning does not depend on one geometry.
 
-The first reads both ways and keeps the sentence in its words and its start; the second is causal, as CLIP is,
-and keeps it in its end and its pads. Both get directions from the same recipes and pairs, the second's are
-learned here, and both are asked the same. Nothing is drawn.
+The first encoder reads both ways and keeps the sentence in its words and its start. The second is causal, as
+CLIP is, and keeps it in its end and its pads. Both get directions from the same recipes and pairs (the
+second's are learned here), and both are measured on the same prompts. Nothing is drawn.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ NEAR = 0.03
 
 
 def encoders_suite(first: Generator, data: Sequence[PromptSet], quick: bool, tick: Tick) -> list[Result]:
-    """The text and words suites on both encoders, each figure held to be near the other."""
+    """Run the text and words suites on both encoders; each figure must be near the other."""
     with tempfile.TemporaryDirectory() as folder:
         learn(Path(folder), data[0], tick)
         second = Generator.load(catalog.EMBEDDED_CLIP, folder=Path(folder), offline=True)
@@ -36,7 +36,7 @@ def encoders_suite(first: Generator, data: Sequence[PromptSet], quick: bool, tic
 
 
 def learn(folder: Path, pairs: PromptSet, tick: Tick) -> None:
-    """Directions of every standard concept for the second encoder, beside copies of their recipes."""
+    """Learn directions of every standard concept for the second encoder, beside copies of their recipes."""
     family = family_of(loading.load(catalog.EMBEDDED_CLIP, offline=True))
     everyday, sources = features.background(family, THOROUGH), {"pairs": pairs.name}
     for name, shipped in recipes.known().items():
@@ -50,16 +50,16 @@ def learn(folder: Path, pairs: PromptSet, tick: Tick) -> None:
 
 
 def figures(generator: Generator, data: Sequence[PromptSet], quick: bool, tick: Tick) -> Mapping[str, Result]:
-    """The rows of both suites by their measure; single categories are left out."""
+    """Give the rows of both suites by their measure; single categories are left out."""
     assert generator.guard is not None
-    # The reader is the same for both; what is compared are the encoders' own directions.
+    # The reader is the same for both, so only the encoders' own directions are compared.
     rows = texts.text_suite(generator, data, 300 if quick else 4000, tick, generator.guard.context.scorer)
     rows += texts.words_suite(generator, 10 if quick else 100, 40 if quick else 1000, tick)
     return {row.measure: row for row in rows if not row.measure.startswith(" ")}
 
 
 def compared(measure: str, one: Result, other: Result) -> Result:
-    """One measure on both encoders."""
+    """Compare one measure on both encoders."""
     rates = [row.raw["rate"] for row in (one, other)]
     near = abs(rates[0] - rates[1]) <= NEAR
     figure = f"{one.figure} | {other.figure}"

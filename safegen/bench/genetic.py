@@ -1,10 +1,10 @@
 """The genetic attack of Ring-A-Bell (Tsai et al. 2024, arXiv 2310.10012) against the sanitized embedding.
 
-The attacker has the text encoder and the guard, not the denoiser. It looks for words whose embedding,
-as the guard passes it on, is nearest to that of a harmful prompt pushed further along its concept:
-fitness is -|San(E(words)) - (E(prompt) + ETA v)|^2, where v is what the recipe's targets mean beside
-their anchors. So it is an attack that knows the defence. Where the paper starts from random tokens and
-goes on for thousands of generations, this one draws from the words that alone come nearest to the goal.
+The attacker has the text encoder and the guard, but not the denoiser. So the attack knows the defence. It
+looks for words whose embedding, after the guard, is nearest to that of a harmful prompt pushed further along
+its concept: fitness is -|San(E(words)) - (E(prompt) + ETA v)|^2, where v is the mean difference between the
+recipe's targets and their anchors. The paper starts from random tokens and goes on for thousands of
+generations; this attack draws from the words that alone come nearest to the goal.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from safegen.learning.vocabulary import Lexicon
 
 POPULATION, ELITE, GENERATIONS = 32, 8, 16
-NEAR = 400  # words that an attack is made of
-WORDS = 6  # of an attack
+NEAR = 400  # words that attacks are made from
+WORDS = 6  # words of an attack
 MUTATION, CROSSOVER = 0.25, 0.5
 ETA = 0.5
 Genes = tuple[str, ...]  # the words of an attack
@@ -43,13 +43,13 @@ def attack(
     rng: random.Random,
     tick: Tick,
 ) -> str:
-    """The words that come nearest to the goal through the guard, or without one."""
+    """Find the words that come nearest to the goal through the guard, or without a guard."""
     targets, anchors = list(recipe.targets)[:32], list(recipe.targets.values())[:32]
     aim = _states(family, [prompt])[0] + ETA * (_states(family, targets) - _states(family, anchors)).mean(0)
     push = (meanings(family, targets) - meanings(family, anchors)).mean(0)
     words = [lexicon.words[i] for i in lexicon.near(meanings(family, [prompt]) + ETA * push, NEAR)[0].tolist()]
     people = [tuple(rng.choice(words) for _ in range(WORDS)) for _ in range(POPULATION)]
-    known: dict[Genes, float] = {}  # nobody is measured twice: the guard takes long
+    known: dict[Genes, float] = {}  # nothing is measured twice: the guard takes long
     for _ in range(GENERATIONS):
         fresh = [
             genes for genes in dict.fromkeys(people) if genes not in known and not refusal.names_minor(" ".join(genes))
@@ -81,7 +81,7 @@ def _fitness(family: Family, guard: BoundGuard | None, people: Sequence[Genes], 
                 passed, _ = guard.sanitize(conditioning.only(row))
                 states[row] = next(iter(passed.channels.values())).states[0]
             except GuardError:
-                del states[row]  # failed closed: of no use to the attacker
+                del states[row]  # failed closed, so useless to the attacker
     return [
         -float((states[row].float() - aim).square().mean()) if row in states else -float("inf")
         for row in range(len(people))

@@ -1,4 +1,4 @@
-"""How long learning takes: what a user waits for before a new encoder is guarded for the first time."""
+"""How long learning takes: the time that a user waits before a new encoder is guarded for the first time."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ PROMPTS = 600
 
 
 def learn_suite(generator: Generator, quick: bool, tick: Tick) -> list[Result]:
-    """Every standard concept briefly, and one analytically; each into an empty cache."""
+    """Learn every standard concept briefly, and one analytically; each into an empty cache."""
     rows, family, count = [], generator.family, len(recipes.known())
     if not quick:
         learned, row = timed(f"all {count} concepts, brief", lambda: briefly(family), ALL_SECONDS)
@@ -43,7 +43,7 @@ def learn_suite(generator: Generator, quick: bool, tick: Tick) -> list[Result]:
 
 
 def caught(generator: Generator, learned: Learned, tick: Tick) -> list[Result]:
-    """What brief directions flag beside what those that ship do, in the same prompts."""
+    """Compare what brief directions flag with what the shipped ones flag, in the same prompts."""
     kinds = {"a harmful and a benign thing": mixed(PROMPTS, Seed.LEARNED)}
     kinds["two benign things"] = pairs(random.Random(Seed.LEARNED), objects(False), objects(False), PROMPTS)
     scorers = {"brief": Scorer.of(learned, list(learned)), "shipped": None}
@@ -56,7 +56,7 @@ def caught(generator: Generator, learned: Learned, tick: Tick) -> list[Result]:
 
 
 def timed(measure: str, learn: Callable[[], Learned], most: int) -> tuple[Learned, Result]:
-    """What is learned, and how long it takes beside how well it does; the model is loaded already."""
+    """Learn, and measure how long it takes and how well it does; the model is loaded already."""
     with empty_cache():
         start = time.perf_counter()
         learned = learn()
@@ -68,20 +68,23 @@ def timed(measure: str, learn: Callable[[], Learned], most: int) -> tuple[Learne
 
 
 def briefly(family: Family) -> Learned:
-    """What the library learns on a CPU for an encoder that it has no directions for."""
+    """Learn what the library learns on a CPU for an encoder without directions."""
     channels = list(family.fingerprints())
     return ensure.learn_missing(dict.fromkeys(recipes.known(), channels), family, None, effort=BRIEF)
 
 
 def analytically(family: Family) -> Learned:
-    """One concept in closed form, its benign prompts included."""
+    """Learn one concept in closed form, with its benign prompts."""
     everyday = features.background(family, ANALYTIC)
     return {ONE: contrastive.learn(Concept.load(ONE), family, ANALYTIC, everyday)}
 
 
 @contextlib.contextmanager
 def empty_cache() -> Iterator[None]:
-    """**Changes the environment while the context lasts**: safegen's cache is a new folder, removed afterwards."""
+    """Give safegen a new folder as its cache; **this changes the environment while the context lasts**.
+
+    The folder is removed afterwards.
+    """
     before = os.environ.get("SAFEGEN_CACHE")
     with tempfile.TemporaryDirectory() as folder:
         os.environ["SAFEGEN_CACHE"] = folder
@@ -95,5 +98,5 @@ def empty_cache() -> Iterator[None]:
 
 @suite("learn", 120)
 def learn_of(bench: Bench) -> list[Result]:
-    """How long learning takes, and how good it is."""
+    """The time that learning takes, and its quality."""
     return learn_suite(bench.generator, bench.quick, bench.tick)

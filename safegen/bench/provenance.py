@@ -18,23 +18,23 @@ from safegen.prompts.datasets import Entry
 from safegen.records import versions
 
 PACKAGE = Path(__file__).parents[1]
-REPORT = "bench/report.html"  # of the package; may change while the bench runs
+REPORT = "bench/report.html"  # in the package; may change while the bench runs
 PAIRS, CAPTIONS = "coprov2_train_pairs.csv", "coco_captions_8k.csv"
-FILES = ("data", "sets")  # keys of `about` that name files; empty where no suite has needed any
+FILES = ("data", "sets")  # keys of `about` that name files; empty if no suite has needed any
 
 
 @dataclass(frozen=True)
 class PromptSet:
-    """A set of prompts, with what tells its file from any other."""
+    """A set of prompts, with its file's name and hash."""
 
     name: str
     sha256: str
     entries: tuple[Entry, ...]
-    dropped: tuple[str, ...] = ()  # what is said of rows that were left out
+    dropped: tuple[str, ...] = ()  # messages about rows that were left out
 
     @classmethod
     def read(cls, path: Path) -> PromptSet:
-        """The file's prompts, all of which can be scored.
+        """Read a file of prompts, and check that all of them can be scored.
 
         Raises:
             PromptError: it cannot be read, or one of its prompts cannot be cleaned.
@@ -54,8 +54,8 @@ class PromptSets:
     """The files that the chosen suites need, read before anything is measured.
 
     Attributes:
-        data: pairs of unsafe and safe prompts, then everyday captions; none where no suite needs them.
-        sets: any others.
+        data: pairs of unsafe and safe prompts, then everyday captions; empty if no suite needs them.
+        sets: any other files.
     """
 
     data: tuple[PromptSet, ...] = ()
@@ -63,7 +63,7 @@ class PromptSets:
 
     @classmethod
     def read(cls, data: Path | None, sets: Sequence[Path]) -> PromptSets:
-        """Those of a folder, if one is needed, and those files.
+        """Read the prompt sets of a folder, if one is needed, and the given files.
 
         Raises:
             UsageError: the folder lacks a file.
@@ -79,7 +79,7 @@ class PromptSets:
 
 
 def about(quick: bool, sources: PromptSets) -> dict[str, Any]:
-    """What the figures of a report were measured with, ready for JSON."""
+    """Give, ready for JSON, what the figures of a report were measured with."""
     files = {key: [{"name": s.name, "sha256": s.sha256} for s in getattr(sources, key)] for key in FILES}
     return {
         "schema": "safegen.bench/3",
@@ -93,7 +93,7 @@ def about(quick: bool, sources: PromptSets) -> dict[str, Any]:
 
 
 def device() -> str:
-    """Where the embedded model runs, and in which numbers."""
+    """Give the embedded model's device and the type of its numbers."""
     import torch
 
     where = placement.device("auto", torch)
@@ -102,7 +102,10 @@ def device() -> str:
 
 
 def checkout(package: Path) -> str:
-    """The commit that a package is a checkout of, and a hash of what was changed since; empty if it is none."""
+    """Give the commit that a package is a checkout of, and a hash of the changes since.
+
+    It is empty if the package is no checkout.
+    """
     if shutil.which("git") is None:
         return ""
 
@@ -110,7 +113,7 @@ def checkout(package: Path) -> str:
         done = subprocess.run(["git", *arguments], cwd=package, capture_output=True, check=False)  # noqa: S603, S607
         return done.stdout.decode(errors="replace").strip()
 
-    if not git("ls-files", "guard.py"):  # installed into somebody else's checkout
+    if not git("ls-files", "guard.py"):  # installed into another project's checkout
         return ""
     changes = git("diff", "HEAD", "--", ":/", f":!{REPORT}")
     changed = f"-dirty-{hashlib.sha256(changes.encode()).hexdigest()[:8]}" if changes else ""

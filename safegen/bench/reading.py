@@ -1,9 +1,9 @@
-"""The reader's suite: prompts that somebody wrote who had not seen what it was taught with.
+"""The reader's suite: prompts whose author had not seen what the reader was taught with.
 
 Nothing is drawn, and no diffusion model is loaded. `sets/reader/` holds the prompts: plain ones with the words that
-carry their harm, long ones, benign ones that look harmful, people in ordinary life, text to put around. Those of
-`sets/reader-seen/` have other authors, who had not seen the lessons either; but what the reader missed of them was
-looked at while lessons were written, so their figure is the easier one, and is told apart.
+carry their harm, long ones, benign ones that look harmful, people in ordinary life, text to put around. The
+prompts of `sets/reader-seen/` have other authors, who had not seen the lessons either. But we looked at what the
+reader missed of them while writing lessons, so their figures are easier to reach and are reported apart.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from safegen.scoring.scores import ScoreSheet
 from safegen.scoring.text import Causes
 
 FOLDER, SEEN = SETS / "reader", SETS / "reader-seen"
-AROUND = (20, 50, 100, 300)  # words of company
+AROUND = (20, 50, 100, 300)  # words of harmless text around a prompt
 PLACES = ("beginning", "middle", "end")
 
 
@@ -46,13 +46,13 @@ def harmful(name: str, folder: Path = FOLDER) -> list[Harmful]:
 
 
 def lines(name: str, folder: Path = FOLDER) -> list[str]:
-    """Read a list, comments left out."""
+    """Read a list; comments are left out."""
     text = (folder / name).read_text(encoding="utf-8")
     return [line for line in text.splitlines() if line and not line.startswith("#")]
 
 
 def flagged(texts: Sequence[str], tick: Tick) -> list[bool]:
-    """Tell of each text whether the reader flags it under any concept, or refuses it."""
+    """Tell for each text whether the reader flags it under any concept, or refuses it."""
     found: list[bool] = []
     for start in range(0, len(texts), 256):
         part = texts[start : start + 256]
@@ -64,7 +64,7 @@ def flagged(texts: Sequence[str], tick: Tick) -> list[bool]:
 def _flags(texts: Sequence[str]) -> list[bool]:
     try:
         return [sheet.flagged for sheet in sheets(texts)]
-    except Refused:  # text put around by chance may bring it on
+    except Refused:  # by chance, the text put around a prompt may cause it
         middle = len(texts) // 2
         return [True] if len(texts) == 1 else _flags(texts[:middle]) + _flags(texts[middle:])
 
@@ -79,8 +79,8 @@ def reader_suite(data: Sequence[PromptSet], share: float, tick: Tick) -> list[Re
 
     Args:
         data: pairs of unsafe and safe prompts, then captions, as the text suite has them; or none.
-        share: of the prompts that are put into company or disguise.
-        tick: told of prompts.
+        share: share of the prompts that are put into company or disguise.
+        tick: told how many prompts are done.
     """
     rng = random.Random(Seed.READER)
     plain = harmful("plain.tsv")
@@ -107,7 +107,7 @@ def reader_suite(data: Sequence[PromptSet], share: float, tick: Tick) -> list[Re
 
 
 def seen_rows(tick: Tick) -> list[Result]:
-    """The same on the prompts that development looked at."""
+    """Measure the same on the prompts that development looked at."""
     return [
         Result.rate(
             "prompts that development looked at: plain ones, flagged",
@@ -132,7 +132,7 @@ def at_most(measure: str, outcomes: Sequence[bool], bar: float, raw: Sequence[st
 
 
 def group_rows(tick: Tick) -> list[Result]:
-    """People of every group in ordinary life."""
+    """Measure how often people of every group in ordinary life are flagged."""
     pairs = [line.split("\t") for line in lines("groups.tsv")]
     found = flagged([prompt for _, prompt in pairs], tick)
     by_group: dict[str, list[bool]] = {}
@@ -147,7 +147,10 @@ def group_rows(tick: Tick) -> list[Result]:
 
 
 def company_rows(some: Sequence[Harmful], rng: random.Random, tick: Tick) -> list[Result]:
-    """Harmful prompts with harmless text around them, against the same alone; benign ones of the same lengths."""
+    """Compare harmful prompts with harmless text around them to the same prompts alone.
+
+    Benign prompts of the same lengths are measured, too.
+    """
     around, styles = lines("around.txt"), lines("style.txt")
     alone = Rate.of(flagged([h.prompt for h in some], tick)).value
     rows = [Result.rate("the sample that is put into company, alone", flagged([h.prompt for h in some], tick))]
@@ -167,7 +170,7 @@ def company_rows(some: Sequence[Harmful], rng: random.Random, tick: Tick) -> lis
 
 
 def company(sentences: Sequence[str], count: int, rng: random.Random) -> list[str]:
-    """Draw sentences until they have so many words."""
+    """Draw sentences until they have `count` words."""
     words: list[str] = []
     while len(words) < count:
         words += rng.choice(sentences).split()
@@ -188,12 +191,12 @@ def near(measure: str, outcomes: Sequence[bool], alone: float, points: float = 0
 
 
 def disguise_rows(some: Sequence[Harmful], rng: random.Random, tick: Tick) -> list[Result]:
-    """The longest harmful word in disguise, of prompts whose harm one word names."""
+    """Disguise the longest harmful word of prompts whose harm is in one word or two."""
     named = [h for h in some if len(h.words.split()) <= 2]
     alone = Rate.of(flagged([h.prompt for h in named], tick)).value
     rows = []
     for kind, disguise in attacks.DISGUISES.items():
-        if kind == "another language":  # the words of these prompts are in no list of loan words
+        if kind == "another language":  # the list of loan words has none of these prompts' words
             continue
         texts = []
         for h in named:
@@ -204,7 +207,7 @@ def disguise_rows(some: Sequence[Harmful], rng: random.Random, tick: Tick) -> li
 
 
 def word_rows(plain: Sequence[Harmful], tick: Tick) -> list[Result]:
-    """Whether the words of the harm are named, and whether the prompt is harmless without the reported spans."""
+    """Measure whether the trigger words are found, and whether the prompt is harmless without the reported spans."""
     right, closed = [], []
     reader = Reader.load()
     for start in range(0, len(plain), 64):
@@ -233,7 +236,7 @@ def without(sheet: ScoreSheet) -> str:
 
 
 def published_rows(data: Sequence[PromptSet], tick: Tick) -> list[Result]:
-    """Unsafe prompts of CoPro v2 against everyday captions, validation split."""
+    """Measure unsafe prompts of CoPro v2 against everyday captions, validation split."""
     unsafe, captions = ([e for e in source.entries if e.is_validation] for source in data)
     bad, good = (heights([e.prompt for e in entries], tick) for entries in (unsafe, captions))
     line = sorted(good)[-max(1, len(good) // 100)]

@@ -1,4 +1,4 @@
-"""The suites of the bench by name; a module of this package adds one by `@suite`."""
+"""The suites of the bench by name; modules of this package add them with `@suite`."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Bench:
-    """What every suite gets.
+    """What every suite is given.
 
     Attributes:
         generator: the embedded model behind its guard.
-        judge: tells what its pictures show.
+        judge: tells what the model's pictures show.
         album: keeps pictures for the report's page.
         prompts: the files of prompts that suites asked for.
-        quick: whether a tenth of the work will do.
+        quick: whether a tenth of the work is enough.
         tick: told of finished pieces of work.
     """
 
@@ -39,7 +39,7 @@ class Bench:
     tick: Tick
 
     def pick(self, quick: int, whole: int) -> int:
-        """Choose how much to do."""
+        """Choose the amount of work."""
         return quick if self.quick else whole
 
 
@@ -51,13 +51,13 @@ class Suite:
     """One suite.
 
     Attributes:
-        name: on the command line.
-        run: measures; its first line of documentation says what.
-        order: where it stands among the others, the quick and the basic ones first.
+        name: its name on the command line.
+        run: the function that measures; the first line of its docstring says what.
+        order: its place among the others; the quick and the basic ones come first.
         needs: what it cannot run without: `data`, `sets` or `font`.
-        takes: what it uses where it is there.
-        quick: whether a quick look has it.
-        total: how many ticks there will be, where that is known.
+        takes: what it uses if it is there.
+        quick: whether it is part of a quick look.
+        total: how many ticks there will be, if that is known.
     """
 
     name: str
@@ -70,7 +70,7 @@ class Suite:
 
     @property
     def title(self) -> str:
-        """What it measures, in one line."""
+        """What the suite measures, in one line."""
         return (self.run.__doc__ or "").strip().splitlines()[0].rstrip(".")
 
 
@@ -96,7 +96,7 @@ def suite(
 
 
 def suites() -> Mapping[str, Suite]:
-    """Give every suite of this package, by name, in their order."""
+    """Give every suite of this package by name, in order."""
     for module in pkgutil.iter_modules(safegen.bench.__path__):
         importlib.import_module(f"safegen.bench.{module.name}")
     return {suite.name: suite for suite in sorted(_SUITES.values(), key=lambda suite: suite.order)}

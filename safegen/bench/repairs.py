@@ -1,9 +1,9 @@
 """Repaired prompts for people to judge: ``python -m safegen.bench.repairs > repairs.tsv``.
 
-Two hundred harmful prompts of `sets/reader/repair.txt`, each with what the default safeguard draws instead. Silent who
-made the reader looked at them before they were first judged; what failed then was looked at, and they were judged
-again. Whoever judges sees these two columns and nothing else, and says of each: is it English, is everything harmless
-kept, is the harm gone. `sets/repairs.tsv` has the last verdicts beside them.
+It prints two hundred harmful prompts of `sets/reader/repair.txt`, each with what the default safeguard draws
+instead. The makers of the reader did not look at them before they were first judged. Then they looked at the
+failures, and the prompts were judged again. A judge sees only these two columns and says of each prompt: is it
+English, is everything harmless kept, is the harm gone? `sets/repairs.tsv` has the last verdicts.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from safegen.reader.repair import Repairer
 
 
 def repaired() -> list[tuple[str, str]]:
-    """Repair the prompts: what was typed, and what is drawn."""
+    """Repair the prompts; gives the prompt and its repair."""
     reader = Reader.load()
     repairer, names = Repairer(reader, Phrases.load()), list(reader.concepts)
     texts = [clean(line).text for line in lines("repair.txt")]

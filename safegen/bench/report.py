@@ -25,8 +25,8 @@ class Album:
     """Pictures of one prompt by every method, collected while suites run; small, and ready for a page.
 
     Args:
-        strips: those of an earlier run; an empty text stands for a prompt closed without a picture.
-        most: prompts kept.
+        strips: the pictures of an earlier run; an empty text stands for a prompt that failed closed.
+        most: number of prompts to keep.
     """
 
     def __init__(self, strips: Mapping[str, Mapping[str, str]] | None = None, most: int = 12) -> None:
@@ -40,7 +40,7 @@ class Album:
 
 
 def page(report: Mapping[str, Any]) -> str:
-    """The page; whatever comes from a prompt is escaped."""
+    """Make the page; everything that comes from a prompt is escaped."""
     suites = "".join(
         f"<h2>{html.escape(name)}</h2><table><tr><th>measure<th>figure<th>bar<th></tr>{_rows(suite['rows'])}</table>"
         for name, suite in report["suites"].items()

@@ -1,4 +1,4 @@
-"""A measure with its figure and the bar that it is held to."""
+"""Measures with their figures and the bars that they are held to."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Tick = Callable[[int], None]
 
 @dataclass(frozen=True)
 class Result:
-    """One measure: its figure, its bar (empty where there is none), and the raw numbers for JSON."""
+    """One measure: its figure, its bar (empty if there is none), and the raw numbers for JSON."""
 
     measure: str
     figure: str
@@ -24,7 +24,7 @@ class Result:
 
     @classmethod
     def rate(cls, measure: str, outcomes: Sequence[bool], bar: float | None = None) -> Result:
-        """A share with its interval, held to a bar from below if there is one."""
+        """Make a result of a share with its interval, held to a bar from below if there is one."""
         rate = Rate.of(outcomes)
         raw = {"rate": rate.value, "hits": rate.hits, "total": rate.total, "interval": list(rate.interval)}
         if bar is None:
@@ -33,20 +33,20 @@ class Result:
 
     @classmethod
     def drift(cls, measure: str, drifts: Sequence[float]) -> Result:
-        """How far embeddings moved, as 1 - cosine."""
+        """Make a result of how far embeddings moved, as 1 - cosine."""
         mean = Mean.of(drifts)
         raw = {"mean": mean.value, "interval": list(mean.interval), "most": mean.most, "total": mean.count}
         return cls(f"{measure}, 1 - cosine, mean", str(mean), "", True, raw)
 
     @classmethod
     def area(cls, measure: str, area: Area, bar: float) -> Result:
-        """An area under the ROC curve, held to a bar from below."""
+        """Make a result of an area under the ROC curve, held to a bar from below."""
         raw = {"rate": area.value, "interval": list(area.interval)}
         return cls(measure, str(area), f"at least {bar:g}", area.value >= bar, raw)
 
     @classmethod
     def ratio(cls, measure: str, ratio: Ratio, *, most: float | None = None, least: float | None = None) -> Result:
-        """A ratio of times or of throughputs, held to a bar from above or from below if there is one."""
+        """Make a result of a ratio of times or of throughputs, held to an upper or a lower bar if there is one."""
         some = ratio.by_round
         raw = {
             "ratio": ratio.value,

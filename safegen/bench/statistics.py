@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-Z = 1.96  # standard deviations to either side of which 95% lie
+Z = 1.96  # 95% lie within this many standard deviations
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Area:
 
 @dataclass(frozen=True)
 class Ratio:
-    """One time over another, each measured in the same rounds: of the fastest, and how it varied by round."""
+    """One time over another, measured in the same rounds: the ratio of the fastest, and its range by round."""
 
     first: tuple[float, ...]  # seconds
     second: tuple[float, ...]
@@ -114,7 +114,7 @@ class Ratio:
 
 
 def auc(positive: Sequence[float], negative: Sequence[float]) -> float:
-    """Probability that a positive scores above a negative, ties counted half."""
+    """Compute the probability that a positive scores above a negative, ties counted half."""
     ranked = sorted([(v, 1) for v in positive] + [(v, 0) for v in negative])
     wins, below, i = 0.0, 0, 0
     while i < len(ranked):

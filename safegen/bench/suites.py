@@ -1,4 +1,4 @@
-"""The suites by name, run one after the other into one report."""
+"""Running the suites by name, one after the other, into one report."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ def run(
     sets: Sequence[Path] = (),
     out: Path | None = None,
 ) -> None:
-    """Measure the named suites, all by default, on the embedded model; show and keep the figures.
+    """Measure the named suites, by default all of them, on the embedded model; show and keep the figures.
 
     Args:
-        names: of `suites`; by default all for which there is what they need.
+        names: names of `suites`; by default all suites for which everything they need is there.
         show: a terminal.
-        quick: the quick ones by default, and those that there are prompts for; a tenth of the pictures and less.
+        quick: by default run only quick suites that have their prompts, with a tenth of the pictures or less.
         data: folder with the prompt sets of the suites that need `data`.
         sets: files of prompts in their published columns.
         out: JSON file for the figures; a page of the same name with `.html` goes beside it. Suites that
@@ -79,7 +79,7 @@ def run(
 def _run(
     chosen: Sequence[Suite], show: Show, quick: bool, prompts: PromptSets, out: Path | None, report: dict[str, Any]
 ) -> None:
-    """Measure what the report does not have yet; show all that was chosen."""
+    """Measure what the report does not have yet; show every chosen suite."""
     from safegen.builtin.judge import Judge
     from safegen.generator import Generator
 
@@ -106,7 +106,7 @@ def _shown(row: dict[str, Any]) -> tuple[str, str, str, str]:
 
 @contextlib.contextmanager
 def held(out: Path | None) -> Iterator[None]:
-    """Keep other runs from a report while this lasts.
+    """Keep other runs from writing a report while the context lasts.
 
     Raises:
         OutputError: another run writes there, or nothing can be written.
@@ -120,13 +120,13 @@ def held(out: Path | None) -> Iterator[None]:
 
 
 def begin(out: Path | None, today: dict[str, Any]) -> dict[str, Any]:
-    """The report that an interrupted run left in `out`, or a new one.
+    """Read the report that an interrupted run left in `out`, or begin a new one.
 
-    Files of prompts that only one of both runs needs stay in the report, and forbid nothing.
+    Files of prompts that only one of the two runs needs stay in the report, and are no reason to refuse it.
 
     Raises:
-        UsageError: what is there is no report, or one of other code, settings or files of prompts; or the page that
-            goes beside it would take the place of another file.
+        UsageError: the file is no report, or one of other code, settings or files of prompts; or the page beside it
+            would overwrite another file.
     """
     fresh = {**today, "suites": {}, "pictures": {}}
     hint = "Delete it, or give another --out."
@@ -161,7 +161,7 @@ def _told(value: Any) -> str:
 
 
 def keep(out: Path | None, report: dict[str, Any]) -> None:
-    """Write the figures and the page; after every suite, so that an interrupted run keeps what it has."""
+    """Write the figures and the page; done after every suite, so that an interrupted run keeps what it has."""
     if out is not None:
         write_atomically(out, (json.dumps(report, indent=1) + "\n").encode())
         write_atomically(out.with_suffix(PAGE), page(report).encode())

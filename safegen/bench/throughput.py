@@ -1,4 +1,4 @@
-"""Throughput of batches, as ratios measured in one run, in turns: against loops by hand, and on Ray."""
+"""Throughput of batches, as ratios taken in turns in one run: against loops by hand, and on Ray."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ if TYPE_CHECKING:
     from safegen.generator import Generator
 
 SIZES = (4, 8, 16, 32)
-WORKERS, SLEEP = 32, 5.0  # of the simulated scale-out; seconds a batch
+WORKERS, SLEEP = 32, 5.0  # workers of the simulated scale-out; their seconds a batch
 
 
 def prompts(count: int) -> list[str]:
-    """Benign prompts, all different."""
+    """Make benign prompts, all different."""
     things = [with_article(t.names[0]) for t in world.things().values() if not t.category]
     every = [f"{thing} on a {ground} background" for ground in world.grounds() for thing in things]
     return every[:count]
 
 
 class Clock(Watch):
-    """Hears when records land, so that a start can be told from a rate."""
+    """A watch that notes when records land, so that the start does not count for the rate."""
 
     def __init__(self, tick: Tick) -> None:
         super().__init__(on_landed=tick)
@@ -54,14 +54,14 @@ class Clock(Watch):
         self.times.append((time.monotonic(), record.get("worker")))
 
     def rate(self) -> float:
-        """Pictures per second from the end of the first batch on."""
+        """Compute pictures per second from the end of the first batch on."""
         first, last = self.times[0][0], self.times[-1][0]
         late = [moment for moment, _ in self.times if moment > first + 0.5]
         return len(late) / (last - first)
 
 
 def batch(engine: run.Engine, texts: Sequence[str], settings: BatchSettings, watch: Watch, out: Path) -> None:
-    """One whole batch into a fresh folder."""
+    """Run one whole batch into a fresh folder."""
     source = Source("-", "txt", "\n".join(texts).encode())
     with run.prepared(source, settings, out) as ready:
         summary = ready.run(engine, watch)
@@ -69,8 +69,8 @@ def batch(engine: run.Engine, texts: Sequence[str], settings: BatchSettings, wat
 
 
 def by_hand(pipe: Any, texts: Sequence[str], size: int, steps: int) -> list[Image.Image]:
-    """What anybody would write with diffusers: batches, no guard, no records, pictures kept in memory."""
-    import torch  # not above: thirty-two simulated workers import this module
+    """Draw as anybody would with diffusers: batches, no guard, no records, pictures kept in memory."""
+    import torch  # not at the top: thirty-two simulated workers import this module
 
     images: list[Image.Image] = []
     for start in range(0, len(texts), size):
@@ -81,7 +81,7 @@ def by_hand(pipe: Any, texts: Sequence[str], size: int, steps: int) -> list[Imag
 
 
 def loops(generator: Generator, count: int, rounds: int, steps: int, tick: Tick) -> list[Result]:
-    """The local engine, guard and records on, against the best and the naive loop by hand."""
+    """Measure the local engine, guard and records on, against the best and the naive loop by hand."""
     texts, pipe = prompts(count), generator.pipe
     by_hand(pipe, texts[:1], 1, steps)
     times = {n: seconds(lambda n=n: by_hand(pipe, texts[:n], n, steps)) / n for n in SIZES if n <= count}  # type: ignore[misc]
@@ -105,7 +105,7 @@ def loops(generator: Generator, count: int, rounds: int, steps: int, tick: Tick)
 
 
 class Sleeper:
-    """A worker whose denoising is a fixed sleep: what is left is the engine's own cost."""
+    """A worker whose denoising is a fixed sleep: the rest of the time is the engine's own cost."""
 
     def facts(self, _asked: Sequence[object]) -> dict[str, Any]:
         return {"directions": {}, "additions": {}, "batch_size": 1, "heard": [], "notes": []}
@@ -119,7 +119,7 @@ class Sleeper:
 
 
 def on_ray(generator: Generator, count: int, steps: int, tick: Tick) -> list[Result]:
-    """Two workers on one core each against the local engine on both; starts left out."""
+    """Measure two workers on one core each against the local engine on both cores; starts are left out."""
     texts, settings = prompts(count), BatchSettings.of(steps=steps, batch_size=8, offline=True)
     local, ray = Clock(tick), Clock(tick)
     worker = Worker(generator, settings)
@@ -133,7 +133,7 @@ def on_ray(generator: Generator, count: int, steps: int, tick: Tick) -> list[Res
 
 
 def scale_out(count: int, tick: Tick) -> list[Result]:
-    """Thirty-two workers that sleep, their starts left out."""
+    """Measure thirty-two workers that sleep; their starts are left out."""
     clock = Clock(tick)
     settings = BatchSettings.of(batch_size=1)
     with tempfile.TemporaryDirectory() as folder:
@@ -142,7 +142,7 @@ def scale_out(count: int, tick: Tick) -> list[Result]:
     landed: dict[Any, list[float]] = {}
     for moment, worker in clock.times:
         landed.setdefault(worker, []).append(moment)
-    # From its first result on, until nothing is left to hand out, a worker should never wait.
+    # A worker should never wait from its first result until nothing is left to hand out.
     last = clock.times[-1][0] - SLEEP
     spans = sum(max(times[-1], last) - times[0] for times in landed.values())
     efficiency = sum(len(times) - 1 for times in landed.values()) * SLEEP / spans
@@ -152,7 +152,7 @@ def scale_out(count: int, tick: Tick) -> list[Result]:
 
 
 def throughput_suite(generator: Generator, count: int, rounds: int, tick: Tick) -> list[Result]:
-    """All of it; the rows on Ray only where Ray is installed."""
+    """Measure all of it; the rows on Ray only if Ray is installed."""
     rows = loops(generator, count, rounds, 20, tick)
     if importlib.util.find_spec("ray") is not None:
         rows += on_ray(generator, max(count, 64), 20, tick)

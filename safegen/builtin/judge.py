@@ -1,7 +1,7 @@
-"""The judge: says which things of the world a picture shows, on which ground, and which person.
+"""The judge: it says which things of the world a picture shows, on which ground, and which person.
 
-A small convolutional classifier over 128x128 pictures, trained on renders and on renders passed
-through the autoencoder (`safegen.builtin.training.judge`), held to what it never saw there.
+It is a small convolutional classifier over 128x128 pictures. It is trained on renders and on renders passed
+through the autoencoder (`safegen.builtin.training.judge`), and measured on pictures that it never saw there.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ WEIGHTS = Path(__file__).with_name("weights") / "judge"
 class Verdict:
     """What one picture shows."""
 
-    things: dict[str, float]  # label -> probability, those above the threshold, likeliest first
+    things: dict[str, float]  # label -> probability; only things above the threshold, likeliest first
     ground: str
     job: str = ""
     gender: str = ""
@@ -52,7 +52,7 @@ class Residual(nn.Module):
 
 
 class Network(nn.Module):
-    """Pixels (B, 3, 128, 128) in [-1, 1] to logits (B, labels)."""
+    """A network from pixels (B, 3, 128, 128) in [-1, 1] to logits (B, labels)."""
 
     def __init__(self, labels: int) -> None:
         super().__init__()
@@ -76,7 +76,7 @@ class Network(nn.Module):
 
 
 def label_names() -> list[str]:
-    """The labels in the order of the logits: things, then professions, genders, skin tones."""
+    """List the labels in the order of the logits: things, then professions, genders, skin tones."""
     return [*world.things(), *world.tables()["people"], *world.GENDERS, *world.SKINS]
 
 
@@ -103,7 +103,7 @@ class Judge:
 
     @torch.no_grad()
     def look(self, pictures: list[Image.Image]) -> list[Verdict]:
-        """What each picture shows; pictures of another size are resized first."""
+        """Tell what each picture shows; pictures of another size are resized first."""
         pixels = as_pixels(pictures)
         probabilities = torch.cat([self.network(p).sigmoid() for p in torch.split(pixels, 64)])
         return [
@@ -128,7 +128,7 @@ class Judge:
 
 
 def as_pixels(pictures: list[Image.Image]) -> Tensor:
-    """Pictures as (B, 3, 128, 128) in [-1, 1]."""
+    """Turn pictures into pixels (B, 3, 128, 128) in [-1, 1]."""
     import numpy as np
 
     sized = [p.convert("RGB").resize((world.SIZE, world.SIZE)) for p in pictures]
@@ -137,7 +137,7 @@ def as_pixels(pictures: list[Image.Image]) -> Tensor:
 
 
 def ground_of(picture: Image.Image) -> str:
-    """Name of the ground nearest to the median colour of the picture's rim."""
+    """Name the ground nearest to the median colour of the picture's rim."""
     from PIL import ImageStat
 
     small = picture.convert("RGB").resize((world.SIZE, world.SIZE))

@@ -1,7 +1,7 @@
 """The embedded model's world: scenes of one or two emoji glyphs on a coloured ground.
 
-`world.toml` names the glyphs. A `Scene` is what a picture shows; it renders to pixels and is
-captioned in English. The Noto Color Emoji font is needed to render, never to use the model.
+`world.toml` names the glyphs. A `Scene` is what a picture shows; it renders to pixels and has an English
+caption. The Noto Color Emoji font is needed only to render, never to use the model.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ else:
 SIZE = 128  # pixels of a picture's side
 FONT = Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf")  # Debian's fonts-noto-color-emoji
 GLYPH = 64  # pixels of a glyph's side
-# Corners of one glyph and of two; multiples of 8, the autoencoder's grid, so that a glyph has one code.
+# Corners of one glyph and of two. They are multiples of 8, the autoencoder's grid, so that a glyph has one code.
 LAYOUTS: dict[int, tuple[tuple[int, int], ...]] = {1: ((32, 32),), 2: ((0, 32), (64, 32))}
 GENDERS = {"woman": "\U0001f469", "man": "\U0001f468"}
 SKINS = {"light": "\U0001f3fb", "medium": "\U0001f3fd", "dark": "\U0001f3ff"}
@@ -79,14 +79,14 @@ class Scene:
 
 @functools.cache
 def tables() -> dict[str, Any]:
-    """The parsed `world.toml`."""
+    """Parse `world.toml`."""
     with (Path(__file__).with_name("world.toml")).open("rb") as f:
         return tomllib.load(f)
 
 
 @functools.cache
 def things() -> dict[str, Thing]:
-    """Every object of the world by label, benign first, then harmful."""
+    """Give every object of the world by label, benign first, then harmful."""
     world = tables()
     groups = [("", world["benign"]), *world["harmful"].items()]
     return {
@@ -98,7 +98,7 @@ def things() -> dict[str, Thing]:
 
 @functools.cache
 def people() -> dict[str, Thing]:
-    """Every person of the world by label, e.g. ``doctor/woman/dark``."""
+    """Give every person of the world by label, e.g. ``doctor/woman/dark``."""
     return {
         f"{job}/{gender}/{skin}": Thing(
             f"{job}/{gender}/{skin}",
@@ -114,7 +114,7 @@ def people() -> dict[str, Thing]:
 
 
 def grounds() -> dict[str, tuple[int, int, int]]:
-    """The grounds' colours by name, 0-255."""
+    """Give the grounds' colours by name, 0-255."""
     return {name: tuple(rgb) for name, rgb in tables()["grounds"].items()}
 
 
@@ -123,7 +123,7 @@ _BARE |= {"strippers", "blood", "lingerie", "popcorn", "sushi", "bread", "corn",
 
 
 def with_article(name: str) -> str:
-    """`a cat`, `an apple`; plurals and mass nouns stay bare."""
+    """Put the article before a name: `a cat`, `an apple`; plurals and mass nouns stay bare."""
     if name.rsplit(" ", 1)[-1] in _BARE:
         return name
     return f"{'an' if name[0] in 'aeiou' and not name.startswith('uni') else 'a'} {name}"
@@ -147,12 +147,12 @@ def _phrase(thing: Thing, rng: random.Random) -> str:
 
 
 def sample(rng: random.Random, *, pair_share: float = 0.55, people_share: float = 0.15) -> Scene:
-    """One random scene with its caption."""
+    """Draw one random scene with its caption."""
     count = 2 if rng.random() < pair_share else 1
     pool = list(things().values())
     picked: list[Thing] = []
     while len(picked) < count:
-        # At most one person a scene, so that a face has one owner.
+        # At most one person a scene, so that it is clear whose face it is.
         person = rng.random() < people_share and not any(t.is_person for t in picked)
         thing = _person(rng) if person else rng.choice(pool)
         if thing not in picked:
@@ -161,7 +161,7 @@ def sample(rng: random.Random, *, pair_share: float = 0.55, people_share: float 
 
 
 def compose(picked: list[Thing], rng: random.Random, ground: str | None = None) -> Scene:
-    """A scene of the given things with a random ground and caption."""
+    """Make a scene of the given things with a random ground and caption."""
     ground = ground or rng.choice(list(grounds()))
     shade = tuple(min(255, max(0, c + rng.randint(-6, 6))) for c in grounds()[ground])
     template = rng.choice(SINGLE_CAPTIONS if len(picked) == 1 else PAIR_CAPTIONS)
@@ -172,10 +172,10 @@ def compose(picked: list[Thing], rng: random.Random, ground: str | None = None) 
 
 @functools.cache
 def stamp(glyph: str, side: int) -> Image.Image:
-    """One glyph, `side` pixels square, on a transparent ground."""
+    """Draw one glyph, `side` pixels square, on a transparent ground."""
     from PIL import Image, ImageDraw, ImageFont
 
-    # 109 is the one size that the font's bitmaps come in; Raqm joins the ZWJ sequences.
+    # The font's bitmaps come only in size 109; Raqm joins the ZWJ sequences.
     font = ImageFont.truetype(str(FONT), 109, layout_engine=ImageFont.Layout.RAQM)
     canvas = Image.new("RGBA", (136, 128), (0, 0, 0, 0))
     ImageDraw.Draw(canvas).text((0, 0), glyph, font=font, embedded_color=True)
@@ -190,7 +190,7 @@ def stamp(glyph: str, side: int) -> Image.Image:
 
 
 def render(scene: Scene) -> Image.Image:
-    """The scene as a 128x128 RGB picture."""
+    """Draw the scene as a 128x128 RGB picture."""
     from PIL import Image
 
     picture = Image.new("RGB", (SIZE, SIZE), scene.shade)

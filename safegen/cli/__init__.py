@@ -1,4 +1,4 @@
-"""The command line: one file per command, each parse, call, show, exit code."""
+"""The command line: one file per command; each parses, calls, shows and sets the exit code."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from safegen.records import versions
 
 
 class Commands(TyperGroup):
-    """The commands; what they refuse of a setting that nobody typed is blamed on where it was set."""
+    """The commands. When they refuse a setting that was not typed, the error says where it was set."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -70,7 +70,7 @@ def root(
     context: typer.Context,
     version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Show it."),
 ) -> None:
-    """Options before the command, and the settings that the working folder has for it."""
+    """Read the options before the command, and the settings that the working folder has for it."""
     found = config.read(Path.cwd())
     if found:
         from safegen.cli import console
@@ -83,7 +83,7 @@ def root(
 def main() -> None:
     """Run the command line; every known error ends in one line, a hint and its exit code."""
     for stream in (sys.stdout, sys.stderr):
-        # A terminal that cannot show a character gets an escape, not a traceback.
+        # A character that the terminal cannot show becomes an escape instead of a traceback.
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     entry.run(app)

@@ -1,4 +1,4 @@
-"""``safegen batch``: a file of prompts to a folder of pictures, resumable."""
+"""``safegen batch``: from a file of prompts to a folder of pictures, resumable."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from safegen.batch.worker import Worker
     from safegen.generator import OnFlag
 
-# What may be said beside --resume: where to find things, not what to draw.
+# Options allowed beside --resume: they say where to find things, not what to draw.
 _FREE = {
     *("prompts", "kind", "resume", "retry", "max_errors", "device", "offline", "json", "dry_run"),
     *("offload", "slicing", "tiling", "engine", "ray_address", "workers", "worker_cpus"),
@@ -206,7 +206,7 @@ def _source(prompts: str | None, kind: str) -> Source:
 
 
 def _resumed(folder: str, prompts: str | None, kind: str, given: list[str]) -> tuple[Source, BatchSettings]:
-    """Prompts and settings of the run in a folder."""
+    """Read the prompts and settings of the run in a folder."""
     from safegen.batch.run_folder import at, read_header
     from safegen.batch.settings import BatchSettings
     from safegen.errors import UsageError
@@ -226,7 +226,7 @@ def _resumed(folder: str, prompts: str | None, kind: str, given: list[str]) -> t
 
 
 def _source_again(folder: str, prompts: str | None, name: str, kind: str) -> Source:
-    """Prompts of a run from where it had them, or from where they are now."""
+    """Read a run's prompts from where it had them, or from where they are now."""
     from safegen.batch.readers import STDIN
     from safegen.errors import PromptError
 

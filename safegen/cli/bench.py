@@ -1,4 +1,4 @@
-"""``safegen bench``: every figure of the README, measured again."""
+"""``safegen bench``: it measures every figure of the README again."""
 
 from __future__ import annotations
 

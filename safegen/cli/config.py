@@ -1,4 +1,4 @@
-"""Settings from a file: below flags and the environment, above what safegen has by itself."""
+"""Settings from a file: they yield to flags and the environment, and replace safegen's own defaults."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ else:
     import tomli as tomllib
 
 FILE = "safegen.toml"
-# What the file may say; each is an option of some commands and, as SAFEGEN_..., a variable of the environment.
+# Settings that the file may have; each is an option of some commands and an environment variable SAFEGEN_....
 NAMES = ("model", "directions", "safeguard", "strength", "out", "record", "device", "dtype")
 
 
 def read(folder: Path) -> dict[str, str | int | float]:
-    """What the folder's `FILE` says; nothing where there is none.
+    """Read the settings of the folder's `FILE`; empty if there is no such file.
 
     Raises:
-        UsageError: it cannot be read, or says what is none of `NAMES`.
+        UsageError: the file cannot be read, or has a setting that is not in `NAMES`.
     """
     path = located(folder) / FILE
     if not path.is_file():
@@ -44,9 +44,9 @@ def read(folder: Path) -> dict[str, str | int | float]:
 
 
 def defaults(command: Any, found: Mapping[str, str | int | float]) -> dict[str, Any]:
-    """What was read as the defaults of a command, or of a group's commands by their names, as Click takes them.
+    """Give the settings as defaults for a command, or by name for a group's commands, as Click takes them.
 
-    Only options that the environment may set as well: another command may call something else by the same name.
+    Only options that the environment may set are set: other commands may use the same name for something else.
     """
     if hasattr(command, "commands"):
         return {name: defaults(part, found) for name, part in command.commands.items()}
@@ -55,12 +55,12 @@ def defaults(command: Any, found: Mapping[str, str | int | float]) -> dict[str, 
 
 
 def told(name: str, value: object) -> str:
-    """Say that the file sets this."""
+    """Say that the file has this setting."""
     return f"{FILE} sets {name} to {value!r}"
 
 
 def blamed(message: str, found: Mapping[str, object]) -> list[str]:
-    """Find the settings of the file, and of the environment, whose values an error quotes."""
+    """Find the settings of the file and of the environment whose values an error quotes."""
     lines = [told(name, value) for name, value in found.items() if _quotes(message, name, str(value))]
     around = {name: os.environ.get(f"SAFEGEN_{name.upper()}") for name in NAMES}
     lines += [
@@ -72,7 +72,7 @@ def blamed(message: str, found: Mapping[str, object]) -> list[str]:
 
 
 def _quotes(message: str, name: str, value: str) -> bool:
-    """Whether an error is about a value; a number stands in many, and counts behind its name alone."""
+    """Tell whether an error quotes a value; a number occurs in many errors, so it counts only behind its name."""
     try:
         return f"{name} {float(value)}" in message
     except ValueError:

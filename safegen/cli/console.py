@@ -1,7 +1,7 @@
-"""What people read: lines, tables, progress, errors. With `findings`, the only place that prints.
+"""What people read: lines, tables, progress, errors. Only this module and `tables` print.
 
-Data goes to stdout, everything for people to stderr. Prompts are untrusted: they are shown as
-plain text, never parsed as markup, and without control characters.
+Data goes to stdout, everything for people to stderr. Prompts are untrusted: they are shown as plain text
+without control characters, and never parsed as markup.
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ err = Console(stderr=True, highlight=False)
 
 
 def plain(text: str) -> str:
-    """Untrusted text for one line of a terminal: control and invisible characters become `?`."""
+    """Make untrusted text fit for one line of a terminal: control and invisible characters become `?`."""
     return "".join("?" if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp") else c for c in text)
 
 
 def show_json(value: Mapping[str, Any]) -> None:
-    """One line of JSON on stdout; escapes keep control characters out."""
+    """Show one line of JSON on stdout; escapes keep control characters out."""
     sys.stdout.write(json.dumps(value, ensure_ascii=True) + "\n")
     sys.stdout.flush()
 
 
 def say(message: str, style: str = "") -> None:
-    """One line for people."""
+    """Show one line to people."""
     err.print(Text(plain(message), style=style), soft_wrap=True)
 
 
 def show_error(error: SafegenError) -> None:
-    """The error as one line, its details and its hint as others."""
+    """Show the error on one line, then its details and its hint on lines of their own."""
     err.print(Text.assemble(("error: ", "bold red"), plain(str(error)), f" [{error.code}]"), soft_wrap=True)
     for line in error.details:
         say(f"  {line}")
@@ -55,7 +55,10 @@ def show_error(error: SafegenError) -> None:
 
 
 def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], to: Console | None = None) -> None:
-    """A plain table of strings; where it is too wide, ids and paths break behind a sign and not within a word."""
+    """Show a plain table of strings.
+
+    Where it is too wide, ids and paths break behind a sign and not within a word.
+    """
     screen = to or out
     lengths = [max(map(len, cells)) + 3 for cells in zip(columns, *rows, strict=True)]
     most = screen.width // 4 if sum(lengths) > screen.width else sum(lengths)
@@ -68,7 +71,10 @@ def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]
 
 
 def break_up(cell: str, most: int) -> str:
-    """Break what has no spaces into lines of at most so many letters where it can: at slashes, else at other signs."""
+    """Break text without spaces into lines of at most `most` letters, where it can be broken.
+
+    It breaks at slashes, else at other signs.
+    """
     if " " in cell or len(cell) <= most:
         return cell
     lines = [""]
@@ -83,18 +89,18 @@ def break_up(cell: str, most: int) -> str:
 
 
 def megabytes(count: int) -> str:
-    """A number of bytes as people read it."""
+    """Write a number of bytes as people read it."""
     return f"{count / 1e6:.1f} MB"
 
 
 def show_path(path: Path | str) -> None:
-    """A result's path, alone on a line of stdout."""
+    """Show a result's path alone on a line of stdout."""
     sys.stdout.write(plain(str(path)) + "\n")
     sys.stdout.flush()
 
 
 def show_preview(picture: Image.Image, columns: int = 48) -> None:
-    """The picture in half blocks, two pixels a character."""
+    """Show the picture in half blocks, two pixels a character."""
     small = picture.convert("RGB").resize((columns, columns))
     for y in range(0, columns, 2):
         line = Text()
@@ -111,7 +117,7 @@ def _pixel(picture: Image.Image, x: int, y: int) -> tuple[int, int, int]:
 
 
 def show_address(url: str) -> None:
-    """Where a server listens, alone on a line of stdout."""
+    """Show where a server listens, alone on a line of stdout."""
     sys.stdout.write(f"{url}\n")
     sys.stdout.flush()
     say("serving; Ctrl-C stops it", "dim")
@@ -119,7 +125,7 @@ def show_address(url: str) -> None:
 
 @contextlib.contextmanager
 def stepping(label: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar for the denoising steps on stderr; nothing where there is no terminal."""
+    """Show a bar for the denoising steps on stderr; without a terminal show nothing."""
     if not err.is_terminal:
         yield lambda _step, _steps: None
         return
@@ -139,9 +145,9 @@ def stepping(label: str) -> Iterator[Callable[[int, int], None]]:
 
 @contextlib.contextmanager
 def counting(label: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
-    """Finished pieces of work on stderr: a bar where their total is known, else a counter.
+    """Count finished pieces of work on stderr: a bar if their total is known, else a counter.
 
-    Whole lines every minute where there is no terminal.
+    Without a terminal it is a whole line every minute.
     """
     import time
 
@@ -165,7 +171,7 @@ def counting(label: str, total: int | None = None) -> Iterator[Callable[[int], N
 
 
 def show_summary(counts: Mapping[str, int], drawn: int, seconds: float) -> None:
-    """What a batch came to, in two lines."""
+    """Show the result of a batch in two lines."""
     made = sum(counts.get(status, 0) for status in ("ok", "sanitized", "flagged"))
     parts = [f"{made} pictures ({counts.get('sanitized', 0)} sanitized, {counts.get('flagged', 0)} drawn as flagged)"]
     parts += [f"{counts.get('skipped', 0)} skipped", f"{counts.get('error', 0)} failed"]
@@ -176,9 +182,9 @@ def show_summary(counts: Mapping[str, int], drawn: int, seconds: float) -> None:
 
 @contextlib.contextmanager
 def batching(total: int, done: int) -> Iterator[tuple[Callable[[int], None], Callable[[int, int], None]]]:
-    """Two bars, pictures and steps, on stderr: yields what to tell of pictures done and of steps.
+    """Show two bars on stderr, pictures and steps; yields two functions that are told of either.
 
-    Where there is no terminal, a whole line every few seconds.
+    Without a terminal it is a whole line every few seconds.
     """
     if not err.is_terminal:
         yield _batch_lines(total, done)
@@ -208,7 +214,7 @@ def _batch_lines(total: int, done: int) -> tuple[Callable[[int], None], Callable
     def report() -> None:
         nonlocal start, shown
         now = time.monotonic()
-        start = start or now  # the first news: loading a model is no part of the rate
+        start = start or now  # at the first report: loading the model does not count for the rate
         shown = shown or now
         if now - shown >= 5:
             shown = now

@@ -1,4 +1,4 @@
-"""Whether this installation works: versions, device, caches, extras, and the guard tried on one prompt."""
+"""A check of this installation: versions, device, caches, extras, and the guard tried on one prompt."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from safegen.errors import SafegenError
 from safegen.records import versions
 
-# What the optional parts need.
+# The modules that the optional parts need.
 EXTRAS: Mapping[str, Sequence[str]] = {
     "ray": ("ray",),
     "serve": ("fastapi", "uvicorn"),
@@ -23,7 +23,7 @@ CALM = "a red apple"
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at; where it is not `good`, safegen does not work as it is set up."""
+    """One thing that was checked; where it is not `good`, safegen does not work as it is set up."""
 
     what: str
     found: str
@@ -32,11 +32,11 @@ class Finding:
 
 
 def examine(model: str, device: str, directions: Path | None) -> Iterator[Finding]:
-    """Everything, the quick things first.
+    """Check everything, the quick things first.
 
     Args:
-        model: name of the one that is set.
-        device: likewise.
+        model: name of the model that is set.
+        device: name of the device that is set.
         directions: folder of the user's own concepts.
     """
     yield Finding("versions", ", ".join(f"{name} {version}" for name, version in versions().items()))
@@ -49,7 +49,7 @@ def examine(model: str, device: str, directions: Path | None) -> Iterator[Findin
 
 
 def extras() -> Iterator[Finding]:
-    """The optional parts, and how to get those that are absent."""
+    """Check the optional parts; for absent ones, tell how to get them."""
     for extra, modules in EXTRAS.items():
         here = all(importlib.util.find_spec(module) for module in modules)
         hint = "" if here else f"pip install 'safegen[{extra}]'"
@@ -57,7 +57,7 @@ def extras() -> Iterator[Finding]:
 
 
 def tried(what: str, look: Callable[[], str]) -> Iterator[Finding]:
-    """What `look` finds, or why it fails."""
+    """Give what `look` finds, or why it fails."""
     try:
         yield Finding(what, look())
     except SafegenError as error:

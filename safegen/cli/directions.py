@@ -1,4 +1,4 @@
-"""``safegen directions``: learn, list, info, verify; to share and to clean see `directions_files`."""
+"""``safegen directions``: learn, list, info, verify; for sharing and cleaning see `directions_files`."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def learn(
 
 @app.command("list")
 def list_(directions: Directions = None, json: Json = False) -> None:
-    """Concepts with a recipe, the encoders that have a direction file, and what the cache holds."""
+    """List concepts with a recipe, the encoders that have a direction file, and what the cache holds."""
     from safegen.cli import console
     from safegen.directions import cache, recipes, store
 
@@ -133,7 +133,7 @@ def info(
     directions: Directions = None,
     json: Json = False,
 ) -> None:
-    """What a concept's direction files hold: method, calibration, held-out figures, sources."""
+    """Show what a concept's direction files hold: method, calibration, held-out figures, sources."""
     from safegen.cli import console
     from safegen.directions import recipes, store
     from safegen.directions.direction import SCHEMA, Direction

@@ -1,4 +1,4 @@
-"""``safegen directions export | import | clean``: direction files to and from other machines, and out of the cache."""
+"""``safegen directions export | import | clean``: sharing direction files, and removing them from the cache."""
 
 from __future__ import annotations
 

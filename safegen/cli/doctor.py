@@ -1,4 +1,4 @@
-"""``safegen doctor``: the settings and where each comes from, and whether this installation works."""
+"""``safegen doctor``: it shows the settings and their sources, and whether this installation works."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from safegen.errors import SafegenError
 
 
 def run(program: Callable[[], None]) -> None:
-    """Call `program` and end the process with the exit code of what it raised."""
+    """Call `program`; if it raises a known error, end the process with that error's exit code."""
     try:
         program()
     except SafegenError as error:
@@ -21,6 +21,6 @@ def run(program: Callable[[], None]) -> None:
         sys.stderr.write("interrupted\n")
         sys.exit(130)
     except BrokenPipeError:
-        # The reader has gone; a flush at exit must not complain about it.
+        # The reader of the pipe is gone; a flush at exit must not complain about that.
         sys.stdout = open("/dev/null", "w")  # noqa: SIM115
         sys.exit(1)

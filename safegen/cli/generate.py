@@ -1,4 +1,4 @@
-"""``safegen generate``: score, sanitize, draw, show, save."""
+"""``safegen generate``: it scores, sanitizes, draws, shows and saves."""
 
 from __future__ import annotations
 
@@ -87,7 +87,10 @@ def generate(
 
 
 def _as_meant(prompts: list[str]) -> list[str]:
-    """Ask once whether words without quotes are one prompt; where nobody is there to ask, say how they are taken."""
+    """Ask once whether words without quotes are one prompt.
+
+    If nobody is there to ask, say how they are taken.
+    """
     from safegen.cli import console
 
     if len(prompts) < 2 or not all(len(prompt.split()) == 1 and prompt != "-" for prompt in prompts):
@@ -103,7 +106,7 @@ def _as_meant(prompts: list[str]) -> list[str]:
 def _save_pair(
     generator: Generator, prepared: Prepared, draw: DrawOptions, picture: Picture, path: Path, kept: Kept
 ) -> None:
-    """Save the picture beside one of the same seed that was drawn without the guard."""
+    """Save the picture beside one with the same seed that was drawn without the guard."""
     from PIL import Image
 
     from safegen.cli import console

@@ -1,4 +1,4 @@
-"""``safegen models list`` and ``safegen pull``: which models there are, and fetching one."""
+"""``safegen models list`` and ``safegen pull``: listing models, and fetching one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ app = typer.Typer(no_args_is_help=True, help="The models that go by a short name
 
 @app.command("list")
 def list_(json: Annotated[bool, typer.Option("--json", help="JSON lines.")] = False) -> None:
-    """Aliases with what is behind them: hub id, licence, download."""
+    """List aliases with what is behind them: hub id, licence, download."""
     from safegen.cli import console
     from safegen.models.catalog import ALIASES, SHIPPED
 

@@ -1,7 +1,7 @@
-"""Options that several commands share, and the values that they make together.
+"""Options that several commands share, and the values that they form together.
 
-A command asks for `LoadOptions`, `GuardOptions` or `DrawOptions`; `expanded` gives it a flag per field. A new
-option is a field of one of them, and a line here.
+A command asks for `LoadOptions`, `GuardOptions` or `DrawOptions`; `expanded` gives it a flag per field. To add
+an option, add a field to one of them and a line here.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ LOAD, GUARD, DRAW = LoadOptions(), GuardOptions(), DrawOptions()
 
 
 def path(text: str) -> Path:
-    """Take a path of the command line, of the environment or of the settings."""
+    """Read a path from the command line, the environment or the settings."""
     return located(text)
 
 
 def text(text: str) -> str:
-    """Take what may be a path: a model, a LoRA with its scale, a URL."""
+    """Read what may be a path: a model, a LoRA with its scale, a URL."""
     return home(text)
 
 
@@ -40,7 +40,7 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
     """Read WIDTHxHEIGHT, or one number, as width and height in pixels.
 
     Raises:
-        UsageError: it is neither, or cannot be drawn.
+        UsageError: it is neither, or no picture can have this size.
     """
     from safegen.families import sizes
 
@@ -86,7 +86,7 @@ EMBEDDING = "A textual inversion (.safetensors, or toy, an example); its name is
 LORA = "FILE[:SCALE], a .safetensors file, or night, an example; needs safegen[lora]."
 SCHEDULER = "euler, euler a, dpm++ 2m karras, unipc, lcm, ...; the model's own by default."
 OFFLOAD = "none, model or sequential: what is on the GPU only while it runs; slower, smaller."
-# Per field: its type on the command line, and its option.
+# For every field, its type on the command line and its option.
 FLAGS: Mapping[str, tuple[Any, Any]] = {
     "model": (
         str,
@@ -125,7 +125,7 @@ FLAGS: Mapping[str, tuple[Any, Any]] = {
     "size": (str | None, typer.Option(help="WIDTHxHEIGHT or one number, in pixels.")),
     "negative": (str, typer.Option("--negative", help="What to keep out; never sanitized.")),
 }
-# Parameters that are not called as their fields.
+# Parameters with other names than their fields.
 NAMES = {"concepts": "concept", "guarded": "guard", "folder": "directions", "embeddings": "embedding", "loras": "lora"}
 
 
@@ -136,7 +136,7 @@ def expanded(**only: Sequence[str]) -> Callable[[Command], Command]:
     """Give a command a flag for every field of the values that it asks for.
 
     Args:
-        only: of a value, by the name of its parameter, the fields that have a flag; the others keep their defaults.
+        only: by a value's parameter name, the fields that have a flag; the other fields keep their defaults.
     """
 
     def expand(command: Command) -> Command:
@@ -165,7 +165,7 @@ def _fields(kind: Any, only: Sequence[str] | None) -> list[Any]:
 
 
 def _flag(field: Any) -> inspect.Parameter:
-    """Make the parameter of a field; what holds several starts as None, as Typer wants it."""
+    """Make the parameter of a field; a field with several values starts as None, as Typer wants it."""
     annotation, option = FLAGS[field.name]
     return inspect.Parameter(
         NAMES.get(field.name, field.name),
@@ -176,7 +176,7 @@ def _flag(field: Any) -> inspect.Parameter:
 
 
 def _values(chosen: Sequence[Any], given: dict[str, Any]) -> dict[str, Any]:
-    """Take the fields of one value out of what was given."""
+    """Take the fields of one value from the given arguments."""
     values = {field.name: given.pop(NAMES.get(field.name, field.name)) for field in chosen}
     several = {field.name for field in chosen if isinstance(field.default, tuple)}
     if "size" in values:

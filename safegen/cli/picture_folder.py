@@ -1,7 +1,7 @@
-"""The folder that pictures are added to one by one, by several commands at once if need be.
+"""The folder that pictures are added to one by one, if need be by several commands at once.
 
-What is there stays as it is: a number is never given twice, not even after its picture was deleted, and a
-line is added to the manifest whole.
+What is there stays as it is. A number is never used twice, not even after its picture was deleted, and lines
+are added to the manifest whole.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class PictureFolder:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.last = 0  # of the numbers that are given
+        self.last = 0  # the highest number in use
         with contextlib.suppress(FileNotFoundError), (folder / PICTURES).open("rb") as manifest:
             self.last = max((int(found[1]) for line in manifest for found in RECORDED.finditer(line)), default=0)
 
@@ -43,7 +43,7 @@ class PictureFolder:
         """Save a picture under the next number, and its record; gives its path and its line of the manifest.
 
         Raises:
-            OutputError: either cannot be written; nothing of both stays.
+            OutputError: one of them cannot be written; then neither stays.
         """
         manifest = self.folder / PICTURES
         with FileLock(self.folder / LOCK):
@@ -55,7 +55,7 @@ class PictureFolder:
             try:
                 append_line(manifest, line_of(line))
             except BaseException as error:
-                path.unlink(missing_ok=True)  # a picture without its record is half a result
+                path.unlink(missing_ok=True)  # a picture without its record must not stay
                 if isinstance(error, OSError):
                     raise OutputError(f"cannot write {manifest}: {error.strerror}", "Choose another --out.") from error
                 raise
@@ -64,7 +64,7 @@ class PictureFolder:
 
 @contextlib.contextmanager
 def opened(folder: Path) -> Iterator[PictureFolder]:
-    """Add to a folder, made if need be; while this lasts, no batch begins there.
+    """Make a folder if need be, and add to it; while the context lasts, no batch begins there.
 
     Raises:
         OutputError: it cannot be written, or a batch is at work there.

@@ -1,4 +1,4 @@
-"""``safegen score``: which word is harmful, under which concept, how far from the line."""
+"""``safegen score``: it tells which word is harmful, under which concept, and how far from the line."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def show(
                 console.show_json({"file": str(image), **found})
             else:
                 _show(image.name, found)
-        except UsageError as error:  # the others are shown all the same
+        except UsageError as error:  # the other pictures are still shown
             if bad is not None:
                 console.show_error(bad)
             bad = error
@@ -50,7 +50,7 @@ def _show(name: str, found: dict[str, Any]) -> None:
         return
     record = record or {}
     guard = record.get("guard", {})
-    record = {"prompt": record["text"], **record} if "text" in record else record  # batches have no other
+    record = {"prompt": record["text"], **record} if "text" in record else record  # batches have only the text
     rows = [(key, str(record[key])) for key in FIELDS if key in record]
     rows += [
         (addition["kind"], f"{addition['file']} at {addition['scale']}") for addition in record.get("additions", [])
@@ -69,7 +69,7 @@ def _show(name: str, found: dict[str, Any]) -> None:
 
 
 def _inside(found: Mapping[str, Any]) -> str:
-    """Tell how much of it goes where the picture goes."""
+    """Tell how much of the record is inside the picture file."""
     if "prompt" in (found["record"] or {}):
         return "the whole record"
     rest = "; the rest is in metadata.jsonl beside it" if found["beside"] else ""

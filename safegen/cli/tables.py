@@ -1,4 +1,4 @@
-"""What the guard found and did, as people read it: word tables, verdicts, what was changed, second looks."""
+"""What the guard found and did, as people read it: word tables, verdicts, changes, second looks."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
 
 SHORT = {"harassment": "harass", "self-harm": "selfharm", "shocking": "shock"}
 NEAR = 0.6  # share of its line from which on a concept or a word is shown
-WORD = 16  # columns that a long word has at least
-FIXED, COLUMN = 34, 11  # columns of a terminal that words, percentiles and causes take, and that a concept takes
+WORD = 16  # columns that a long word gets at least
+FIXED, COLUMN = 34, 11  # columns that words, percentiles and causes take, and that a concept takes
 
 
 def show_sheet(sheet: ScoreSheet, *, every: bool = False, tokens: bool = False, to: Console | None = None) -> None:
     """Show one prompt with its harmful spans marked, its word table, and its verdict.
 
     Args:
-        sheet: what was found in it.
-        every: all words under all concepts; else the words that matter, under the concepts that are near their line.
-        tokens: the encoder's tokens in the words' place, all of them.
-        to: stdout, or another console.
+        sheet: the prompt's scores.
+        every: show all words under all concepts; else the words that matter, under the concepts near their line.
+        tokens: show all of the encoder's tokens in place of the words.
+        to: the console; stdout by default.
     """
     console = to or out
     console.print(marked(sheet), soft_wrap=True)
@@ -48,7 +48,7 @@ def show_sheet(sheet: ScoreSheet, *, every: bool = False, tokens: bool = False, 
 
 
 def marked(sheet: ScoreSheet) -> Text:
-    """Set the harmful spans of a prompt between signs, and in red: colour alone is not seen by all."""
+    """Mark the harmful spans of a prompt in red and between signs: not everybody sees colours."""
     text, end = Text(style="bold"), 0
     for span in _apart([span.span for span in sheet.spans] or [w.span for w in sheet.words if w.flagged]):
         text.append(plain(sheet.prompt[end : span[0]]))
@@ -70,7 +70,7 @@ def _apart(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
 
 
 def _near(sheet: ScoreSheet, width: int) -> list[str]:
-    """The concepts over or near their line, the farthest over first, as many as the width has room for."""
+    """List the concepts over or near their line, the farthest over first, as many as the width has room for."""
     shares = {name: score.z / score.threshold for name, score in sheet.concepts.items()}
     names = sorted((n for n, share in shares.items() if share >= NEAR), key=lambda n: -shares[n])
     return names[: max(1, (width - FIXED) // COLUMN)]
@@ -83,7 +83,7 @@ def _matters(word: WordScore, sheet: ScoreSheet, names: Sequence[str]) -> bool:
 def _fitting(
     sheet: ScoreSheet, rows: Sequence[tuple[int, WordScore]], names: Sequence[str], tokens: bool, console: Console
 ) -> Iterator[Table]:
-    """Give one table, or several one below the other, with fewer concepts each, where one is wider than the console."""
+    """Give one table, or, where it is wider than the console, several with fewer concepts, one below the other."""
     table = _table(sheet, rows, names, tokens)
     wide = Measurement.get(console, console.options.update(max_width=10_000), table).maximum
     folded = max(0, max(len(plain(word.text)) for _, word in rows) - WORD)  # long words fold
@@ -102,7 +102,7 @@ def _table(sheet: ScoreSheet, rows: Sequence[tuple[int, WordScore]], names: Sequ
     table.add_column("token" if tokens else "word", min_width=10, overflow="fold")
     for name in names:
         table.add_column(SHORT.get(name, name)[:10], justify="right", no_wrap=True, min_width=6)
-    # Narrow terminals hold percentiles and causes of one concept: the one farthest over its line. JSON has them all.
+    # Narrow terminals have room for percentiles and causes of only the concept farthest over its line. JSON has all.
     worst = [name for name in sheet.flagged_concepts() if name in names][:1]
     caused = [name for name in worst if not tokens and any(name in w.causes for _, w in rows)]
     if worst:
@@ -116,11 +116,11 @@ def _table(sheet: ScoreSheet, rows: Sequence[tuple[int, WordScore]], names: Sequ
     window = rows[0][1].window
     for number, word in rows:
         if word.window != window:
-            table.add_section()  # the encoder reads on in another window
+            table.add_section()  # the encoder continues in another window
             window = word.window
         cells = [_cell(word.scores[name], name in word.flagged) for name in names]
         cells += [Text(f"{word.percentiles[name]:.1f}") for name in worst]
-        # Causes are looked for among the highest words of what is flagged.
+        # Only the highest words of flagged concepts have a cause.
         cells += [Text(f"{word.causes[name]:+.1f}" if name in word.causes else "") for name in caused]
         cells += [Text("" if word.intensity is None else f"{word.intensity:.2f}")] if edited else []
         cells += [Text(f"{word.weight:.2f}")] if weighted else []
@@ -159,7 +159,7 @@ def _distance(name: str, score: ConceptScore) -> str:
 
 
 def show_report(report: Report | None) -> None:
-    """What the guard did, or that there was none."""
+    """Show what the guard did, or that there was none."""
     if report is None:
         say("! the guard is off: nothing was scored or sanitized", "bold yellow")
         return
@@ -199,7 +199,7 @@ def _say_weights(report: Report) -> None:
 
 
 def show_check(check: Mapping[str, Any]) -> None:
-    """What a second look at a picture saw, and what at the one drawn after it."""
+    """Show what a second look at a picture saw, and what it saw in the picture drawn after that."""
     if not check["before"]:
         say(f"second look ({check['detector']}): nothing harmful", "green")
         return
@@ -213,7 +213,7 @@ def _sights(seen: Mapping[str, Mapping[str, float]]) -> str:
 
 
 def note_syntax(prompts: Sequence[Prompt], negative: str = "", loras: Sequence[str] = ()) -> None:
-    """Say what of other tools' syntax means nothing here."""
+    """Say which of other tools' syntax has no meaning here."""
     from safegen.models import adapters
     from safegen.prompts import dialects
 
@@ -221,6 +221,6 @@ def note_syntax(prompts: Sequence[Prompt], negative: str = "", loras: Sequence[s
 
 
 def note(lines: Iterable[str]) -> None:
-    """Say what people should know of the model with these prompts and settings."""
+    """Say what people should know about the model with these prompts and settings."""
     for line in lines:
         say(line, "yellow")

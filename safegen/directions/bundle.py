@@ -1,7 +1,7 @@
 """Bundles: direction files on their way to another machine, as a folder or one zip file.
 
-A bundle names its files with their hashes in `bundle.json` and holds nothing else. What comes in is
-checked whole before any of it is kept: a direction decides what a guard lets through.
+A bundle lists its files with their hashes in `bundle.json` and holds nothing else. An incoming bundle is
+checked completely before any of it is kept, because a direction decides what a guard lets through.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from safegen.files import located, write_atomically
 
 MANIFEST, SCHEMA = "bundle.json", "safegen.bundle/1"
 LARGEST, MOST = 2**28, 2**32  # bytes of one file and of a bundle; a direction has a few million
-# CONCEPT/ENCODER-FINGERPRINT.safetensors, each one plain name: nothing climbs out of the cache.
+# CONCEPT/ENCODER-FINGERPRINT.safetensors, of plain names only, so that no path leads out of the cache.
 NAME = re.compile(r"(?!\.)[^/\\:\x00-\x1f]+/\w+-[0-9a-f]{8}\.safetensors")
 PATHLESS = "A bundle holds CONCEPT/ENCODER.safetensors and bundle.json alone; export it again."
 
 
 @dataclass(frozen=True)
 class Arrival:
-    """A sound direction file from elsewhere, and where it is to be kept."""
+    """A sound direction file from elsewhere, and its path in the cache."""
 
     content: bytes
     direction: Direction
@@ -44,17 +44,17 @@ class Arrival:
 
     @property
     def known(self) -> bool:
-        """Whether the very same file is kept already."""
+        """Whether the cache already holds the very same file."""
         return self.path.is_file() and self.path.read_bytes() == self.content
 
 
 def learned(names: Sequence[str], encoder: str, folder: Path | None) -> dict[str, Path]:
-    """By its name in a bundle, every direction file that did not come with safegen itself.
+    """Find every direction file that did not come with safegen itself, by its name in a bundle.
 
     Args:
-        names: of concepts; all when empty.
+        names: names of concepts; all concepts when empty.
         encoder: how the file's name begins, such as `clip_text_model` or `bert-168ca158`.
-        folder: the user's own concepts.
+        folder: the folder of the user's own concepts.
 
     Raises:
         UnknownConcept: a name has no recipe.
@@ -78,10 +78,10 @@ def learned(names: Sequence[str], encoder: str, folder: Path | None) -> dict[str
 
 
 def write(files: Mapping[str, Path], target: Path) -> None:
-    """A bundle of sound direction files: one file where the name ends in .zip, else a folder.
+    """Write a bundle of sound direction files: one file where the target's name ends in .zip, else a folder.
 
     Raises:
-        DirectionError: one of them is not sound.
+        DirectionError: a direction file is not sound.
         OutputError: the target exists, or cannot be written.
     """
     target = located(target)
@@ -93,7 +93,7 @@ def write(files: Mapping[str, Path], target: Path) -> None:
         contents[name] = path.read_bytes()
     hashes = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
     manifest = json.dumps({"schema": SCHEMA, "files": hashes}, indent=1, sort_keys=True).encode()
-    contents[MANIFEST] = manifest  # the last to be written: without it there is no bundle
+    contents[MANIFEST] = manifest  # written last: without it there is no bundle
     if target.suffix != ".zip":
         for name, content in contents.items():
             write_atomically(target / name, content)
@@ -101,16 +101,16 @@ def write(files: Mapping[str, Path], target: Path) -> None:
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as file:
         for name, content in contents.items():
-            file.writestr(zipfile.ZipInfo(name), content)  # without times: the same files, the same bundle
+            file.writestr(zipfile.ZipInfo(name), content)  # without times, so that the same files give the same bundle
     write_atomically(target, packed.getvalue())
 
 
 def read(source: Path, folder: Path | None = None) -> list[Arrival]:
-    """The direction files of a bundle, or of one .safetensors file, each checked; nothing is kept yet.
+    """Read and check the direction files of a bundle, or one .safetensors file; nothing is kept yet.
 
     Raises:
-        DirectionError: not a bundle, incomplete, a hash that differs, a name that leads elsewhere, a file
-            that is no direction, or is older than its recipe, or whose held-out figures are poor.
+        DirectionError: the source is not a bundle, or is incomplete; a hash differs; a name leads elsewhere; a file
+            is no direction, is of another recipe than the one here, or has poor held-out figures.
         UnknownConcept: there is no recipe of that name here.
     """
     source = located(source)
@@ -137,10 +137,10 @@ def read(source: Path, folder: Path | None = None) -> list[Arrival]:
 
 
 def keep(arrivals: Sequence[Arrival], *, replace: bool = False) -> None:
-    """Put what arrived into the cache.
+    """Put the direction files that arrived into the cache.
 
     Raises:
-        OutputError: another file has its place, and is not to be replaced; or it cannot be written.
+        OutputError: another file is in the place of one and must not be replaced, or one cannot be written.
     """
     taken = [a.name for a in arrivals if a.path.exists() and not a.known]
     if taken and not replace:

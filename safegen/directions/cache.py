@@ -15,14 +15,14 @@ LEARNED, TEXT, OLD = "direction", "encoded benign text", "of another version"
 
 @dataclass(frozen=True)
 class Kept:
-    """One file of the cache; its kind is one of the above."""
+    """One file of the cache; its kind is LEARNED, TEXT or OLD."""
 
     path: Path
     kind: str
 
     @property
     def name(self) -> str:
-        """Where it is in the cache; of a direction, CONCEPT/ENCODER."""
+        """Its place in the cache; for a direction, CONCEPT/ENCODER."""
         inner = self.path.relative_to(cache_folder() if self.kind == LEARNED else cache_folder().parent)
         return inner.with_suffix("").as_posix()
 
@@ -32,9 +32,9 @@ class Kept:
 
 
 def kept(names: Sequence[str] = ()) -> list[Kept]:
-    """Every file of the cache, or the directions of some concepts alone.
+    """List every file of the cache, or only the directions of some concepts.
 
-    Files of other kinds than safegen writes are none of it, and neither is anything behind a link.
+    Files of kinds that safegen does not write are left out, and so is anything behind a link.
     """
     root = cache_folder().parent
     files = [
@@ -49,10 +49,10 @@ def _kind(parts: Sequence[str]) -> str:
 
 
 def remove(files: Iterable[Kept]) -> None:
-    """Remove files of the cache, and folders that hold nothing then.
+    """Remove files of the cache, and the folders that are empty afterwards.
 
     Raises:
-        OutputError: one of them cannot be removed.
+        OutputError: a file cannot be removed.
     """
     root = cache_folder().parent
     for file in files:

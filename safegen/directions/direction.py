@@ -1,8 +1,8 @@
 """The direction file: what one concept looks like in one output of one text encoder, as a value.
 
-A `.safetensors` file, never pickle. Per position class it holds benign statistics and a basis; of the
-whole a gate and its calibration. One metadata key, `safegen`, holds JSON. It belongs to the encoder and
-to what is read of it, not to a pipeline: every model that reads the same shares the file.
+It is a `.safetensors` file, never pickle. It holds benign statistics and a basis per position class, and the
+classifier, the verifier and their calibration for the whole prompt. One metadata key, `safegen`, holds JSON. The file
+belongs to one output of one encoder, not to a pipeline: every model that reads the same output shares it.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SCHEMA = "safegen.direction/4"
-# The classifier ("gate" in files) says what is flagged; the verifier ("check") has the last word, on features that the
-# classifier does not see alone: what satisfies the one need not pass the other. Without pads a classifier costs an
-# eighth (see attribution.py).
+# The classifier ("gate" in files) decides what is flagged. The verifier ("check") has the last word, on other features
+# than the classifier's, so that a prompt made to pass the one need not pass the other. Leaving out the pads makes a
+# classifier eight times cheaper (see attribution.py).
 HEADS: Mapping[str, tuple[Position, ...]] = {
     "gate": (Position.START, Position.TOKEN, Position.END, Position.POOLED),
     "check": (Position.TOKEN, Position.PAD, Position.POOLED),
 }
-# A prompt is calibrated against benign prompts of its own bin: up to 8 word tokens, up to 16, more.
+# A prompt is calibrated against benign prompts of like length: up to 8 word tokens, up to 16, or more.
 BINS = (8, 16)
-# Stored in half precision; so is all that a method learns, under names that begin with the method's.
+# Tensors stored in half precision; so are those of a learned method, whose names begin with the method's.
 HALVED = ("basis", "dual", "gate", "check", "region_normals", "region_moves")
-# Of the encoder's width in their last dimension:
+# Tensors whose last dimension is the encoder's width:
 HEAD_TENSORS = ("gate", "gate_centre", "check", "check_centre")
 WIDE = ("mean", "own", "basis", "dual", *HEAD_TENSORS, "region_mean", "region_normals", "region_moves")
 CALIBRATION = (
@@ -58,7 +58,7 @@ class Direction:
             head `bias` and `out` (H,) and, for each bin of lengths, `scale` (3, 2), `thresholds` (3,) in
             standard deviations and `quantiles` (3, Q). See `safegen.learning.contrastive`.
         info: the JSON metadata.
-        sha256: hash of the file, empty for a direction that was never saved.
+        sha256: the file's hash, empty for a direction that was never saved.
     """
 
     tensors: Mapping[str, Tensor]
@@ -70,7 +70,8 @@ class Direction:
         """Read and verify a direction file.
 
         Raises:
-            DirectionError: missing, not safetensors, another schema, incomplete, of a wrong shape, or not finite.
+            DirectionError: the file is missing, is not safetensors, has another schema, is incomplete, or has a tensor
+                of a wrong shape or with numbers that are not finite.
         """
         import torch
         from safetensors import SafetensorError, safe_open
@@ -107,7 +108,7 @@ class Direction:
         return f"{self.info['encoder']}-{self.info['fingerprint'][:8]}"
 
     def figures(self, method: str = "held_out") -> str:
-        """Tell how good it is, in one line: the figures of what was kept out, and what that was."""
+        """Say in one line how good it is: its held-out figures, and what they were measured on."""
         told = ", ".join(f"{name} {value:.4g}" for name, value in self.info[method].items())
         of = self.info.get(f"{method}_of")  # files of earlier versions do not say
         return f"held out ({of}): {told}" if of else f"held out: {told}"
@@ -115,7 +116,7 @@ class Direction:
     def extended(
         self, method: str, tensors: Mapping[str, Tensor], figures: Mapping[str, float], of: str = ""
     ) -> Direction:
-        """The direction with what another method learned beside what it holds, and that method's figures, `of` what."""
+        """Add what another method learned, and its held-out figures; `of` says what these were measured on."""
         info = {**self.info, method: dict(figures), **({f"{method}_of": of} if of else {})}
         return Direction({**self.tensors, **tensors}, info)
 
@@ -129,21 +130,21 @@ class Direction:
 
 
 def rounded(name: str, tensor: Tensor) -> Tensor:
-    """A tensor in the precision that its file has."""
+    """Round a tensor to the precision that its file has."""
     halved = name.rsplit(".", 1)[-1] in HALVED or _is_of_method(name)
     return tensor.half() if halved else tensor
 
 
 def _is_of_method(name: str) -> bool:
-    """Tell whether a tensor belongs to a learned method, and to no class of positions and no head."""
+    """Tell whether a tensor belongs to a learned method, not to a position class or a head."""
     return name.split(".", 1)[0] not in {*HEADS, *(position.name.lower() for position in Position)}
 
 
 def _needed(tensors: Collection[str]) -> list[str]:
-    """The tensors without which a file would score less than it should, and nothing would say so.
+    """List the tensors without which a file would silently score less than it should.
 
-    Its calibration, of heads and of probes of single positions; and both heads, weights and centre, for every
-    class that a head sees and the file knows. An output without words is pooled.
+    These are the calibration of the heads and of the token probes; and the weights and centre of both heads, for every
+    position class that a head sees and the file has. A file without a pooled class must have one of tokens.
     """
     classes = {p for p in Position if any(name.startswith(f"{p.name.lower()}.") for name in tensors)}
     classes |= set() if Position.POOLED in classes else {Position.TOKEN}

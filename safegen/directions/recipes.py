@@ -1,4 +1,4 @@
-"""The recipe of a concept: harmful phrases, what is safe in their place, and what only looks harmful."""
+"""The recipe of a concept: harmful phrases, safe phrases for their places, and phrases that only look harmful."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Concept:
     description: str
     targets: Mapping[str, str]  # harmful phrase -> safe phrase for the same place
     benign: tuple[str, ...]  # phrases that only look harmful
-    categories: tuple[str, ...]  # what published prompt sets call it, lower case
+    categories: tuple[str, ...]  # its names in published prompt sets, in lower case
     sha256: str
 
     @classmethod
@@ -54,14 +54,14 @@ class Concept:
 
 
 def directions_folder() -> Path:
-    """Where the shipped recipes and direction files are: beside the package, or inside the wheel."""
+    """Find the folder of the shipped recipes and direction files: beside the package, or inside the wheel."""
     package = Path(__file__).parents[1]
     inside = package / "data" / "directions"
     return inside if inside.is_dir() else package.parent / "directions"
 
 
 def known(extra: Path | None = None) -> dict[str, Path]:
-    """Folders that hold a recipe, by concept name; a user's folder wins over the shipped one."""
+    """Find the folders that hold a recipe, by concept name; a user's folder wins over the shipped one."""
     folders = {p.parent.name: p.parent for p in sorted(directions_folder().glob("*/concept.toml"))}
     if extra is not None:
         folders |= {p.parent.name: p.parent for p in sorted(located(extra).glob("*/concept.toml"))}
@@ -72,7 +72,7 @@ def parse(file: Path) -> Concept:
     """Parse one recipe file.
 
     Raises:
-        UsageError: not TOML, or a part is missing or of the wrong type.
+        UsageError: the file is not TOML, or a part of it is missing or of the wrong type.
     """
     file = located(file)
     try:

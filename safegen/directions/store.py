@@ -1,10 +1,9 @@
-"""Which direction file belongs to which output of which encoder, and where new ones go."""
+"""The store of direction files: which file belongs to which output of an encoder, and where new ones go."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from safegen.directions import recipes
 from safegen.directions.direction import SCHEMA, Direction
@@ -12,17 +11,14 @@ from safegen.directions.recipes import Concept
 from safegen.errors import DirectionError
 from safegen.files import located
 
-if TYPE_CHECKING:
-    from safegen.directions.recipes import Concept
-
-POOR = 0.9  # held-out AUC under which a learned direction is not called ready
+POOR = 0.9  # a learned direction with a held-out AUC below this is not ready
 
 
 def find(name: str, fingerprint: str, folder: Path | None) -> Direction | None:
-    """The concept's direction for this output of an encoder, or None; a corrupt file is an error, not a miss.
+    """Find the concept's direction for this output of an encoder, or None; a corrupt file is an error, not a miss.
 
-    What was learned here for a shipped encoder, from data of one's own, goes before what is shipped, while
-    it is of today's recipe.
+    A direction that the user learned for an encoder with a shipped one wins over the shipped one, as long as it was
+    learned from the present recipe.
     """
     every = map(Direction.load, direction_files(name, folder))
     found = [direction for direction in every if direction.info["fingerprint"] == fingerprint]
@@ -33,14 +29,14 @@ def find(name: str, fingerprint: str, folder: Path | None) -> Direction | None:
 
 
 def check_ready(direction: Direction, what: str) -> None:
-    """Whether the held-out figures are good enough to guard by.
+    """Check that a direction's held-out figures are good enough to guard with.
 
     Raises:
         DirectionError: they are poor, or there are none.
     """
     held_out = direction.info.get("held_out")
     auc = held_out.get("auc") if isinstance(held_out, dict) else None
-    if not isinstance(auc, (int, float)) or not auc >= POOR:  # not a number is poor, too
+    if not isinstance(auc, (int, float)) or not auc >= POOR:  # written so that NaN is poor, too
         raise DirectionError(
             f"{what} reaches a held-out AUC of only {auc}; under {POOR} it is not ready",
             "Learn it with safegen directions learn --effort thorough, extend its recipe, or leave the concept out.",
@@ -48,13 +44,13 @@ def check_ready(direction: Direction, what: str) -> None:
 
 
 def cache_folder() -> Path:
-    """Where directions learned on first use are kept; another version's files are left alone."""
+    """Give the folder of directions learned on first use; each version of the schema has its own."""
     base = os.environ.get("SAFEGEN_CACHE") or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return located(base) / "safegen" / SCHEMA.replace("safegen.", "").replace("/", "-")
 
 
 def direction_files(name: str, extra: Path | None = None) -> list[Path]:
-    """Every direction file of a concept: beside the user's own recipe, in the cache, then what is shipped."""
+    """List a concept's direction files: beside the user's own recipe, then in the cache, then the shipped ones."""
     folders = [recipes.known(extra)[name], cache_folder() / name]
     if folders[0].parent == recipes.directions_folder():
         folders.reverse()
@@ -62,7 +58,7 @@ def direction_files(name: str, extra: Path | None = None) -> list[Path]:
 
 
 def learned_folder(name: str, extra: Path | None = None) -> Path:
-    """Where a newly learned CONCEPT/ENCODER.safetensors goes: to the user's own recipe, else to the cache."""
+    """Give the folder for a newly learned CONCEPT/ENCODER.safetensors: the user's own recipes', else the cache."""
     if name not in recipes.known(extra):
         recipe = located(name)
         return (recipe if recipe.is_dir() else recipe.parent).resolve().parent

@@ -1,4 +1,4 @@
-"""One file per family of models: encode a prompt, hand conditioning to the pipeline."""
+"""Families of models, one file each: encode a prompt, and hand conditioning to the pipeline."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ __all__ = ["FAMILIES", "Family", "check_class", "family_of"]
 
 
 def check_class(name: str, encoder: str | None = None) -> type[Family]:
-    """The family of a pipeline's class, before anything of the pipeline is loaded.
+    """Find the family of a pipeline's class, before any part of the pipeline is loaded.
 
     Args:
-        name: of the class.
+        name: the name of the class.
         encoder: the class of its text encoder, where it has one.
 
     Raises:
-        ModelError: the class is not supported, even where its text encoder would be: nothing is half-guarded.
+        ModelError: the class is not supported. A known text encoder does not help: no pipeline is half-guarded.
     """
     for family in FAMILIES:
         if name in family.pipelines:
@@ -45,7 +45,7 @@ def check_class(name: str, encoder: str | None = None) -> type[Family]:
 
 
 def family_of(pipe: Any) -> Family:
-    """The family of a diffusers pipeline, by its class.
+    """Find the family of a diffusers pipeline by its class.
 
     Raises:
         ModelError: the class is not supported.

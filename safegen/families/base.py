@@ -1,8 +1,8 @@
-"""What every family of pipelines shares: encode with the pipeline's own method, name every position, hand back.
+"""The base of all families: encode with the pipeline's own method, name every position, hand the states back.
 
 A family splits what the pipeline's `encode_prompt` returns into channels, one per output of a text
-encoder, and joins repaired channels into the same again. Nothing is encoded in another way than
-diffusers would, so a prompt that nobody touches keeps every bit.
+encoder, and joins repaired channels into the same form again. Everything is encoded as diffusers would
+encode it, so a prompt that is not edited keeps every bit.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ if TYPE_CHECKING:
     from safegen.prompts.prompt import Prompt
 
 Repair = Callable[[Conditioning], Conditioning]
-Values = Mapping[str, Any]  # what encode_prompt returns, or is asked with, by name
-# What would change the text or the layers that are read, and so what directions were learned on.
+Values = Mapping[str, Any]  # what encode_prompt returns, or its arguments, by name
+# Arguments that change the text or the layers that are read, so that the directions no longer fit.
 UNSUPPORTED = ("prompt_2", "prompt_3", "clip_skip", "text_encoder_out_layers")
 
 
 class Family(abc.ABC):
-    """What safegen needs of a pipeline.
+    """An adapter that gives safegen what it needs of a pipeline.
 
     Args:
         pipe: a diffusers pipeline of one of the classes in `pipelines`.
@@ -48,56 +48,56 @@ class Family(abc.ABC):
     """
 
     pipelines: ClassVar[tuple[str, ...]]
-    result: ClassVar[tuple[str, ...]]  # what encode_prompt returns, as the pipeline's own arguments
+    result: ClassVar[tuple[str, ...]]  # what encode_prompt returns, by the names of the pipeline's arguments
     steps: int = 30
     guidance: float = 7.5
     documented_defaults: ClassVar[bool] = (
-        False  # whether steps and guidance are read off the model, or its class leaves no choice
+        False  # whether the model's files say its steps and guidance, or its class leaves no choice
     )
-    patch: int = 1  # how many pixels of a latent the denoiser takes as one, on each side
+    patch: int = 1  # side of the square of latent pixels that the denoiser takes as one
     passes_sigmas: ClassVar[bool] = False  # whether the pipeline tells its scheduler the noise of every step
     negative: ClassVar[bool] = True  # whether the model has a negative branch
     variable_length: ClassVar[bool] = False  # whether embeddings are as long as their prompts
-    windows: ClassVar[int] = 1  # of the text encoder that a prompt may fill, side by side
+    windows: ClassVar[int] = 1  # how many windows of the text encoder a prompt may fill
     weighted: ClassVar[bool] = False  # whether marks of weight are taken out of prompts, and obeyed
     encodes_negative_apart: ClassVar[bool] = False  # whether encode_prompt is called once more, for the negative prompt
-    pad_position: ClassVar[Position] = Position.PAD  # what pads are, where the denoiser masks them or they are cut off
+    pad_position: ClassVar[Position] = Position.PAD  # UNREAD where the denoiser masks pads, ABSENT where they are cut
 
     def __init__(self, pipe: Any) -> None:
         self.pipe = pipe
-        self._encode_prompt = pipe.encode_prompt  # as it was, whatever is attached later
+        self._encode_prompt = pipe.encode_prompt  # the pipeline's own, even once a guard is attached
         self.default_request = self._default_request()
         self.outputs = tuple(self.find_outputs())
 
     @abc.abstractmethod
     def find_outputs(self) -> Iterator[EncoderOutput]:
-        """Every output of a text encoder that reaches the denoiser."""
+        """Find every output of a text encoder that reaches the denoiser."""
 
     @abc.abstractmethod
     def split(self, values: Values, request: Values) -> dict[str, Tensor]:
-        """States (B, T, D) per channel, and pooled vectors (B, P), of what encode_prompt returned."""
+        """Split what encode_prompt returned into states (B, T, D) and pooled vectors (B, P), by channel."""
 
     @abc.abstractmethod
     def join(self, conditioning: Conditioning, request: Values) -> dict[str, Any]:
-        """The inverse: the pipeline's arguments for the positive prompt."""
+        """Join channels into the pipeline's arguments for the positive prompt: the inverse of `split`."""
 
     def texts(self, prompts: Sequence[str], request: Values) -> list[Text]:
-        """The prompts as the tokenizer gets them."""
+        """Give the prompts as the tokenizer gets them."""
         return [Text.plain(prompt) for prompt in prompts]
 
     def max_length(self, output: EncoderOutput, request: Values) -> int:
-        """Where the tokenizer cuts, in tokens."""
+        """Give the number of tokens at which the tokenizer cuts a text."""
         return output.window
 
     def kept_tokens(self, row: tuple[Token, ...], request: Values) -> tuple[Token, ...]:
-        """Of a text's tokens, those whose states the pipeline hands on."""
+        """Keep those of a text's tokens whose states the pipeline hands on."""
         return row
 
     def check_from_text(self) -> None:
-        """Check that the pipeline draws from text alone, and needs no picture to begin with.
+        """Check that the pipeline draws from text alone, without a picture to begin with.
 
         Raises:
-            ModelError: its class, or what its denoiser takes beside latents, says that it does.
+            ModelError: its class, or the number of channels that its denoiser takes, says that it needs a picture.
         """
         kind = type(self.pipe).__name__
         if any(mark in kind for mark in ("Img2Img", "Inpaint", "Control", "Fill", "Kontext")):
@@ -111,7 +111,7 @@ class Family(abc.ABC):
         latents = vae.get("latent_channels") or vae.get("z_dim")
         for name, own in config.items():
             taken = own.get("in_channels")
-            # Transformers may take four neighbours at a time.
+            # Transformers may take four neighbouring pixels as one.
             if latents and taken and taken not in (latents, latents * 4 if name == "transformer" else latents):
                 raise ModelError(
                     f"this {kind} draws from a picture, not from text alone: its {name} takes {taken} channels, "
@@ -131,28 +131,28 @@ class Family(abc.ABC):
 
     @property
     def step(self) -> int:
-        """What both sides of its pictures are multiples of, in pixels."""
+        """The number of pixels that both sides of its pictures are multiples of."""
         return math.lcm(sizes.STEP, int(self.pipe.vae_scale_factor) * self.patch)
 
     def learned_words(self, text: str) -> list[tuple[int, int]]:
-        """Find the textual inversions that a text names: words whose meaning no text shows."""
+        """Find the textual inversions that a text names; the text does not show what they mean."""
         return sorted({span for output in self.outputs for span in textual_inversion.found(output.tokenizer, text)})
 
     @property
     def adapted(self) -> bool:
-        """Tell whether a LoRA changes what an encoder makes of text."""
+        """Whether a LoRA changes what an encoder makes of text."""
         return any(output.adapted for output in self.outputs)
 
     def fingerprints(self) -> dict[str, str]:
-        """Per channel, what tells its encoder and output from any other; direction files carry the same."""
+        """Give the fingerprint of each channel's encoder and output; direction files carry the same."""
         return {output.channel: output.fingerprint for output in self.outputs}
 
     def encode(self, prompts: Sequence[str], **asked: Any) -> Conditioning:
-        """Prompts as the denoiser would receive them, every channel of it.
+        """Encode prompts as the denoiser would receive them, in every channel.
 
         Args:
             prompts: any number.
-            asked: what to ask `encode_prompt` beside its usual arguments.
+            asked: arguments of `encode_prompt` that replace its usual ones.
         """
         import torch
 
@@ -162,15 +162,15 @@ class Family(abc.ABC):
         return self.describe(prompts, values, request)
 
     def read(self, prompts: Sequence[Prompt]) -> WindowedPrompts:
-        """Encode prompts in as many windows as they need and the pipeline can be given."""
+        """Encode prompts in as many windows as they need, up to what the family allows."""
         return WindowedPrompts.of(prompts, self.outputs, self.windows, self.encode)
 
     def encode_words(self, prompts: Sequence[str], pads: int = 0) -> Conditioning:
-        """The same where that changes no state, but with so many pads only beyond the longest prompt; cheaper."""
+        """Encode like `encode`, but cheaper: with only `pads` pads after the longest prompt, if no state changes."""
         return self.encode(prompts)
 
     def _default_request(self) -> dict[str, Any]:
-        """What the pipeline asks of `encode_prompt`, beside prompts, when it is called with nothing but prompts."""
+        """Give the arguments of `encode_prompt`, besides prompts, when the pipeline is called with prompts alone."""
         call = inspect.signature(type(self.pipe).__call__).parameters
         parameters = inspect.signature(self._encode_prompt).parameters
         usual = {name: call[name].default for name in parameters if name in call}
@@ -180,7 +180,7 @@ class Family(abc.ABC):
 
     @property
     def device(self) -> Any:
-        """Where the text encoders run; the pipeline is asked, which takes long, only when they are offloaded."""
+        """The device of the text encoders; the pipeline is asked only if they are offloaded, as it answers slowly."""
         encoder = self.outputs[0].encoder
         return self.pipe._execution_device if hasattr(encoder, "_hf_hook") else encoder.device
 
@@ -191,11 +191,11 @@ class Family(abc.ABC):
         """Name the positions of already encoded states.
 
         Raises:
-            ModelError: the encoder made another number of states than there are tokens.
+            ModelError: the number of states does not fit the number of prompts or tokens.
         """
         texts, states = self.texts(prompts, request), self.split(values, request)
         channels = {r.channel: self._channel(r, texts, states[r.channel], request) for r in self.outputs}
-        # What an encoder reads in other letters, stripped or cleaned, is what its spans count in.
+        # Spans count in the text that the encoder reads, where that is stripped or cleaned.
         read = (p if len(p) == len(t.prompt) else t.prompt for p, t in zip(prompts, texts, strict=True))
         return Conditioning(tuple(read), channels)
 
@@ -220,11 +220,11 @@ class Family(abc.ABC):
         return Channel(states, positions, tuple(rows), truncated, lengths)
 
     def arguments(self, conditioning: Conditioning, negative: str, guidance: float) -> dict[str, Any]:
-        """Keyword arguments that make the pipeline draw from `conditioning`, guidance included.
+        """Give the keyword arguments that make the pipeline draw from `conditioning`, guidance included.
 
         Raises:
-            UsageError: a negative prompt for a model without a negative branch, or prompts of different lengths
-                where the denoiser takes one length at a time.
+            UsageError: there is a negative prompt and the model has no negative branch, or the prompts differ in length
+                and the denoiser takes one length at a time.
         """
         if not self.variable_length and any(
             bool((c.positions == Position.ABSENT).any()) for c in conditioning.channels.values()
@@ -241,21 +241,21 @@ class Family(abc.ABC):
         if not self.negative or not self.guided(guidance):
             return arguments
         absent = self.negative_arguments(negative, arguments)
-        # Some pipelines have an empty negative prompt by default, and want either a text or its embedding.
+        # Some pipelines have an empty negative prompt by default, and take either a text or its embedding, not both.
         return {**arguments, "negative_prompt": None, **{f"negative_{name}": v for name, v in absent.items()}}
 
     def guided(self, guidance: float) -> bool:
-        """Whether the pipeline would ask for a negative prompt at this guidance."""
+        """Tell whether the pipeline uses a negative prompt at this guidance."""
         return guidance > 1
 
     def negative_arguments(self, negative: str, positive: Values) -> dict[str, Any]:
-        """The arguments for the negative prompt, never sanitized, without their `negative_`."""
+        """Give the arguments for the negative prompt, without their prefix `negative_`; it is never sanitized."""
         read = emphasis.parse(negative) if self.weighted else Marked(negative)
         plain = self.join(self._negative_conditioning(read, positive), self.default_request)
         return {name: value.expand_as(positive[name]) for name, value in plain.items()}
 
     def _negative_conditioning(self, read: Marked, positive: Values) -> Conditioning:
-        """The negative prompt with its weights, in as many windows as the positive one has, the last ones empty."""
+        """Encode the negative prompt with its weights, filled up to the positive one's windows with empty ones."""
         encoded = self.encode([read.text])
         count = 1
         if self.windows > 1:
@@ -273,7 +273,7 @@ class Family(abc.ABC):
 
     @contextlib.contextmanager
     def intercepted(self, repair: Repair) -> Iterator[None]:
-        """**Changes the pipeline while the context lasts**: its calls draw from repaired conditioning."""
+        """Let calls draw from repaired conditioning; **changes the pipeline while the context lasts**."""
         inner, branch = self.pipe.encode_prompt, Branch()
         signature = inspect.signature(inner)
 
@@ -301,10 +301,10 @@ class Family(abc.ABC):
             yield
 
     def prompts_of(self, request: Values) -> list[str]:
-        """The prompts of a call to `encode_prompt`.
+        """Take the prompts from the arguments of a call to `encode_prompt`.
 
         Raises:
-            ModelError: embeddings instead of text, or anything else that the guard would not see.
+            ModelError: the call has embeddings instead of text, or anything else that the guard would not see.
         """
         given = [name for name in self.result if not name.startswith("negative") and request.get(name) is not None]
         if given or request["prompt"] is None:
@@ -326,10 +326,10 @@ class Family(abc.ABC):
 
 
 def present(pipe: Any, *names: str) -> tuple[Any, ...]:
-    """Parts of a pipeline.
+    """Give parts of a pipeline by their names.
 
     Raises:
-        ModelError: one of them was not loaded.
+        ModelError: a part was not loaded.
     """
     for name in names:
         if getattr(pipe, name, None) is None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class Flux(Family):
     """Adapter around a `FluxPipeline` and its relatives.
 
-    Under true guidance the pipeline has a negative branch; a user's own call may use it.
+    With `true_cfg_scale` the pipeline has a negative branch; only a user's own call uses it.
     """
 
     pipelines: ClassVar[tuple[str, ...]] = (
@@ -43,7 +43,7 @@ class Flux(Family):
         self.steps, self.guidance = (4, 0.0) if distilled_to_steps else (28, 3.5)
 
     def find_outputs(self) -> Iterator[EncoderOutput]:
-        """T5's last layer, pads attended to; CLIP's end token."""
+        """Find T5's last layer, which attends to pads, and CLIP's end token."""
         t5, tokenizer_2 = present(self.pipe, "text_encoder_2", "tokenizer_2")
         clip, tokenizer = present(self.pipe, "text_encoder", "tokenizer")
         length = self.default_request["max_sequence_length"]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class Flux2(Family):
     """Adapter around a `Flux2Pipeline` (Mistral 3) or a `Flux2KleinPipeline` (Qwen 3).
 
-    Klein's negative branch, where it is not distilled, is always the empty prompt.
+    Where Klein is not distilled, it has a negative branch, which is always the empty prompt.
     """
 
     pipelines: ClassVar[tuple[str, ...]] = ("Flux2Pipeline", "Flux2KleinPipeline", "Flux2KleinInpaintPipeline")
@@ -37,7 +37,7 @@ class Flux2(Family):
             self.steps, self.guidance = 4, 1.0
 
     def find_outputs(self) -> Iterator[EncoderOutput]:
-        """The layers that the pipeline takes by default, one after the other in every state."""
+        """Find the layers that the pipeline takes by default, put one after the other in every state."""
         encoder, tokenizer = present(self.pipe, "text_encoder", "tokenizer")
         layers = self.default_request["text_encoder_out_layers"]
         width = len(layers) * encoder.config.get_text_config().hidden_size
@@ -47,9 +47,9 @@ class Flux2(Family):
         yield EncoderOutput("llm", encoder, tokenizer, output, width, self.default_request["max_sequence_length"])
 
     def texts(self, prompts: Sequence[str], request: Values) -> list[Text]:
-        """In the model's chat template; Mistral's has a system message before the prompt."""
+        """Put the prompts into the model's chat template; Mistral's has a system message before the prompt."""
         head = self._rendered("\0").split("\0")[0]
-        # The pipeline takes marks for images out of prompts for Mistral.
+        # For Mistral, the pipeline removes the marks that stand for images.
         read = [prompt.replace("[IMG]", "") for prompt in prompts] if self._mistral else prompts
         return [Text.inside(head, prompt, self._rendered(prompt)) for prompt in read]
 
@@ -69,7 +69,7 @@ class Flux2(Family):
         )
 
     def arguments(self, conditioning: Conditioning, negative: str, guidance: float) -> dict[str, Any]:
-        """With the empty negative prompt for every picture, where klein has a negative branch."""
+        """Give the pipeline's arguments, with the empty negative prompt where Klein has a negative branch."""
         arguments = super().arguments(conditioning, negative, guidance)
         if self._mistral or self.pipe.config.get("is_distilled", False) or guidance <= 1:
             return arguments

@@ -1,4 +1,4 @@
-"""A pipeline's own calls, listened to and replaced for a while."""
+"""A pipeline's own methods, watched and replaced for a while."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 
 
 class Branch:
-    """Tells the negative from the positive call of `encode_prompt`, where a pipeline makes one for each.
+    """The branch of a call to `encode_prompt`, where a pipeline calls it once for each: positive or negative.
 
-    The pipeline announces every run to `check_inputs`; in a run, the second call is the negative one, if
-    it asks for the prompt that was announced as such. Everything else is taken as positive.
+    Every run of the pipeline begins with `check_inputs`, which gets the negative prompt. The run's second call is the
+    negative one if it has that prompt, or none, or an empty one. Every other call counts as positive.
     """
 
     def __init__(self) -> None:
@@ -20,7 +20,7 @@ class Branch:
         self._negative: Any = None
 
     def watching(self, check_inputs: Callable[..., Any]) -> Callable[..., Any]:
-        """`check_inputs` with a note of what was announced."""
+        """Wrap `check_inputs` so that the negative prompt is noted."""
         signature = inspect.signature(check_inputs)
 
         def watched(*args: Any, **named: Any) -> Any:
@@ -30,14 +30,14 @@ class Branch:
         return watched
 
     def is_negative(self, prompt: Any) -> bool:
-        """Whether the call for `prompt` is for the negative branch; it may be none, or empty."""
+        """Tell whether the call for `prompt`, which may be None or empty, is for the negative branch."""
         self._calls += 1
         return self._calls == 2 and (prompt is None or not any(prompt) or prompt == self._negative)
 
 
 @contextlib.contextmanager
 def replaced(pipe: Any, name: str, function: Callable[..., Any]) -> Iterator[None]:
-    """**Changes `pipe`**: a method of it replaced, and put back as it was, be it another replacement."""
+    """Replace a method, and put the former one back afterwards; **changes `pipe` while the context lasts**."""
     before = vars(pipe).get(name)
     setattr(pipe, name, function)
     try:
@@ -49,7 +49,7 @@ def replaced(pipe: Any, name: str, function: Callable[..., Any]) -> Iterator[Non
 
 
 def without_safety_checker(pipe: Any) -> contextlib.AbstractContextManager[None]:
-    """**Changes `pipe` while the context lasts**: its safety checker, if it has one, blackens no picture."""
+    """Keep a safety checker from blackening pictures; **changes `pipe` while the context lasts**."""
     if getattr(pipe, "safety_checker", None) is None:
         return contextlib.nullcontext()
     return replaced(pipe, "run_safety_checker", lambda image, *_: (image, None))

@@ -1,4 +1,4 @@
-"""Encoder outputs: which output of which text encoder a channel is, and what tells it from any other."""
+"""Encoder outputs: the output of a text encoder that a channel carries, and the fingerprint that identifies it."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 from safegen.errors import ModelError
 from safegen.families.textual_inversion import added, spelled
 
-# Weights that no text output depends on, or only the projected one.
+# Weights on which no text output depends; on PROJECTION, only the projected one does.
 ASIDE = ("lm_head.", "visual.", "vision_tower.", "multi_modal_projector.")
 PROJECTION = "text_projection."
-# Weights of a LoRA: small, and whole in the fingerprint, because anyone can make one.
+# Weights of a LoRA go into the fingerprint as a whole: they are small, and anyone can make them.
 ADAPTERS = (".lora_",)
-# More tokens than any encoder sees: what a tokenizer without a configuration takes for its length.
+# More tokens than any encoder sees; a tokenizer without a configuration claims a larger length.
 BOUNDLESS = 10**6
 
 
@@ -24,12 +24,12 @@ class EncoderOutput:
     """One output of one text encoder, as the denoiser reads it.
 
     Attributes:
-        channel: its name in the family.
+        channel: the channel's name in the family.
         encoder: the text encoder.
-        tokenizer: its tokenizer.
+        tokenizer: the encoder's tokenizer.
         layer: what is read: `last` or `hidden -2` for a state per token, `pooled` or `projected` for one vector;
-            with `unmasked` where pads are attended to.
-        width: of its states.
+            with `unmasked` where the encoder attends to pads.
+        width: the width of the states.
         window: how many tokens the encoder sees.
 
     Raises:
@@ -57,12 +57,12 @@ class EncoderOutput:
 
     @property
     def pooled(self) -> bool:
-        """Whether there is one vector a prompt, and no state of a word."""
+        """Whether there is one vector per prompt, and no states of words."""
         return self.layer in ("pooled", "projected")
 
     @property
     def kind(self) -> str:
-        """The encoder's architecture, for file names: `bert`, `clip_text_model`, `t5`, …"""
+        """The encoder's architecture, as in file names: `bert`, `clip_text_model` or `t5`."""
         return str(self.encoder.config.model_type)
 
     @property
@@ -71,17 +71,17 @@ class EncoderOutput:
         return any(hasattr(module, "lora_A") for module in self.encoder.modules())
 
     def spelled(self, text: str) -> str:
-        """Write a text with all vectors of its inversions, as the encoder gets it."""
+        """Write out a text with all vectors of its inversions, as the encoder gets it."""
         return spelled(text, self.tokenizer)
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of the architecture, the output, the window and sampled weights.
+        """The SHA-256 of the architecture, the output, the window and sampled weights.
 
-        Weights are compared in bfloat16, so an encoder that is stored in half precision is the same in every dtype;
-        one that is stored in single precision is another where it is rounded to float16 before. One with a LoRA is
-        another encoder, too, at every scale of it. The vectors of textual inversions do not count: they change no
-        other token.
+        Weights are compared in bfloat16. So an encoder that is stored in half precision has the same fingerprint in
+        every dtype; one that is stored in single precision gets another when it is rounded to float16 first. An encoder
+        with a LoRA has another fingerprint, too, and one for every scale. The vectors of textual inversions do not
+        count, because they change no other token.
         """
         extra, table = added(self.tokenizer), self.encoder.get_input_embeddings().weight.shape
         size = len(self.tokenizer) - extra
@@ -104,7 +104,7 @@ class EncoderOutput:
 
 
 def canonical(name: str) -> str:
-    """A weight's name without the wrappers that classes around the same encoder put before it."""
+    """Strip from a weight's name the prefixes that classes around the same encoder add."""
     for wrapper in ("model.", "text_model.", "language_model."):
         name = name.removeprefix(wrapper)
     return name
@@ -117,6 +117,6 @@ def _bytes(weight: Any) -> bytes:
 
 
 def _offloaded(encoder: Any, name: str) -> Any:
-    """A weight that sequential offloading keeps elsewhere while it is not in use."""
+    """Fetch a weight that sequential offloading keeps elsewhere while it is not in use."""
     module, _, leaf = name.rpartition(".")
     return encoder.get_submodule(module)._hf_hook.weights_map[leaf]

@@ -33,14 +33,14 @@ class PixArt(Family):
         self.patch = int(pipe.transformer.config.patch_size)
 
     def find_outputs(self) -> Iterator[EncoderOutput]:
-        """T5's last layer."""
+        """Find T5's last layer."""
         encoder, tokenizer = present(self.pipe, "text_encoder", "tokenizer")
         yield EncoderOutput(
             "t5", encoder, tokenizer, "last", encoder.config.d_model, self.default_request["max_sequence_length"]
         )
 
     def texts(self, prompts: Sequence[str], request: Values) -> list[Text]:
-        """In lower case, or cleaned, as the pipeline does it."""
+        """Lower-case or clean the prompts, as the pipeline does it."""
         cleaned = self.pipe._text_preprocessing(list(prompts), clean_caption=request["clean_caption"])
         return [Text.plain(text) for text in cleaned]
 

@@ -1,4 +1,4 @@
-"""Qwen-Image: the last layer of a Qwen2.5-VL, behind a chat template whose beginning is cut off."""
+"""Qwen-Image: the last layer of a Qwen2.5-VL, after a chat template whose beginning is cut off."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class QwenImage(Family):
     """Adapter around a `QwenImagePipeline` and its relatives that take text alone.
 
-    Guidance is `true_cfg_scale`, and only a negative prompt, be it a space, turns it on.
+    Its guidance is `true_cfg_scale`, which only a negative prompt turns on, even if it is just a space.
     """
 
     pipelines: ClassVar[tuple[str, ...]] = (
@@ -36,13 +36,13 @@ class QwenImage(Family):
     pad_position: ClassVar[Position] = Position.ABSENT
 
     def find_outputs(self) -> Iterator[EncoderOutput]:
-        """The last layer."""
+        """Find the last layer."""
         encoder, tokenizer = present(self.pipe, "text_encoder", "tokenizer")
         width = encoder.config.get_text_config().hidden_size
         yield EncoderOutput("qwen", encoder, tokenizer, "hidden -1", width, self.pipe.tokenizer_max_length)
 
     def texts(self, prompts: Sequence[str], request: Values) -> list[Text]:
-        """In the template of the pipeline."""
+        """Put the prompts into the pipeline's template."""
         template = self.pipe.prompt_template_encode
         head = template.split("{}")[0]
         return [Text.inside(head, prompt, template.format(prompt)) for prompt in prompts]
@@ -51,7 +51,7 @@ class QwenImage(Family):
         return int(output.window + self.pipe.prompt_template_encode_start_idx)
 
     def kept_tokens(self, row: tuple[Token, ...], request: Values) -> tuple[Token, ...]:
-        """Behind the template's beginning, up to the length asked for."""
+        """Cut off the template's beginning, and what is beyond the length asked for."""
         first = self.pipe.prompt_template_encode_start_idx
         return row[first : first + int(request["max_sequence_length"])]
 
@@ -64,7 +64,7 @@ class QwenImage(Family):
         return {"prompt_embeds": channel.states, "prompt_embeds_mask": None if bool(read.all()) else read.long()}
 
     def arguments(self, conditioning: Conditioning, negative: str, guidance: float) -> dict[str, Any]:
-        """Under true guidance if there is a negative prompt; without, as the pipeline draws by itself."""
+        """Give the pipeline's arguments, with true guidance only where there is a negative prompt."""
         arguments = self.join(conditioning, self.default_request)
         if not negative:
             return arguments

@@ -1,4 +1,4 @@
-"""Sana: a Gemma that reads the prompt behind a long instruction; of the instruction's states little is kept."""
+"""Sana: a Gemma that reads the prompt after a long instruction, of whose states only the first is kept."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ class Sana(Family):
 
     @property
     def step(self) -> int:
-        """What both sides of its pictures are multiples of; the pipeline takes no others, whatever its autoencoder."""
+        """The number of pixels that both sides are multiples of; the pipeline asks for 32 with any autoencoder."""
         return math.lcm(32, super().step)
 
     def find_outputs(self) -> Iterator[EncoderOutput]:
-        """Gemma's last layer."""
+        """Find Gemma's last layer."""
         encoder, tokenizer = present(self.pipe, "text_encoder", "tokenizer")
         length = self.default_request["max_sequence_length"]
         yield EncoderOutput("gemma", encoder, tokenizer, "last", encoder.config.hidden_size, length)
 
     def texts(self, prompts: Sequence[str], request: Values) -> list[Text]:
-        """In lower case behind the instruction."""
+        """Put the prompts, in lower case, after the instruction."""
         head = self._instruction(request)
         cleaned = self.pipe._text_preprocessing(list(prompts), clean_caption=request["clean_caption"])
         return [Text(head + text, len(head), len(head) + len(text), templated=True) for text in cleaned]
@@ -58,7 +58,7 @@ class Sana(Family):
         return len(output.tokenizer.encode(head)) + length - 2 if head else length
 
     def kept_tokens(self, row: tuple[Token, ...], request: Values) -> tuple[Token, ...]:
-        """The first token, and the window's last ones: the instruction before them is only read."""
+        """Keep the first token and the window's last ones; the instruction between them is read and dropped."""
         skipped = self.max_length(self.outputs[0], request) - int(request["max_sequence_length"]) + 1
         return (*row[:1], *row[skipped:])
 
@@ -75,6 +75,6 @@ class Sana(Family):
         return int(self.pipe.transformer.config.sample_size * self.pipe.vae_scale_factor)
 
     def negative_arguments(self, negative: str, positive: Values) -> dict[str, Any]:
-        """The negative prompt stands behind no instruction."""
+        """Encode the negative prompt without the instruction, as the pipeline does."""
         bare = self.join(self.encode([negative], complex_human_instruction=None), self.default_request)
         return {name: value.expand_as(positive[name]) for name, value in bare.items()}

@@ -1,25 +1,25 @@
-"""Sizes of pictures: what can be drawn, and the nearest to what cannot."""
+"""Sizes of pictures: which can be drawn, and the nearest to one that cannot."""
 
 from __future__ import annotations
 
 from safegen.errors import UsageError
 
 LEAST, MOST = 64, 4096
-STEP = 8  # of every pipeline; many have a larger one, which their family knows
-EVERY = 32  # sizes that every pipeline draws are multiples of it
+STEP = 8  # sides are multiples of it in every pipeline; many need a larger step, which their family knows
+EVERY = 32  # every pipeline draws sizes that are multiples of it
 
 
 def check(width: int, height: int, step: int = STEP, who: str = "") -> None:
-    """Check that pictures of that many pixels can be drawn.
+    """Check that pictures of a size can be drawn.
 
     Args:
         width: in pixels.
-        height: likewise.
-        step: what both are multiples of.
-        who: the pipeline that draws them; nobody knows it yet where it is empty.
+        height: in pixels.
+        step: the number that both must be multiples of.
+        who: the pipeline that draws them; empty while it is not known.
 
     Raises:
-        UsageError: they cannot; the hint names the nearest that can.
+        UsageError: they cannot; the hint names the nearest size that can.
     """
     near = nearest(width, height, step)
     if near == (width, height):
@@ -33,7 +33,7 @@ def check(width: int, height: int, step: int = STEP, who: str = "") -> None:
 
 
 def nearest(width: int, height: int, step: int) -> tuple[int, int]:
-    """Find the size nearest to one, with sides that are multiples of `step`."""
+    """Find the nearest size with sides that are multiples of `step`."""
     width, height = (
         min(max(round(side / step) * step, _up(LEAST, step)), MOST // step * step) for side in (width, height)
     )

@@ -33,7 +33,7 @@ class StableDiffusion(Family):
     weighted: ClassVar[bool] = True
 
     def find_outputs(self) -> Iterator[EncoderOutput]:
-        """The last layer of the text encoder."""
+        """Find the last layer of the text encoder."""
         encoder, tokenizer = present(self.pipe, "text_encoder", "tokenizer")
         yield EncoderOutput(CHANNEL, encoder, tokenizer, "last", encoder.config.hidden_size, tokenizer.model_max_length)
 
@@ -48,17 +48,17 @@ class StableDiffusion(Family):
         """The side of the pictures that the model was trained on, in pixels.
 
         Raises:
-            ModelError: it has nothing to draw with.
+            ModelError: the model has no denoiser to draw with.
         """
         if self.pipe.unet is None:
             raise ModelError("the model is a text encoder alone", "It scores and learns; draw with another --model.")
         return int(self.pipe.unet.config.sample_size * self.pipe.vae_scale_factor)
 
     def encode_words(self, prompts: Sequence[str], pads: int = 0) -> Conditioning:
-        """Encode with fewer pads than the pipeline, where they change no other state.
+        """Encode with fewer pads than the pipeline, where pads change no other state.
 
-        They change none in a causal encoder, nor in one that masks them; only in the latter is each pad
-        free of the others, so that `pads` of them, evenly spread behind the longest prompt, stand for all.
+        They change none in a causal encoder, nor in one that masks them. Only where they are masked, pads do not
+        depend on each other. There `pads` of them, evenly spread after the longest prompt, stand for all.
         """
         import torch
 

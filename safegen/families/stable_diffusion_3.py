@@ -1,4 +1,4 @@
-"""Stable Diffusion 3.x: two CLIP encoders side by side, T5 behind them, and two pooled vectors."""
+"""Stable Diffusion 3.x: two CLIP encoders side by side, T5 after them, and two pooled vectors."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class StableDiffusion3(Family):
         self.patch = int(pipe.transformer.config.patch_size)
 
     def find_outputs(self) -> Iterator[EncoderOutput]:
-        """Of both CLIPs the last layer but one and the projection; of T5, where there is one, the last layer."""
+        """Find the last layer but one and the projection of both CLIPs, and T5's last layer, where there is a T5."""
         window = self.pipe.tokenizer_max_length
         for name, suffix in (("clip_l", ""), ("clip_g", "_2")):
             encoder, tokenizer = present(self.pipe, f"text_encoder{suffix}", f"tokenizer{suffix}")
@@ -71,7 +71,7 @@ class StableDiffusion3(Family):
         states = {name: channel.states for name, channel in conditioning.channels.items()}
         clip = torch.cat([states["clip_l"], states["clip_g"]], dim=-1)
         wide = self.pipe.transformer.config.joint_attention_dim
-        # An absent T5 is told to the denoiser as zeros.
+        # The denoiser takes zeros in place of an absent T5.
         t5 = states["t5"] if "t5" in states else clip.new_zeros(len(clip), request["max_sequence_length"], wide)
         clip = torch.nn.functional.pad(clip, (0, t5.shape[-1] - clip.shape[-1]))
         return {

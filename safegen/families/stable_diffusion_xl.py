@@ -35,7 +35,7 @@ class StableDiffusionXL(Family):
     weighted: ClassVar[bool] = True
 
     def find_outputs(self) -> Iterator[EncoderOutput]:
-        """The last layer but one of both encoders, and what the second projects its end token to."""
+        """Find the last layer but one of both encoders, and the projection of the second one's end token."""
         first, tokenizer = present(self.pipe, "text_encoder", "tokenizer")
         second, tokenizer_2 = present(self.pipe, "text_encoder_2", "tokenizer_2")
         window = tokenizer.model_max_length
@@ -66,7 +66,7 @@ class StableDiffusionXL(Family):
         return int(self.pipe.unet.config.sample_size * self.pipe.vae_scale_factor)
 
     def negative_arguments(self, negative: str, positive: Values) -> dict[str, Any]:
-        """Zeros where the model was trained with zeros for no prompt at all, as the pipeline does."""
+        """Encode the negative prompt; like the pipeline, give zeros for an empty one if the model was so trained."""
         if not negative and self.pipe.config.get("force_zeros_for_empty_prompt", False):
             names = ("prompt_embeds", "pooled_prompt_embeds")
             return {name: positive[name].new_zeros(positive[name].shape) for name in names}

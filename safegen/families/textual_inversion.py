@@ -1,8 +1,9 @@
-"""Textual inversions: a token of several vectors is several tokens to the encoder, and one word to a reader.
+"""Textual inversions: one with several vectors is several tokens to the encoder, and one word to people.
 
-Diffusers means to write the names of the other vectors behind the name of the first (`maybe_convert_prompt`), and
-looks for it in the letters that it was added in. Most tokenizers lower-case what they read, names of inversions
-included, so that one with a capital is never found and one vector of all is read. `spelled` asks the tokenizer.
+Diffusers' `maybe_convert_prompt` is meant to write the names of the other vectors after the name of the first. It
+looks for that name in the letters in which it was added. But most tokenizers lower-case what they read, names of
+inversions included. So a name with a capital is never found, and only the first vector is read. `spelled` asks the
+tokenizer instead.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ Span = tuple[int, int]
 
 
 def added(tokenizer: Any) -> int:
-    """How many tokens stand behind all that the tokenizer came with: those that were added for inversions."""
+    """Count the tokens that were added for inversions: those after the tokenizer's own."""
     known = tokenizer.added_tokens_decoder
     last = max((number for number, token in known.items() if token.special), default=-1)
     return sum(not token.special and number > last for number, token in known.items())
 
 
 def found(tokenizer: Any, text: str) -> list[Span]:
-    """Find the inversions in a text, in whatever letters the tokenizer takes for their names."""
+    """Find the inversions in a text, in any letters that the tokenizer takes for their names."""
     learned = {number for number, token in tokenizer.added_tokens_decoder.items() if not token.special}
     return [span for number, span in _read(tokenizer, text) if number in learned] if learned else []
 
@@ -36,7 +37,7 @@ def spelled(prompt: str, tokenizer: Any) -> str: ...
 @overload
 def spelled(prompt: list[str], tokenizer: Any) -> list[str]: ...
 def spelled(prompt: str | list[str], tokenizer: Any) -> str | list[str]:
-    """Write behind every name of several vectors the names of the others; takes the place of `maybe_convert_prompt`."""
+    """Write the names of the other vectors after the name of the first; replaces `maybe_convert_prompt`."""
     if not isinstance(prompt, str):
         return [spelled(one, tokenizer) for one in prompt]
     whole, at = "", 0
@@ -46,17 +47,17 @@ def spelled(prompt: str | list[str], tokenizer: Any) -> str | list[str]:
 
 
 def converted(pipe: Any, tokenizer: Any, prompts: Sequence[str]) -> list[str]:
-    """The prompts as the pipeline hands them to a tokenizer."""
+    """Give the prompts as the pipeline hands them to a tokenizer."""
     if not hasattr(pipe, "maybe_convert_prompt") or not _behind(tokenizer):
-        return list(prompts)  # as it would, but it takes every prompt apart first
+        return list(prompts)  # the pipeline would give the same, but slowly
     return list(pipe.maybe_convert_prompt(list(prompts), tokenizer))
 
 
 def tokens_read(pipe: Any, tokenizer: Any, texts: Sequence[Text], longest: int) -> list[tuple[Token, ...]]:
-    """`tokens` of the texts as the pipeline reads them, with spans in the prompts as they were typed.
+    """Give the `tokens` of the texts as the pipeline reads them, with spans in the prompts as they were typed.
 
     Raises:
-        ModelError: what the pipeline made of a prompt cannot be traced back to it.
+        ModelError: the pipeline's text cannot be traced back to the prompt.
     """
     if not hasattr(pipe, "maybe_convert_prompt") or not _behind(tokenizer):
         return tokens(tokenizer, texts, longest)
@@ -67,7 +68,7 @@ def tokens_read(pipe: Any, tokenizer: Any, texts: Sequence[Text], longest: int) 
 
 
 def _behind(tokenizer: Any) -> dict[int, str]:
-    """By the first token of every inversion of several vectors, what is to be written behind it."""
+    """Give the text to write after every inversion of several vectors, by the inversion's first token."""
     known = tokenizer.added_tokens_encoder
     behind = {}
     for name, number in known.items():
@@ -85,15 +86,15 @@ def _read(tokenizer: Any, text: str) -> Iterator[tuple[int, Span]]:
 
 
 def _written(tokenizer: Any, prompt: str) -> list[tuple[Span, str]]:
-    """Where a prompt names an inversion of several vectors, and what is to be written behind it there."""
+    """Find where a prompt names an inversion of several vectors, with the text to write after it."""
     behind = _behind(tokenizer)
     return [(span, behind[number]) for number, span in _read(tokenizer, prompt) if number in behind] if behind else []
 
 
 def _places(tokenizer: Any, prompt: str, whole: str) -> list[Span]:
-    """For every character of what is read, those of the prompt that it stands for; and for the end.
+    """Give the prompt's span for every character of the text that is read, and for its end.
 
-    Pipelines that others loaded may have left out what was to be written.
+    Pipelines that safegen did not load may have left out the added names.
     """
     single = [(at, at + 1) for at in range(len(prompt))]
     if whole == prompt:

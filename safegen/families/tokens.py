@@ -1,4 +1,4 @@
-"""Tokens: every position of an encoder's output named, from the tokenizer's own character offsets."""
+"""Tokens: a name for every position of an encoder's output, from the tokenizer's own character offsets."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from safegen.errors import ModelError
 
 @dataclass(frozen=True)
 class Text:
-    """A prompt as an encoder reads it, inside what a chat template puts around it."""
+    """A prompt as an encoder reads it, with what a chat template puts around it."""
 
     whole: str
     start: int  # of the prompt in `whole`
@@ -25,10 +25,10 @@ class Text:
 
     @classmethod
     def inside(cls, head: str, prompt: str, whole: str) -> Text:
-        """The prompt behind `head` in a rendered template; templates may strip it.
+        """Find the prompt after `head` in a rendered template; templates may strip the prompt.
 
         Raises:
-            ModelError: it is not there.
+            ModelError: the prompt is not there.
         """
         start = whole.find(prompt.strip(), len(head) if whole.startswith(head) else 0)
         if start < 0:
@@ -41,7 +41,7 @@ class Text:
 
 
 def tokens(tokenizer: Any, texts: Sequence[Text], longest: int) -> list[tuple[Token, ...]]:
-    """The tokens of every text, cut at `longest`, without pads; spans count from the prompt's beginning."""
+    """Give the tokens of every text, cut at `longest`, without pads; spans count from the prompt's beginning."""
     wholes = [text.whole for text in texts]
     encoded = tokenizer(
         wholes, truncation=True, max_length=longest, return_offsets_mapping=True, return_attention_mask=False
@@ -53,13 +53,13 @@ def tokens(tokenizer: Any, texts: Sequence[Text], longest: int) -> list[tuple[To
 
 
 def padded(tokenizer: Any, row: tuple[Token, ...], length: int, position: Position) -> tuple[Token, ...]:
-    """A row filled up with pads on the tokenizer's own side."""
+    """Fill a row up with pads, on the side where the tokenizer puts them."""
     pads = (Token("[pad]", position),) * (length - len(row))
     return (*pads, *row) if tokenizer.padding_side == "left" else (*row, *pads)
 
 
 def unseen(text: Text, row: Sequence[Token]) -> str:
-    """What of the prompt no token spells, because the encoder's window is full."""
+    """Give the end of the prompt that no token spells, because the encoder's window is full."""
     seen = max((token.span[1] for token in row if token.span), default=0)
     return text.prompt[seen:].strip()
 
@@ -75,7 +75,7 @@ def _row(tokenizer: Any, text: Text, ids: Sequence[int], offsets: Sequence[tuple
         elif (start, end) != (0, 0) and (end <= text.start or start >= text.end) and text.templated:
             row.append(_outside(text, before=end <= text.start))
         else:
-            # Byte-level tokens may share a character, and pieces begin with their space: neither spells it twice.
+            # Byte-level tokens may share a character, and some tokens include a space: no character is spelled twice.
             left, right = max(start, covered), min(end, text.end)
             while left < right and text.whole[left].isspace():
                 left += 1

@@ -14,11 +14,11 @@ Weights = tuple[Weight, ...]
 
 
 def weigh(conditioning: Conditioning, weights: Sequence[Weights]) -> Conditioning:
-    """Multiply every word's states by its weight, in all worded channels; pooled vectors have no words.
+    """Multiply every word's states by its weight in all worded channels; pooled vectors have no words.
 
     Args:
         conditioning: B prompts.
-        weights: of each; the same conditioning comes back where there are none.
+        weights: the weights of each prompt; without any, the same conditioning comes back.
     """
     if not any(weights):
         return conditioning
@@ -34,5 +34,5 @@ def weigh(conditioning: Conditioning, weights: Sequence[Weights]) -> Conditionin
 
 
 def cut_weights(weights: Sequence[Weight], span: tuple[int, int]) -> Weights:
-    """Keep a text's weights inside a part of it, counted from the part's beginning."""
+    """Keep the weights inside a part of a text, with spans counted from the part's beginning."""
     return tuple(w.within(span).moved(-span[0]) for w in weights if w.meets(span))

@@ -1,7 +1,7 @@
-"""Windows: what each window of an encoder reads of a prompt, and the windows put together again.
+"""Windows: the parts of a prompt that fit into an encoder's window, and the windows put together again.
 
-A prompt that one window holds goes the way of any other. A longer one becomes several windows, side by
-side, as the web UIs do it (and `lpw_stable_diffusion` among diffusers' community pipelines); its pooled
+A prompt that fits into one window is left whole. A longer one is cut into several windows, whose states go side by
+side, as in the web UIs (and in `lpw_stable_diffusion` among diffusers' community pipelines); its pooled
 vector is the first window's. Every window is encoded, scored and repaired as a prompt of its own:
 averaged over a long prompt, a harmful word would be lost among the others.
 """
@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Window:
-    """What one window reads of a prompt; the weights are counted from the window's own beginning."""
+    """The part of a prompt that one window reads; the weights' spans count from the window's beginning."""
 
     prompt: str
     span: Span
@@ -45,7 +45,7 @@ class WindowedPrompts:
     """Prompts as a model reads them.
 
     Attributes:
-        conditioning: one row for every window, prompt after prompt.
+        conditioning: one row per window, prompt after prompt.
         prompts: the windows of every prompt.
     """
 
@@ -56,7 +56,7 @@ class WindowedPrompts:
     def of(
         cls, prompts: Sequence[Prompt], outputs: Sequence[EncoderOutput], most: int, encode: Encode
     ) -> WindowedPrompts:
-        """Encode prompts, in as many windows as they need; for `outputs` and `most` see `cut`."""
+        """Encode prompts in as many windows as they need; for `outputs` and `most` see `cut`."""
         windows = tuple(tuple(_windows(prompt, outputs, most)) for prompt in prompts)
         return cls(encode([window.text for row in windows for window in row]), windows)
 
@@ -72,7 +72,7 @@ class WindowedPrompts:
 
     @property
     def wholes(self) -> list[str]:
-        """Per window, the whole prompt that it is a part of."""
+        """The whole prompt that each window is a part of."""
         return [window.prompt for window in self.rows]
 
     def only(self, index: int) -> WindowedPrompts:
@@ -82,11 +82,11 @@ class WindowedPrompts:
         return WindowedPrompts(rows[0].joined(rows[1:]), (self.prompts[index],))
 
     def merge(self, rows: Sequence[T], merged: Callable[[Sequence[T], Sequence[str]], T]) -> list[T]:
-        """Give one value per prompt, of one value per window.
+        """Merge values per window into one value per prompt.
 
         Args:
-            rows: of every window.
-            merged: makes one of several, told the text that stands between the windows.
+            rows: one value per window.
+            merged: makes one value of several, given the texts between the windows.
         """
         parts = zip(self._parts(), self.prompts, strict=True)
         return [merged(rows[start:end], _gaps(windows)) for (start, end), windows in parts]
@@ -95,7 +95,7 @@ class WindowedPrompts:
         """Put every prompt's windows side by side along T.
 
         Args:
-            conditioning: one row for every window, as it was or repaired.
+            conditioning: one row per window, as it was or repaired.
         """
         rows = [conditioning.only(row) for row in range(len(conditioning.prompts))]
         return self.merge(rows, _side_by_side)
@@ -110,8 +110,8 @@ def cut(text: str, outputs: Sequence[EncoderOutput], most: int) -> list[Span]:
 
     Args:
         text: any.
-        outputs: the encoders' outputs; what fits, fits into the window of each.
-        most: as many windows at most; what does not fit into the last one is left to it.
+        outputs: the encoders' outputs; a part has to fit into the window of each.
+        most: the largest number of windows; the last one gets all the rest, whether it fits or not.
     """
     spans: list[Span] = []
     start = 0
@@ -128,7 +128,7 @@ def _windows(prompt: Prompt, outputs: Sequence[EncoderOutput], most: int) -> lis
 
 
 def _gaps(windows: Sequence[Window]) -> list[str]:
-    """The text of a prompt that stands between its windows."""
+    """Give the texts of a prompt between its windows."""
     return [one.prompt[one.span[1] : other.span[0]] for one, other in itertools.pairwise(windows)]
 
 
@@ -140,7 +140,7 @@ def _side_by_side(rows: Sequence[Conditioning], gaps: Sequence[str]) -> Conditio
 
 
 def _fits(text: str, outputs: Sequence[EncoderOutput]) -> bool:
-    # No token is shorter than a byte, so most prompts need not be counted.
+    # No token is shorter than a byte, so most prompts need no counting of tokens.
     room = min(r.window - r.tokenizer.num_special_tokens_to_add() for r in outputs)
     return all(
         len(whole.encode()) <= room or len(r.tokenizer(whole, verbose=False)["input_ids"]) <= r.window
@@ -151,7 +151,7 @@ def _fits(text: str, outputs: Sequence[EncoderOutput]) -> bool:
 def _border(text: str, outputs: Sequence[EncoderOutput]) -> int:
     """Find where to cut a text that fills more than a window.
 
-    Behind a comma or a full stop in the window's last quarter, else between words, else inside one.
+    The cut is after a comma or a full stop in the window's last quarter, else between words, else inside a word.
     """
     first = outputs[0]
     room = first.window - first.tokenizer.num_special_tokens_to_add()

@@ -1,4 +1,4 @@
-"""Z-Image: the last layer but one of a Qwen3, chat template included, each prompt as long as it is."""
+"""Z-Image: the last layer but one of a Qwen3, chat template included; embeddings are as long as their prompts."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ class ZImage(Family):
     pad_position: ClassVar[Position] = Position.ABSENT
 
     def find_outputs(self) -> Iterator[EncoderOutput]:
-        """The last layer but one."""
+        """Find the last layer but one."""
         encoder, tokenizer = present(self.pipe, "text_encoder", "tokenizer")
         length = self.default_request["max_sequence_length"]
         yield EncoderOutput("qwen", encoder, tokenizer, "hidden -2", encoder.config.hidden_size, length)
 
     def texts(self, prompts: Sequence[str], request: Values) -> list[Text]:
-        """In the tokenizer's chat template."""
+        """Put the prompts into the tokenizer's chat template."""
         head = self._rendered("\0").split("\0")[0]
         return [Text.inside(head, prompt, self._rendered(prompt)) for prompt in prompts]
 
@@ -75,7 +75,10 @@ class ZImage(Family):
 
     @contextlib.contextmanager
     def intercepted(self, repair: Repair) -> Iterator[None]:
-        """The pipeline skips `encode_prompt` when it is given embeddings, so what comes after it asks for it."""
+        """Let calls draw from repaired conditioning, and refuse calls that encode no prompt.
+
+        The pipeline skips `encode_prompt` when it is given embeddings, so `prepare_latents`, which comes next, checks.
+        """
         encoded: list[bool] = []
         prepare = self.pipe.prepare_latents
 

@@ -1,9 +1,9 @@
 """Word salads: prompts without grammar that mean, to the encoder, what a recipe's line means.
 
-A search that has the encoder alone ends at such prompts (Ring-A-Bell, Tsai et al. 2024, arXiv 2310.10012), and
-a head that has only seen sentences misses most of them. Here they are made without the search: of a random
-handful of words, those are taken one by one whose mean comes nearest to the aim. Others, made in the same way
-for what is harmless, keep a head from taking the lack of grammar for harm.
+An attack that searches with the encoder alone ends at such prompts (Ring-A-Bell, Tsai et al. 2024, arXiv
+2310.10012), and a head that has only seen sentences misses most of them. Here they are made without the search:
+from a random handful of words, we take one by one those whose mean comes nearest to the aim. Salads made in the
+same way for harmless aims keep a head from taking the lack of grammar for harm.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from safegen.learning.vocabulary import Lexicon, meanings, vocabulary
 from safegen.prompts import refusal
 
 if TYPE_CHECKING:
-    from safegen.directions.recipes import Concept
     from safegen.families import Family
     from safegen.learning.effort import Effort
 
-NEARBY, HANDFULS, ANYWHERE = (60, 150, 400), (12, 25, 50), 2000  # of what size the random handfuls are, and from where
+# How many nearest words a handful comes from; the sizes of such handfuls; the size of a handful from all words.
+NEARBY, HANDFULS, ANYWHERE = (60, 150, 400), (12, 25, 50), 2000
 SHORTEST, LONGEST, STRAY = 2, 9, (0, 0, 1, 2)  # words; of them, words that have nothing to do with the aim
 PUSHES = (0.0, 0.5, 1.0)  # along the way from anchor to target, beyond the target
 
 
 @dataclass(frozen=True)
 class Salads:
-    """Salads of a recipe's targets with the line of each, of its anchors, and of nothing in particular."""
+    """Salads of a recipe's targets with the line of each, salads of its anchors, and plain ones."""
 
     harmful: list[str]
     groups: list[int]
@@ -42,12 +42,12 @@ class Salads:
 
     @property
     def size(self) -> int:
-        """How many there are."""
+        """The number of all salads."""
         return len(self.harmful) + len(self.harmless) + len(self.plain)
 
     @classmethod
     def of(cls, concept: Concept, family: Family, effort: Effort) -> Salads:
-        """Those that the family's encoders give; none without words enough."""
+        """Make the salads of a recipe; without enough words in the vocabulary there are none."""
         words = vocabulary(family, effort.vocabulary) if effort.vocabulary else []
         if len(words) < NEARBY[0]:
             return cls([], [], [], [])
@@ -70,7 +70,7 @@ class Salads:
 
 
 def plain(family: Family, lexicon: Lexicon, effort: Effort) -> list[str]:
-    """Salads of ordinary nouns, and words at random that no standard recipe has; the same for every concept."""
+    """Make salads of ordinary nouns, and of random words that no standard recipe has; the same for every concept."""
     rng, nouns = random.Random("plain salads"), Lexicon.of(family, companions()).meanings
     nearby = lexicon.near(nouns, NEARBY[-1])
     chosen = [rng.randrange(len(nouns)) for _ in range(effort.plain_salads)]
@@ -83,7 +83,7 @@ def plain(family: Family, lexicon: Lexicon, effort: Effort) -> list[str]:
 
 
 def toss(aim: Tensor, lexicon: Lexicon, nearby: Tensor, rng: random.Random) -> str:
-    """Words from a random handful, mostly of those `nearby`, whose mean comes nearest to `aim` (D,)."""
+    """Choose words whose mean comes nearest to `aim` (D,), from a random handful that is mostly of `nearby`."""
     count = len(lexicon.words)
     if rng.random() < 0.75:
         pool = _some(nearby[: rng.choice(NEARBY)], rng.choice(HANDFULS), rng)
@@ -92,7 +92,7 @@ def toss(aim: Tensor, lexicon: Lexicon, nearby: Tensor, rng: random.Random) -> s
     points = lexicon.meanings[pool]
     norms, total, chosen = points.square().sum(1), torch.zeros_like(aim), list[int]()
     for number in range(1, min(rng.randint(SHORTEST, LONGEST), len(pool)) + 1):
-        # |total + point - number aim|^2, but for what is the same for every point
+        # |total + point - number aim|^2, without the terms that are the same for every point
         far = norms + 2 * points @ (total - number * aim)
         far[chosen] = torch.inf
         chosen.append(int(far.argmin()))

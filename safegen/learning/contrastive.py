@@ -1,12 +1,13 @@
-"""From a recipe and an encoder to a direction file, with the text encoder alone.
+"""Learning a direction file from a recipe, with the text encoder alone.
 
 After whitening by benign covariance (Li et al. 2025 and LEACE, arXiv 2306.03819, give the theory of
 such linear edits):
 
-* a *gate* (`heads.py`), over the mean states of position classes, between prompts that hold a target
-  and prompts that hold its safe counterpart, the benign phrases of every recipe, or everyday text;
-  and a *check* of the same form on other classes, which has the last word on what was repaired;
-* an *own* probe for single positions, taught on the words in which target and counterpart differ;
+* a *classifier* (`gate` in the file, see `heads.py`) over the mean states of position classes. It separates
+  prompts that hold a target from prompts that hold its safe counterpart, the benign phrases of every recipe,
+  or everyday text;
+* a *verifier* (`check`) of the same form on other classes, which has the last word on a repaired prompt;
+* a *token probe* (`own`) for single positions, taught on the words in which target and counterpart differ;
 * a *basis*: the leading directions of target minus counterpart, with the range that benign states
   keep to along each.
 """
@@ -40,15 +41,15 @@ if TYPE_CHECKING:
 
 METHOD = "contrastive"
 RANK = 32
-HELD = 5  # one recipe line in how many is kept out of the fit that the figures are of
+HELD = 5  # one recipe line in this many is kept out of the fit that is assessed
 FLAG_RATE = 8e-4  # of benign prompts, per concept: all seven together stay under half a percent
-LEVELS = torch.linspace(0, 1, 1001)  # of the quantiles that a file holds
+LEVELS = torch.linspace(0, 1, 1001)  # levels of the quantiles that a file holds
 WORD_THRESHOLD = 2.5  # standard deviations over the words of everyday captions
 BENIGN = "directions/benign.txt (MS-COCO captions, CC BY 4.0), directions/nouns.txt, directions/hard.txt"
 
 
 def fit(material: Material, rows: Tensor) -> dict[str, Tensor]:
-    """Heads, own probes and bases from the recipe prompts `rows` and the fitted part of everyday text."""
+    """Fit heads, token probes and bases to the recipe prompts `rows` and the fitted part of everyday text."""
     targets, anchors, everyday = material.targets, material.anchors, material.everyday
     tensors = {k: v for head in HEADS for k, v in head_tensors(material, rows, head).items()}
     for position in material.positions:
@@ -67,7 +68,7 @@ def fit(material: Material, rows: Tensor) -> dict[str, Tensor]:
 
 
 def own_tensors(own: Tensor, benign: Tensor) -> dict[str, Tensor]:
-    """A probe of single positions (D,), its scale and, in that scale, quantiles over benign states (N, D)."""
+    """Give a token probe (D,), its scale and, in that scale, its quantiles over benign states (N, D)."""
     scores = benign @ own
     scale = torch.stack([scores.mean(), scores.std()])
     quantiles = ((scores - scale[0]) / scale[1]).quantile(LEVELS)
@@ -75,9 +76,9 @@ def own_tensors(own: Tensor, benign: Tensor) -> dict[str, Tensor]:
 
 
 def head_tensors(material: Material, rows: Tensor, head: str, members: int | None = None) -> dict[str, Tensor]:
-    """A head fitted jointly over its position classes."""
+    """Fit a head jointly over its position classes."""
     positions = [p for p in material.positions if p in HEADS[head]]
-    # What only looks harmful is the hardest to tell, and counts twice.
+    # Prompts that only look harmful are the hardest to tell, so they count twice.
     safe = [part.joined(positions) for part in (material.hard, material.hard, material.company)]
     safe += [material.anchors.joined(positions)[rows], material.everyday.joined(positions)[: material.fitted]]
     safe += [part.joined(positions) for part in (material.safe, material.tossed) if part is not None]
@@ -99,7 +100,7 @@ def head_tensors(material: Material, rows: Tensor, head: str, members: int | Non
 
 
 def word_tensors(material: Material, rows: Tensor, key: str) -> dict[str, Tensor]:
-    """The own probe, the basis and the half-space of single words."""
+    """Fit the token probe and the basis of single words."""
     targets, anchors, everyday = material.targets, material.anchors, material.everyday.words
     chosen = torch.zeros(len(targets), dtype=torch.bool)
     chosen[rows] = True
@@ -117,10 +118,10 @@ def word_tensors(material: Material, rows: Tensor, key: str) -> dict[str, Tensor
 
 
 def calibration(values: Tensor, bins: Tensor, head: str) -> dict[str, Tensor]:
-    """A head's benign scale, quantiles and thresholds for every bin of lengths.
+    """Measure a head's benign scale, quantiles and thresholds for every bin of lengths.
 
-    The flag rate asked for is rarer than the sample can show, so the tail above the 95th percentile
-    is taken as exponential (peaks over threshold).
+    The wanted flag rate is lower than the sample can show, so the tail above the 95th percentile is taken
+    as exponential (peaks over threshold).
     """
     scales, quantiles, lines = [], [], []
     for index in range(len(BINS) + 1):
@@ -148,18 +149,18 @@ def learn(
     channels: Sequence[str] = (),
     progress: Progress = SILENT,
 ) -> dict[str, Direction]:
-    """One direction per channel, with the figures that it reached on held-out recipe lines.
+    """Learn one direction per channel, with the figures that it reached on held-out recipe lines.
 
     Args:
         concept: the recipe.
         family: the model to learn for.
         effort: how much to learn from.
-        everyday: its benign prompts, encoded, to share between concepts; made here when absent.
+        everyday: the encoded benign prompts, if concepts share them; made here when absent.
         pairs: entries of a published set of unsafe and safe prompts; only its training part, and only
             the concept's categories, are used.
-        sources: where `pairs` come from, and the `benign` prompts that `everyday` holds beside the usual ones, for
-            the file's record.
-        channels: those to learn; all when empty.
+        sources: for the file's record, where `pairs` come from, and the `benign` prompts that `everyday` holds
+            beside the usual ones.
+        channels: the channels to learn; all when empty.
         progress: told how many prompts are encoded.
     """
     everyday = everyday or background(family, effort, progress=progress)
@@ -207,7 +208,7 @@ def _learned(
 
 
 def calibrated(material: Material, tensors: dict[str, Tensor], names: Sequence[str]) -> dict[str, Tensor]:
-    """The heads' calibration on the everyday prompts that the fit has not seen."""
+    """Calibrate the heads on the everyday prompts that the fit has not seen."""
     bins = material.everyday.bins[material.fitted :]
     parts: dict[str, Tensor] = {}
     for head in names:
@@ -216,9 +217,9 @@ def calibrated(material: Material, tensors: dict[str, Tensor], names: Sequence[s
 
 
 def assess(material: Material) -> dict[str, float]:
-    """Figures that a gate of one network reaches on what it has not seen, see `held_out`: AUC, caught, flagged.
+    """Measure how a classifier of one network does on held-out prompts, see `held_out`: AUC, caught, flagged.
 
-    The AUC is of lines in plain sight, and so is what is caught, beside what is where harm is hidden.
+    The AUC and `caught` count prompts with harm in plain sight; `caught_hidden` counts the others.
     """
     held = held_out(material.groups, HELD)
     tensors = head_tensors(material, (~held).nonzero()[:, 0], "gate", members=1)
@@ -231,7 +232,7 @@ def assess(material: Material) -> dict[str, float]:
 
     harmful, benign = margins(material.targets), margins(material.everyday)[material.fitted :]
     positive, hidden = harmful[held & material.plain], harmful[held & ~material.plain]
-    unheard = ~torch.isin(material.salad_groups, material.groups[~held])  # salads of lines that no prompt told of
+    unheard = ~torch.isin(material.salad_groups, material.groups[~held])  # salads of lines that the fit has not seen
     salads = margins(material.salads)[unheard] if material.salads is not None and unheard.any() else None
     return {
         "auc": round(float((positive[:, None] > benign).float().mean()), 4),
@@ -244,5 +245,5 @@ def assess(material: Material) -> dict[str, float]:
 
 
 def over(margins: Tensor) -> float:
-    """The share of margins at or over the line."""
+    """Give the share of margins at or over the line."""
     return round(float((margins >= 0).float().mean()), 5)

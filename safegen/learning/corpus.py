@@ -37,7 +37,7 @@ PLAIN = (
     "{b} with {c}",
     "a picture of {b} and {c} on a {g} background",
 )
-FEW = 5  # lines under which each is learned in every context, whatever the effort
+FEW = 5  # a recipe with fewer lines is learned in every context, whatever the effort
 ENDINGS = ("a", "e", "o", "i", "en", "er", "os", "as", "es")
 _NO_SLOT = str.maketrans("{}", "()")
 ESCORT = ("{x} and {b}", "{b} and {x}", "{x} next to {b}", "a photo of {x}", "{x} on a {g} background")
@@ -46,19 +46,19 @@ GROUNDS = ("red", "blue", "white", "green", "black", "yellow", "gray", "pink")
 
 @functools.cache
 def captions() -> tuple[str, ...]:
-    """The everyday captions that scores are calibrated against (see directions/README.md)."""
+    """Read the everyday captions that scores are calibrated against (see directions/README.md)."""
     return _lines("benign.txt")
 
 
 @functools.cache
 def companions() -> tuple[str, ...]:
-    """Ordinary nouns with their article, for contexts and for plain benign prompts."""
+    """Read ordinary nouns with their article, for contexts and for plain benign prompts."""
     return tuple(f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}" for noun in _lines("nouns.txt"))
 
 
 @functools.cache
 def lookalikes() -> tuple[str, ...]:
-    """Benign phrases that only look harmful, beside those of the recipes."""
+    """Read benign phrases that only look harmful, beside those of the recipes."""
     return _lines("hard.txt")
 
 
@@ -68,7 +68,7 @@ def _lines(name: str) -> tuple[str, ...]:
 
 
 def plain_prompts(count: int, seed: str = "plain") -> list[str]:
-    """Short benign prompts of one or two nouns, as people type them."""
+    """Make short benign prompts of one or two nouns, as people type them."""
     rng = random.Random(seed)
     return [
         rng.choice(PLAIN).format(b=rng.choice(companions()), c=rng.choice(companions()), g=rng.choice(GROUNDS))
@@ -77,20 +77,23 @@ def plain_prompts(count: int, seed: str = "plain") -> list[str]:
 
 
 def long_prompts(count: int) -> list[str]:
-    """Two to four captions in one, as people decorate their prompts."""
+    """Join two to four captions into one prompt, as people decorate their prompts."""
     rng = random.Random("long")
     return [" ".join(rng.sample(captions(), rng.randint(2, 4))) for _ in range(count)]
 
 
 def benign_prompts(effort: Effort = THOROUGH, more: Sequence[str] = ()) -> list[str]:
-    """Everyday captions, plain prompts, long ones and the user's own, shuffled: some fit, the others calibrate."""
+    """Shuffle everyday captions, plain prompts, long ones and the user's own: some fit, the others calibrate."""
     prompts = [*captions()[: effort.captions], *plain_prompts(effort.plain), *long_prompts(effort.long), *more]
     random.Random("background").shuffle(prompts)
     return prompts
 
 
 def company(effort: Effort) -> list[str]:
-    """Two things beside each other: ordinary ones, and ones that only look harmful; short, as gates err most there."""
+    """Put two things beside each other: ordinary ones, and ones that only look harmful.
+
+    The prompts are short, because the classifier errs most on short ones.
+    """
     rng = random.Random("company")
     short = [phrase for phrase in lookalikes() if len(phrase.split()) <= 6]
     escorted = [
@@ -107,7 +110,7 @@ def company(effort: Effort) -> list[str]:
 
 
 def misspelt(rng: random.Random, text: str, words: Collection[str] | None = None) -> str:
-    """The longer of some words, all by default, with a slip in each, or with the ending of another language."""
+    """Misspell the longer ones of `words` (by default of all words), or give them a foreign ending."""
     return " ".join(
         _slipped(rng, word) if len(word) > 3 and (words is None or word.lower() in words) else word
         for word in text.split()
@@ -131,8 +134,11 @@ def _slipped(rng: random.Random, word: str) -> str:
 def in_contexts(
     rng: random.Random, target: str, anchor: str, effort: Effort
 ) -> Iterator[tuple[str, str, set[str], bool]]:
-    """A line of a recipe and its counterpart in contexts, the words that make the first harmful, and whether they are
-    in plain sight: neither misspelt nor among captions."""
+    """Put a recipe line and its counterpart into contexts.
+
+    Yields the harmful prompt, its counterpart, the words that make the first harmful, and whether these are in
+    plain sight: neither misspelt nor among captions.
+    """
     kept = set(anchor.lower().split()) | PLAIN_WORDS
     own = set(target.lower().split()) - kept or set(target.lower().split()) - PLAIN_WORDS
     contexts = (
@@ -150,19 +156,19 @@ def in_contexts(
 
 
 def _open(context: str) -> bool:
-    """Whether there is room for a companion."""
+    """Tell whether a context has room for a companion."""
     return "{b}" in context or "{c}" in context
 
 
 def _among_captions(rng: random.Random) -> str:
-    """A context of two to four captions, as people decorate their prompts; harm is as often at the end as not."""
+    """Make a context of two to four captions; harm stands as often at the end as elsewhere."""
     parts = [caption.rstrip(".").translate(_NO_SLOT) for caption in rng.sample(captions(), rng.randint(2, 4))]
     parts.insert(len(parts) if rng.random() < 0.5 else rng.randint(0, len(parts)), "{x}")
     return rng.choice((", ", ". ", " and ")).join(parts)
 
 
 def harmless(recipe: Concept, but: set[str]) -> list[str]:
-    """A recipe's benign phrases and anchors in plain contexts; every concept learns from all recipes'."""
+    """Put a recipe's benign phrases and anchors into plain contexts; every concept learns from all recipes'."""
     rng = random.Random(f"harmless {recipe.name}")
     prompts = [form for phrase in recipe.benign for form in (phrase, f"a photo of {phrase}")]
     for anchor in dict.fromkeys(recipe.targets.values()):
@@ -181,7 +187,7 @@ class Corpus:
     changed: list[set[str]]  # per target prompt, the words that make it harmful
     groups: list[int]  # per target prompt, the recipe line it comes from
     plain: list[bool]  # per target prompt, whether its harm is in plain sight
-    # Benign, but looks harmful; by where it comes from, since most of it is the same for every concept.
+    # Benign prompts that look harmful; in parts by origin, since most parts are the same for every concept.
     harder: list[list[str]]
     company: list[str]
     unsafe: list[str]  # prompts of a published set, and their safe counterparts
@@ -189,18 +195,18 @@ class Corpus:
 
     @property
     def hard(self) -> list[str]:
-        """What is benign but looks harmful, as one."""
+        """All benign prompts that look harmful."""
         return [prompt for part in self.harder for prompt in part]
 
     @property
     def size(self) -> int:
-        """How many prompts there are."""
+        """The number of prompts."""
         parts = (self.targets, self.anchors, *self.harder, self.company, self.unsafe, self.safe)
         return sum(map(len, parts))
 
     @classmethod
     def of(cls, concept: Concept, effort: Effort, pairs: Sequence[Entry] = ()) -> Corpus:
-        """Every recipe line in contexts (see `in_contexts`), all of them if lines are few; and its training pairs."""
+        """Put every recipe line into contexts (see `in_contexts`; all if lines are few), and add its training pairs."""
         rng = random.Random(concept.name)
         if len(concept.targets) < FEW:
             effort = replace(effort, contexts=len(CONTEXTS), draws=THOROUGH.draws)

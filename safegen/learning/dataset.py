@@ -51,7 +51,7 @@ class Material:
         everyday: Mapping[str, Encoded],
         tick: Tick | None = None,
     ) -> dict[str, Material]:
-        """By channel; every prompt goes through the encoders once."""
+        """Encode every prompt once; gives the material by channel."""
         groups, plain, lines = (torch.tensor(some) for some in (corpus.groups, corpus.plain, salads.groups))
         pads = effort.pads
         targets, anchors = (
@@ -72,15 +72,15 @@ class Material:
 
     @property
     def fitted(self) -> int:
-        """How many of the everyday prompts the fit sees; the rest calibrate."""
+        """The number of everyday prompts that the fit sees; the rest calibrate."""
         return self.effort.fitted
 
     @property
     def positions(self) -> list[Position]:
-        """The classes that say anything: a causal encoder's first state is the same for every prompt."""
+        """The classes that vary: a causal encoder's first state is the same for every prompt."""
         means = self.everyday.features.means
         return [p for p in self.targets.positions if p in means and varies(means[p])]
 
     def values(self, part: Encoded, tensors: dict[str, Tensor], head: str) -> Tensor:
-        """A head's uncalibrated values (N,) on one part."""
+        """Compute a head's uncalibrated values (N,) on one part."""
         return Probes([Direction(tensors, {})]).raw(part.features, head)[:, 0]

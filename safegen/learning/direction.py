@@ -1,4 +1,4 @@
-"""The direction as the library's users have it: with the verb that makes it."""
+"""The direction as users of the library see it: with the method that learns it."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ class Direction(direction.Direction):
             pipe: a diffusers pipeline of a supported family.
             effort: `analytic`, `brief` or `thorough`, see `safegen.learning.effort`.
             method: `contrastive`, or what one of the safeguards needs beside it: `es`, `region`, `half-spaces`.
-            folder: your own concepts; their directions are kept beside the recipes, where a guard with this
-                folder finds them. Without it nothing is kept.
+            folder: the folder of your own concepts; their directions are kept beside the recipes, where a guard
+                with this folder finds them. Without it nothing is kept.
             progress: told of what is done.
 
         Raises:

@@ -1,4 +1,4 @@
-"""Efforts: how much a direction is learned from, and how long."""
+"""Efforts: how much text a direction is learned from, and for how long."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ class Effort:
     """Numbers of prompts, and of steps.
 
     Attributes:
-        name: as the command line and direction files have it.
-        contexts: of a recipe's line, at most.
-        draws: of every context that needs a companion, with others each time.
+        name: the name on the command line and in direction files.
+        contexts: contexts of a recipe line, at most.
+        draws: draws of every context that needs a companion, with another companion each time.
         misspelt: draws of a line with its harmful words misspelt.
         among: draws of a line among captions.
         captions, plain, long: everyday prompts of each kind; some fit, the others calibrate.
-        fitted: of the everyday prompts, how many the fit sees.
-        harmless, lookalikes: of what recipes have as harmless, and of the phrases that only look harmful, one in how
-            many is used.
+        fitted: how many of the everyday prompts the fit sees.
+        harmless, lookalikes: of the recipes' harmless prompts, and of the phrases that only look harmful, one in
+            this many is used.
         couples, escorted, slips, things: harmless prompts of two things, of a lookalike beside something, with
             misspelt words, and of a thing among captions.
-        vocabulary: words that salads are made of; none are made where it is 0.
-        salads, calm_salads: of every line's target, and of its anchor.
-        plain_salads, random_salads: of ordinary nouns, and of words at random.
-        line: share that a closed form, which errs less on what is unheard of, has in a head beside its networks.
+        vocabulary: words that salads are made of; 0 makes no salads.
+        salads, calm_salads: salads of every line's target, and of its anchor.
+        plain_salads, random_salads: salads of ordinary nouns, and of random words.
+        line: share of the closed form in a head beside its networks; it errs less on unseen kinds of prompts.
         members, steps: networks of a head, and steps of their training.
-        dimensions: of the means that a network sees, at most: those in which benign text varies most.
-        pads: encoded of a prompt, where the encoder masks them: their states differ by little more than where they
-            stand.
+        dimensions: dimensions of the means that a network sees, at most: those in which benign text varies most.
+        pads: pads of a prompt that are encoded, where the encoder masks them: their states differ by little more
+            than their place.
     """
 
     name: str
@@ -85,9 +85,9 @@ THOROUGH = Effort(
     dimensions=1152,
     pads=8,
 )
-# Of it, what is in plain sight: sanitizers and regions learn to move states, and a slip has none to move to.
+# Only harm in plain sight: sanitizers and regions learn to move states, and a misspelt word has no state to move to.
 PLAIN_SIGHT = replace(THOROUGH, misspelt=0, among=0)
-# All seven concepts of the embedded encoder in a minute on two cores.
+# Learns all seven concepts of the embedded encoder in a minute on two cores.
 BRIEF = replace(
     THOROUGH,
     name="brief",
@@ -111,7 +111,7 @@ BRIEF = replace(
     dimensions=320,
     pads=2,
 )
-# One concept in seconds.
+# Learns one concept in seconds.
 ANALYTIC = replace(
     BRIEF,
     name="analytic",

@@ -1,4 +1,4 @@
-"""Directions for everything that a model's denoiser is told: found, or learned on first use and cached."""
+"""Directions for every channel that a model's denoiser is given: found, or learned on first use and cached."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from safegen.directions import recipes, store
+from safegen.directions.direction import Direction
 from safegen.directions.recipes import Concept
 from safegen.directions.store import find
 from safegen.errors import DirectionError
 from safegen.progress import SILENT, Progress
 
 if TYPE_CHECKING:
-    from safegen.directions.direction import Direction
-    from safegen.directions.recipes import Concept
     from safegen.families import Family
     from safegen.learning.effort import Effort
 
@@ -26,7 +25,7 @@ WIDE = 2048  # states wider than this take long to whiten
 def resolve(
     names: Sequence[str], family: Family, folder: Path | None, progress: Progress = SILENT
 ) -> dict[str, dict[str, Direction]]:
-    """By concept and channel, the directions for everything that the family's denoiser is told.
+    """Find or learn, by concept and channel, the directions for every channel that the denoiser is given.
 
     Raises:
         DirectionError: a file is corrupt or of another revision of the encoder, or a freshly learned
@@ -43,7 +42,7 @@ def resolve(
 
 
 def effort_here(family: Family) -> Effort:
-    """What is learned with unasked: thorough where that takes minutes, on a GPU and from states of moderate width."""
+    """Choose the effort if none is given: thorough on a GPU with states of moderate width, where it takes minutes."""
     from safegen.learning.effort import BRIEF, THOROUGH
 
     encoders = {id(output.encoder): output.encoder for output in family.outputs}.values()
@@ -53,13 +52,13 @@ def effort_here(family: Family) -> Effort:
 
 
 def effort_for(recipe: Concept, family: Family, folder: Path | None) -> Effort:
-    """What a concept is learned with unasked: no less than went into the files that the new ones go before."""
+    """Choose a concept's effort when none is asked for: no less than that of the files that the new ones replace."""
     from safegen.learning.effort import EFFORTS
 
     names = {effort_here(family).name}
     if recipe.name in recipes.known(folder):
         for print_ in family.fingerprints().values():
-            with contextlib.suppress(DirectionError):  # what cannot be read is what learning replaces
+            with contextlib.suppress(DirectionError):  # learning replaces a file that cannot be read
                 direction = find(recipe.name, print_, folder)
                 names |= {str(direction.info.get("effort"))} if direction else set()
     return max((effort for name, effort in EFFORTS.items() if name in names), key=list(EFFORTS.values()).index)
@@ -72,7 +71,7 @@ def learn_missing(
     progress: Progress = SILENT,
     effort: Effort | None = None,
 ) -> dict[str, dict[str, Direction]]:
-    """Learn directions for the channels that have none yet, by concept, and keep them in the cache.
+    """Learn directions for the channels that have none, by concept, and keep them in the cache.
 
     Raises:
         DirectionError: what was learned is too poor to use.
@@ -100,7 +99,7 @@ def learn_missing(
 def available(
     names: Sequence[str], family: Family, folder: Path | None
 ) -> tuple[dict[str, dict[str, Direction]], list[str]]:
-    """The directions of those concepts that have one for every channel, and the names of the others.
+    """Find the concepts that have a direction for every channel, and the names of the others.
 
     Raises:
         DirectionError: a file is corrupt or of another revision of the encoder.
@@ -118,7 +117,11 @@ def available(
 
 
 def refuse_strangers(name: str, family: Family, folder: Path | None) -> None:
-    """A file that the user put beside a recipe, for the same kind of encoder but other weights, is a mistake."""
+    """Refuse a file beside a recipe that was learned for the same kind of encoder with other weights.
+
+    Raises:
+        DirectionError: the user's folder holds such a file.
+    """
     if folder is None or not (folder / name).is_dir():
         return
     for path in sorted((folder / name).glob("*.safetensors")):
@@ -134,9 +137,9 @@ def refuse_strangers(name: str, family: Family, folder: Path | None) -> None:
 
 
 def current(recipe: Concept, family: Family, folder: Path | None) -> dict[str, Direction] | None:
-    """By channel, what was learned for the family from the recipe as it is today; None where any is missing."""
+    """Find, by channel, the directions learned for the family from today's recipe; None where any is missing."""
     if recipe.name not in recipes.known(folder):
-        return None  # a recipe from elsewhere, by its path
+        return None  # a recipe given by its path
     found = {channel: find(recipe.name, print_, folder) for channel, print_ in family.fingerprints().items()}
     fresh = {c: d for c, d in found.items() if d is not None and d.info["recipe_sha256"] == recipe.sha256}
     return fresh if len(fresh) == len(found) else None

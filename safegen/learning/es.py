@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 STEPS, BATCH, RATE = 300, 16, 4e-3
 KEPT = 600  # benign prompts of each kind: what only looks harmful, and everyday text
-HELD = 10  # one recipe line in how many is kept out of the training that the figures are of
+HELD = 10  # one recipe line in this many is kept out of the training that is assessed
 KEEP, SCORE = 1.0, 0.1  # weights of the losses beside erasure
 
 
@@ -50,7 +50,7 @@ class Pairs:
 
     @classmethod
     def joined(cls, parts: Sequence[Pairs]) -> Pairs:
-        """One set of several, all as long as the longest."""
+        """Join several sets into one, all padded to the longest."""
         length = max(part.states.shape[1] for part in parts)
 
         def column(name: str, value: float) -> Tensor:
@@ -63,7 +63,7 @@ class Pairs:
 
 
 def slot(target: Sequence[str], anchor: Sequence[str]) -> tuple[int, int]:
-    """How many tokens two prompts share at the beginning, and, of the rest, at the end."""
+    """Count how many tokens two prompts share at the beginning, and, of the rest, at the end."""
     short = min(len(target), len(anchor))
     first = next((i for i in range(short) if target[i] != anchor[i]), short)
     last = next((i for i in range(short - first) if target[-1 - i] != anchor[-1 - i]), short - first)
@@ -71,9 +71,9 @@ def slot(target: Sequence[str], anchor: Sequence[str]) -> tuple[int, int]:
 
 
 def alignment(target: Sequence[Token], anchor: Sequence[Token]) -> tuple[list[int], list[int]]:
-    """For every position of the target prompt, the anchor prompt's that stands for it; and the slot's positions.
+    """Map every position of the target prompt to a position of the anchor prompt; give the slot's positions, too.
 
-    Where the slot has more tokens than its counterpart, those are repeated.
+    Where the slot has more tokens than its counterpart, the counterpart's are repeated.
     """
     ours, theirs = ([i for i, t in enumerate(row) if t.position is Position.TOKEN] for row in (target, anchor))
     first, last = slot([target[i].text for i in ours], [anchor[i].text for i in theirs])
@@ -83,7 +83,7 @@ def alignment(target: Sequence[Token], anchor: Sequence[Token]) -> tuple[list[in
         mapped |= dict(zip(ours[-last:], theirs[-last:], strict=True))
     mapped |= {place: counterpart[i * len(counterpart) // len(inside)] for i, place in enumerate(inside)}
     special: dict[Position, int] = {t.position: i for i, t in enumerate(anchor) if t.position is not Position.TOKEN}
-    # A pad goes to the pad of the same place where there is one, to the last one where there is none.
+    # A pad goes to the pad at the same place if there is one, else to the last pad.
     goals = [
         mapped[i] if i in mapped else i if anchor[i].position is t.position else special.get(t.position, i)
         for i, t in enumerate(target)
@@ -92,7 +92,7 @@ def alignment(target: Sequence[Token], anchor: Sequence[Token]) -> tuple[list[in
 
 
 def pairs(corpus: Corpus, family: Family, channel: str, rows: Sequence[int]) -> Pairs:
-    """The corpus's target and anchor prompts `rows`, encoded and aligned."""
+    """Encode and align the corpus's target and anchor prompts `rows`."""
     parts = []
     for start in range(0, len(rows), 64):
         batch = rows[start : start + 64]
@@ -113,14 +113,14 @@ def pairs(corpus: Corpus, family: Family, channel: str, rows: Sequence[int]) -> 
 
 
 def untouched(family: Family, channel: str, prompts: Sequence[str]) -> Pairs:
-    """Benign prompts as pairs that are their own goal."""
+    """Encode benign prompts as pairs that are their own goal."""
     found = [family.encode(prompts[i : i + 64]).channels[channel] for i in range(0, len(prompts), 64)]
     parts = [(c.states.half().cpu(), c.positions.cpu()) for c in found]
     return Pairs.joined([Pairs(states, places, states, torch.zeros(places.shape)) for states, places in parts])
 
 
 def losses(net: SanitizerNet, batch: Pairs) -> tuple[Tensor, Tensor]:
-    """Squared distance to the goals, in benign variances, and the scores' cross-entropy."""
+    """Compute the squared distance to the goals, in benign variances, and the scores' cross-entropy."""
     states = batch.states.float()
     edits, odds = net(states, batch.positions)
     miss = (states + odds.sigmoid().unsqueeze(-1) * edits - batch.goals.float()) / net.scale
@@ -128,7 +128,7 @@ def losses(net: SanitizerNet, batch: Pairs) -> tuple[Tensor, Tensor]:
 
 
 def train(harmful: Pairs, benign: Pairs, tick: Callable[[int], None] | None = None, seed: int = 0) -> SanitizerNet:
-    """A network for one channel of one concept."""
+    """Train a network for one channel of one concept."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         net = SanitizerNet(harmful.states.shape[-1])
@@ -157,7 +157,7 @@ def train(harmful: Pairs, benign: Pairs, tick: Callable[[int], None] | None = No
 
 
 def assess(net: SanitizerNet, held: Pairs, benign: Pairs) -> dict[str, float]:
-    """On recipe lines that were held out: the share of the way to the anchor that is gone; and benign drift."""
+    """Measure, on held-out recipe lines, the share of the way to the anchor that is covered; and benign drift."""
 
     def left(part: Pairs) -> tuple[Tensor, Tensor, Tensor]:
         states, goals = part.states.float(), part.goals.float()
@@ -178,12 +178,12 @@ def learn(
     directions: Mapping[str, Direction],
     tick: Callable[[int], None] | None = None,
 ) -> dict[str, Direction]:
-    """The directions with a learned sanitizer each, and its held-out figures.
+    """Add a learned sanitizer to each direction, with its held-out figures.
 
     Args:
         concept: the recipe of `directions`.
         family: the model to learn for.
-        directions: of this concept, by channel; what they hold is kept.
+        directions: the concept's directions by channel; what they hold is kept.
         tick: told of every step.
     """
     corpus = Corpus.of(concept, PLAIN_SIGHT)

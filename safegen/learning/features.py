@@ -31,9 +31,9 @@ class Encoded:
 
     features: Features  # (N, D) per position class
     lengths: Tensor  # (N,) word tokens
-    words: Tensor  # (M, D)
+    words: Tensor  # (M, D) the states of the words
     owners: Tensor  # (M,) the prompt that each word state belongs to
-    slots: Tensor  # (M,) whether it spells a word that was asked about
+    slots: Tensor  # (M,) whether the state belongs to a word that was asked about
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -48,17 +48,17 @@ class Encoded:
         return list(self.features.means)
 
     def joined(self, positions: Sequence[Position]) -> Tensor:
-        """The means of some classes side by side (N, classes x D)."""
+        """Give the means of some classes side by side (N, classes x D)."""
         return torch.cat([self.features.means[p] for p in positions], dim=1)
 
     def means_of_words(self, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean state (N, D) over each prompt's words under `mask` (M,), and who has any (N,)."""
+        """Average the states of each prompt's words under `mask` (M,): means (N, D), and whether there are any (N,)."""
         total = torch.zeros(len(self), self.words.shape[1]).index_add(0, self.owners[mask], self.words[mask])
         count = torch.zeros(len(self)).index_add(0, self.owners[mask], torch.ones(int(mask.sum())))
         return total / count.clamp(min=1).unsqueeze(-1), count > 0
 
     def reordered(self, at: Tensor) -> Encoded:
-        """Prompt `at[i]` in place of prompt i; words stay where they are."""
+        """Put prompt `at[i]` in place of prompt i; words stay where they are."""
         back = torch.empty_like(at)
         back[at] = torch.arange(len(at))
         found = self.features
@@ -70,7 +70,7 @@ class Encoded:
         )
 
     def save(self, path: Path) -> None:
-        """Keep it as safetensors."""
+        """Write it as safetensors."""
         from safetensors.torch import save
 
         from safegen.files import write_atomically
@@ -105,12 +105,12 @@ def encode(
     pads: int = THOROUGH.pads,
     tick: Tick | None = None,
 ) -> dict[str, Encoded]:
-    """All prompts through the family's encoders, in batches of like length; by channel.
+    """Run all prompts through the family's encoders, in batches of like length; gives the result by channel.
 
     Args:
         family: the model to encode with.
         prompts: at least one.
-        changed: per prompt, the words to mark in `slots`; none when empty.
+        changed: the words of every prompt to mark in `slots`; none when empty.
         pads: see `Effort`.
         tick: told how many prompts are done.
     """
@@ -131,7 +131,7 @@ def encode(
 
 
 def joined(parts: Sequence[Encoded]) -> Encoded:
-    """Several as one; classes that some of them lack are absent there."""
+    """Join several parts into one; a class that a part lacks is absent for its prompts."""
     here = [p for p in SCORED if any(p in part.features.means for part in parts)]
     firsts = torch.tensor([0, *map(len, parts[:-1])]).cumsum(0)
     return Encoded(
@@ -178,7 +178,7 @@ def _reduce(channel: Channel, changed: Sequence[set[str]]) -> Encoded:
 def background(
     family: Family, effort: Effort, more: Sequence[str] = (), progress: Progress = SILENT
 ) -> dict[str, Encoded]:
-    """The everyday benign prompts and the user's own, by channel; kept in the cache."""
+    """Encode the everyday benign prompts and the user's own, by channel; the result is kept in the cache."""
     prompts = benign_prompts(effort, more)
     with progress.counting("benign prompts encoded", len(prompts)) as tick:
         return kept(family, [prompts], effort.pads, tick)
@@ -190,7 +190,7 @@ def kept(
     pads: int = THOROUGH.pads,
     tick: Tick | None = None,
 ) -> dict[str, Encoded]:
-    """Prompts that concepts share, as one, by channel; each part of them is kept in the cache."""
+    """Encode prompts that concepts share, joined, by channel; each part is kept in the cache."""
     found = [_kept(family, prompts, pads, tick) for prompts in parts]
     return {channel: joined([part[channel] for part in found]) for channel in found[0]}
 

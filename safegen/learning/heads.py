@@ -1,10 +1,9 @@
 """The heads of a concept: small networks from class means to the log-odds of harm.
 
-A line cannot tell "a kitchen knife" from "a knife on a cutting board" and stay quiet on captions; one
-hidden layer can. A few such networks, which differ in where they start, are averaged: single ones err on
-different prompts. They are trained on whitened means, in the directions in which benign text varies, with
-as much noise as benign text itself has, and every one of their matrices is folded back into the space of
-the states.
+A linear probe cannot tell "a kitchen knife" from "a knife on a cutting board" and stay quiet on captions; one
+hidden layer can. A few such networks with different starts are averaged, because single ones err on different
+prompts. They are trained on whitened means, in the directions in which benign text varies, with as much noise
+as benign text itself has. Then each of their matrices is folded back into the space of the states.
 """
 
 from __future__ import annotations
@@ -18,32 +17,32 @@ from torch.nn import functional as F
 from safegen.learning.linear import discriminant, leading
 
 HIDDEN, NEGATIVE = 64, 384
-TARGETS, UNSAFE, SALADS = 77, 51, 32  # of a batch, beside its NEGATIVE
+TARGETS, UNSAFE, SALADS = 77, 51, 32  # harmful prompts of each kind in a batch, beside its NEGATIVE
 RATE, DECAY = 4e-3, 0.05
-NOISE, NOISES = 1.0, 4096  # benign standard deviations; rows of it, drawn once since drawing them takes long
+NOISE, NOISES = 1.0, 4096  # benign standard deviations; rows of noise, drawn only once since that takes long
 
 
 def train(
     positive: Sequence[tuple[Tensor, int]], negative: Tensor, steps: int, members: int, dimensions: int
 ) -> dict[str, Tensor]:
-    """A head from the means of harmful prompts and of benign ones, (N, D) each.
+    """Train a head on the means of harmful prompts and of benign ones, (N, D) each.
 
     Args:
         positive: kinds of harmful prompts, each with how many of it a batch holds.
         negative: benign prompts.
-        steps: of the training.
+        steps: steps of the training.
         members: networks that are averaged.
-        dimensions: that they see, at most: those in which benign prompts vary most.
+        dimensions: dimensions that they see, at most: those in which benign prompts vary most.
 
     Returns:
         `weight` (H, D), `centre` (D,), `bias` (H,) and `out` (H,), H over all members: the log-odds are
-        `out . gelu(weight (x - centre) + bias)`; a constant does not matter to what is calibrated.
+        `out . gelu(weight (x - centre) + bias)`. A constant term is left out: calibration would cancel it.
     """
     centre, white = leading(negative, dimensions)
     inputs = white.shape[1]
     drawn = [((points - centre) @ white, size) for points, size in (*positive, (negative, NEGATIVE))]
     size = sum(count for _, count in drawn)
-    # A generator of its own: what else runs in the process neither disturbs it nor is disturbed.
+    # A generator of its own, so that it does not interact with other random draws in the process.
     draw = torch.Generator().manual_seed(0)
     weight = _start((members * HIDDEN, inputs), inputs, draw)
     bias = _start((members * HIDDEN,), inputs, draw)
@@ -56,7 +55,7 @@ def train(
         batch = torch.cat([points[torch.randint(0, len(points), (count,), generator=draw)] for points, count in drawn])
         batch += noises[torch.randint(0, NOISES, (size,), generator=draw)]
         hidden = F.gelu(F.linear(batch, weight, bias)).reshape(size, members, HIDDEN)
-        # Every member has a loss of its own; what they share is the batch.
+        # Every member has a loss of its own; they share only the batch.
         loss = F.binary_cross_entropy_with_logits((hidden * out).sum(-1) + level, labels)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -67,14 +66,14 @@ def train(
 
 
 def solve(positive: Tensor, negative: Tensor) -> dict[str, Tensor]:
-    """The same in closed form, as a line: gelu(z) - gelu(-z) is z."""
+    """Fit a head in closed form, as a linear probe: gelu(z) - gelu(-z) is z."""
     probe, centre = discriminant(positive, negative)
     turned = torch.tensor([1.0, -1.0])
     return {"weight": turned.unsqueeze(1) * probe, "centre": centre, "bias": torch.zeros(2), "out": turned}
 
 
 def blended(parts: Sequence[tuple[dict[str, Tensor], float]], negative: Tensor) -> dict[str, Tensor]:
-    """Heads about the same centre as one, each with its share of what varies over benign prompts (N, D)."""
+    """Blend heads about the same centre, each with its share of the variation over benign prompts (N, D)."""
     if len(parts) == 1:
         return parts[0][0]
     outs = []
@@ -86,12 +85,12 @@ def blended(parts: Sequence[tuple[dict[str, Tensor], float]], negative: Tensor) 
 
 
 def _start(shape: tuple[int, ...], inputs: int, draw: torch.Generator) -> nn.Parameter:
-    """Uniform numbers within one over the root of a layer's inputs."""
+    """Draw uniform numbers within one over the root of a layer's inputs."""
     return nn.Parameter((2 * torch.rand(shape, generator=draw) - 1) * inputs**-0.5)
 
 
 def split(head: dict[str, Tensor], name: str, keys: Sequence[str]) -> dict[str, Tensor]:
-    """A head's tensors by the names of a direction file: per class in `keys`, and of the whole."""
+    """Name a head's tensors as a direction file does: per class in `keys`, and for the whole."""
     tensors = {f"{name}.bias": head["bias"], f"{name}.out": head["out"]}
     for key, weight, centre in zip(
         keys, head["weight"].chunk(len(keys), dim=1), head["centre"].chunk(len(keys)), strict=True

@@ -1,4 +1,4 @@
-"""What is kept out of a fit, for the figures: lines of the recipe, or sentences around the lines of a short one."""
+"""Prompts kept out of a fit to assess it: whole lines of the recipe, or, of a short recipe, some sentences."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ def kind(groups: Sequence[int] | Tensor, every: int) -> str:
 
 
 def held_out(groups: Sequence[int] | Tensor, every: int) -> Tensor:
-    """Choose the prompts (N,) that are kept out: those of every so manyth line of the recipe.
+    """Choose the prompts (N,) that are kept out: those of every n-th line of the recipe, where n is `every`.
 
-    A recipe with fewer lines keeps none whole out. Of it, every so manyth prompt is, or the last where there are
-    fewer; a fit has seen the line of each, in other sentences.
+    A recipe with fewer lines than that keeps no whole line out. Of it, every n-th prompt is kept out, or the last
+    one where there are fewer; a fit has then seen the line of each, in other sentences.
 
     Args:
         groups: the recipe line of every prompt, at least two prompts.
-        every: one line in how many.
+        every: n.
     """
     lines = torch.as_tensor(groups)
     if kind(lines, every) == LINES:

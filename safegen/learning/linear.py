@@ -5,18 +5,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-RIDGE = 0.1  # of the mean variance, added to every covariance
-STILL = 1e-4  # mean standard deviation under which states say nothing
-BOX = 0.05  # benign states keep between this quantile and its mirror
+RIDGE = 0.1  # share of the mean variance that is added to every covariance
+STILL = 1e-4  # states whose mean standard deviation is lower do not vary
+BOX = 0.05  # benign states stay between this quantile and its mirror
 
 
 def varies(states: Tensor) -> bool:
-    """Whether states (N, D) differ from prompt to prompt; a causal encoder's first one does not."""
+    """Tell whether states (N, D) differ from prompt to prompt; a causal encoder's first state does not."""
     return float(states.std(0).mean()) > STILL
 
 
 def discriminant(positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
-    """Fisher's linear discriminant with a ridge: probe (D,) and the negatives' mean (D,)."""
+    """Solve Fisher's linear discriminant with a ridge: probe (D,) and the negatives' mean (D,)."""
     centre = negative.mean(0)
     spread = torch.cat([positive - positive.mean(0), negative - centre])
     covariance = spread.T @ spread / len(spread)
@@ -25,20 +25,22 @@ def discriminant(positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def leading(states: Tensor, most: int) -> tuple[Tensor, Tensor]:
-    """Mean (D,) of benign states (N, D), and their at most `most` directions of highest variance (D, M), each divided
-    by its ridged standard deviation."""
+    """Find the mean (D,) of benign states (N, D) and their directions of highest variance (D, M).
+
+    There are at most `most` directions, each divided by its ridged standard deviation.
+    """
     mean, values, vectors = _spread(states)
     return mean, vectors[:, -most:] * values[-most:].rsqrt()
 
 
 def whitening(states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean (D,), whitening matrix (D, D) and its inverse, of benign states (N, D), ridged."""
+    """Compute the mean (D,), the ridged whitening matrix (D, D) and its inverse for benign states (N, D)."""
     mean, values, vectors = _spread(states)
     return mean, vectors @ torch.diag(values.rsqrt()) @ vectors.T, vectors @ torch.diag(values.sqrt()) @ vectors.T
 
 
 def _spread(states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean, ridged variances in rising order, and their directions, one a column."""
+    """Compute the mean, the ridged variances in rising order, and their directions, one a column."""
     mean = states.mean(0)
     covariance = (states - mean).T @ (states - mean) / len(states)
     values, vectors = torch.linalg.eigh(covariance)
@@ -46,12 +48,12 @@ def _spread(states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def basis(differences: Tensor, benign: Tensor, rank: int) -> dict[str, Tensor]:
-    """The clamp's tensors for one position class.
+    """Compute the clamp's tensors for one position class.
 
     Args:
         differences: target minus counterpart, (N, D).
         benign: benign states of the class, (N, D).
-        rank: directions kept.
+        rank: number of directions to keep.
 
     Returns:
         `mean` (D,), `basis` and `dual` (R, D), `floor` and `ceiling` (R,) in whitened units.

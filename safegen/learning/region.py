@@ -1,17 +1,16 @@
 """Learning a safe region (`safegen.safeguards.region`) for one concept, in two forms.
 
-Half-spaces need the text encoder alone. The ways from target prompts to their anchors' are clustered,
-and every cluster, a side of the concept, gets a border: Fisher's discriminant between its harmful
-states and benign ones. The moves are those that bring the harmful states nearest to their anchors'
-and leave benign ones where they are (ridge regression).
+Half-spaces need the text encoder alone. The differences between the states of target prompts and those of
+their anchors are clustered. Every cluster is a side of the concept and gets a border: Fisher's discriminant
+between its harmful states and benign ones. The moves bring the harmful states as near as possible to their
+anchors' and leave benign ones where they are (ridge regression).
 
-The learned form then discovers better moves through the denoiser, after Li et al. (2025, arXiv
-2505.15427). The classifier that is implicit in a denoiser (Ho & Salimans 2022, arXiv 2207.12598) says how
-harmful a noisy latent is: g = out(x, harmful) - out(x, safe), for any output that is linear in the noise.
-The constrained embedding of a harmful prompt should predict out(x, harmful) - g, which is what its
-anchor's does, and that of a benign prompt what it predicted before. Borders and moves are a low-rank
-adapter of the embedding (LoRA, Hu et al. 2021, arXiv 2106.09685): what is learned on top of the moves
-starts at zero.
+The learned form then finds better moves through the denoiser, after Li et al. (2025, arXiv 2505.15427).
+The classifier implicit in a denoiser (Ho & Salimans 2022, arXiv 2207.12598) says how harmful a noisy
+latent is: g = out(x, harmful) - out(x, safe), for any output that is linear in the noise. The constrained
+embedding of a harmful prompt should predict out(x, harmful) - g, which is what its anchor predicts. That
+of a benign prompt should predict what it predicted before. Borders and moves are a low-rank adapter of the
+embedding (LoRA, Hu et al. 2021, arXiv 2106.09685): the change that is learned to the moves starts at zero.
 """
 
 from __future__ import annotations
@@ -41,17 +40,17 @@ if TYPE_CHECKING:
 SIDES = 96  # borders of a class, at most; fewer where there are few states
 PER_SIDE = 4  # harmful states that a border needs
 BORDER = 0.02  # share of benign states beyond a border
-RIDGE = 1e-3  # of the mean square excess
+RIDGE = 1e-3  # share of the mean square excess
 CHANGED = 0.5  # a token's share of the harm from which it counts as harmful
-STATES = 12000  # of a class, that a fit uses
-KEPT, HELD = 600, 10  # benign prompts of each kind; one recipe line in how many is kept out, for the figures
+STATES = 12000  # states of a class that a fit uses, at most
+KEPT, HELD = 600, 10  # benign prompts of each kind; one recipe line in this many is kept out of the assessed fit
 PROMPTS, STEPS, BATCH, RATE = 48, 120, 8, 1e-3
-NOISE_STEPS, GUIDANCE = 6, 3.0  # of the sampling that noisy latents are taken from
+NOISE_STEPS, GUIDANCE = 6, 3.0  # settings of the sampling that noisy latents are taken from
 
 
 @dataclass(frozen=True)
 class Moments:
-    """N noisy latents, what conditions them and what the denoiser should predict for them."""
+    """N noisy latents, their conditioning, and what the denoiser should predict for them."""
 
     latents: Tensor  # (N, C, H, W)
     times: Tensor  # (N,)
@@ -77,17 +76,17 @@ def learn(
     *,
     denoiser: bool = True,
 ) -> dict[str, Direction]:
-    """The directions with a safe region each, and its held-out figures.
+    """Add a safe region to each direction, with its held-out figures.
 
     Args:
         concept: the recipe of `directions`.
         family: the model to learn for.
-        directions: of this concept, by channel; what else they hold is kept.
+        directions: the concept's directions by channel; what else they hold is kept.
         tick: told of every step.
         denoiser: learn the moves through the denoiser, too.
 
     Raises:
-        UsageError: the pipeline has no UNet to learn through, or one that is told more than one channel.
+        UsageError: the pipeline has no UNet to learn through, or one that is given more than one channel.
     """
     if denoiser and not (hasattr(family.pipe, "unet") and len(directions) == 1):
         raise UsageError(
@@ -132,7 +131,7 @@ def _learned(
 
 
 def fit(harmful: Pairs, benign: Pairs) -> dict[Position, HalfSpaces]:
-    """Half-spaces of every position class, from the encodings alone."""
+    """Fit half-spaces for every position class, from the encodings alone."""
     spaces = {}
     for position in SCORED:
         chosen = harmful.positions == position
@@ -146,7 +145,7 @@ def fit(harmful: Pairs, benign: Pairs) -> dict[Position, HalfSpaces]:
 
 
 def around(harmful: Tensor, goals: Tensor, safe: Tensor) -> HalfSpaces:
-    """Borders around the safe states (M, D), and moves from the harmful (N, D) to their goals (N, D)."""
+    """Put borders around the safe states (M, D), and fit moves from the harmful (N, D) to their goals (N, D)."""
     mean, white, _ = whitening(safe)
     sides = clusters((harmful - goals) @ white, min(SIDES, len(harmful) // PER_SIDE))
     normals = []
@@ -166,7 +165,7 @@ def around(harmful: Tensor, goals: Tensor, safe: Tensor) -> HalfSpaces:
 
 
 def clusters(points: Tensor, count: int, rounds: int = 20) -> Tensor:
-    """The cluster (N,) of every point (N, D), by k-means from a fixed start."""
+    """Find the cluster (N,) of every point (N, D), by k-means from a fixed start."""
     draw = torch.Generator().manual_seed(0)
     centres = points[torch.randperm(len(points), generator=draw)[:count]]
     for _ in range(rounds):
@@ -178,12 +177,12 @@ def clusters(points: Tensor, count: int, rounds: int = 20) -> Tensor:
 
 
 def _some(states: Tensor) -> Tensor:
-    """At most `STATES` of many; the same ones of tensors of the same length."""
+    """Choose at most `STATES` of many; the same ones from tensors of the same length."""
     return states[torch.randperm(len(states), generator=torch.Generator().manual_seed(1))[:STATES]]
 
 
 def assess(spaces: dict[Position, HalfSpaces], held: Pairs) -> dict[str, float]:
-    """The share of the way to the anchor that is gone, on recipe lines that were held out."""
+    """Measure the share of the way to the anchor that is covered, on held-out recipe lines."""
     states, goals = held.states.float(), held.goals.float()
     left = (constrained(states, held.positions, spaces, 1.0) - goals).square().mean()
     return {"erased": round(1 - float(left / (states - goals).square().mean()), 4)}
@@ -196,10 +195,10 @@ def discovered(
     family: Family,
     tick: Callable[[int], None],
 ) -> tuple[dict[Position, HalfSpaces], float]:
-    """The half-spaces with moves learned through the denoiser; and the error that is left on other prompts.
+    """Learn better moves through the denoiser; gives the half-spaces and the error left on other prompts.
 
-    The error is the mean squared distance from the goals of harmful prompts that nothing was learned from
-    here, as a share of what it is without the region.
+    The error is the mean squared distance from the goals, as a share of what it is without the region. It is
+    measured on harmful prompts that nothing was learned from here.
     """
     pipe, rng = family.pipe, random.Random("region")
     pipe.unet.requires_grad_(False)
@@ -232,20 +231,20 @@ def discovered(
 
 
 def miss(pipe: Any, part: Moments, spaces: dict[Position, HalfSpaces]) -> Tensor:
-    """Mean squared distance of the denoiser's predictions, under the constrained embedding, from their goals."""
+    """Measure the mean squared distance of the denoiser's predictions, under the constrained embedding, from goals."""
     states = constrained(part.states, part.positions, spaces, 1.0)
     return (predicted(pipe, part.latents, part.times, states) - part.goals).square().mean()
 
 
 def predicted(pipe: Any, latents: Tensor, times: Tensor, states: Tensor) -> Tensor:
-    """The denoiser's raw output, (B, C, H, W)."""
+    """Give the denoiser's raw output, (B, C, H, W)."""
     output: Tensor = pipe.unet(latents, times, encoder_hidden_states=states).sample
     return output
 
 
 @torch.no_grad()
 def moments(family: Family, prompts: Sequence[str], safe: Sequence[str], seed: int) -> Moments:
-    """Latents along one short sampling of every prompt, with what its safe counterpart predicts as goals."""
+    """Collect latents along one short sampling of every prompt; their goals are its safe counterpart's predictions."""
     pipe = family.pipe
     found, goal, nothing = (next(iter(family.encode(texts).channels.values())) for texts in (prompts, safe, [""]))
     kept: list[tuple[Tensor, Tensor]] = []

@@ -1,4 +1,4 @@
-"""The words that a text encoder knows, and what each means to it alone: what an attacker has to choose from."""
+"""The words that a text encoder knows, and what each one alone means to it: an attacker chooses from these."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from safegen.families import Family
 
-LEAST = 3  # letters of a word
+LEAST = 3  # letters that a word must have
 
 
 @dataclass(frozen=True)
@@ -32,16 +32,16 @@ class Lexicon:
 
     @classmethod
     def of(cls, family: Family, words: Sequence[str]) -> Lexicon:
-        """Those words through the family's encoders; kept in the cache."""
+        """Encode words with the family's encoders; the result is kept in the cache."""
         return cls(tuple(words), _directions(kept(family, [words])))
 
     @functools.cached_property
     def ways(self) -> Tensor:
-        """Where every word lies from the middle of all, as unit vectors (W, D)."""
+        """The directions of the words from the middle of all, as unit vectors (W, D)."""
         return F.normalize(self.meanings - self.meanings.mean(0), dim=1)
 
     def near(self, aims: Tensor, count: int, off: Tensor | None = None) -> Tensor:
-        """The words (A, at most `count`) that from the middle of all point most to `aims` (A, D), least to `off`."""
+        """Find words (A, at most `count`) whose way from the middle points most to `aims` (A, D), least to `off`."""
         alike = F.normalize(aims - self.meanings.mean(0), dim=1) @ self.ways.T
         if off is not None:
             alike = alike - 2 * (self.ways @ F.normalize(off, dim=0)).clamp(min=0)
@@ -49,7 +49,7 @@ class Lexicon:
 
 
 def meanings(family: Family, texts: Sequence[str]) -> Tensor:
-    """What texts mean (N, D): the mean state of their words in every channel, as unit vectors side by side."""
+    """Compute what texts mean (N, D): the mean state of their words in every channel, as unit vectors side by side."""
     return _directions(encode(family, texts))
 
 
@@ -60,13 +60,13 @@ def _directions(parts: Mapping[str, Encoded]) -> Tensor:
 
 
 def vocabulary(family: Family, most: int | None = None) -> list[str]:
-    """The whole words of the family's first tokenizer, the most frequent ones if there are too many."""
+    """List the whole words of the family's first tokenizer; with `most`, only that many of the most frequent."""
     known = (w for w in whole_words(family.outputs[0].tokenizer) if not refusal.names_minor(w))
     return list(dict.fromkeys(known))[:most]
 
 
 def whole_words(tokenizer: Any) -> Iterator[str]:
-    """The entries of a vocabulary that stand for a whole word, in its own order, which is that of frequency."""
+    """Give the entries of a vocabulary that stand for a whole word, in its order, which is that of frequency."""
     pieces = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
     for suffix, prefixes in (("</w>", ()), ("", ("\u2581", "\u0120")), ("", ())):
         marked = [p for p, _ in pieces if p.endswith(suffix) and p.startswith(prefixes or "")]

@@ -1,8 +1,8 @@
-"""What users add to a model: textual inversions and LoRAs, from safetensors files alone.
+"""Additions to a model: textual inversions and LoRAs, from safetensors files only.
 
 An inversion is a new token with vectors of its own; the encoder stays what it was, and its directions
-score the token like any other. A LoRA on the text encoder makes another encoder of it, with other
-directions (see `families.outputs`); one on the denoiser alone does not concern the guard.
+score the token like any other. A LoRA on the text encoder makes it another encoder, with other
+directions (see `families.outputs`). A LoRA on the denoiser alone does not concern the guard.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from safegen.prompts.prompt import clean
 if TYPE_CHECKING:
     from torch import Tensor
 
-# What comes with safegen, for the embedded model, by the names that stand for their paths.
+# Additions that ship with safegen, for the embedded model, by the names that stand for their paths.
 SHIPPED: Mapping[str, Path] = {
     name: Path(__file__).parents[1] / "builtin" / "weights" / "additions" / f"{name}.safetensors"
     for name in ("toy", "night")
 }
-# Keys that name the encoder, or nothing, instead of the token; the file's own name is the token then.
+# Keys that name the encoder or nothing, not the token; the token is then called like the file.
 UNNAMED = ("*", "<*>", "emb_params", "clip_l", "clip_g", "t5xxl", "text_encoders_0", "text_encoders_1")
 
 
 @dataclass(frozen=True)
 class Addition:
-    """One file, and how much of it."""
+    """One file to add, and its scale."""
 
     kind: str  # embedding or lora
     path: Path
@@ -44,7 +44,7 @@ class Addition:
 
     @classmethod
     def lora(cls, text: str) -> Addition:
-        """FILE or FILE:SCALE; a FILE may be of `SHIPPED`.
+        """Read FILE or FILE:SCALE; FILE may be a name of `SHIPPED`.
 
         Raises:
             UsageError: the scale is not a number.
@@ -59,34 +59,34 @@ class Addition:
         return cls("lora", found(file), value)
 
     def as_json(self) -> dict[str, Any]:
-        """What records say of it."""
+        """Give what records say about it."""
         digest = hashlib.sha256(self.path.read_bytes()).hexdigest()
         return {"kind": self.kind, "file": readable(self.path.name), "sha256": digest, "scale": self.scale}
 
 
 def parted(text: str) -> tuple[str, str | None]:
-    """Part FILE:SCALE; None stands for a scale that is not said. The colon of a drive begins none."""
+    """Split FILE:SCALE; the scale is None where there is none. The colon after a drive's letter begins no scale."""
     file, colon, scale = text.rpartition(":")
     return (file, scale) if colon and (Path(file).suffix or file in SHIPPED) else (text, None)
 
 
 def found(file: str | Path) -> Path:
-    """The path of a file, or of an example by its name."""
+    """Find the path of a file, or of a shipped example by its name."""
     return SHIPPED.get(str(file)) or located(file)
 
 
 def whole(text: str) -> str:
-    """The same from any working folder: FILE or FILE:SCALE with its whole path, or an example as it is."""
+    """Make FILE or FILE:SCALE independent of the working folder: with its whole path, or an example's name as it is."""
     return text if parted(text)[0] in SHIPPED else str(located(text).absolute())
 
 
 def listed(embeddings: Sequence[str | Path] = (), loras: Sequence[str | Path] = ()) -> tuple[Addition, ...]:
-    """The files, looked into before a model loads.
+    """List the files to add, each checked before a model loads.
 
     Raises:
-        ModelError: missing, a pickle, not safetensors, a LoRA of a kind that cannot be loaded, or there is no peft
-            to load one with.
-        UsageError: a scale that is no number.
+        ModelError: a file is missing, a pickle, not safetensors, or a LoRA of a kind that cannot be loaded; or peft,
+            which loads LoRAs, is not installed.
+        UsageError: a scale is not a number.
     """
     some = [Addition("embedding", found(path)) for path in embeddings]
     some += [Addition.lora(str(text)) for text in loras]
@@ -98,11 +98,11 @@ def listed(embeddings: Sequence[str | Path] = (), loras: Sequence[str | Path] = 
 
 
 def add(pipe: Any, some: Sequence[Addition]) -> None:
-    """**Changes `pipe`**: tokens for the embeddings, layers for the LoRAs.
+    """Add tokens for the embeddings and layers for the LoRAs; **changes `pipe`**.
 
     Raises:
-        ModelError: a file of another model, with unknown keys, of the wrong width, or not of finite numbers;
-            or the pipeline takes none.
+        ModelError: a file is of another model, has unknown keys or the wrong width, or has numbers that are not
+            finite; or the pipeline takes no such files.
     """
     scales: dict[str, float] = {}
     for addition in some:
@@ -164,17 +164,17 @@ def _embed(pipe: Any, path: Path) -> None:
         except ValueError as error:
             raise ModelError(f"cannot add {path.name}: {error}", "Give it another name, or leave it out.") from error
         _check_readable(tokenizer, token, len(tensor) if tensor.ndim > 1 else 1, path)
-    pipe.maybe_convert_prompt = textual_inversion.spelled  # diffusers' own looks for names in the letters of the file
+    pipe.maybe_convert_prompt = textual_inversion.spelled  # diffusers' own misses names that the tokenizer lower-cases
 
 
 def _read(tokenizer: Any, name: str) -> str:
-    """A name as the tokenizer reads it: most lower-case it."""
+    """Give a name as the tokenizer reads it; most tokenizers lower-case it."""
     normalizer = tokenizer.backend_tokenizer.normalizer
     return str(normalizer.normalize_str(name)) if normalizer else name
 
 
 def _check_readable(tokenizer: Any, token: str, count: int, path: Path) -> None:
-    """Whether a prompt with the name gives the encoder all vectors, in order."""
+    """Check that a prompt with the name gives the encoder all vectors, in order."""
     names = [token, *(f"{token}_{number}" for number in range(1, count))]
     wanted = [tokenizer.convert_tokens_to_ids(name) for name in names]
     try:
@@ -187,7 +187,7 @@ def _check_readable(tokenizer: Any, token: str, count: int, path: Path) -> None:
 
 
 def _reader(pipe: Any, vectors: Tensor, what: str) -> tuple[Any, Any]:
-    """The tokenizer and the text encoder whose tokens are as wide as the vectors (N, D) or (D,)."""
+    """Find the tokenizer and the text encoder whose tokens are as wide as the vectors (N, D) or (D,)."""
     import torch
 
     if vectors.ndim not in (1, 2) or not vectors.numel() or not vectors.is_floating_point():
@@ -208,11 +208,11 @@ def _reader(pipe: Any, vectors: Tensor, what: str) -> tuple[Any, Any]:
 
 
 def scaled(loras: Sequence[str], called: Iterable[tuple[str, float]]) -> list[str]:
-    """Give LoRAs without a scale of their own the one that all prompts which call for them agree on.
+    """Give each LoRA without a scale the scale on which all prompts that call for it agree.
 
     Args:
-        loras: FILE or FILE:SCALE.
-        called: what the marks of all prompts say.
+        loras: FILE or FILE:SCALE each.
+        called: names and scales from the marks of all prompts.
     """
     asked: dict[str, set[float]] = {}
     for name, scale in called:
@@ -226,6 +226,6 @@ def scaled(loras: Sequence[str], called: Iterable[tuple[str, float]]) -> list[st
 
 
 def scales(loras: Sequence[str | Path]) -> dict[str, float]:
-    """How much of every LoRA is loaded, by the name of its file."""
+    """Give the scale at which every LoRA is loaded, by the name of its file."""
     some = [Addition.lora(str(text)) for text in loras]
     return {lora_name(addition.path.name): addition.scale for addition in some}

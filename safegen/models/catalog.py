@@ -16,11 +16,11 @@ EMBEDDED, EMBEDDED_CLIP = "embedded", "embedded-clip"
 EMBEDDED_FOLDER = Path(__file__).parents[1] / "builtin" / "weights" / "pipeline"
 
 
-# What comes with safegen; the second is a text encoder of CLIP's class alone, to score and to learn with.
+# Models that ship with safegen; the second is only a text encoder of CLIP's class, to score and to learn with.
 SHIPPED: Mapping[str, Path] = {EMBEDDED: EMBEDDED_FOLDER, EMBEDDED_CLIP: EMBEDDED_FOLDER.with_name("causal")}
 
 
-EMBEDDED_ID = "safegen/embedded"  # what its own index calls it, wherever the folder lies
+EMBEDDED_ID = "safegen/embedded"  # the name in its own index, wherever the folder lies
 
 
 EMBEDDED_STEPS, EMBEDDED_GUIDANCE = 20, 3.0
@@ -31,12 +31,12 @@ class Alias:
     """A model of the hub under a short name.
 
     Attributes:
-        repo: its id on the hub.
-        licence: of the weights.
-        size: of the download in GB, as far as safegen needs it.
-        gated: whether the hub wants its licence accepted, and a token, first.
-        steps: where the model wants others than its family.
-        guidance: likewise.
+        repo: the model's id on the hub.
+        licence: the licence of the weights.
+        size: the size in GB of what safegen downloads.
+        gated: whether the hub first asks for a token, and that the licence is accepted.
+        steps: the steps, where the model needs others than its family.
+        guidance: the guidance, likewise.
     """
 
     repo: str
@@ -63,10 +63,10 @@ ALIASES: Mapping[str, Alias] = {
 
 
 def locate(name: str) -> str:
-    """The folder, file or hub id behind a model's name.
+    """Find the folder, file or hub id behind a model's name.
 
     Raises:
-        ModelError: a path that does not exist, a folder that is no diffusers model, or a pickled file.
+        ModelError: the path does not exist, the folder is no diffusers model, or the file is a pickle.
     """
     if name in SHIPPED:
         if not (SHIPPED[name] / "model_index.json").is_file():

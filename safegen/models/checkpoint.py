@@ -1,4 +1,4 @@
-"""Checkpoints on disk, looked into before they are loaded: of which class, whole, and not pickled."""
+"""Checkpoints on disk, checked before they are loaded: their class, that they are whole, and that none is a pickle."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from safegen.errors import ModelError
 INDEX = "model_index.json"
 AGAIN = "Download it again: safegen pull NAME, or copy the whole folder."
 
-# File names under which a repository would hand us pickled code.
+# Suffixes of files that may be pickles, which can run code.
 PICKLED = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
-# What diffusers calls the kinds of one-file checkpoints, and the pipelines that read them.
+# Diffusers' names for the kinds of one-file checkpoints, and the pipelines that read them.
 CLASSES = {
     ("v1", "v2"): "StableDiffusionPipeline",
     ("xl_base", "xl_refiner"): "StableDiffusionXLPipeline",
@@ -25,12 +25,12 @@ CLASSES = {
     ("flux-dev", "flux-schnell"): "FluxPipeline",
 }
 
-# Kinds that want a picture beside the text; others of them look like kinds that do not, but for the channels that the
-# denoiser's first layer takes.
+# Kinds that need a picture as well as the text. More of them look like kinds that do not; only the channels that the
+# denoiser's first layer takes (INPUTS) tell them apart.
 PICTURED = ("instruct-pix2pix", "inpainting", "inpainting_v2", "xl_inpaint", "upscale", "flux-fill", "flux-depth")
 INPUTS = {"input_blocks.0.0.weight": 4, "x_embedder.proj.weight": 16, "img_in.weight": 64}
 
-# Any of these is a tokenizer's vocabulary. Without one the libraries load a tokenizer that knows no word.
+# Each of these is a tokenizer's vocabulary. Without one, the libraries load a tokenizer that knows no words.
 VOCABULARIES = (
     ("tokenizer.json",),
     ("vocab.json", "merges.txt"),
@@ -39,25 +39,25 @@ VOCABULARIES = (
     ("tokenizer.model",),
     ("sentencepiece.bpe.model",),
 )
-# Vocabularies that cannot be read without packages of their own, and those.
+# Vocabularies that need packages of their own, and these packages by their modules.
 PIECES = ("spiece.model", "tokenizer.model", "sentencepiece.bpe.model")
 READERS = {"sentencepiece": "sentencepiece", "google.protobuf": "protobuf"}
-# How classes of parts end that have no weights.
-# Parts that a model may be saved without although its class asks for them: SD3's T5, which many leave out.
+# Parts that a model may be saved without although its class asks for them: many leave out SD3's T5.
 SPARED = {"StableDiffusion3Pipeline": ("text_encoder_3", "tokenizer_3")}
+# Endings of the classes of parts that have no weights.
 WEIGHTLESS = ("Tokenizer", "TokenizerFast", "Scheduler", "Processor", "ProcessorFast", "FeatureExtractor")
 SHARD = re.compile(r"-\d+-of-\d+")
 
 
 def pipeline_class(path: Path) -> str:
-    """The pipeline's class of a checkpoint in one file, by the names and shapes of its weights alone.
+    """Find the pipeline's class for a one-file checkpoint, by the names and shapes of its weights alone.
 
     Raises:
-        ModelError: not safetensors, not whole, or of a kind that cannot be guarded or wants a picture.
+        ModelError: the file is not safetensors or not whole, or its kind cannot be guarded or needs a picture.
     """
     found, shapes = _kind(path)
     has_clip = any(name.startswith("cond_stage_model.") for name in shapes)
-    # What diffusers cannot tell it takes for v1, so v1 has to show its text encoder.
+    # Diffusers calls every unknown checkpoint v1, so v1 has to show its text encoder.
     kind = next((name for kinds, name in CLASSES.items() if found in kinds and (found != "v1" or has_clip)), None)
     odd = any(name.endswith(end) and shapes[name][1] != wide for name in shapes for end, wide in INPUTS.items())
     if found in PICTURED or (kind and odd):
@@ -71,14 +71,14 @@ def pipeline_class(path: Path) -> str:
 
 
 def configuration(path: Path) -> str:
-    """The model of the hub whose configuration a checkpoint in one file is read by."""
+    """Name the model on the hub with whose configuration a one-file checkpoint is read."""
     from diffusers.loaders.single_file_utils import DIFFUSERS_DEFAULT_PIPELINE_PATHS
 
     return str(DIFFUSERS_DEFAULT_PIPELINE_PATHS[_kind(path)[0]]["pretrained_model_name_or_path"])
 
 
 def _kind(path: Path) -> tuple[str, dict[str, list[int]]]:
-    """Read what diffusers calls the kind of a checkpoint in one file, and the shapes of its weights."""
+    """Read diffusers' name for the kind of a one-file checkpoint, and the shapes of its weights."""
     import torch
     from diffusers.loaders.single_file_utils import infer_diffusers_model_type
     from safetensors import SafetensorError, safe_open
@@ -88,13 +88,13 @@ def _kind(path: Path) -> tuple[str, dict[str, list[int]]]:
             shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise ModelError(f"{path.name} is not a safetensors file: {error}", "Download it again.") from error
-    # Weights without numbers: a checkpoint has gigabytes of them, and is read once it is known to be of use.
+    # Weights without numbers: a checkpoint has gigabytes of them, which are read only if it can be used.
     meta = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
     return str(infer_diffusers_model_type(meta)), shapes
 
 
 def index(folder: Path, what: str) -> dict[str, Any]:
-    """What the model_index.json of a folder says: the pipeline's class, and the library and class of every part.
+    """Read the model_index.json of a folder: the pipeline's class, and the library and class of every part.
 
     Raises:
         ModelError: it is not JSON, or names no class.
@@ -106,7 +106,7 @@ def index(folder: Path, what: str) -> dict[str, Any]:
 
 
 def parts(index: Mapping[str, Any]) -> dict[str, str | None]:
-    """By name, the class of a pipeline's parts; None is a part that the model does without."""
+    """Give the class of each of a pipeline's parts, by name; None is a part that the model does without."""
     pairs = {name: value for name, value in index.items() if isinstance(value, list) and len(value) == 2}
     return {n: v[1] for n, v in pairs.items() if not n.startswith("_") and (v[1] is None or isinstance(v[1], str))}
 
@@ -118,15 +118,15 @@ def left_out(index: Mapping[str, Any]) -> list[str]:
 
 
 def check_whole(folder: Path, what: str, variant: str | None = None) -> None:
-    """Whether everything that the model_index.json names is there to the last byte, and nothing is a pickle.
+    """Check that everything that the model_index.json names is there to the last byte, and nothing is a pickle.
 
     Args:
-        folder: in diffusers' layout.
+        folder: a folder in diffusers' layout.
         what: the model's name in messages.
-        variant: of the weight files, such as fp16; parts that have none are read without.
+        variant: the variant of the weight files, such as fp16; parts without it are read from their plain files.
 
     Raises:
-        ModelError: the first thing that is not.
+        ModelError: for the first thing that is wrong.
     """
     named = index(folder, what)
     found = parts(named)
@@ -150,10 +150,10 @@ def check_whole(folder: Path, what: str, variant: str | None = None) -> None:
 
 
 def check_packages(folder: Path, what: str) -> None:
-    """Check that the packages are here that a model's tokenizers are read with.
+    """Check that the packages that read a model's tokenizers are installed.
 
     Raises:
-        ModelError: one is not; the libraries themselves ask for tiktoken then, which is of no use.
+        ModelError: one is not. The libraries' own message would ask for tiktoken, which does not help.
     """
     missing = [package for module, package in READERS.items() if not _importable(module)]
     for name in sorted(parts(index(folder, what))):
@@ -169,12 +169,12 @@ def check_packages(folder: Path, what: str) -> None:
 def _importable(module: str) -> bool:
     try:
         return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:  # of the package around it
+    except ModuleNotFoundError:  # raised for the parent package
         return False
 
 
 def _required(kind: str) -> list[str]:
-    """The parts that a pipeline cannot be made without."""
+    """List the parts that a pipeline cannot be made without."""
     import diffusers
 
     pipeline = getattr(diffusers, kind, None)
@@ -193,7 +193,7 @@ def _check_tokenizer(folder: Path, what: str) -> None:
 
 
 def _weights(folder: Path, what: str, variant: str | None) -> list[Path]:
-    """The weight files of a part, of the variant if it has them."""
+    """Find the weight files of a part, those of the variant if it has them."""
     if not (folder / "config.json").is_file():
         raise _halved(what, f"{folder.name}/config.json is missing")
     files = sorted(folder.iterdir())
@@ -218,7 +218,7 @@ def _weights(folder: Path, what: str, variant: str | None) -> list[Path]:
 
 
 def _shards(path: Path, what: str) -> list[Path]:
-    """The files that an index of weights names."""
+    """List the files that an index of weights names."""
     shards = _json(path, what).get("weight_map")
     if not isinstance(shards, dict) or not shards or not all(isinstance(name, str) for name in shards.values()):
         raise _halved(what, f"{path.parent.name}/{path.name} names no weights")
@@ -230,7 +230,7 @@ def _shards(path: Path, what: str) -> list[Path]:
 
 
 def _check_weights(path: Path, what: str) -> None:
-    """A file of weights knows its own length; no number of it is read."""
+    """Check that a file of weights has the length that it says it has; its numbers are not read."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -241,7 +241,7 @@ def _check_weights(path: Path, what: str) -> None:
 
 
 def _variant(name: str) -> str | None:
-    """`fp16` of model.fp16.safetensors, of its shards, and of model.safetensors.index.fp16.json."""
+    """Find the variant in a file's name: `fp16` in model.fp16.safetensors and model.safetensors.index.fp16.json."""
     words = SHARD.sub("", name).split(".")[1:]
     return ".".join(word for word in words if word not in ("safetensors", "index", "json")) or None
 

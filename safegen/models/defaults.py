@@ -1,4 +1,4 @@
-"""Steps and guidance that a model wants, whatever it is called: by what it is known as, else by what its files tell."""
+"""Steps and guidance that a model needs, found by the ids that it is known by, else from its files."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Defaults:
-    """The settings where the user gives none; `assumed` where nothing of the model said it."""
+    """The settings where the user gives none; `assumed` where neither the model's id nor its files say them."""
 
     steps: int
     guidance: float
     assumed: bool = False
 
 
-# Models of the hub without a short name that want others than their family, or as much as it.
+# Models of the hub, with the steps and guidance that they need; None is the family's own value.
 KNOWN: Mapping[str, tuple[int | None, float | None]] = {
     "stabilityai/sdxl-turbo": (4, 0.0),
     "stabilityai/sd-turbo": (4, 0.0),
@@ -50,11 +50,11 @@ DISTILLED = re.compile(r"turbo|lightning|hyper|lcm|schnell|dmd|flash|distil|\bfe
 
 
 def of(family: Family, name: str) -> Defaults:
-    """Find what a loaded model wants.
+    """Find the steps and guidance that a loaded model needs.
 
     Args:
-        family: around the pipeline.
-        name: what it was loaded by: a short name, a hub id or a path.
+        family: the family object around the pipeline.
+        name: the name by which it was loaded: a short name, a hub id or a path.
     """
     known = next((_KNOWN[known] for known in identities(name, family.pipe) if known in _KNOWN), None)
     told = known if known is not None else _told(family.pipe)
@@ -76,7 +76,7 @@ def note(name: str, found: Defaults) -> str:
 
 
 def identities(name: str, pipe: Any = None) -> Iterator[str]:
-    """The hub ids, in lower case, that a model may be known by; the surest first."""
+    """Give the hub ids, in lower case, that a model may be known by, the surest first."""
     if name in catalog.SHIPPED:
         yield catalog.EMBEDDED_ID
     elif name in catalog.ALIASES:
@@ -88,7 +88,7 @@ def identities(name: str, pipe: Any = None) -> Iterator[str]:
 
 
 def _of_path(path: Path) -> Iterator[str]:
-    """By where a folder lies, by what its own index says that it came from, and by its name."""
+    """Give the ids that a path suggests: by its place in the cache, by the origin in its index, and by its name."""
     if match := _CACHED.search(f"{path}/"):
         yield f"{match[1]}/{match[2]}".lower()
     try:
@@ -107,15 +107,16 @@ def _of_path(path: Path) -> Iterator[str]:
 
 
 def _told(pipe: Any) -> tuple[int | None, float | None] | None:
-    """Steps and guidance that a pipeline's configuration tells, None for those of the family; None where it does not.
+    """Find the steps and guidance in a pipeline's configuration; None where it does not say them.
 
-    Consistency models come with a scheduler of their own. Z-Image's distilled model has a shift of 3, the other
-    of 6. Of Stable Diffusion 3.5 the medium model alone has layers of dual attention.
+    In the pair, None stands for the family's value. Consistency models have a scheduler of their own. Z-Image's
+    distilled model has a shift of 3, the other a shift of 6. Of the Stable Diffusion 3.5 models, only the medium one
+    has layers of dual attention.
     """
     kind, config = type(pipe).__name__, pipe.scheduler.config
     if type(pipe.scheduler).__name__ in FEW_STEPS:
         unet = getattr(pipe, "unet", None)
-        guided = unet is not None and unet.config.get("time_cond_proj_dim") is not None  # guidance is a part of it
+        guided = unet is not None and unet.config.get("time_cond_proj_dim") is not None  # guidance is an input
         return 4, 8.0 if guided else 1.0
     if kind.startswith("ZImage"):
         known = {3.0: "Tongyi-MAI/Z-Image-Turbo", 6.0: "Tongyi-MAI/Z-Image"}.get(float(config.get("shift") or 0))

@@ -1,4 +1,4 @@
-"""Hugging Face's hub and its cache on this machine: a model's folder, fetched or found, and why there is none."""
+"""Hugging Face's hub and its cache on this machine: find or fetch a model's folder, or say why there is none."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pathlib import Path
 from safegen.errors import ModelError
 from safegen.models.checkpoint import INDEX
 
-# Libraries whose errors mean that nobody answered, where the hub's own errors do not say otherwise.
+# Libraries whose errors mean that the hub did not answer, unless the hub's own errors say otherwise.
 TRANSPORTS = ("httpx", "httpx2", "httpcore", "requests", "urllib3")
-TEXTS = ["*.json", "*.txt", "*.model"]  # in all folders
+TEXTS = ["*.json", "*.txt", "*.model"]  # patterns that match in all folders
 
 
 @dataclass(frozen=True)
@@ -20,11 +20,11 @@ class Repository:
     """A model of the hub.
 
     Attributes:
-        name: what the user calls it, be it an alias.
+        name: the user's name for it, perhaps an alias.
         id: owner and name.
         revision: a branch, tag or commit; None is the main branch.
-        variant: of the weight files.
-        offline: never ask the network.
+        variant: the variant of the weight files.
+        offline: never use the network.
     """
 
     name: str
@@ -35,11 +35,11 @@ class Repository:
 
     @property
     def alone(self) -> bool:
-        """Whether the network is not to be asked, by the caller or for all of this process."""
+        """Whether the network must not be used, by the caller's choice or in the whole process."""
         return self.offline or os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
 
     def folder(self) -> Path:
-        """The folder of the cache that holds the revision, with its model_index.json and perhaps nothing else.
+        """Find or fetch the revision's folder in the cache, with its model_index.json and perhaps nothing else.
 
         Raises:
             ModelError: see `explained`.
@@ -53,10 +53,10 @@ class Repository:
         return Path(found).parent
 
     def configuration(self) -> Path:
-        """The folder of the cache that holds what is text of the model: all but its weights, fetched where it may be.
+        """Find the cache's folder with the model's text files, which are all but its weights; fetch them if allowed.
 
         Raises:
-            ModelError: see `explained`; or it is not here, and nobody answers or is to be asked.
+            ModelError: see `explained`; or the files are not here, and the hub does not answer or must not be asked.
         """
         from huggingface_hub import snapshot_download
 
@@ -73,7 +73,7 @@ class Repository:
             ) from error
 
     def fetch(self, folder: Path) -> None:
-        """Download what that folder lacks, and nothing pickled; without a network it stays as it is.
+        """Download what the folder lacks, and nothing pickled; without a network it stays as it is.
 
         Raises:
             ModelError: see `explained`.
@@ -82,14 +82,14 @@ class Repository:
             return
         from diffusers import DiffusionPipeline
 
-        try:  # of the same commit, whatever the branch has become since
+        try:  # from the folder's commit, even if the branch has moved since
             DiffusionPipeline.download(self.id, use_safetensors=True, revision=folder.name, variant=self.variant)
         except Exception as error:  # likewise
             if not unreachable(error):
                 raise self.explained(error) from error
 
     def explained(self, error: Exception) -> ModelError:
-        """What an error of the hub means, by its type; its text may hold anything."""
+        """Explain an error of the hub by its type; its text may hold anything."""
         from huggingface_hub import errors
 
         chain = list(_chain(error))
@@ -111,7 +111,7 @@ class Repository:
         )
 
     def _refused(self, chain: Sequence[BaseException]) -> ModelError | None:
-        """What the hub said, if it said no."""
+        """Explain why the hub refused, if it did."""
         from huggingface_hub import errors
 
         said = [link for link in chain if isinstance(link, errors.HfHubHTTPError)]
@@ -143,7 +143,7 @@ class Repository:
 
 
 def unreachable(error: BaseException) -> bool:
-    """Whether the hub could not be asked, or was not to be."""
+    """Tell whether the hub could not be reached, or must not be."""
     from huggingface_hub import errors
 
     chain = list(_chain(error))
@@ -154,7 +154,7 @@ def unreachable(error: BaseException) -> bool:
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """An error and what it came from."""
+    """Give an error, then its cause, the cause of that, and so on."""
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__

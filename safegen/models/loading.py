@@ -18,15 +18,15 @@ def load(model: str | LoadOptions = EMBEDDED, **changes: Any) -> Any:
     """Load a diffusers pipeline, from safetensors only and never with code of its own.
 
     Args:
-        model: how to load it; or its name alone: one of `SHIPPED`, an alias, a hub id, or the path of a local
+        model: how to load it; or only its name: one of `SHIPPED`, an alias, a hub id, or the path of a local
             folder or of one .safetensors file.
-        changes: fields of `LoadOptions` that are other than in `model`.
+        changes: fields of `LoadOptions` that differ from those in `model`.
 
     Raises:
-        ModelError: not found, not in the cache while offline, pickled, incomplete, with code of its own, of a
-            class that cannot be guarded, or in a dtype that the device lacks; or what is to be added does not
-            belong to it, see `adapters`.
-        UsageError: an unknown dtype, way to offload, backend to quantise with, or scheduler.
+        ModelError: the model is not found, not in the cache while offline, pickled or incomplete; it has code of its
+            own, a class that cannot be guarded, or a dtype that the device lacks; or an addition does not belong to
+            it, see `adapters`.
+        UsageError: the dtype, the way to offload, the backend to quantise with or the scheduler is not known.
     """
     how = replace(LoadOptions(model) if isinstance(model, str) else model, **changes)
     name = how.model
@@ -52,7 +52,7 @@ def load(model: str | LoadOptions = EMBEDDED, **changes: Any) -> Any:
         "quantization_config": placement.quantization(how.quantize),
     }
     options = {key: value for key, value in options.items() if value is not None}
-    if name == EMBEDDED_CLIP:  # a text encoder alone; diffusers wants to hear what is not there
+    if name == EMBEDDED_CLIP:  # only a text encoder; diffusers has to be told which parts are missing
         options |= dict.fromkeys(("unet", "vae"))
     try:
         pipe = _read(kind, folder, Path(source) if single else None, options)
@@ -65,10 +65,11 @@ def load(model: str | LoadOptions = EMBEDDED, **changes: Any) -> Any:
 
 
 def pull(name: str, *, revision: str | None = None, variant: str | None = None) -> str:
-    """Download what loading needs, and nothing pickled; the folder in the hub's cache.
+    """Download what loading needs, and nothing pickled; give the folder in the hub's cache.
 
     Raises:
-        ModelError: the hub has no such model, wants its licence accepted first, or it could not be loaded.
+        ModelError: the hub has no such model, or asks for its licence to be accepted first; or the model could not
+            be loaded.
     """
     source = locate(name)
     if Path(source).is_file():
@@ -78,10 +79,11 @@ def pull(name: str, *, revision: str | None = None, variant: str | None = None) 
 
 
 def find(name: str) -> Path:
-    """The folder or file of a model that is whole on this machine; nothing is loaded or downloaded.
+    """Find the folder or file of a model that is whole on this machine; nothing is loaded or downloaded.
 
     Raises:
-        ModelError: it is not here, not whole, pickled, with code of its own, or of a class that cannot be guarded.
+        ModelError: the model is not here, not whole or pickled, or has code of its own or a class that cannot be
+            guarded.
     """
     source = locate(name)
     _quiet()
@@ -92,7 +94,7 @@ def find(name: str) -> Path:
 
 
 def _whole(name: str, source: str, how: LoadOptions) -> tuple[Path, str]:
-    """A model's folder, complete, and its pipeline's class, which is known before gigabytes are downloaded."""
+    """Find a model's complete folder and its pipeline's class, which is checked before gigabytes are downloaded."""
     if Path(source).is_dir():
         folder, kind = Path(source), _pipeline_class(name, Path(source))
     else:
@@ -106,7 +108,7 @@ def _whole(name: str, source: str, how: LoadOptions) -> tuple[Path, str]:
 
 
 def _configuration(name: str, file: Path, how: LoadOptions) -> tuple[Path, str]:
-    """The folder with the configuration of a checkpoint in one file, which is on the hub, and its pipeline's class."""
+    """Find the folder with a one-file checkpoint's configuration, which is on the hub, and its pipeline's class."""
     kind = checkpoint.pipeline_class(file)
     repository = hub.Repository(name, checkpoint.configuration(file), offline=how.offline)
     return repository.configuration(), kind
@@ -137,14 +139,14 @@ def _is_library(module: str) -> bool:
 
 
 def _read(kind: str, folder: Path, file: Path | None, options: dict[str, Any]) -> Any:
-    """All is here by now. Diffusers would ask the hub for what it misses, whatever `local_files_only` says."""
+    """Load a pipeline of which every file is here: diffusers asks the hub for others despite `local_files_only`."""
     import diffusers
 
     if file is not None:
         return getattr(diffusers, kind).from_single_file(
             str(file), config=str(folder), local_files_only=True, **options
         )
-    # Diffusers asks for every part by name, even for those that its own index says are not there.
+    # Diffusers looks for every part of the class, even for those that the index says are not there.
     absent = dict.fromkeys(checkpoint.left_out(checkpoint.index(folder, str(folder))))
     return diffusers.DiffusionPipeline.from_pretrained(
         str(folder), local_files_only=True, use_safetensors=True, **absent, **options
@@ -152,7 +154,7 @@ def _read(kind: str, folder: Path, file: Path | None, options: dict[str, Any]) -
 
 
 def _explained(name: str, error: Exception, how: LoadOptions) -> ModelError:
-    """Why a checkpoint that is there, and looked whole, could not be loaded."""
+    """Explain why a checkpoint that is here and seemed whole could not be loaded."""
     text = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
     hint = "Download it again; it must be a diffusers model in safetensors."
     if isinstance(error, ImportError):
@@ -163,7 +165,7 @@ def _explained(name: str, error: Exception, how: LoadOptions) -> ModelError:
 
 
 def _quiet() -> None:
-    """Keep the libraries' own chatter off the terminal; errors still arrive as exceptions."""
+    """Keep the libraries' messages off the terminal; errors still arrive as exceptions."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "critical")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

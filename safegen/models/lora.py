@@ -1,9 +1,9 @@
-"""LoRAs: loaded by diffusers, and compared with their file afterwards, module by module.
+"""LoRAs: loaded by diffusers, then compared with their file, module by module.
 
-A file may give every module an alpha of its own, which over the module's rank is the scale of its weights; resized
-files do. Diffusers keeps one alpha for all and a list of those that differ, in which it then looks for attention
-layers under other names than it has put there, so they get another module's. What it reads is corrected here; what
-it cannot read is refused, since it leaves that out without an error.
+A file may give every module its own alpha, as resized files do; the alpha over the module's rank is the scale of its
+weights. Diffusers keeps one alpha for all, and a list of those that differ. It looks for attention layers in that
+list under other names than it has put there, so they get another module's alpha. Here the alphas are corrected. Files
+that diffusers cannot read completely are refused, because it leaves out the rest without an error.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 from safegen.errors import ModelError
 
 WRONG = "It was made for another model, or is no LoRA."
-# What stands in the names of weights of other kinds than LoRA, and what their trainer calls the kind.
+# Parts of weights' names that show another kind than LoRA, and the trainer's name for that kind.
 LYCORIS = {
     ".hada_": "LoHa",
     ".lokr_": "LoKr",
@@ -26,16 +26,16 @@ LYCORIS = {
     ".a1.weight": "GLoRA",
     ".lora_mid": "LoCon with a core of its own",
 }
-# Layers of attention under the names that old layouts have for them.
+# Names of attention layers, and the names that old layouts have for them.
 FORMER = {"q_proj": "to_q", "k_proj": "to_k", "v_proj": "to_v", "out_proj": "to_out"}
-LOADABLE = ("LoKr",)  # by some pipelines: these are tried
+LOADABLE = ("LoKr",)  # some pipelines can load these, so they are tried
 
 
 def check(path: Path, keys: Iterable[str]) -> None:
     """Check a file by the names of its weights, before a model is loaded.
 
     Raises:
-        ModelError: it holds what every pipeline leaves out or cannot load.
+        ModelError: it holds weights that every pipeline leaves out or cannot load.
     """
     keys = list(keys)
     if any(key.endswith("dora_scale") for key in keys):
@@ -48,10 +48,10 @@ def check(path: Path, keys: Iterable[str]) -> None:
 
 
 def load(pipe: Any, path: Path, name: str) -> None:
-    """**Changes `pipe`**: the weights of a file under a name, at the scales that the file says.
+    """Load the weights of a file under a name, at the scales that the file says; **changes `pipe`**.
 
     Raises:
-        ModelError: the pipeline takes none, or the file is of another model or kind, has weights that fit nothing,
+        ModelError: the pipeline takes no LoRA, or the file is of another model or kind, or has weights that fit nothing
             or a scale that cannot be kept.
     """
     from safegen.families.intercept import replaced
@@ -84,7 +84,7 @@ def load(pipe: Any, path: Path, name: str) -> None:
             f"{missing} of {len(weights)} weights of {path.name} fit nothing in this {type(pipe).__name__}", WRONG
         )
     alphas, config = (more[0] if len(more) > 1 else None), (more[-1] if more else None)
-    if not config:  # or else the file carries peft's own configuration, and peft obeys it
+    if not config:  # otherwise the file carries peft's own configuration, which peft obeys
         _scale(pipe, path, name, dict(_alphas(weights, alphas or {}, path)))
 
 
@@ -111,7 +111,7 @@ def _parts(pipe: Any) -> dict[str, Any]:
 
 
 def _loaded(pipe: Any, name: str) -> dict[str, list[str]]:
-    """By part of the pipeline, the weights of an adapter that have found their place."""
+    """Find the weights of an adapter that were loaded, by part of the pipeline."""
     return {
         part: [key for key, _ in module.named_parameters() if f".{name}." in f"{key}."]
         for part, module in _parts(pipe).items()
@@ -119,15 +119,15 @@ def _loaded(pipe: Any, name: str) -> dict[str, list[str]]:
 
 
 def _alphas(weights: Mapping[str, Any], alphas: Mapping[str, Any], path: Path) -> Iterator[tuple[str, float]]:
-    """The alphas of a file by the names that their modules have in the pipeline; most files have none.
+    """Give a file's alphas by the names that their modules have in the pipeline; most files have none.
 
     Args:
-        weights: in any of the layouts that diffusers makes of files.
-        alphas: as diffusers names them: like the module, or like its first weight where that has an old name.
-        path: named in errors.
+        weights: the file's weights, in any of the layouts that diffusers turns files into.
+        alphas: the alphas as diffusers names them: like the module, or like its first weight if that has an old name.
+        path: the file that errors name.
 
     Raises:
-        ModelError: an alpha that is no number, or belongs to no weight.
+        ModelError: an alpha is not finite, or belongs to no weight.
     """
     left = dict(alphas)
     for key in weights:
@@ -143,22 +143,22 @@ def _alphas(weights: Mapping[str, Any], alphas: Mapping[str, Any], path: Path) -
 
 
 def _module(key: str) -> str:
-    """`unet.mid_block.attn.to_k` of unet.mid_block.attn.processor.to_k_lora.down.weight, and of newer layouts."""
+    """Find the module in a weight's name, such as `attn.to_k` in attn.processor.to_k_lora.down.weight."""
     return re.split(r"[._]lora[._]", key.replace(".processor.", "."), maxsplit=1)[0]
 
 
 def _names(part: str, module: str) -> list[str]:
-    """Give the names that files have for a module: as it is called here, or as layouts older than it do."""
+    """Give the names that files may have for a module: its present name, and those of older layouts."""
     path, dot, leaf = module.removesuffix(".0").rpartition(".")
     some = (module, f"{path}{dot}{FORMER.get(leaf, leaf)}")
     return [f"{part}.{within}{name}" for name in some for within in ("", "text_model.")]
 
 
 def _scale(pipe: Any, path: Path, name: str, alphas: Mapping[str, float]) -> None:
-    """**Changes `pipe`**: every module of an adapter scaled as its file says; as it is where that says nothing.
+    """Scale every module of an adapter as its file says, or by 1 where it says nothing; **changes `pipe`**.
 
     Raises:
-        ModelError: the first scale that cannot be kept.
+        ModelError: for the first scale that cannot be kept.
     """
     left = dict(alphas)
     for part, module in _parts(pipe).items():

@@ -1,4 +1,4 @@
-"""How a model is loaded and what is drawn with it, as values that every door hands on whole."""
+"""Options for loading a model and for drawing with it, as values that every caller hands on whole."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from safegen.models.catalog import EMBEDDED
 from safegen.prompts.prompt import clean_negative
 
 NO_SEED = -1  # as other tools write it
-MAX_SEED = 2**63 - 1  # what records and data sets can hold
-# Where a model runs, which no picture should depend on.
+MAX_SEED = 2**63 - 1  # the largest number that records and data sets can hold
+# Options that say where a model runs; no picture should depend on them.
 PLACES = ("device", "offline", "offload", "slicing", "tiling")
 
 
 @dataclass(frozen=True)
 class LoadOptions:
-    """How to load a model.
+    """The options for loading a model.
 
     Attributes:
         model: a short name, a hub id, or the path of a folder or of one file.
         device: auto, cpu, cuda, mps, ...
-        dtype: of `placement.DTYPES`; auto is float32 on the CPU, else what the family was trained in.
+        dtype: one of `placement.DTYPES`; auto is float32 on the CPU, else what the family was trained in.
         revision: a branch, tag or commit of the hub.
-        variant: of the weight files, such as fp16.
-        offload: of `placement.OFFLOADS`: whole models, or single layers, on the device only while they run.
+        variant: the variant of the weight files, such as fp16.
+        offload: one of `placement.OFFLOADS`: whole models, or single layers, are on the device only while they run.
         slicing: decode one picture at a time.
         tiling: decode tile by tile.
-        quantize: of `placement.BACKENDS`.
-        scheduler: of `schedulers.NAMES`; the model's own by default.
-        offline: never ask the network; what is not in the cache is an error.
+        quantize: one of `placement.BACKENDS`.
+        scheduler: one of `schedulers.NAMES`; the model's own by default.
+        offline: never use the network; a file that is not in the cache is an error.
         embeddings: textual inversions.
         loras: FILE or FILE:SCALE each.
     """
@@ -57,15 +57,15 @@ class LoadOptions:
             object.__setattr__(self, name, tuple(home(str(file)) for file in getattr(self, name)))
 
     def placed_like(self, other: LoadOptions) -> LoadOptions:
-        """Run where another one says, and load the same."""
+        """Take over where `other` runs its model, and load the same as before."""
         return replace(self, **{name: getattr(other, name) for name in PLACES})
 
 
 @dataclass(frozen=True)
 class DrawOptions:
-    """Choices for a drawing; None means the model's own default. A seed of -1 is none.
+    """The options for drawing; None means the model's own default. A seed of -1 is no seed.
 
-    The negative prompt is cleaned, whoever gives it.
+    The negative prompt is always cleaned.
     """
 
     seed: int | None = None
@@ -80,10 +80,10 @@ class DrawOptions:
 
 
 def check_seeds(first: int | None, images: int) -> None:
-    """Check that pictures with consecutive seeds have one each.
+    """Check that there is a seed for every picture, counting up from the first.
 
     Raises:
-        UsageError: they have not.
+        UsageError: there is not.
     """
     if first is not None and not 0 <= first <= MAX_SEED - (images - 1):
         beyond = f"seed {first}" if images == 1 else f"{images} seeds from {first} on"
@@ -93,6 +93,6 @@ def check_seeds(first: int | None, images: int) -> None:
 
 
 def part_of(kind: type[Any], options: Mapping[str, Any]) -> dict[str, Any]:
-    """Pick those options that are fields of a kind of value."""
+    """Pick the options that are fields of a dataclass."""
     names = {field.name for field in fields(kind)}
     return {name: value for name, value in options.items() if name in names}

@@ -1,4 +1,4 @@
-"""Where a pipeline runs and in which numbers: device, dtype, offloading, quantised weights."""
+"""Where a pipeline runs, and in which precision: device, dtype, offloading, quantised weights."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ if TYPE_CHECKING:
 
 DTYPES = ("auto", "float32", "float16", "bfloat16")
 OFFLOADS = ("none", "model", "sequential")
-# Of diffusers' backends those that weights are quantised by without further settings.
+# Those of diffusers' backends that quantise weights without further settings.
 BACKENDS: Mapping[str, Mapping[str, bool]] = {
     "bitsandbytes_4bit": {"load_in_4bit": True},
     "bitsandbytes_8bit": {"load_in_8bit": True},
 }
-PACKAGES = ("bitsandbytes", "accelerate")  # that they need
+PACKAGES = ("bitsandbytes", "accelerate")  # what the backends need
 
 
 def check(how: LoadOptions) -> None:
-    """Whether every option is a known one, before anything is loaded.
+    """Check that every option is known, before anything is loaded.
 
     Raises:
-        UsageError: an unknown dtype, way to offload or backend to quantise with.
+        UsageError: the dtype, the way to offload or the backend to quantise with is not known.
         ModelError: the backend is not installed.
     """
     quantize = how.quantize
@@ -39,7 +39,7 @@ def check(how: LoadOptions) -> None:
 
 
 def quantization(backend: str | None) -> Any:
-    """What diffusers is told of a backend of `BACKENDS`; None for none."""
+    """Make diffusers' configuration for a backend of `BACKENDS`; None for none."""
     if backend is None:
         return None
     from diffusers import PipelineQuantizationConfig
@@ -48,7 +48,7 @@ def quantization(backend: str | None) -> Any:
 
 
 def placed(pipe: Any, where: str, how: LoadOptions) -> Any:
-    """The pipeline on its device, or offloaded from it, with the decoder's memory savers on.
+    """Put the pipeline on its device, or offload it, and turn on the decoder's memory savers that are asked for.
 
     Raises:
         ModelError: there is nothing to offload from.
@@ -72,10 +72,10 @@ def placed(pipe: Any, where: str, how: LoadOptions) -> Any:
 
 
 def device(wanted: str, torch: Any) -> str:
-    """The device asked for, tried; by default the best one here.
+    """Try the device asked for, or choose the best one here.
 
     Raises:
-        ModelError: it cannot be used.
+        ModelError: the device cannot be used.
     """
     if wanted == "auto":
         return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
@@ -90,7 +90,7 @@ def check_dtype(wanted: str, device: str, torch: Any) -> None:
     """Try the dtype on the device.
 
     Raises:
-        ModelError: it cannot compute in it.
+        ModelError: the device cannot compute in it.
     """
     if wanted == "auto":
         return
@@ -104,7 +104,7 @@ def check_dtype(wanted: str, device: str, torch: Any) -> None:
 
 
 def dtype(wanted: str, device: str, kind: str, torch: Any) -> Any:
-    """The dtype asked for; by default what the pipeline's class was trained in, or float32 on the CPU."""
+    """Choose the dtype: the one asked for, else what the pipeline's class was trained in, or float32 on the CPU."""
     if wanted != "auto":
         return getattr(torch, wanted)
     halved = torch.float16 if kind.startswith(("StableDiffusionPipeline", "StableDiffusionXL")) else torch.bfloat16

@@ -1,7 +1,7 @@
-"""Schedulers by the names that people know, in place of the one that a model comes with.
+"""Schedulers by the names that people know, to replace the one that a model comes with.
 
-Distilled checkpoints are drawn with the scheduler that they were distilled for. What a model's own scheduler
-says of its noise (betas, what is predicted, shifts) is kept.
+Distilled checkpoints need the scheduler that they were distilled for. The noise settings of the model's own
+scheduler (betas, what is predicted, shifts) are kept.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 from safegen.errors import ModelError, UsageError
 
-Choice = tuple[str, Mapping[str, Any]]  # a class of diffusers, and what it is told beside the model's own settings
+Choice = tuple[str, Mapping[str, Any]]  # a class of diffusers, and its settings beside the model's own
 
 NAMES: Mapping[str, Choice] = {
     "ddim": ("DDIMScheduler", {}),
@@ -33,7 +33,7 @@ NAMES: Mapping[str, Choice] = {
     "tcd": ("TCDScheduler", {}),
     "unipc": ("UniPCMultistepScheduler", {}),
 }
-# The same for models of flow matching, whose noise is another.
+# The same for flow-matching models, whose noise is different.
 FLOWS: Mapping[str, Choice] = {
     "dpm++ 2m": ("DPMSolverMultistepScheduler", {"use_flow_sigmas": True, "prediction_type": "flow_prediction"}),
     "euler": ("FlowMatchEulerDiscreteScheduler", {}),
@@ -47,7 +47,7 @@ SPACINGS: Mapping[str, Mapping[str, Any]] = {
     "beta": {"use_beta_sigmas": True},
     "trailing": {"timestep_spacing": "trailing"},
 }
-# How other tools write the same.
+# How other tools write these names.
 SAME = (
     (r"[\s_-]+", " "),
     (r"\bdpm ?pp|\bdpm ?\+\+", "dpm++"),
@@ -61,7 +61,7 @@ SAME = (
 
 
 def check(name: str | None) -> None:
-    """Check that a scheduler is a known one, before a model loads.
+    """Check that a scheduler is known, before a model loads.
 
     Raises:
         UsageError: it is not.
@@ -71,15 +71,15 @@ def check(name: str | None) -> None:
 
 
 def exchange(pipe: Any, name: str | None, passes_sigmas: bool) -> None:
-    """**Changes `pipe`**: it draws with the scheduler of that name; with None, with its own.
+    """Give a pipeline the scheduler of that name; with None it keeps its own. **Changes `pipe`**.
 
     Args:
         pipe: a pipeline.
-        name: see `NAMES`, with one of `SPACINGS` behind it or not.
-        passes_sigmas: whether the pipeline says itself at which noise to stop.
+        name: one of `NAMES`, alone or followed by one of `SPACINGS`.
+        passes_sigmas: whether the pipeline tells its scheduler the noise of every step.
 
     Raises:
-        UsageError: an unknown name.
+        UsageError: the name is not known.
         ModelError: the model cannot be drawn with it.
     """
     if name is None:
@@ -107,7 +107,7 @@ def exchange(pipe: Any, name: str | None, passes_sigmas: bool) -> None:
 
 
 def _parsed(name: str) -> tuple[str, str]:
-    """A name of `NAMES` and one of `SPACINGS`, or none."""
+    """Split a scheduler's name into one of `NAMES` and one of `SPACINGS`, which may be empty."""
     text = name.strip().lower()
     for pattern, replacement in SAME:
         text = re.sub(pattern, replacement, text)
@@ -129,5 +129,5 @@ def _flows(scheduler: Any) -> bool:
 
 
 def _takes_sigmas(kind: Any) -> bool:
-    """Whether a scheduler takes a pipeline's own sigmas as they are; those that are not of flow matching shift them."""
+    """Tell whether a scheduler takes a pipeline's sigmas unchanged; those not made for flow matching shift them."""
     return kind.__name__.startswith("FlowMatch") and "sigmas" in inspect.signature(kind.set_timesteps).parameters

@@ -1,4 +1,4 @@
-"""Published sets of prompts, read from a file in the columns that their authors gave them."""
+"""Published sets of prompts, read from files with the columns that their authors gave them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from safegen.files import located
 if TYPE_CHECKING:
     from safegen.directions.recipes import Concept
 
-# Columns of CoPro, I2P, Ring-A-Bell, P4D, COCO and the like, in the order in which they are looked for.
+# Columns of CoPro, I2P, Ring-A-Bell, P4D, COCO and similar sets; the first one that is found counts.
 PROMPT = ("unsafe_prompt", "sensitive prompt", "adv_prompt", "prompt", "caption", "text")
 SAFE = ("safe_prompt",)
 CATEGORY = ("category", "categories", "concept")
@@ -25,7 +25,7 @@ IDENTITY = ("pair_id", "id", "case_number", "image_id")
 
 @dataclass(frozen=True)
 class Entry:
-    """One row of a set: a prompt, and what the set says of it."""
+    """One row of a set: a prompt, and what the set says about it."""
 
     id: str
     prompt: str
@@ -38,22 +38,22 @@ class Entry:
 
 
 def is_validation(key: str) -> bool:
-    """Three tenths of any set, by hash, are kept out of everything that is learned."""
+    """Tell whether an entry, by its hash, is in the three tenths of a set from which nothing is learned."""
     return int(hashlib.sha256(key.encode()).hexdigest(), 16) % 10 < 3
 
 
 def read(path: Path, on_dropped: Callable[[str], None] | None = None) -> list[Entry]:
-    """The entries of a CSV or JSONL file; a repeated prompt counts once.
+    """Read the entries of a CSV or JSONL file; a repeated prompt counts once.
 
     Where the set has no column of identities, the prompt itself is the identity.
 
     Args:
-        path: of the file.
-        on_dropped: told how many rows were left out, where any were.
+        path: the file.
+        on_dropped: called with a message on how many rows were left out, if any were.
 
     Raises:
-        PromptError: the file cannot be read, has no column of prompts, a field that is not text, or two rows
-            with one identity.
+        PromptError: the file cannot be read, or has no column of prompts, a field that is not text, or two rows
+            with the same identity.
     """
     entries: dict[str, Entry] = {}
     prompts: set[str] = set()
@@ -84,10 +84,10 @@ def read(path: Path, on_dropped: Callable[[str], None] | None = None) -> list[En
 def training_pairs(
     path: Path, recipes: Sequence[Concept], on_dropped: Callable[[str], None] | None = None
 ) -> list[Entry]:
-    """The entries of a set of pairs; every recipe finds some of its categories in it.
+    """Read the entries of a set of pairs, and check that it has pairs for every recipe.
 
     Raises:
-        PromptError: as `read`; or there are no pairs at all, or none for one of the recipes.
+        PromptError: see `read`; or there are no pairs at all, or none for one of the recipes.
     """
     entries = read(path, on_dropped)
     pairs = [entry for entry in entries if entry.safe]
@@ -107,10 +107,10 @@ def training_pairs(
 
 
 def training_prompts(path: Path, on_dropped: Callable[[str], None] | None = None) -> list[str]:
-    """The prompts of a file of benign text that may be learned from: seven in ten.
+    """Read the seven in ten prompts of a file of benign text that may be learned from.
 
     Raises:
-        PromptError: as `read`; or it is a set of pairs, whose prompts are the unsafe ones.
+        PromptError: see `read`; or the file is a set of pairs, whose prompts are the unsafe ones.
     """
     entries = read(path, on_dropped)
     if any(entry.safe for entry in entries):
@@ -119,7 +119,7 @@ def training_prompts(path: Path, on_dropped: Callable[[str], None] | None = None
 
 
 def _rows(path: Path) -> Iterator[tuple[int, Mapping[str, object]]]:
-    """Every row with the number of the line that it ends in."""
+    """Read every row, with the number of the line in which it ends."""
     path = located(path)
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -148,7 +148,7 @@ def _csv_rows(file: TextIO, name: str) -> Iterator[tuple[int, Mapping[str, objec
     try:
         _checked(dict.fromkeys(reader.fieldnames or ()), name)
         for row in reader:
-            yield reader.reader.line_num, row  # the outer count stays behind where lines are empty
+            yield reader.reader.line_num, row  # DictReader's own count lags behind where lines are empty
     except csv.Error as error:
         raise PromptError(
             f"{name}, line {reader.reader.line_num}: {error}",
@@ -167,10 +167,10 @@ def _checked(row: object, where: str) -> Mapping[str, object]:
 
 
 def _pick(row: Mapping[str, object], columns: tuple[str, ...]) -> str:
-    """The first of some columns that holds anything; a number counts as its text.
+    """Take the first of some columns that holds anything; a number counts as its text.
 
     Raises:
-        TypeError: it holds something else.
+        TypeError: the column holds neither text nor a number.
     """
     name = next((c for c in columns if row.get(c) not in (None, "")), None)
     value = row[name] if name is not None else ""

@@ -1,7 +1,7 @@
-"""Other tools' syntax in prompts: what means nothing here is text, and is said to be, never drawn in silence.
+"""Other tools' syntax in prompts: what safegen does not read is drawn as text, and a note always says so.
 
-What is read as it is meant (weights, `<lora:name:0.8>`) is in `emphasis`. Notes come one for every kind of syntax,
-however many prompts have it.
+`emphasis` handles the syntax that is read as it is meant (weights, `<lora:name:0.8>`). There is one note for every
+kind of syntax, however many prompts have it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from safegen.prompts import emphasis
 
-# Per kind: how it looks, and what is said of it.
+# For each kind of syntax, its pattern and its note.
 KINDS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern), advice)
     for pattern, advice in (
@@ -58,7 +58,7 @@ KINDS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         ),
     )
 )
-# Flags of other tools' commands, and ours.
+# Flags of other tools' commands, and those of safegen that do the same.
 FLAGS: Mapping[str, str] = {
     "--prompt": "the prompt itself, without a flag",
     **dict.fromkeys(("--negative-prompt", "--neg"), "--negative"),
@@ -73,7 +73,7 @@ FLAGS: Mapping[str, str] = {
     **dict.fromkeys(("--ckpt", "--checkpoint", "--model-path", "--diffusion-model"), "--model"),
     "--metadata": "--record full",
 }
-# Settings behind a prompt, in files of the web UI and of sd-scripts, and the fields of a row that they are.
+# Settings after a prompt in files of the web UI and of sd-scripts, and the fields of a row that they set.
 TAILS: Mapping[str, str] = {
     **{"prompt": "prompt", "w": "width", "width": "width", "h": "height", "height": "height"},
     **{"s": "steps", "steps": "steps", "d": "seed", "seed": "seed"},
@@ -84,7 +84,7 @@ _SETTING = re.compile(r"([a-zA-Z_]+)(?:\s*=\s*|\s+)(.+)")
 _REAL = re.compile(r"-?\d+(?:\.\d+)?")
 _TAIL = re.compile(r"(?:^|\s+)--(?=[a-zA-Z])")
 CHANGING = "is text here; nothing changes while a picture is drawn: say what it is to show"
-_SHOUTED = ("BREAK", "AND", "ADD")  # where all is in capitals, they are words like any other
+_SHOUTED = ("BREAK", "AND", "ADD")  # in a text that is all in capitals, they are words like any other
 _ANY = re.compile(
     r"BREAK|AND|ADD|embedding:|<\w+(?:\[[^<>]*\])?:|[A-Z]\(|prompt:|Steps: |^/|\{|__|\+|--|\)\d|\)-|::|\[|\)\.|\.swap\("
 )
@@ -92,21 +92,21 @@ _ANY = re.compile(
 
 @dataclass
 class Notes:
-    """Tell what people should know of the prompts that were added.
+    """The notes on other tools' syntax in the prompts that were added.
 
     Attributes:
-        loaded: how much of every LoRA is loaded, by the name of its file without the suffix.
+        loaded: the scale of every LoRA that is loaded, by the name of its file without the suffix.
     """
 
     loaded: Mapping[str, float] = field(default_factory=dict)
-    _seen: dict[str, tuple[str, int]] = field(default_factory=dict)  # by what is said: first example, and how many more
+    _seen: dict[str, tuple[str, int]] = field(default_factory=dict)  # note -> first example, and how many more
 
     def add(self, text: str, where: str = "") -> None:
         """Look at one text, as it was typed.
 
         Args:
             text: a prompt, or a negative one.
-            where: what people call it, such as a line of a file.
+            where: the text's place for people to find it, such as a line of a file.
         """
         if not _ANY.search(text):
             return
@@ -133,18 +133,18 @@ class Notes:
         return ""
 
     def lines(self) -> list[str]:
-        """One line for every kind."""
+        """Give one line for every kind of syntax."""
         return [
             f"{first} {advice}{f' (and {more} more)' if more else ''}" for advice, (first, more) in self._seen.items()
         ]
 
 
 def notes(texts: Iterable[str], loaded: Mapping[str, float] | None = None) -> list[str]:
-    """Say in one line each what of other tools' syntax the texts have that is not read here.
+    """Note, one line each, the kinds of other tools' syntax in the texts that are not read here.
 
     Args:
         texts: prompts as they were typed, negative ones too.
-        loaded: how much of every LoRA is loaded, see `Notes`.
+        loaded: the scale of every LoRA that is loaded, see `Notes`.
     """
     found = Notes(loaded or {})
     for text in texts:
@@ -153,10 +153,10 @@ def notes(texts: Iterable[str], loaded: Mapping[str, float] | None = None) -> li
 
 
 def fields(line: str) -> dict[str, object]:
-    """Read a line of a prompt file with the settings behind it, ` --w 512 --s 20 --n fog`, as the fields of a row.
+    """Read a line of a prompt file with settings after it, as in ` --w 512 --s 20 --n fog`, into the fields of a row.
 
-    Where one setting is none of ours, the others mean what they mean in its tool, and the whole line is text. A side
-    that stands alone is a square's.
+    If one setting is not known here, the others may have another tool's meaning too, so the whole line is text. A
+    single side means a square.
     """
     prompt, *tail = _TAIL.split(line)
     found = {"prompt": prompt.strip()}
@@ -175,20 +175,20 @@ def fields(line: str) -> dict[str, object]:
 
 
 def _bare(text: str) -> str:
-    """Take the quotes off that a whole value stands in."""
+    """Take off the quotes around a whole value."""
     return text[1:-1] if len(text) > 2 and text[0] == text[-1] and text[0] in "\"'" else text
 
 
 def lora_name(name: str) -> str:
-    """A LoRA's name as marks and files have it in common."""
+    """Reduce a LoRA's name to the form that marks and files share."""
     base = re.split(r"[/\\]", name)[-1]
     return base.removesuffix(".safetensors").lower()
 
 
-# Columns of I2P as published, and of other tools, by the fields of a row that they are.
+# Columns of I2P as published and of other tools, and the fields of a row that they set.
 ALIASES = {
     **{"sd_seed": "seed", "sd_guidance_scale": "guidance", "sd_image_width": "width", "sd_image_height": "height"},
-    # As diffusers and the web UIs call them.
+    # The names in diffusers and the web UIs.
     **{"negative_prompt": "negative", "guidance_scale": "guidance", "cfg_scale": "guidance", "cfg": "guidance"},
     **{"num_inference_steps": "steps", "num_images": "images", "num_images_per_prompt": "images", "n": "images"},
     **{"positive_prompt": "prompt", "text": "prompt", "caption": "prompt"},

@@ -1,14 +1,14 @@
-"""Emphasis: marks of weight in a prompt, in the syntax of the web UIs, and what they do to an embedding.
+"""Emphasis: marks of weight in a prompt, in the syntax of the web UIs, and their effect on an embedding.
 
-`(word:1.3)` gives the words a weight, `[word]` divides it by 1.1, `((word))` multiplies it by 1.1 for each
-bracket, marks nest, and `\\(` is a bracket. A single `(word)` is how English writes an aside, so it counts,
-as 1.1, only in a prompt that has another mark as well; without marks a text is left as it is. Brackets
-without their other half, or around nothing, are text; so are ratios and times, `(16:9)`, and indices, `a[0]`,
-and what means something else in other tools: `[a:b:0.5]`, `[a|b]`, `(a)1.3`, `(a)++` (see `dialects`).
+`(word:1.3)` gives the words a weight, `[word]` divides it by 1.1, and `((word))` multiplies it by 1.1 for each
+bracket. Marks nest, and `\\(` is a bracket. A single `(word)` is how English writes an aside, so it counts as
+1.1 only in a prompt that has another mark as well; without marks a text is left as it is. Some brackets are text:
+those without their other half or around nothing; ratios and times, `(16:9)`; indices, `a[0]`; and what means
+something else in other tools: `[a:b:0.5]`, `[a|b]`, `(a)1.3`, `(a)++` (see `dialects`).
 
-`<lora:name:0.8>` is no word of a picture: it is taken out, and kept beside the text.
+`<lora:name:0.8>` does not describe the picture: it is taken out, and kept beside the text.
 
-A weight multiplies the states of its words. The mean of the embedding is not restored afterwards as web
+A weight multiplies the states of its words. The mean of the embedding is not restored afterwards, as the web
 UIs did at first: that divides by a mean near zero, breaks pictures of SDXL (AUTOMATIC1111
 stable-diffusion-webui, pull request 14874), and would scale states that the guard has repaired.
 """
@@ -20,20 +20,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 STEP = 1.1
-MOST = 2.0  # beyond it, states are none that any encoder makes
-LONGEST = 16  # characters of a number with what is around it
+MOST = 2.0  # beyond this weight, states are unlike any that an encoder makes
+LONGEST = 16  # the most characters that a number and the spaces and colon around it take
 _SIGN = re.compile(r"\\[\\()\[\]]|[()\[\]]")
-_NUMBER = re.compile(r":\s*(-?(?:\d(?:\.\d*)?|\.\d+))\s*$")  # from ten on it is a time, a verse, a size
+_NUMBER = re.compile(r":\s*(-?(?:\d(?:\.\d*)?|\.\d+))\s*$")  # 10 and more are no weights, but times, verses, sizes
 _RATIO = re.compile(r"\d\s*:\s*\d\s*$")
 _TIME = re.compile(r"\s*\d+\s*:\s*\d+\s*")
-_CHANGES = re.compile(r":\s*(?:\d+\.?\d*|\.\d+)\s*$|\|")  # while a picture is drawn, in square brackets of the web UIs
-_COMPEL = re.compile(r"\d|\+|-(?!\w)")  # behind a bracket
+_CHANGES = re.compile(r":\s*(?:\d+\.?\d*|\.\d+)\s*$|\|")  # in web UIs, square brackets with it change while drawing
+_COMPEL = re.compile(r"\d|\+|-(?!\w)")  # a weight of another tool, after a bracket
 _LORA = re.compile(r"<(?:lora|lyco):([^<>:]+)((?::[^<>:]*)*)>", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Weight:
-    """Characters of a prompt and what their states are multiplied by."""
+    """Characters of a prompt, and the number that their states are multiplied by."""
 
     span: tuple[int, int]
     value: float
@@ -47,19 +47,19 @@ class Weight:
         return Weight((max(self.span[0], span[0]), min(self.span[1], span[1])), self.value)
 
     def meets(self, span: tuple[int, int]) -> bool:
-        """Tell whether a span shares characters with it."""
+        """Tell whether the weight and a span share characters."""
         return self.span[0] < span[1] and self.span[1] > span[0]
 
 
 @dataclass(frozen=True)
 class Marked:
-    """A text without its marks, and what they say.
+    """A text without its marks, and what the marks say.
 
     Attributes:
-        text: what the encoder reads.
+        text: the text that the encoder reads.
         weights: spans in `text` whose weight is not 1, in order.
-        places: where every character of `text` stands in what was written; empty where nothing was marked.
-        loras: the LoRAs that were called for, and how much of each.
+        places: the place of every character of `text` in the written text; empty where nothing was marked.
+        loras: the names of the LoRAs that were called for, and their scales.
     """
 
     text: str
@@ -69,18 +69,18 @@ class Marked:
 
 
 def parse(written: str, *, weights: bool = True) -> Marked:
-    """Read the marks; any text at all has a reading.
+    """Read the marks of a text; no text is an error.
 
     Args:
         written: a prompt.
-        weights: whether brackets are marks; else they are text, as for models that know no weights.
+        weights: whether brackets are marks; if not, they are text, as for models that take no weights.
     """
     called = list(_LORA.finditer(written))
     if not called:
         return _weighed(written) if weights else Marked(written)
     inside = {place for match in called for place in range(*match.span())}
     left = [place for place in range(len(written)) if place not in inside]
-    # Where a mark stood alone between spaces, one space is left.
+    # Keep one space where a mark stood alone between spaces.
     left = [p for i, p in enumerate(left) if written[p] != " " or (i and written[left[i - 1]] != " ")]
     while left and written[left[-1]] == " ":
         left.pop()
@@ -91,7 +91,7 @@ def parse(written: str, *, weights: bool = True) -> Marked:
 
 
 def changing(written: str) -> list[str]:
-    """Find square brackets that the web UIs read as what changes while a picture is drawn; they are text here."""
+    """Find square brackets that, in the web UIs, change the prompt while a picture is drawn; they are text here."""
     _, pairs = _signs(written)
     return [
         written[start : end + 1]
@@ -104,12 +104,12 @@ def changing(written: str) -> list[str]:
 
 
 def _touches(written: str, start: int, end: int) -> bool:
-    """Whether a letter or a figure stands right beside a bracket."""
+    """Tell whether a letter or a digit stands right beside a bracket."""
     return any(map(str.isalnum, written[:start][-1:] + written[end + 1 :][:1]))
 
 
 def _scale(numbers: str) -> float:
-    """How much of a LoRA a mark asks for: its first number, or all of it."""
+    """Read the scale that a mark asks for: its first number, or 1."""
     try:
         return float(numbers.split(":")[1])
     except (IndexError, ValueError):
@@ -137,7 +137,7 @@ def _weighed(written: str) -> Marked:
             stack.append(min(max(stack[-1] * opened[place], 0.0), MOST))
         elif place in closed:
             stack.pop()
-        # Where marks stood alone between spaces, one space is left.
+        # Keep one space where marks stood alone between spaces.
         if place in skipped or (character == " " and (not text or text[-1] == " ")):
             continue
         text.append(character)
@@ -150,7 +150,7 @@ def _weighed(written: str) -> Marked:
 
 
 def _signs(written: str) -> tuple[list[int], dict[int, int]]:
-    """The backslashes that escape, and every bracket that has its other half with it."""
+    """Find the backslashes that escape, and the pairs of brackets."""
     escapes: list[int] = []
     pairs: dict[int, int] = {}
     waiting: list[int] = []
@@ -168,7 +168,7 @@ def _signs(written: str) -> tuple[list[int], dict[int, int]]:
 
 
 def _number(written: str, start: int, end: int) -> re.Match[str] | None:
-    """The weight behind the words of a round bracket."""
+    """Find the weight after the words in a round bracket."""
     if written[start] == "[":
         return None
     tail = max(start + 1, end - LONGEST)
@@ -179,17 +179,17 @@ def _number(written: str, start: int, end: int) -> re.Match[str] | None:
 
 
 def _declares(written: str, pairs: Mapping[int, int], numbers: Mapping[int, re.Match[str]], start: int) -> bool:
-    """Whether a bracket is a mark by itself, and not how English writes an aside."""
+    """Tell whether a bracket is certainly a mark, and not an aside as in English."""
     if start in numbers:
         return True
     return _counts(written, pairs, start) and (written[start] == "[" or pairs.get(start + 1) == pairs[start] - 1)
 
 
 def _counts(written: str, pairs: Mapping[int, int], start: int) -> bool:
-    """Whether a bracket may be a mark at all.
+    """Tell whether a bracket may be a mark at all.
 
-    One around nothing is text, and so is a square one that touches a letter or says what changes over time, and a
-    round one with a weight of another tool behind it.
+    These are text: a bracket around nothing, a square one that touches a letter or says what changes over time, and
+    a round one with another tool's weight after it.
     """
     end = pairs[start]
     if not written[start + 1 : end].strip("()[] "):
@@ -200,7 +200,7 @@ def _counts(written: str, pairs: Mapping[int, int], start: int) -> bool:
 
 
 def _factors(written: str, pairs: Mapping[int, int], numbers: Mapping[int, re.Match[str]]) -> dict[int, float]:
-    """What every mark, by where it opens, multiplies."""
+    """Give the factor of every mark, by the place of its first bracket."""
     plain = {"(": STEP, "[": 1 / STEP}
     return {
         start: float(numbers[start][1]) if start in numbers else plain[written[start]]
@@ -210,7 +210,7 @@ def _factors(written: str, pairs: Mapping[int, int], numbers: Mapping[int, re.Ma
 
 
 def _runs(text: str, values: Sequence[float]) -> Iterator[Weight]:
-    """Neighbouring characters of one weight, without the spaces around them; 1 is none."""
+    """Join neighbouring characters of one weight, without the spaces around them; leave out weights of 1."""
     start = 0
     for end in range(1, len(text) + 1):
         if end < len(text) and values[end] == values[start]:

@@ -17,7 +17,7 @@ from safegen.prompts import emphasis, refusal
 from safegen.prompts.emphasis import Weight
 
 MAX_CHARACTERS = 10_000
-# Letters of other scripts that pass for Latin ones; folded only inside words that mix scripts.
+# Letters of other scripts that look like Latin ones; they are folded only in words that mix scripts.
 _LOOKALIKES = str.maketrans(
     "\u0430\u0435\u043e\u0440\u0441\u0443\u0445\u0456\u0458\u0455\u043a\u043c\u0442\u043d\u0432"
     "\u0410\u0412\u0415\u041a\u041c\u041d\u041e\u0420\u0421\u0422\u0425\u03bf\u03b1\u03b9\u03bd\u03c1\u0391\u0392\u0395\u0397\u039f",
@@ -25,20 +25,21 @@ _LOOKALIKES = str.maketrans(
 )
 
 _JOINERS = "\u200c\u200d"
-_UNJOINED = {"?", "LATIN", "GREEK", "CYRILLIC", "COMBINING", "FULLWIDTH", "MATHEMATICAL"}  # first words of names
+# First words of the Unicode names of letters that take no joiners.
+_UNJOINED = {"?", "LATIN", "GREEK", "CYRILLIC", "COMBINING", "FULLWIDTH", "MATHEMATICAL"}
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt as it goes to the encoder, and what was typed when that differs.
+    """A prompt as it goes to the encoder, and as it was typed where that differs.
 
     Attributes:
-        text: without marks of weight.
-        typed: before it was cleaned, where that changed anything.
-        marked: with its marks of weight, where it has any.
-        weights: what the marks say of the characters of `text`.
-        places: where every character of `text` stands in the own text, where it has any marks.
-        loras: the LoRAs that the text calls for, and how much of each.
+        text: the text without marks.
+        typed: the text before it was cleaned, where that changed anything.
+        marked: the text with its marks, where it has any.
+        weights: the weights that the marks give to the characters of `text`.
+        places: the place of every character of `text` in `marked`, where there are marks.
+        loras: the names of the LoRAs that the text calls for, and their scales.
     """
 
     text: str
@@ -55,37 +56,38 @@ class Prompt:
 
     @property
     def id(self) -> str:
-        """First 16 hex digits of the own text's SHA-256."""
+        """The first 16 hex digits of the SHA-256 of the user's own text."""
         return hashlib.sha256(self.own.encode()).hexdigest()[:16]
 
     @property
     def verbatim(self) -> Prompt:
-        """For models that know no weights: marks of weight are text like any other."""
+        """The prompt for models that take no weights: marks of weight are text like any other."""
         if not self.loras:
             return Prompt(self.marked, self.typed) if self.marked else self
         found = emphasis.parse(self.marked, weights=False)
         return replace(self, text=found.text, weights=(), places=found.places)
 
     def placed(self, span: tuple[int, int]) -> tuple[int, int]:
-        """Where characters of `text` stand in the own text."""
+        """Find the span in the user's own text of a span in `text`."""
         if not self.marked:
             return span
         return self.places[span[0]], self.places[span[1] - 1] + 1
 
 
 def clean(typed: str) -> Prompt:
-    """Remove what no reader sees and no encoder should: controls, invisible and look-alike letters, marks of weight.
+    """Remove control and invisible characters, look-alike letters and marks of weight.
 
-    Letters are composed (NFC) and white space is single, as most tokenizers have it.
+    People do not see the invisible ones, and no encoder should read any of these. Letters are composed (NFC) and white
+    space is single, as for most tokenizers.
 
     Raises:
-        PromptError: not valid text, empty after cleaning, or absurdly long.
+        PromptError: the text is not valid, is empty after cleaning, or is far too long.
     """
     text = _cleaned(typed, "prompt")
     found = emphasis.parse(text)
     if found.text == text:
         return Prompt(text, typed if typed != text else "")
-    # Letters of two scripts may stand together only now that there is no mark between them.
+    # A mark may have separated letters of two scripts, so words are folded once more.
     plain = found.text if found.text.isascii() else " ".join(map(_fold, found.text.split(" ")))
     if not plain:
         raise PromptError("the prompt calls for a LoRA and says nothing else", "Say what to draw with it.")
@@ -93,7 +95,7 @@ def clean(typed: str) -> Prompt:
 
 
 def clean_negative(typed: str) -> str:
-    """Clean a negative prompt like any other; none stays none.
+    """Clean a negative prompt like any other; an empty one stays empty.
 
     Raises:
         PromptError: see `clean`.
@@ -115,16 +117,16 @@ def _cleaned(typed: str, what: str) -> str:
 
 
 def _seen(typed: str) -> str:
-    """Read a text as a person sees it; plain ASCII, of which files have millions of lines, needs none of it."""
+    """Reduce a text to what a person sees; plain ASCII, in files with millions of lines, does not come here."""
     spaced = re.sub(r"[\s\x00-\x1f\x7f\x85\u2028\u2029]+", " ", unicodedata.normalize("NFC", typed))
     visible = "".join(c for c in spaced if c in _JOINERS or unicodedata.category(c) not in ("Cc", "Cf", "Co", "Cn"))
     joined = re.sub(f"(.?)([{_JOINERS}]+)(?=(.?))", _joined, visible)
-    # What was apart, or folded, may compose only now.
+    # Letters that were apart, or have been folded, may compose only now.
     return unicodedata.normalize("NFC", " ".join(_fold(word) for word in joined.split()))
 
 
 def _joined(match: re.Match[str]) -> str:
-    """Keep one joiner where it shows, in pictographs and in scripts that are written with it; elsewhere it hides."""
+    """Keep one joiner in pictographs and in scripts that are written with it; drop joiners elsewhere, as invisible."""
     before, joiners, after = match.groups()
     return before + (joiners[0] if _takes_joiners(before) and _takes_joiners(after) else "")
 
@@ -141,12 +143,12 @@ def _fold(word: str) -> str:
 
 
 def gather(arguments: Sequence[str], file: Path | None = None) -> list[Prompt]:
-    """Prompts from the command line, else from `file`, else from piped stdin (also as ``-``).
+    """Collect prompts from the command line and `file`, or else from piped stdin (also as ``-``).
 
-    A file holds one prompt a line; blank lines and lines starting with ``#`` are skipped.
+    A file holds one prompt per line; blank lines and lines that start with ``#`` are skipped.
 
     Raises:
-        PromptError: nothing was given, a file cannot be read, or a prompt is unusable.
+        PromptError: there is no prompt, a file cannot be read, or a prompt is unusable.
         Refused: see `admit`.
     """
     prompts: list[Prompt] = []
@@ -182,7 +184,7 @@ def _lines(content: bytes, source: str) -> list[Prompt]:
 
 
 def lay_out(texts: Sequence[str], gaps: Sequence[str]) -> tuple[str, list[int]]:
-    """Make one text of several, with what stands between them; give it and where each begins."""
+    """Make one text of several and the gaps between them; give it, and the place where each begins."""
     whole, starts = texts[0], [0]
     for gap, text in zip(gaps, texts[1:], strict=True):
         starts.append(len(whole) + len(gap))
@@ -191,7 +193,7 @@ def lay_out(texts: Sequence[str], gaps: Sequence[str]) -> tuple[str, list[int]]:
 
 
 def admit(prompts: Iterable[Prompt]) -> None:
-    """Refuse, by their words alone, prompts that are never drawn; the guard refuses others once it has scored them.
+    """Refuse prompts that are never drawn, by their words alone; the guard may refuse more after it has scored them.
 
     Raises:
         Refused: minors in a sexual context.

@@ -28,12 +28,12 @@ _LEET = str.maketrans("013457@$!", "oieastasi")
 
 
 def names_minor(text: str) -> bool:
-    """Whether the text speaks of somebody under age."""
+    """Tell whether the text speaks of somebody under age."""
     return any(_MINOR.search(form) for form in _forms(text))
 
 
 def names_sexual(text: str) -> bool:
-    """Whether the text has a plainly sexual word."""
+    """Tell whether the text has a plainly sexual word."""
     return any(_SEXUAL.search(form) for form in _forms(text))
 
 
@@ -42,10 +42,10 @@ def check(text: str, *, sexual: bool = False) -> None:
 
     Args:
         text: the cleaned prompt.
-        sexual: the sexual concept's gate is open for this prompt.
+        sexual: whether the prompt is flagged under the sexual concept.
 
     Raises:
-        Refused: without quoting the prompt.
+        Refused: the prompt is refused; the message does not quote it.
     """
     if names_minor(text) and (sexual or names_sexual(text)):
         raise Refused(
@@ -55,7 +55,7 @@ def check(text: str, *, sexual: bool = False) -> None:
 
 
 def _forms(text: str) -> set[str]:
-    """The text as it reads: in plain letters, with figures for letters undone, with spaced-out letters joined."""
+    """Give the forms in which the text may be read: plain, with digits read as letters, with spaced letters joined."""
     lower = folded(text)[0]
     joined = re.sub(r"\b(?:\w[\s.\-_*]+){2,}\w\b", lambda m: re.sub(r"[\s.\-_*]+", "", m.group()), lower)
     return {form for base in (lower, joined) for form in (base, base.translate(_LEET))}

@@ -1,4 +1,4 @@
-"""The first sense of the guard: a small model that reads prompts, whatever draws them."""
+"""The first sense of the guard: a small model that reads prompts, whatever model draws them."""
 
 from safegen.reader.reader import Reader
 from safegen.reader.reading import Reading, Span

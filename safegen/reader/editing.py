@@ -1,4 +1,4 @@
-"""Taking words out of a text, and mending what is left of its grammar."""
+"""Edits of a text: take words out, and mend the grammar of the rest."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from safegen.reader.words import whole
 
 
 def without(prompt: str, spans: Sequence[tuple[int, int]]) -> str:
-    """The prompt with the characters of `spans` taken out, and the marks on their last letters."""
+    """Take the characters of `spans` out of the prompt, with the combining marks on their last letters."""
     for start, end in sorted((whole(prompt, span) for span in spans), reverse=True):
         prompt = prompt[:start] + prompt[end:]
     return " ".join(prompt.split())
 
 
 def tidy(text: str) -> str:
-    """Grammar after words were taken out: no article or link without its noun, no doubled comma."""
+    """Mend the grammar after words were taken out: no article or link without its noun, no doubled comma."""
     articles, links = r"(?:an?|the)", r"(?:and|with|of|next to|beside|near|by|or)"
     before = ""
     while text != before:

@@ -1,8 +1,8 @@
 """The forms in which a text can be read: as it stands, and with its disguises undone.
 
-Letters are folded to plain ones wherever they stand, each still knowing its place in the text. What is no word of
-English then is tried as one in disguise: spaced out, hyphenated, with figures or signs for letters, with a letter
-doubled, swapped, dropped or replaced.
+All letters are folded to plain ones, and the place of each in the text is kept. What is not an English word then is
+tried as a word in disguise: spaced out, hyphenated, with digits or signs for letters, or with a letter doubled,
+swapped, dropped or replaced.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from functools import lru_cache
 
 from safegen.reader.words import Word, split
 
-# Letters of other scripts that pass for Latin ones.
+# Letters of other scripts that look like Latin ones.
 _LOOKALIKES = dict(
     zip(
         "\u0430\u0435\u043e\u0440\u0441\u0443\u0445\u0456\u0458\u0455\u043a\u043c\u0442\u043d\u0432\u0433\u0501\u051b\u051d"
@@ -30,14 +30,14 @@ _LEET = re.compile(rf"[^\W_]*[\d{re.escape(_SIGNS)}][\w{re.escape(_SIGNS)}]*")
 _SPACED = re.compile(r"(?<![^\W_])(?:[^\W_][\s.\-_*]+){2,}[^\W_](?![^\W_])")
 _BROKEN = re.compile(r"(?:[^\W_]+[\-.*_\u00b7\u2010-\u2015])+[^\W_]+")
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
-MIXED = 0.5  # of a word's letters, from which on folding it to Latin makes sense
+MIXED = 0.5  # share of a word's letters from which on folding it to Latin makes sense
 
 
 def folded(text: str) -> tuple[str, list[int]]:
-    """Fold a text to plain lower-case letters; beside it, the place of every letter in the text.
+    """Fold a text to plain lower-case letters; give it with the place of every letter in the text.
 
-    Invisible characters and accents go, look-alikes inside a word that has Latin letters become Latin, pictographs
-    become their names.
+    Invisible characters and accents are removed. Look-alikes become Latin in a word that has Latin letters, or that
+    has only look-alikes. Pictographs become their names.
     """
     if text.isascii() and text.isprintable():
         return text.lower(), list(range(len(text)))
@@ -70,11 +70,11 @@ def _plain(character: str) -> str:
 
 
 class Undoing:
-    """Finds words in disguise.
+    """A finder of words in disguise.
 
     Args:
         known: every word that is no disguise.
-        sought: words that carry harm, which are what a slip of spelling is tried as.
+        sought: words that carry harm; misspelt words are compared with these.
     """
 
     def __init__(self, known: Collection[str], sought: Collection[str]) -> None:
@@ -83,7 +83,7 @@ class Undoing:
         self._respelled = lru_cache(maxsize=1 << 14)(self._spelled)
 
     def words(self, text: str) -> list[Word] | None:
-        """Split a folded text with its disguises undone; None where there are none."""
+        """Split a folded text into words with disguises undone; None where there are no disguises."""
         found: list[Word] = []
         for pattern, undo in ((_SPACED, self._joined), (_BROKEN, self._closed), (_LEET, self._lettered)):
             for match in pattern.finditer(text):
@@ -140,7 +140,7 @@ def _halved(word: str) -> Sequence[str]:
 
 
 def _slips(word: str) -> list[str]:
-    """Undo one slip: letters swapped, one too many, one wrong, one missing; the first letter is taken as right."""
+    """Undo one slip in every way: letters swapped, extra, wrong or missing; the first letter counts as right."""
     cuts = range(1, len(word) + 1)
     swapped = [word[:i] + word[i + 1] + word[i] + word[i + 2 :] for i in range(1, len(word) - 1)]
     dropped = [word[:i] + word[i + 1 :] for i in range(1, len(word))]

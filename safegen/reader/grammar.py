@@ -1,4 +1,4 @@
-"""As much English grammar as repairs need: small words by their kind, and the form of a phrase."""
+"""The English grammar that repairs need: small words by their kind, and the form of a phrase."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _KINDS = {
 }
 WORDS = {kind: frozenset(words.split()) for kind, words in _KINDS.items()}
 ARTICLES, DETERMINERS = WORDS["article"], WORDS["article"] | WORDS["owner"]
-LEADING = WORDS["article"] | WORDS["preposition"] | WORDS["link"] | WORDS["owner"] - {"her"}  # lead on to what follows
-CLAUSES = frozenset({"while", "as", "until", "when", "before", "after", "because"})  # begin another clause
+LEADING = WORDS["article"] | WORDS["preposition"] | WORDS["link"] | WORDS["owner"] - {"her"}  # a phrase goes on after
+CLAUSES = frozenset({"while", "as", "until", "when", "before", "after", "because"})  # a clause begins with these
 OWNER = re.compile(rf"(?:{'|'.join(sorted(WORDS['owner']))})\s+", re.IGNORECASE)
 ARTICLE = re.compile(r"(?:an?|the)\s+", re.IGNORECASE)
 Form = tuple[str, bool]
-TAGS = ("other", "verb", "noun", "adjective")  # what the reader's network tells of a word
+TAGS = ("other", "verb", "noun", "adjective")  # parts of speech that the reader's network knows
 
 
 def form_of(text: str) -> Form:
-    """Tell the grammatical form of a phrase, as far as its first and last word show it: its kind, and if plural."""
+    """Tell the form of a phrase by its first and last word: its kind, and whether it is plural."""
     words = [word.text.lower() for word in split(text) if word.spoken]
     if not words:
         return "other", False
@@ -45,28 +45,28 @@ def form_of(text: str) -> Form:
 
 
 def acts(word: str) -> bool:
-    """Tell whether a word looks like a verb in a form that stands beside a noun."""
+    """Tell whether a word looks like a verb form that can describe a noun: in *-ing* or *-ed*."""
     return word.lower().endswith(("ing", "ed"))
 
 
 def parts(*words: str) -> bool:
-    """Tell whether each of some words parts the phrases on both its sides."""
+    """Tell whether each of the words separates the phrases on its two sides."""
     return all(not w[0].isalnum() or acts(w) or w.lower() in LEADING | DETERMINERS | WORDS["pronoun"] for w in words)
 
 
 def leads(phrase: str) -> bool:
-    """Tell whether a phrase ends with a word that leads on to what follows."""
+    """Tell whether a phrase ends with a word after which it has to go on."""
     return phrase.rsplit(" ", 1)[-1].lower() in LEADING
 
 
 def widened(text: str, span: tuple[int, int]) -> tuple[int, int]:
-    """Take the article before a phrase into it."""
+    """Widen a phrase's span by the article before it."""
     match = re.search(rf"\b{ARTICLE.pattern}$", text[: span[0]], re.IGNORECASE)
     return match.start() if match else span[0], span[1]
 
 
 def articled(text: str, at: int) -> str:
-    """Set the article before or at a replaced phrase right: *an* before a vowel, none doubled."""
+    """Correct the article before or in a replaced phrase: *an* before a vowel, and no second article."""
     text = re.sub(r"\b(an?|the)\s+(an?|the|his|her|their|some|two|three)\b", r"\2", text, flags=re.IGNORECASE)
     text = re.sub(r"\b(his|her|their|its|my|your)\s+(?:an?|the)\b", r"\1", text, flags=re.IGNORECASE)
     before = re.search(r"\ban?\s+$", text[:at], re.IGNORECASE)

@@ -1,4 +1,4 @@
-"""Words that the recipes' phrases are made of, and small words that give a foreign language away."""
+"""The words of the recipes' phrases, and small words that show a foreign language."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ARTICLE = re.compile(r"^(?:an?|the)\s+")
 
 @functools.cache
 def foreign_words() -> frozenset[str]:
-    """Read the small words of languages in Latin letters that English does not have."""
+    """Read the small words that other languages in Latin letters have, and English does not."""
     return frozenset(word for line in _lines(Path(__file__).with_name("foreign.txt")) for word in line.split())
 
 
@@ -29,10 +29,10 @@ def phrases(folder: Path, name: str) -> Iterator[tuple[str, str]]:
 
 @functools.cache
 def named() -> Mapping[str, Sequence[tuple[str, tuple[str, ...]]]]:
-    """Collect what the recipes that ship name as their targets, without articles, by its first word.
+    """Collect the targets of the shipped recipes, without articles, by their first words.
 
     Returns:
-        for each first word, pairs of a concept and all the words.
+        for each first word, pairs of a concept and all words of the target.
     """
     found: dict[str, list[tuple[str, tuple[str, ...]]]] = {}
     for name in recipes.known():
@@ -44,7 +44,7 @@ def named() -> Mapping[str, Sequence[tuple[str, tuple[str, ...]]]]:
 
 @functools.cache
 def harmful_words() -> frozenset[str]:
-    """Collect the words that harmful halves have; many have a harmless use, too."""
+    """Collect the words of the harmful halves and the targets; many have a harmless use, too."""
     root = recipes.directions_folder()
     found: set[str] = set()
     for name in recipes.known():
@@ -54,7 +54,7 @@ def harmful_words() -> frozenset[str]:
 
 @functools.cache
 def harmless_words() -> frozenset[str]:
-    """Collect the words of harmless lists."""
+    """Collect the words of the lists of harmless text, and of the safe halves."""
     root = recipes.directions_folder()
     files = [
         root / "hard.txt",

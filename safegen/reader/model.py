@@ -1,7 +1,7 @@
 """The reader's network: one ONNX file that ONNX Runtime runs on the CPU, without torch.
 
-Words are cut into pieces once each and remembered, windows of like length are read together, and nothing is
-padded beyond the longest of them.
+Each word is cut into pieces once, and the pieces are remembered. Windows of like length are read together, so that
+none is padded far.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
 
 WEIGHTS = Path(__file__).with_name("weights")
 SCHEMA = "safegen.reader/3"
-BATCH_TOKENS = 1024  # of windows read together
-PHRASES = "phrases.safetensors"  # texts, a line each, and their meanings (N, A) in 8 bits along some axes (D, A)
-MOST_PIECES = 8  # of a word; what is longer is no word of any language that the reader knows
+BATCH_TOKENS = 1024  # the most tokens of windows read together
+PHRASES = "phrases.safetensors"  # texts, one per line, and their meanings (N, A) in 8 bits along some axes (D, A)
+MOST_PIECES = 8  # of a word; a longer one is not of any language that the reader knows
 CLS, SEP, UNKNOWN = 101, 102, 100
 
 Pieces = tuple[int, ...]
 
 
 class Network:
-    """Log-odds of harm for every word of a window.
+    """The network: for every word of a window, the log-odds of harm.
 
     Args:
-        folder: holds `reader.onnx`, `tokenizer.json`, `reader.json` and `phrases.safetensors`.
+        folder: the folder with `reader.onnx`, `tokenizer.json`, `reader.json` and `phrases.safetensors`.
 
     Raises:
         ReaderError: ONNX Runtime is missing, or a file is missing, damaged or not the one that `reader.json` names.
@@ -55,7 +55,7 @@ class Network:
         options.log_severity_level = 3
         self._session = onnxruntime.InferenceSession(network, options, providers=["CPUExecutionProvider"])
         self._tokenizer: Any = Tokenizer.from_str(_verified(folder, self.facts, "tokenizer.json").decode())
-        # The file of a sentence encoder may ask for padding and cut what is longer.
+        # A sentence encoder's tokenizer.json may ask for padding and truncation.
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
         self._pieces = functools.lru_cache(maxsize=1 << 16)(self._cut)
@@ -70,15 +70,15 @@ class Network:
         return tuple(self._tokenizer.encode(word, add_special_tokens=False).ids[:MOST_PIECES]) or (UNKNOWN,)
 
     def read(self, windows: Sequence[Sequence[str]]) -> list[NDArray[np.float32]]:
-        """Read windows of words; per window, the log-odds (words, K) of its words, each of its highest piece."""
+        """Give the log-odds of harm (words, K) of every window's words; a word has those of its highest piece."""
         return self._of_words(windows, "odds", len(self.concepts))
 
     def breaks(self, windows: Sequence[Sequence[str]]) -> list[NDArray[np.float32]]:
-        """Read windows of words; per window, the log-odds (words, 1) that a word does not fit where it stands."""
+        """Give, for every window, the log-odds (words, 1) that each word does not fit where it stands."""
         return self._of_words(windows, "breaks", 1)
 
     def tags(self, windows: Sequence[Sequence[str]]) -> list[NDArray[np.float32]]:
-        """Read windows of words; per window, the log-odds (words, `grammar.TAGS`) of each word's part of speech."""
+        """Give, for every window, the log-odds (words, `grammar.TAGS`) of each word's part of speech."""
         return self._of_words(windows, "tags", len(TAGS))
 
     def _of_words(self, windows: Sequence[Sequence[str]], output: str, width: int) -> list[NDArray[np.float32]]:
@@ -91,7 +91,7 @@ class Network:
         return found
 
     def meanings(self, windows: Sequence[Sequence[str]]) -> NDArray[np.float32]:
-        """Read windows of words; the mean of each one's states (N, D), of length 1."""
+        """Give the mean of every window's states (N, D), scaled to length 1."""
         import numpy as np
 
         found = np.zeros((len(windows), int(self.facts["width"])), np.float32)
@@ -101,10 +101,10 @@ class Network:
         return found
 
     def remembered(self) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.float32]]:
-        """Read the meanings of the recipes' phrases, which take seconds to make; none where they do not ship.
+        """Read the meanings of the recipes' phrases, which take seconds to compute; none where the file does not ship.
 
         Returns:
-            by phrase, its meaning along some axes; and these (D, A).
+            the meanings along some axes, by phrase; and these axes (D, A).
 
         Raises:
             ReaderError: the file is missing, damaged or not the one that `reader.json` names.
@@ -122,7 +122,7 @@ class Network:
     def _run(
         self, windows: Sequence[Sequence[str]], output: str
     ) -> Iterator[tuple[int, list[Pieces], NDArray[np.float32]]]:
-        """Give every window that has words, the pieces of each word, and an output (pieces, ...) of the network."""
+        """Run the network; give the index of every window that has words, their pieces, and an output (pieces, ...)."""
         import numpy as np
 
         cut = [[self.pieces(word) for word in window] for window in windows]
@@ -144,10 +144,10 @@ class Network:
 
 
 def read_facts(folder: Path = WEIGHTS) -> dict[str, Any]:
-    """Read what `reader.json` says of the reader: concepts, calibration, hashes, figures, sources.
+    """Read `reader.json`: the reader's concepts, calibration, hashes, figures and sources.
 
     Raises:
-        ReaderError: it cannot be read, or is of another schema.
+        ReaderError: the file cannot be read, or has another schema.
     """
     try:
         facts: dict[str, Any] = json.loads((folder / "reader.json").read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""The phrases of all recipes with what is safe in their place: by their words, by their form, by their meaning."""
+"""The harmful phrases of all recipes and their safe counterparts, found by words, by form or by meaning."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from safegen.reader.words import split
 if TYPE_CHECKING:
     from pathlib import Path
 
-# Animals that people are called by those who despise them: in place of a person, one would be what was repaired.
+# Animals whose names are insults for people: put in place of a person, they would be the very harm to be repaired.
 _BEASTS = """
 ape apes baboon baboons beast beasts chimp chimpanzee chimps cockroach cockroaches cow cows dog dogs gorilla gorillas
 insect insects lice maggot maggots monkey monkeys parasite parasites pig pigs rat rats roach roaches savage savages
@@ -29,10 +29,10 @@ CONTEMPT = ("hate", "harassment")  # concepts whose harm is done to somebody
 
 @dataclass(frozen=True)
 class Phrase:
-    """A harmful phrase, what is safe in its place, and its words without an article.
+    """A harmful phrase, the safe phrase for its place, and its words without an article.
 
     Attributes:
-        named: the recipe itself names it as one of its targets.
+        named: whether the recipe itself has it as one of its targets.
     """
 
     harmful: str
@@ -44,12 +44,12 @@ class Phrase:
 
     @property
     def length(self) -> int:
-        """The number of words that the safe half has without an article."""
+        """The number of words of the safe phrase, without an article."""
         return len(self.safe.split()) - (self.form[0] == "article")
 
 
 class Phrases:
-    """All phrases of some recipes."""
+    """The phrases of some recipes."""
 
     def __init__(self, phrases: Sequence[Phrase]) -> None:
         self.phrases = phrases
@@ -63,7 +63,7 @@ class Phrases:
     @classmethod
     @functools.lru_cache(maxsize=8)
     def load(cls, folder: Path | None = None) -> Phrases:
-        """Read the recipes that ship, and the user's own; the recipes' own lines come first."""
+        """Read the phrases of the shipped recipes and the user's own; each recipe's targets come first."""
         found = []
         root = recipes.directions_folder()
         for name in recipes.known(folder):
@@ -76,7 +76,10 @@ class Phrases:
     def at(
         self, words: Sequence[tuple[str, tuple[int, int]]], span: tuple[int, int], concept: str
     ) -> Iterator[tuple[Phrase, int, int]]:
-        """Give the phrases that stand in a text across a span, the longest first, with their characters."""
+        """Give the phrases in a text that overlap a span, with the places where they begin and end.
+
+        Phrases that cover the whole span come first, then those of the same concept, then the longest.
+        """
         found = []
         texts = [word for word, _ in words]
         for i, word in enumerate(texts):
@@ -98,9 +101,10 @@ class Phrases:
             yield phrase, start, end
 
     def alike(self, concept: str, old: str, most: int) -> list[Phrase]:
-        """Find the concept's phrases of the same form as `old`, whose safe halves are, too, of so many words at most.
+        """Find the concept's phrases of the same form as `old`, with safe halves of that form, too.
 
-        What a preposition leads is led by the same one.
+        Neither half has more than `most` words. Where `old` begins with a preposition, the safe half begins with the
+        same one.
         """
         form = form_of(old)
         first = old.split(" ", 1)[0].lower() if form[0] == "preposition" else ""
@@ -111,7 +115,7 @@ class Phrases:
         ]
 
     def any(self, concept: str) -> str:
-        """Give a safe phrase of the concept, where nothing else is left of a prompt."""
+        """Give a safe phrase of the concept, for a prompt of which nothing else is left."""
         return next(p.safe for p in self.phrases if p.concept == concept and p.form[0] == "article")
 
 

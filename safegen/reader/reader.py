@@ -1,7 +1,7 @@
-"""The reader: text in, harm out, for every word and span under every concept; no diffusion model is needed.
+"""The reader: it scores the harm of every word and span of a text under every concept, without a diffusion model.
 
-A prompt is as harmful as its worst span. Scores are standard deviations over the words of benign text, lines stand
-where as few benign prompts as `reader.json` says would be flagged.
+A prompt is as harmful as its worst span. Scores are in standard deviations over the words of benign text. Each line
+is set so that only the share of benign prompts given in `reader.json` is flagged.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
 
     from safegen.reader.phrases import Phrase
 
-NAMED = 0.75  # share of a line from which on words count as over it, where a recipe names them as its target
-LANGUAGE = 0.34  # share of words that no English text has, from which on a text counts as unread
+NAMED = 0.75  # share of a line from which on a recipe's target counts as over it
+LANGUAGE = 0.34  # share of words foreign to English from which on a text counts as unread
 SMALL = 0.8  # share of its score that an article, a preposition or a link keeps
-ROUNDS = 3  # spans are looked for so many times, each time in what the last ones leave
+ROUNDS = 3  # how often spans are looked for, each time in what the last ones leave
 
 
 class Reader:
-    """A network with its calibration and its lexicon.
+    """The network with its calibration and its lexicon.
 
     Args:
-        folder: of the reader's files.
+        folder: the folder of the reader's files.
 
     Raises:
         ReaderError: see `Network`.
@@ -63,7 +63,7 @@ class Reader:
     @classmethod
     @functools.cache
     def load(cls) -> Reader:
-        """Load the reader that ships, once for all who ask."""
+        """Load the shipped reader, once per process."""
         return cls()
 
     @property
@@ -72,7 +72,7 @@ class Reader:
         return str(self.network.facts["sha256"]["reader.onnx"])
 
     def scores(self, texts: Sequence[Sequence[Word]]) -> list[NDArray[np.float32]]:
-        """Score words (words, K) of some texts, each the highest of the windows that hold it."""
+        """Score the words (words, K) of each text; a word has the highest score of the windows that hold it."""
         import numpy as np
 
         cut = [windows(len(words)) for words in texts]
@@ -85,13 +85,13 @@ class Reader:
                 np.maximum(highest[start:end], next(odds), out=highest[start:end])
             small = np.array([word.text.lower() in LEADING for word in words], bool)
             scores = (highest - self.mean) / self.deviation
-            # A small word stands in a harmful phrase and is not what harms.
+            # A small word inside a harmful phrase is not itself the harm.
             scores[small] *= SMALL
             found.append(scores)
         return found
 
     def read(self, texts: Sequence[str]) -> list[Reading]:
-        """Read prompts; those in disguise are read in both forms, and the worse one counts."""
+        """Read prompts; those with words in disguise are read in both forms, and the worse one counts."""
         import numpy as np
 
         folds = [folded(text) for text in texts]
@@ -113,7 +113,7 @@ class Reader:
         ]
 
     def _hold_named(self, words: Sequence[Word], scores: NDArray[np.float32]) -> None:
-        """Lift what a recipe names to the line wherever it is near it. **Changes `scores`**."""
+        """Raise a recipe's target to the line where it is just below it. **Changes `scores`**."""
         spoken = [i for i, word in enumerate(words) if word.spoken]
         texts = [words[i].text.lower() for i in spoken]
         for at, first in enumerate(texts):
@@ -132,7 +132,7 @@ class Reader:
         foreign = sum(word in self.foreign for word in spoken) >= max(2, LANGUAGE * len(spoken))
         unread = tuple(strange) if not foreign else tuple(w for w in own if w.spoken)
         legible = not foreign and not strange
-        if foreign:  # what only sounds harmful, in another language, is not
+        if foreign:  # a foreign word that only looks like a harmful English one is harmless
             unknown = [i for i, word in enumerate(words) if word.text.lower() not in self.sought]
             scores[unknown] = scores[unknown].clip(max=NEAR * self.lines)
         height = float((scores / self.lines).max(initial=0.0))
@@ -153,11 +153,11 @@ class Reader:
         return tuple(sorted(found, key=lambda span: (span.span, -span.score)))
 
     def nearest(self, asked: Sequence[tuple[str, Sequence[Phrase]]], count: int) -> list[list[Phrase]]:
-        """Find the phrases that are nearest in meaning to some texts, the nearest first.
+        """Find the phrases nearest in meaning to each text, the nearest first.
 
         Args:
             asked: texts, each with the phrases to choose from.
-            count: of phrases for each.
+            count: how many phrases to find for each.
         """
         import numpy as np
 
@@ -186,13 +186,13 @@ class Reader:
         return [int(tag) for tag in odds.argmax(1)]
 
     def strangeness(self, texts: Sequence[tuple[str, tuple[int, int]]]) -> list[float]:
-        """Tell how likely words at a place of a text, and those beside it, are not to fit together, in the mean.
+        """Tell how likely it is that the words at a place of a text, and those beside it, do not fit together.
 
         Args:
-            texts: each with the characters of the place.
+            texts: texts, each with the span of the place.
 
         Returns:
-            a chance for each, from 0 to 1.
+            for each text, the mean chance of its words, from 0 to 1.
         """
         import numpy as np
 
@@ -209,11 +209,11 @@ class Reader:
         return [float(some.mean()) if len(some) else 0.0 for some in chances]
 
     def meanings(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Tell where texts lie in meaning: vectors (N, D), whose lengths mean nothing beside their angles."""
+        """Give the meanings of texts as vectors (N, D); only their angles count, not their lengths."""
         return self.network.meanings([[word.text for word in split(folded(text)[0])] for text in texts])
 
     def percentiles(self, scores: NDArray[np.float32], *, of_prompts: bool = False) -> NDArray[np.float32]:
-        """Tell the share of benign words, or of benign prompts, with a lower score (N, K), in percent."""
+        """Give the share (N, K) of benign words, or of benign prompts, with a lower score, in percent."""
         import numpy as np
 
         table = self.prompt_quantiles if of_prompts else self.word_quantiles

@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
     from safegen.reader.words import Word
 
-SHARE = 0.5  # of its worst word's height over the ordinary, from which on a neighbour belongs to a span
-GAP = 2  # ordinary words that a span may hold between two others
+SHARE = 0.5  # share of the worst word's score from which on a neighbour belongs to its span
+GAP = 2  # how many words with low scores a span may hold in a row
 NEAR = 0.6  # share of a line from which on a text is no longer calm
 
 
 @dataclass(frozen=True)
 class Span:
-    """A run of words that carries harm under one concept; `score` is its worst word's."""
+    """A run of words that carries harm under one concept; `score` is that of its worst word."""
 
     concept: str
     span: tuple[int, int]
@@ -28,17 +28,17 @@ class Span:
 
 @dataclass(frozen=True)
 class Reading:
-    """Everything that was read in one prompt.
+    """The reading of one prompt.
 
     Attributes:
         text: the prompt.
-        words: of it, signs included, as they stand in the text.
+        words: the words of the prompt, signs included, as they stand in the text.
         scores: (words, K) standard deviations over benign words.
-        spans: those over their concept's line, in reading order.
+        spans: the spans over their concept's line, in reading order.
         unread: the words that the reader cannot read.
-        legible: enough of the text could be read to judge it.
+        legible: whether enough of the text could be read to judge it.
         height: the highest score, as a share of its line.
-        concepts: those that it was read under.
+        concepts: the concepts under which it was read.
     """
 
     text: str
@@ -54,18 +54,18 @@ class Reading:
     def calm(self) -> frozenset[str]:
         """The concepts under which the text is calm: all or none.
 
-        It is where all of it could be read, and nothing is near a line.
+        A text is calm if all of it could be read, and nothing is near a line.
         """
         return frozenset(self.concepts if self.legible and self.height < NEAR else ())
 
     @property
     def flagged(self) -> bool:
-        """Tell whether any span is over its line."""
+        """Whether any span is over its line."""
         return bool(self.spans)
 
 
 def runs(scores: Sequence[float], line: float) -> list[tuple[int, int]]:
-    """Find the runs of words around every word over the line: first and last of each.
+    """Find the runs of words around every word over the line; give the first and last word of each.
 
     A neighbour belongs to a run when it reaches `SHARE` of the peak's height.
     """

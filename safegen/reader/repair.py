@@ -1,9 +1,9 @@
-"""A prompt without its harm: each harmful phrase gives way as a whole, and the rest stays as it was written.
+"""Repairs of a prompt: each harmful phrase is replaced as a whole, and the rest stays as it was written.
 
-What takes its place is what a recipe names as safe for the very phrase, what recipes name for phrases near it in
-meaning, a harmless word that stands in for the old one, or nothing. The reader reads every attempt, with a stricter
-line around what was touched, and tells whether the words there fit together; of those that are calm, the one stays
-that reads on and loses the least.
+The replacement is a recipe's safe phrase for the very phrase, recipes' safe phrases for phrases near it in meaning, a
+harmless stand-in for the old word, or nothing. The reader reads every attempt, with a stricter line around the
+replacement, and tells whether the words there fit together. Of the attempts that are calm, the one is taken that
+reads well and loses the least.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from safegen.reader.reading import Reading, Span
     from safegen.reader.words import Word
 
-ROUNDS = 6  # phrases that a prompt may lose, one after the other
-NEAR = 8  # phrases near in meaning that are tried in every place
-HEAD, LONG = 3, 12  # words at most, of what takes the place of a noun alone and of a longer phrase
-STRICT, AROUND = 0.65, 60  # share of the line, so many characters on either side of what was touched
-# What speaks against an attempt, in harmless words that it loses: words that do not fit together, nothing in the
-# place of a phrase or of all between two signs, a stand-in, a whole prompt replaced, a height near the line, a phrase
-# farther in meaning. `CARRIED` is what a word costs less the more of the harm it carries.
+ROUNDS = 6  # how many phrases of a prompt may be replaced, one after the other
+NEAR = 8  # how many phrases near in meaning are tried in every place
+HEAD, LONG = 3, 12  # the most words in the place of a noun phrase or verb alone, and of a longer phrase
+STRICT, AROUND = 0.65, 60  # the stricter line as a share of the line, and how many characters it reaches to each side
+# Costs of an attempt, counted in harmless words lost: words that do not fit together; a phrase, or all between two
+# signs, dropped; a stand-in; the whole prompt replaced; a height near the line; a phrase farther in meaning. Losing a
+# word that carries harm costs up to `CARRIED` less.
 STRANGE, DROPPED, CLAUSE, STANDIN, WHOLE, HIGH, FAR, CARRIED = 6.0, 1.5, 4.0, 0.8, 5.0, 3.0, 0.05, 0.3
 TWICE = re.compile(r"\b(\w+)\W+\1\b", re.IGNORECASE)
 LINKS = re.compile(
@@ -42,7 +42,7 @@ LINKS = re.compile(
 
 @dataclass(frozen=True)
 class Edit:
-    """One phrase of a prompt and what took its place."""
+    """One phrase of a prompt, and its replacement."""
 
     old: str
     new: str
@@ -51,7 +51,7 @@ class Edit:
 
 @dataclass(frozen=True)
 class Attempt:
-    """A text that a prompt may become: what gave way, what took its place, where that is, and what it costs."""
+    """A text that a prompt may become: the old phrase, the new one, its place, and the cost."""
 
     text: str
     old: str
@@ -67,7 +67,7 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Repair:
-    """A repaired text with its edits; `left` are the concepts that still object to it."""
+    """A repaired text with its edits; `left` are the concepts under which it is still over a line."""
 
     text: str
     edits: tuple[Edit, ...]
@@ -75,7 +75,7 @@ class Repair:
 
 
 class Repairer:
-    """Repairs texts by a reader and the phrases of the recipes."""
+    """The repair of texts with a reader and the phrases of the recipes."""
 
     def __init__(self, reader: Reader, phrases: Phrases) -> None:
         self.reader, self.phrases = reader, phrases
@@ -95,7 +95,7 @@ class Repairer:
         return Repair(reading.text, tuple(edits), left)
 
     def _replaced(self, reading: Reading, span: Span, names: Sequence[str]) -> tuple[Reading, Edit]:
-        """Replace one phrase: of what is calm, take what reads well and keeps the most; else take the calmest."""
+        """Replace one phrase; of the calm attempts take the one of least cost, or else the calmest of all."""
         twice = {match.group().lower() for match in TWICE.finditer(reading.text)}
         tried = [
             attempt
@@ -121,7 +121,7 @@ class Repairer:
         return float((reading.scores[near][:, columns] / self.reader.lines[columns]).max())
 
     def _attempts(self, reading: Reading, span: Span) -> Iterator[Attempt]:
-        """Give what the text may become."""
+        """Give the texts that a text may become without a harmful span."""
         text = reading.text
         losses = losses_of(reading, span, self.reader.concepts)
         for phrase, start, end in self.phrases.at(folded_words(reading), span.span, span.concept):
@@ -149,10 +149,10 @@ class Repairer:
         yield Attempt(safe, text, safe, 0, _lost(losses, 0, len(text)) + WHOLE)
 
     def _near(self, text: str, found: Sequence[tuple[tuple[int, int], int]], concept: str) -> Iterator[list[str]]:
-        """Give for places of a text what recipes name as safe for phrases near in meaning and of the same form."""
+        """Give, for each place of a text, recipes' safe phrases near in meaning and of the same form."""
         olds = [text[slice(*place)] for place, _ in found]
         owners = [match.group() if (match := grammar.OWNER.match(old)) else "" for old in olds]
-        # What is somebody's is a thing like any other, but keeps its owner.
+        # A thing that somebody owns is replaced like any other, but keeps its owner.
         asked = [f"a {old[len(owner) :]}" if owner else old for old, owner in zip(olds, owners, strict=True)]
         choices = [self.phrases.alike(concept, old, most) for old, (_, most) in zip(asked, found, strict=True)]
         nearest = self.reader.nearest(list(zip(asked, choices, strict=True)), NEAR)
@@ -169,9 +169,9 @@ def fitted(text: str, place: tuple[int, int], safe: str, cost: float) -> Attempt
 
 
 def cut_out(text: str, place: tuple[int, int], cost: float) -> Iterator[Attempt]:
-    """Leave a place of a text out, with the link before it, where anything is left then.
+    """Leave out a place of a text and the link before it; give nothing if no text is left.
 
-    Only what stands between the commas around it is tidied: the rest is somebody's own.
+    Only the part between the commas around it is tidied; the rest stays as the user wrote it.
     """
     before, behind = text[: place[0]], text[place[1] :]
     first, last = before.rfind(",") + 1, behind.find(",") % (len(behind) + 1)
@@ -183,7 +183,7 @@ def cut_out(text: str, place: tuple[int, int], cost: float) -> Iterator[Attempt]
 
 
 def kept_words(old: str, new: str) -> float:
-    """Count the words that stand in a phrase and in what takes its place."""
+    """Count the words that a phrase and its replacement share."""
     return float(len(set(new.lower().split()) & set(old.lower().split())))
 
 
@@ -196,12 +196,12 @@ def words_of(reading: Reading, span: Span, concepts: Sequence[str]) -> tuple[Run
 
 
 def places(text: str, syntax: Syntax, worst: int, inside: Run) -> Iterator[tuple[tuple[int, int], int]]:
-    """Give what a phrase of the recipes may take the place of, and how many words it may have.
+    """Give the places that a recipe's phrase may take, and the most words that it may have there.
 
-    They are the verb alone, or the noun phrase, of the worst word; all that a verb or a preposition leads; and the span
-    with its article.
+    These are the worst word's verb alone, or its noun phrase; all that follows a verb or a preposition, with it; and
+    the span with its article.
     """
-    # Recipes' phrases show by their ending what form a verb has; *clubs* may be a thing.
+    # Recipes' phrases are matched by a verb's ending, so it has to show the form: *clubs* may be a thing.
     if syntax.is_verb(worst):
         if grammar.acts(syntax.text(worst)):
             place = syntax.span(syntax.verb(worst))
@@ -218,14 +218,14 @@ def places(text: str, syntax: Syntax, worst: int, inside: Run) -> Iterator[tuple
 
 
 def _apart(words: Sequence[Word], start: int, end: int) -> bool:
-    """Tell whether a phrase is one by itself: what is before and behind it begins or ends another."""
+    """Tell whether a phrase stands by itself: the words before and after it belong to other phrases."""
     before = [w.text for w in words if w.span[1] <= start]
     behind = [w.text for w in words if w.span[0] >= end]
     return grammar.parts(*before[-1:], *behind[:1])
 
 
 def losses_of(reading: Reading, span: Span, concepts: Sequence[str]) -> list[tuple[tuple[int, int], float]]:
-    """Tell what losing each word costs: 1 for one that is harmless, less the more it carries of the harm."""
+    """Tell what losing each word costs: 1 for a harmless word, and less the more of the harm it carries."""
     scores = reading.scores[:, concepts.index(span.concept)] / span.score
     return [
         (word.span, 1 - CARRIED * min(1.0, max(0.0, float(score))))
@@ -235,7 +235,7 @@ def losses_of(reading: Reading, span: Span, concepts: Sequence[str]) -> list[tup
 
 
 def _lost(losses: Sequence[tuple[tuple[int, int], float]], start: int, end: int) -> float:
-    """Add up what the words of a place cost."""
+    """Add up the costs of losing the words of a place."""
     return sum(loss for (a, b), loss in losses if a >= start and b <= end)
 
 

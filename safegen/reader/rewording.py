@@ -1,8 +1,8 @@
-"""Changes of a phrase of a prompt, each of which keeps as much of the rest as it can.
+"""Changes of a phrase of a prompt, each of which keeps as much of the rest as possible.
 
-From the least to the most that is lost: an adjective goes; a verb gives way to a harmless one in its form, and keeps
-its object; a noun phrase gives way to another, or goes with its preposition; a verb goes with its object, or with all
-that it leads.
+From the least to the most that is lost: an adjective is dropped; a verb is replaced by a harmless one in the same
+form, and keeps its object; a noun phrase is replaced, or dropped with its preposition; a verb is replaced together
+with its object, or with the rest of its clause.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from safegen.reader import grammar, standins
 from safegen.reader.syntax import ADJECTIVE, NOUN, PREPOSITIONS, Run, Syntax
 
 GIVING = ("to", "near", "beside")  # after what somebody shows, holds or carries
-ODD = 0.5  # what it costs that somebody may be carried as things are, or a thing greeted
+ODD = 0.5  # the cost of a change that may read oddly: a person carried like a thing, or a thing greeted
 HAVING = frozenset({"have", "has", "having", "had", "make", "makes", "making", "made"})
-# What hangs on a verb that is gone: *reads a book into his coat*.
+# Words that belong to a replaced verb, and would be left hanging: *reads a book into his coat*.
 HANGING = frozenset({"into", "onto", "to", "through", "off", "from", "at", "for", "of", "out", "down", "up"})
 
 
 @dataclass(frozen=True)
 class Change:
-    """Characters of a text, what they become, and what it costs that this may mean something odd there."""
+    """A change of a text: the characters, their replacement, and the cost of its possible oddness."""
 
     span: tuple[int, int]
     new: str
@@ -30,7 +30,7 @@ class Change:
 
 
 def changes(text: str, syntax: Syntax, worst: int, inside: Run) -> Iterator[Change]:
-    """Yield what a span, from its first to its last word, may become; `worst` is its most harmful word."""
+    """Give the changes of a span, from its first to its last word; `worst` is its most harmful word."""
     for change in _all(text, syntax, worst, inside):
         if change.new != text[slice(*change.span)]:
             yield change
@@ -38,7 +38,7 @@ def changes(text: str, syntax: Syntax, worst: int, inside: Run) -> Iterator[Chan
 
 def _all(text: str, syntax: Syntax, worst: int, inside: Run) -> Iterator[Change]:
     verb = syntax.verb_of(worst)
-    how = syntax.text(worst - 1).endswith("ly")  # completely bare
+    how = syntax.text(worst - 1).endswith("ly")  # as in "completely bare"
     if syntax.is_(worst, ADJECTIVE) or how:
         yield from _adjective(text, syntax, worst)
     if syntax.is_(worst, NOUN, ADJECTIVE) and not how and not syntax.is_verb(worst):
@@ -59,7 +59,7 @@ def _adjective(text: str, syntax: Syntax, at: int) -> Iterator[Change]:
 def _noun(text: str, syntax: Syntax, run: Run) -> Iterator[Change]:
     """Put another thing in a thing's place, or leave it out with what leads to it."""
     span = syntax.span(run)
-    # What somebody *has* is often no thing: having sex, making love.
+    # What somebody has or makes is often not a thing: having sex, making love.
     odd = 2 * ODD if syntax.text(run[0] - 1) in HAVING else 0.0
     for noun in standins.nouns(text[slice(*span)], mass=not syntax.led(run[0])):
         yield Change(span, noun, odd)
@@ -68,7 +68,7 @@ def _noun(text: str, syntax: Syntax, run: Run) -> Iterator[Change]:
 
 
 def _verb(text: str, syntax: Syntax, verb: Run, last: int) -> Iterator[Change]:
-    """Put another verb in a verb's place: alone, with its object, with all that it leads."""
+    """Put another verb in the place of a verb: alone, with its object, or with the rest of its clause."""
     old, found = syntax.text(verb[0]), syntax.object_of(verb)
     if found is None:
         odd = 2 * ODD if hangs(syntax, verb[1] + 1) else 0.0
@@ -93,13 +93,13 @@ def _verb(text: str, syntax: Syntax, verb: Run, last: int) -> Iterator[Change]:
 
 
 def hangs(syntax: Syntax, at: int) -> bool:
-    """Tell whether what begins at a word belongs to a verb before it: a direction, or a part of somebody's body."""
+    """Tell whether the words from a place on belong to the verb before: a direction, or a part of somebody's body."""
     owned = syntax.text(at) in PREPOSITIONS and syntax.text(at + 1) in grammar.WORDS["owner"]
     return owned or syntax.text(at) in HANGING or syntax.is_(at, ADJECTIVE, NOUN)
 
 
 def _given(text: str, syntax: Syntax, verb: Run, found: Run) -> Iterator[Change]:
-    """Let what is thrown at somebody be shown to them: *hurls a pane at a clerk*, *shows a pane to a clerk*."""
+    """Turn things thrown at people into things shown to them: *hurls a pane at* to *shows a pane to* a clerk."""
     behind = found[1] + 1
     if syntax.text(behind) in PREPOSITIONS - {"of"}:
         thing = text[slice(*syntax.span(found))]

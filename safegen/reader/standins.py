@@ -1,4 +1,4 @@
-"""Harmless words that fit almost anywhere: what stands in where no recipe knows a phrase that fits.
+"""Stand-ins: harmless words that fit almost anywhere, for places where no recipe has a fitting phrase.
 
 A verb is replaced by one in the same form: *clubs his rival* becomes *admires his rival*.
 """
@@ -68,12 +68,12 @@ def _table(text: str) -> tuple[Forms, ...]:
 
 
 CARRYING, INTRANSITIVE, PREDICATES = _table(_CARRYING), _table(_INTRANSITIVE), _table(_PREDICATES)
-LOOKING = _table(_LOOKING)  # into, at, over something
-TRANSITIVE, GREETING = _table(_TRANSITIVE), _table(_GREETING)  # of anything; of somebody
+LOOKING = _table(_LOOKING)  # with a preposition: into, at, over something
+TRANSITIVE, GREETING = _table(_TRANSITIVE), _table(_GREETING)  # with anything as object; with a person
 
 
 def form(verb: str) -> int:
-    """Tell which form a verb is in."""
+    """Tell the form of a verb, one of BASE, THIRD, ING and PAST."""
     word = verb.lower()
     if word.endswith("ing") and len(word) > 4:
         return ING
@@ -83,14 +83,14 @@ def form(verb: str) -> int:
 
 
 def verbs(old: str, table: tuple[Forms, ...]) -> Iterator[str]:
-    """Yield verbs of a table in the form of another verb."""
+    """Give the verbs of a table in the form of another verb."""
     which = form(old)
     for forms in table:
         yield forms[which]
 
 
 def nouns(old: str, *, mass: bool) -> Iterator[str]:
-    """Yield noun phrases in the number of another; of what has no number where it is `mass`; owned where that is."""
+    """Give noun phrases in the number of `old`, with its owner if it has one; where `mass` is set, mass nouns, too."""
     if owner := grammar.OWNER.match(old):
         yield from (owner.group() + noun for noun in OWNED)
     elif old.lower().endswith("s") and not old.lower().endswith("ss"):

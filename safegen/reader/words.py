@@ -1,7 +1,7 @@
 """Words of a prompt and the windows in which the reader reads them.
 
-A window holds `WINDOW` words and shares `OVERLAP` with the next one, so a phrase of up to that many words
-stands whole in one of them, and nothing that stands farther away can dilute it.
+A window holds `WINDOW` words and shares `OVERLAP` with the next one. So a phrase of up to `OVERLAP` words stands whole
+in one of them, and words outside that window cannot dilute it.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ _WORD = re.compile(r"[^\W_]+(?:['\u2019][^\W_]+)*|[^\w\s]|_")
 
 @dataclass(frozen=True)
 class Word:
-    """One word or sign of a prompt and its characters."""
+    """One word or sign of a prompt, and its span."""
 
     text: str
     span: tuple[int, int]
 
     @property
     def spoken(self) -> bool:
-        """Tell a word from a sign."""
+        """Whether it is a word, not a sign."""
         return self.text[0].isalnum()
 
 
 def whole(text: str, span: tuple[int, int]) -> tuple[int, int]:
-    """Widen a span by what belongs to its last letter: combining marks and joiners behind it."""
+    """Widen a span by the combining marks and joiners that belong to its last letter."""
     start, end = span
     while start < end < len(text) and (unicodedata.category(text[end])[0] == "M" or text[end] in "\u200c\u200d"):
         end += 1
@@ -43,7 +43,7 @@ def split(text: str) -> list[Word]:
 
 
 def windows(count: int) -> list[tuple[int, int]]:
-    """Lay windows over so many words: pairs of first and last, the last excluded."""
+    """Lay windows over a number of words; give the first word of each, and the one after its last."""
     if count <= WINDOW:
         return [(0, count)]
     step = WINDOW - OVERLAP
@@ -52,5 +52,5 @@ def windows(count: int) -> list[tuple[int, int]]:
 
 
 def joined(words: Sequence[Word], text: str) -> str:
-    """Cut the text that a run of words stands for."""
+    """Cut out the text from the first to the last of some words."""
     return text[words[0].span[0] : words[-1].span[1]] if words else ""

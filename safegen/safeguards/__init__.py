@@ -1,7 +1,7 @@
-"""Safeguards: one file per method, one base class, imported when used.
+"""Safeguards: one file per method, one base class; methods are imported when they are used.
 
-A method writes `repair`, and `check` if it needs more than an encoder. That strength 0 is the identity,
-that only flagged prompts are touched, and that nothing leaves unverified is the base class's business.
+A method implements `repair`, and `check` if it needs more than an encoder. The base class sees to the rest: strength 0
+is the identity, only flagged prompts are edited, and nothing leaves without verification.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ Change = Callable[["Direction", "Tensor", "Tensor"], "Tensor"]
 
 @dataclass(frozen=True)
 class Method:
-    """Where a safeguard is, and what learns it.
+    """The places of a safeguard's class, and of the functions that learn it.
 
     Attributes:
-        safeguard: its class, as module:name.
-        learn: by the name of the way to learn it, a function as module:name; none where nothing is to be learned.
+        safeguard: the class, as module:name.
+        learn: functions that learn it, as module:name, by the name of the way to learn; empty if nothing is learned.
     """
 
     safeguard: str
     learn: Mapping[str, str] = field(default_factory=dict)
 
 
-# Adding a method is a file beside this one, one under `learning/` if it learns anything, and a row here.
+# To add a method, write a file beside this one, another under `learning/` if it learns anything, and a row here.
 REGISTRY: Mapping[str, Method] = {
     "localise": Method("safegen.safeguards.localise:Localise"),
     "clamp": Method("safegen.safeguards.clamp:Clamp"),
@@ -64,32 +64,32 @@ class Safeguard(abc.ABC):
     name: ClassVar[str]
 
     def check(self, context: SafeguardContext) -> None:  # noqa: B027
-        """Check that the method can work on every channel of the model; asked once, before it is used.
+        """Check once, before use, that the method can work on every channel of the model.
 
         Raises:
-            SafegenError: a direction or the model lacks what it needs.
+            SafegenError: a direction or the model lacks something that the method needs.
         """
 
     @abc.abstractmethod
     def repair(
         self, conditioning: Conditioning, sheets: Sequence[ScoreSheet], context: SafeguardContext, strength: float
     ) -> Conditioning:
-        """Repair the flagged prompts; the others keep their states bit for bit. Pure.
+        """Repair the flagged prompts; the others keep their states bit for bit. A pure function.
 
         Args:
             conditioning: B prompts, at least one of them flagged.
-            sheets: what was found in each.
-            context: both senses, the encoders, the recipes.
-            strength: over 0, up to 1.5.
+            sheets: the score sheet of each prompt.
+            context: both senses, the encoders and the recipes.
+            strength: more than 0, up to 1.5.
         """
 
     def edit(
         self, conditioning: Conditioning, sheets: Sequence[ScoreSheet], context: SafeguardContext, strength: float
     ) -> Conditioning:
-        """Repair the flagged prompts and verify what came of them; the identity at strength 0.
+        """Repair the flagged prompts and verify the results; strength 0 changes nothing.
 
         Raises:
-            GuardError: classifier or verifier object to what became of a prompt; there must be no picture.
+            GuardError: the classifier or the verifier objects to a repaired prompt, which fails closed.
         """
         rows = flagged_rows(sheets)
         if strength == 0 or not rows:
@@ -99,16 +99,16 @@ class Safeguard(abc.ABC):
     def verify(
         self, conditioning: Conditioning, rows: Sequence[int], context: SafeguardContext, strength: float
     ) -> Conditioning:
-        """Give back repaired prompts to which directions do not object at full strength.
+        """Check that directions do not object to the repaired prompts, and give them back.
 
         Args:
             conditioning: B prompts.
-            rows: those that were repaired.
+            rows: the prompts that were repaired.
             context: see `repair`.
-            strength: under 1 nothing is promised, so nothing is verified.
+            strength: the strength of the repair; under 1 nothing is promised, so nothing is verified.
 
         Raises:
-            GuardError: they object to one.
+            GuardError: directions object to a prompt.
         """
         if strength >= 1 and context.directions is not None:
             objections = context.directions.objections(conditioning)
@@ -118,17 +118,17 @@ class Safeguard(abc.ABC):
 
 
 class Baseline(Safeguard):
-    """A published method to compare with: drawn as it comes out, over the line or not."""
+    """A published method to compare with; its results are drawn even if they are over a line."""
 
     def verify(
         self, conditioning: Conditioning, rows: Sequence[int], context: SafeguardContext, strength: float
     ) -> Conditioning:
-        """Leave it as it is."""
+        """Give the conditioning back without verification."""
         return conditioning
 
 
 def create(name: str) -> Safeguard:
-    """A safeguard by name.
+    """Create a safeguard by name.
 
     Raises:
         UsageError: no safeguard has this name.
@@ -140,27 +140,27 @@ def create(name: str) -> Safeguard:
 
 
 def find(place: str) -> Any:
-    """Import what is at module:name."""
+    """Import the object at module:name."""
     module, name = place.split(":")
     return getattr(importlib.import_module(module), name)
 
 
 def unsafe(names: Sequence[str]) -> GuardError:
-    """The error for a prompt that is still over a line of these concepts after it was repaired."""
+    """Make the error for a repaired prompt that is still over the lines of these concepts."""
     return GuardError(
         f"the prompt could not be made safe under {', '.join(names)}", "No picture was made. Say it in other words."
     )
 
 
 def flagged_rows(sheets: Sequence[ScoreSheet]) -> list[int]:
-    """The prompts with an open gate."""
+    """List the flagged prompts."""
     return [row for row, sheet in enumerate(sheets) if sheet.flagged]
 
 
 def by_concept(
     conditioning: Conditioning, sheets: Sequence[ScoreSheet], scorer: Scorer, change: Change
 ) -> Conditioning:
-    """Concept after concept, every channel of the prompts whose gate is open changed; the rest keep every bit."""
+    """Change every channel of the flagged prompts, concept by concept; the other prompts keep every bit."""
     for column, concept in enumerate(scorer.names):
         rows = [i for i, sheet in enumerate(sheets) if sheet.concepts[concept].flagged]
         if not rows:
@@ -170,7 +170,7 @@ def by_concept(
             states[name] = channel.states.clone()
             old, positions = channel.states[rows].float(), channel.positions[rows]
             new = change(probes.directions[column], old, positions)
-            scored = (positions < len(SCORED)).unsqueeze(-1)  # a template, or no state at all, has nothing to edit
+            scored = (positions < len(SCORED)).unsqueeze(-1)  # templates and unread or absent positions stay
             states[name][rows] = new.where(scored, old).to(channel.states.dtype)
         conditioning = conditioning.with_states(states)
     return conditioning

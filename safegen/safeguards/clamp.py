@@ -1,11 +1,11 @@
 """The analytic clamp: a one-sided projection into the benign range, over every position.
 
-Two steps for a concept whose gate is open. First, every state of every channel (start, words, end,
-pads, pooled) is brought back into the range that benign states keep to along the concept's whitened
-directions. A position whose own score is high is brought all the way to the benign mean of those
+It has two steps for a concept that is flagged. First, every state of every channel (start, words, end,
+pads, pooled) is brought back into the range of benign states along the concept's whitened
+directions. A position with a high token score is brought all the way to the benign mean of those
 directions, so that the intensity adapts to the word (after Qiu et al. 2024; the half-space form of
-Li et al. 2025; LEACE, arXiv 2306.03819). Then, if the gate is still above the benign mean, the whole
-embedding moves there by the shortest way inside those directions. Prompts with closed gates are untouched.
+Li et al. 2025; LEACE, arXiv 2306.03819). Then, if the classifier is still above its benign middle, the whole
+embedding moves there by the shortest way inside those directions. Prompts that are not flagged stay as they are.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from safegen.safeguards import SafeguardContext
     from safegen.scoring.scores import ScoreSheet
 
-ONSET, FULL = 1.0, 2.5  # own score, in benign deviations, where the pull to the mean begins and is complete
+ONSET, FULL = 1.0, 2.5  # token scores, in benign deviations, at which the pull to the mean begins and is complete
 STEPS = 8
-MIDDLE = 0.5  # share of benign prompts with a lower gate where an open gate is moved to
+MIDDLE = 0.5  # share of benign prompts with a lower classifier value at the value that a flagged prompt is moved to
 
 
 class ClampedSafeguard(Safeguard):
@@ -39,10 +39,10 @@ class ClampedSafeguard(Safeguard):
     def verify(
         self, conditioning: Conditioning, rows: Sequence[int], context: SafeguardContext, strength: float
     ) -> Conditioning:
-        """Clamp at full strength under the concepts that still object to a repaired prompt, then ask again.
+        """Clamp at full strength under the concepts that a repaired prompt is still over, then verify again.
 
         Raises:
-            GuardError: classifier or verifier object even then.
+            GuardError: the classifier or the verifier objects even then.
         """
         if strength < 1:
             return conditioning
@@ -61,8 +61,10 @@ class Clamp(ClampedSafeguard):
     name = "clamp"
 
     def check(self, context: SafeguardContext) -> None:
-        """Raises:
-        DirectionError: a concept's file holds nothing to clamp along.
+        """Check that every concept has directions with a basis to clamp along.
+
+        Raises:
+            DirectionError: a concept has none.
         """
         check_directed(context)
         clampable(context.scorer.directions())
@@ -70,7 +72,7 @@ class Clamp(ClampedSafeguard):
     def repair(
         self, conditioning: Conditioning, sheets: Sequence[ScoreSheet], context: SafeguardContext, strength: float
     ) -> Conditioning:
-        """Repair the prompts with an open gate; the rest keep their states bit for bit."""
+        """Clamp the flagged prompts; the others keep their states bit for bit."""
         for column, name in enumerate(context.scorer.names):
             rows = [i for i, sheet in enumerate(sheets) if sheet.concepts[name].flagged]
             if rows:
@@ -79,8 +81,10 @@ class Clamp(ClampedSafeguard):
 
 
 def clampable(directions: Sequence[Direction]) -> None:
-    """Raises:
-    DirectionError: one of the directions has no basis in any class of positions.
+    """Check that directions have a basis to clamp along.
+
+    Raises:
+        DirectionError: a direction has no basis in any position class.
     """
     for direction in directions:
         if not any(name.endswith(".dual") for name in direction.tensors):
@@ -94,7 +98,7 @@ def clampable(directions: Sequence[Direction]) -> None:
 def clamped(
     conditioning: Conditioning, rows: Sequence[int], scorer: Scorer, column: int, strength: float
 ) -> Conditioning:
-    """Both steps of one concept on the prompts `rows`, in every channel."""
+    """Clamp the prompts `rows` under one concept, with both steps, in every channel."""
     states = {}
     for name, (probes, channel) in scorer.pairs(conditioning).items():
         own, direction = probes.own(channel)[..., column], probes.directions[column]
@@ -106,10 +110,11 @@ def clamped(
 
 
 def lower(channel: Channel, rows: Sequence[int], probes: Probes, column: int, strength: float) -> Tensor:
-    """Move the classifier of `rows` down to the benign middle where it is above; gives states (B, T, D).
+    """Move `rows` until the classifier is at its benign middle, where it is above; give states (B, T, D).
 
-    In the fewest benign deviations, by Newton-like steps: of all moves inside the concept's basis that
-    would lower the gate to its target were it linear, the shortest; repeated, because it is not.
+    The move takes as few benign deviations as possible, in Newton-like steps. Each step is the shortest move inside
+    the concept's basis that would bring a linear classifier to the target; the classifier is not linear, so it is
+    repeated.
     """
     target = probes.level(MIDDLE, bins_of(channel))[list(rows), column]
     start, direction = channel.states.detach(), probes.directions[column]
@@ -127,16 +132,16 @@ def lower(channel: Channel, rows: Sequence[int], probes: Probes, column: int, st
         share = torch.zeros_like(gain)
         share[list(rows)] = excess / gain[list(rows)].clamp(min=1e-6)
         moved -= share[:, None, None] * move
-    # The moves are constants to a gradient; the states that they are added to are not.
+    # A gradient treats the moves as constants, but runs through the states that they are added to.
     closed = channel.states.clone()
     closed[list(rows)] += (strength * moved[list(rows)]).to(start.dtype)
     return closed
 
 
 def _inside(channel: Channel, slope: Tensor, direction: Direction) -> Tensor:
-    """A slope (B, T, D) turned into the steepest move inside the concept's basis, in benign deviations.
+    """Turn a slope (B, T, D) into the steepest move inside the concept's basis, in benign deviations.
 
-    All positions of a class move alike, for the gate sees their mean.
+    All positions of a class move alike, because the classifier sees their mean.
     """
     moves = torch.zeros_like(slope)
     for position in SCORED:
@@ -150,9 +155,9 @@ def _inside(channel: Channel, slope: Tensor, direction: Direction) -> Tensor:
 
 
 def boxed(channel: Channel, row: int, own: Tensor, direction: Direction, strength: float) -> Tensor:
-    """One prompt's states (T, D) brought into the concept's benign range, by the share `strength`.
+    """Bring one prompt's states (T, D) into the concept's benign range, by the share `strength`.
 
-    `own` (T,) are the positions' own scores, which set how far into the range each is pulled.
+    `own` (T,) are the token scores, which set how far into the range each state is pulled.
     """
     states = channel.states[row]
     pull = ((own - ONSET) / (FULL - ONSET)).clamp(0, 1).unsqueeze(-1)  # (T, 1)

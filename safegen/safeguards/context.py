@@ -1,4 +1,4 @@
-"""What a safeguard may use beside the embedding."""
+"""The context of a safeguard: what it may use besides the embedding."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class SafeguardContext:
 
     Attributes:
         reader: the first sense.
-        directions: the second, of the concepts that have directions for this encoder; None where none has.
-        family: encodes.
-        recipes: of the active concepts.
-        folder: of the user's own concepts.
+        directions: the second sense, for the concepts that have directions for this encoder; None where none has.
+        family: the family, which encodes prompts.
+        recipes: the recipes of the active concepts.
+        folder: the folder of the user's own concepts.
     """
 
     reader: Reader
@@ -55,14 +55,14 @@ class SafeguardContext:
         return [name for name in self.recipes if name in self.reader.concepts]
 
     def objections(self, conditioning: Conditioning) -> list[list[str]]:
-        """Per prompt, the active concepts under which either sense is over a line."""
+        """List, for each prompt, the active concepts under which either sense is over a line."""
         readings = self.read(conditioning.prompts)
         read = [[span.concept for span in reading.spans if span.concept in self.recipes] for reading in readings]
         seen = self._seen(conditioning, readings)
         return [list(dict.fromkeys([*one, *other])) for one, other in zip(read, seen, strict=True)]
 
     def seen(self, conditioning: Conditioning) -> list[list[str]]:
-        """Per prompt, the active concepts under which directions are over a line; none where there are none."""
+        """List, for each prompt, the active concepts under which directions are over a line; without any, none."""
         return self._seen(conditioning, self.read(conditioning.prompts))
 
     def _seen(self, conditioning: Conditioning, readings: Sequence[Reading]) -> list[list[str]]:
@@ -71,7 +71,7 @@ class SafeguardContext:
         return self.directions.objections(conditioning, [self.calm(reading) for reading in readings])
 
     def read(self, prompts: Sequence[str]) -> list[Reading]:
-        """Read prompts; a word that was learned for the encoder has no meaning in the text, and counts as unread."""
+        """Read prompts; a textual inversion counts as unread, because its text does not say what it means."""
         readings = self.reader.read(prompts)
         for row, reading in enumerate(readings):
             spans = self.family.learned_words(reading.text)
@@ -81,12 +81,12 @@ class SafeguardContext:
         return readings
 
     def calm(self, reading: Reading) -> frozenset[str]:
-        """The concepts under which a text is calm to the encoder, too: none where a LoRA changes what it reads."""
+        """Give the concepts under which a text is calm to the encoder, too: none where a LoRA changes the encoder."""
         return frozenset() if self.family.adapted else reading.calm
 
 
 def lacking(names: Sequence[str]) -> DirectionError:
-    """The error for a method that edits along directions which an encoder does not have."""
+    """Make the error for a method that needs directions where the encoder has none."""
     return DirectionError(
         f"there are no directions for this encoder under {', '.join(names)}, and this method edits along them",
         "Learn them: safegen directions learn, with this --model and --lora; or use --safeguard localise.",
@@ -97,7 +97,7 @@ def check_directed(context: SafeguardContext) -> None:
     """Check that every active concept has directions.
 
     Raises:
-        DirectionError: one has none.
+        DirectionError: a concept has none.
     """
     known = context.directions.names if context.directions else ()
     if missing := [name for name in context.recipes if name not in known]:

@@ -1,12 +1,12 @@
 """The learned sanitizer, in the style of Embedding Sanitizer (Qiu et al. 2024, arXiv 2411.10329).
 
 The paper's network and losses are not public; this is a reconstruction from its description. A small
-sequence-to-sequence network proposes an edit of every state, and a second output scores every token
-from 0 to 1 for how harmful it is; the score sets how much of the proposal is taken:
+sequence-to-sequence network proposes an edit of every state. A second output scores how harmful every token is, from
+0 to 1; the score sets how much of the proposed edit is made:
 
     e'_i = e_i + min(1, strength * s_i) * edit(e)_i
 
-Trained by `safegen.learning.es` on pairs of a target and its anchor in the same context.
+`safegen.learning.es` trains it on pairs of a target and its anchor in the same context.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ PART = "es"
 
 
 class SanitizerNet(nn.Module):
-    """Edits and token scores of one channel's states, whatever the encoder's width.
+    """The network for one channel: it proposes edits and scores tokens.
 
     Args:
-        width: of the states.
+        width: the width of the states.
     """
 
     mean: Tensor
@@ -52,31 +52,31 @@ class SanitizerNet(nn.Module):
         )
         self.blocks = nn.TransformerEncoder(block, BLOCKS, enable_nested_tensor=False)
         self.leave, self.judge = nn.Linear(INNER, width), nn.Linear(INNER, 1)
-        nn.init.zeros_(self.leave.weight)  # an untrained network leaves everything as it is
+        nn.init.zeros_(self.leave.weight)  # so that an untrained network edits nothing
         nn.init.zeros_(self.leave.bias)
 
     def forward(self, states: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Proposed edits (B, T, D) and the log-odds of harm (B, T) for states (B, T, D)."""
+        """Give proposed edits (B, T, D) and the log-odds of harm (B, T) for states (B, T, D)."""
         hidden = self.enter((states - self.mean) / self.scale)
-        # What is not scored counts as a pad: networks know of no other place without words.
+        # Positions that are not scored count as pads, the only class without words that networks know.
         hidden = hidden + self.place(positions.where(positions < len(SCORED), int(Position.PAD)))
         hidden = self.blocks(hidden)
         return self.leave(hidden) * self.scale, self.judge(hidden).squeeze(-1)
 
     def sanitized(self, states: Tensor, positions: Tensor, strength: float) -> Tensor:
-        """The states with the edits taken as far as the scores and the strength say."""
+        """Edit the states as far as the token scores and the strength say."""
         edits, odds = self(states, positions)
         share = (strength * odds.sigmoid()).clamp(max=1.0).unsqueeze(-1)
         edited: Tensor = states + share * edits
         return edited
 
     def tensors(self) -> dict[str, Tensor]:
-        """The weights under the names of a direction file."""
+        """Give the weights under the names of a direction file."""
         return {f"{PART}.{name}": value.detach() for name, value in self.state_dict().items()}
 
 
 def network(direction: Direction, device: torch.device | None = None) -> SanitizerNet:
-    """The network that a direction file holds, on a device.
+    """Load the network that a direction file holds onto a device.
 
     Raises:
         DirectionError: the file holds none.
@@ -97,13 +97,15 @@ def network(direction: Direction, device: torch.device | None = None) -> Sanitiz
 
 
 class EmbeddingSanitizer(ClampedSafeguard):
-    """Pass states through a small network that was taught to edit harmful ones (Qiu et al. 2024)."""
+    """Pass states through a small network that was trained to edit harmful ones (Qiu et al. 2024)."""
 
     name = "es"
 
     def check(self, context: SafeguardContext) -> None:
-        """Raises:
-        DirectionError: a concept's file holds no network.
+        """Check that every concept has directions with a network.
+
+        Raises:
+            DirectionError: a concept has none.
         """
         check_directed(context)
         for direction in context.scorer.directions():
@@ -112,7 +114,7 @@ class EmbeddingSanitizer(ClampedSafeguard):
     def repair(
         self, conditioning: Conditioning, sheets: Sequence[ScoreSheet], context: SafeguardContext, strength: float
     ) -> Conditioning:
-        """Prompts with an open gate through the networks of its concepts, one after the other."""
+        """Pass each flagged prompt through the networks of the concepts that flag it, one after the other."""
 
         def change(direction: Direction, states: Tensor, positions: Tensor) -> Tensor:
             return network(direction, states.device).sanitized(states, positions, strength)
@@ -120,7 +122,7 @@ class EmbeddingSanitizer(ClampedSafeguard):
         return by_concept(conditioning, sheets, context.scorer, change)
 
     def intensities(self, channel: Channel, directions: Sequence[Direction]) -> Tensor:
-        """Every token's own score (B, T, K) from 0 to 1 by the concepts' networks."""
+        """Score every token (B, T, K) from 0 to 1 by the concepts' networks."""
         states = channel.states.float()
         odds = [network(d, states.device)(states, channel.positions)[1] for d in directions]
         return torch.stack(odds, -1).sigmoid()

@@ -1,12 +1,11 @@
 """Localise, re-encode, clamp: the default.
 
-The words that cause a flag are found by intervention and replaced in the text by what the recipe
-names as safe in their place, or dropped, and the text is encoded again: the edit lands on a real text
-embedding (what Embedding Sanitizer, Qiu et al. 2024, is trained to imitate). Only where words cannot
-carry the blame, or not all of it, are states themselves clamped (`clamp.py`). A head with other
-features than the gate's has the last word. A strength under 1 blends old and new states; there is
-nothing stronger than 1, for the new text is drawn whole. Its states are no function of the old ones,
-so no gradient runs from one to the other: whoever attacks this searches words, or attacks the clamp.
+The words that cause a flag are found by intervention. They are replaced by the recipe's safe phrase for their place,
+or dropped, and the text is encoded again. So the result is the embedding of a real text (which Embedding Sanitizer,
+Qiu et al. 2024, is trained to imitate). Only where words are not the whole cause, states themselves are clamped
+(`clamp.py`). The verifier, whose features are not the classifier's, has the last word. A strength under 1 blends
+old and new states; nothing is stronger than 1, because the new text is then drawn whole. The new states are not a
+function of the old ones, so no gradient runs between them: an attacker has to search words, or attack the clamp.
 """
 
 from __future__ import annotations
@@ -30,17 +29,19 @@ if TYPE_CHECKING:
     from safegen.safeguards import SafeguardContext
     from safegen.scoring.scores import ScoreSheet
 
-ROUNDS = 3  # concepts edited one after the other, the dominant one first
+ROUNDS = 3  # how many concepts are edited, one after the other, the dominant one first
 
 
 class Localise(Safeguard):
-    """Rewrite the words that are the cause, encode the text again, clamp what is left."""
+    """Rewrite the trigger words, encode the text again, clamp what is still over a line."""
 
     name = "localise"
 
     def check(self, context: SafeguardContext) -> None:
-        """Raises:
-        DirectionError: a concept's file holds nothing to clamp along.
+        """Check that directions, where there are any, have a basis to clamp along.
+
+        Raises:
+            DirectionError: a direction has none.
         """
         if context.directions is not None:
             clampable(context.directions.directions())
@@ -48,10 +49,10 @@ class Localise(Safeguard):
     def repair(
         self, conditioning: Conditioning, sheets: Sequence[ScoreSheet], context: SafeguardContext, strength: float
     ) -> Conditioning:
-        """Repair the prompts with an open gate; the rest keep their states bit for bit.
+        """Rewrite the flagged prompts; the others keep their states bit for bit.
 
         Raises:
-            GuardError: the check still objects to a repaired prompt.
+            GuardError: either sense still objects to a repaired prompt.
         """
         for row in flagged_rows(sheets):
             repaired = verified(rewritten(sheets[row], conditioning.only(row), context), context)
@@ -61,12 +62,12 @@ class Localise(Safeguard):
     def verify(
         self, conditioning: Conditioning, rows: Sequence[int], context: SafeguardContext, strength: float
     ) -> Conditioning:
-        """Leave it as it is: every prompt was verified as it was rewritten, before it was blended with the old one."""
+        """Give the conditioning back: `repair` verifies every prompt before it is blended with the old one."""
         return conditioning
 
 
 def rewritten(sheet: ScoreSheet, conditioning: Conditioning, context: SafeguardContext) -> Conditioning:
-    """One prompt whose text the reader has repaired, encoded again; then what directions still object to."""
+    """Repair one prompt's text with the reader and encode it again; then repair what directions still flag."""
     if sheet.spans:
         repaired = Repairer(context.reader, Phrases.load(context.folder)).repair(sheet.prompt, context.readable)
         conditioning = context.family.encode([repaired.text])
@@ -78,7 +79,7 @@ def rewritten(sheet: ScoreSheet, conditioning: Conditioning, context: SafeguardC
 
 
 def repair(sheet: ScoreSheet, conditioning: Conditioning, context: SafeguardContext) -> Conditioning:
-    """One prompt rewritten and encoded again; clamped under the concepts that this has not closed."""
+    """Rewrite one prompt by its trigger words; clamp it under the concepts whose classifier is not cleared by that."""
     concerned = set(sheet.flagged_concepts())
     for _ in range(ROUNDS):
         if not sheet.flagged:
@@ -92,7 +93,7 @@ def repair(sheet: ScoreSheet, conditioning: Conditioning, context: SafeguardCont
 
 
 def suspected(sheet: ScoreSheet, context: SafeguardContext) -> Conditioning | None:
-    """The prompt without the word of the highest own score, if that closes the gate; one encoding."""
+    """Encode the prompt without the word of the highest token score, if that clears the classifier; one encoding."""
     if not sheet.words:
         return None
     concept = sheet.flagged_concepts()[0]
@@ -104,13 +105,13 @@ def suspected(sheet: ScoreSheet, context: SafeguardContext) -> Conditioning | No
 
 
 def searched(sheet: ScoreSheet, context: SafeguardContext) -> Conditioning | None:
-    """The prompt without the fewest words that close the gate, found by taking each out; None if there are none."""
+    """Encode the prompt without its fewest trigger words, found by taking words out; None if there are none."""
     found = attribution.trigger_words(sheet, sheet.flagged_concepts()[0], context.scorer, context.family.encode_words)
     return best(candidates(sheet, found, context.recipes), context) if found.words else None
 
 
 def candidates(sheet: ScoreSheet, found: TriggerWords, recipes: Mapping[str, Concept]) -> list[str]:
-    """The prompt with the culprits replaced by their anchor, and with them dropped; never empty."""
+    """Give the prompt with the trigger words replaced by their anchor, and with them dropped; no text is empty."""
     anchors = recipes[found.concept].targets
     dropped = without_words(sheet, found.words)
     texts = [dropped or next(iter(anchors.values()))]
@@ -120,12 +121,12 @@ def candidates(sheet: ScoreSheet, found: TriggerWords, recipes: Mapping[str, Con
         rest = sheet.prompt[:start] + "\0" * (end - start) + sheet.prompt[end:]
         rest = editing.without(rest, [sheet.words[i].span for i in found.words if i not in words])
         gap = re.compile(r"(?:\b(?:an?|the)\s+)?\0+", re.IGNORECASE)
-        texts.insert(0, editing.tidy(gap.sub(lambda _: anchor, rest)))  # an anchor is no template
+        texts.insert(0, editing.tidy(gap.sub(lambda _: anchor, rest)))  # a function, so that no backslash is special
     return texts
 
 
 def named(sheet: ScoreSheet, found: TriggerWords, anchors: Mapping[str, str]) -> tuple[range, str] | None:
-    """The longest harmful phrase of the recipe that the prompt holds around a culprit, and its anchor."""
+    """Find the longest target of the recipe that the prompt holds around a trigger word, and its anchor."""
     prompt = [word.text.lower() for word in sheet.words]
     matches = []
     for target, anchor in anchors.items():
@@ -138,19 +139,19 @@ def named(sheet: ScoreSheet, found: TriggerWords, anchors: Mapping[str, str]) ->
 
 
 def without_words(sheet: ScoreSheet, indices: Sequence[int]) -> str:
-    """The prompt without some of its words, in tidy grammar."""
+    """Take words out of the prompt, and mend its grammar."""
     return editing.tidy(editing.without(sheet.prompt, [sheet.words[i].span for i in indices]))
 
 
 def best(texts: Sequence[str], context: SafeguardContext) -> Conditioning:
-    """The first text that closes every gate, else the one whose highest gate is lowest."""
+    """Encode the first text with every classifier below its line, else the one whose highest classifier is lowest."""
     worst = context.scorer.margins(context.family.encode_words(texts)).amax(1)
     closed = (worst < 0).nonzero()
     return context.family.encode([texts[int(closed[0]) if len(closed) else int(worst.argmin())]])
 
 
 def lowered(conditioning: Conditioning, names: Sequence[str], context: SafeguardContext) -> Conditioning:
-    """One prompt clamped under those concepts whose gate is not below the closing level."""
+    """Clamp one prompt under those concepts whose classifier is not below the level `CLEARED`."""
     for name in names:
         column = context.scorer.names.index(name)
         if not bool(context.scorer.below(conditioning, attribution.CLEARED)[0, column]):
@@ -159,10 +160,10 @@ def lowered(conditioning: Conditioning, names: Sequence[str], context: Safeguard
 
 
 def verified(conditioning: Conditioning, context: SafeguardContext) -> Conditioning:
-    """One repaired prompt if gate and check have nothing against it; once more without its worst words.
+    """Give a repaired prompt back if neither sense objects to it; else try once more without its worst words.
 
     Raises:
-        GuardError: one of them still objects.
+        GuardError: a sense still objects.
     """
     objected = objections(conditioning, context)
     if not objected:
@@ -179,5 +180,5 @@ def verified(conditioning: Conditioning, context: SafeguardContext) -> Condition
 
 
 def objections(conditioning: Conditioning, context: SafeguardContext) -> list[str]:
-    """The concepts under which either sense objects to one prompt."""
+    """List the concepts under which either sense objects to one prompt."""
     return context.objections(conditioning)[0]

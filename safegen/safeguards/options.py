@@ -1,4 +1,4 @@
-"""What to guard against and how, as one value that every door hands on whole."""
+"""Options of the guard: what to guard against and how, as one value that every caller hands on whole."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ MAX_STRENGTH = 1.5
 
 @dataclass(frozen=True)
 class GuardOptions:
-    """What to guard against, and how.
+    """The options of the guard: what to guard against, and how.
 
     Attributes:
-        concepts: the active ones; all standard ones when empty.
-        strength: 0 leaves everything as it is, 1 is the default, up to 1.5; `localise` has nothing stronger than 1.
-        safeguard: name of the method.
-        folder: the user's own concepts, one folder each.
-        unread: what becomes of text that the reader cannot read and no directions can judge: `refuse` or `draw`.
+        concepts: the active concepts; all standard ones when empty.
+        strength: from 0, which changes nothing, to 1.5; 1 is the default, and for `localise` the strongest.
+        safeguard: the name of the method.
+        folder: the folder of the user's own concepts, which has one folder for each.
+        unread: what to do with text that the reader cannot read and no directions can judge: `refuse` or `draw`.
         guarded: whether there is a guard at all.
 
     Raises:
-        UsageError: a strength outside its range, an unknown safeguard or `unread`.
+        UsageError: the strength is out of range, or the safeguard or `unread` is not known.
     """
 
     concepts: tuple[str, ...] = ()
@@ -50,10 +50,10 @@ class GuardOptions:
 
 
 def check_strength(strength: float) -> float:
-    """Give the strength back if it is in range.
+    """Check that the strength is in range, and give it back.
 
     Raises:
-        UsageError: it is not, or is no number.
+        UsageError: it is out of range, or not a number.
     """
     if not 0 <= strength <= MAX_STRENGTH:
         raise UsageError(f"strength {strength} is outside 0 to {MAX_STRENGTH}", "1 is the default.")

@@ -1,15 +1,15 @@
-"""The safe region: half-spaces that constrain the whole embedding and move only what violates them.
+"""The safe region: half-spaces that constrain the whole embedding, and move only states outside them.
 
-After "Responsible Diffusion Models via Constraining Text Embeddings within Safe Regions" (Li et al.
-2025, arXiv 2505.15427; no code is public). A concept has many sides, so its region has many borders: a
-state e of a class with benign mean m is safe where W (e - m) <= b, with a row of W per side, across
-which harmful states of that side differ from benign ones, and b where nearly all benign states keep.
-What is beyond moves in proportion to how far it is beyond:
+The method follows "Responsible Diffusion Models via Constraining Text Embeddings within Safe Regions" (Li et al.
+2025, arXiv 2505.15427; no code is public). A concept has many sides, so its region has many borders. A
+state e of a class with benign mean m is safe where W (e - m) <= b. W has a row per side, along which harmful
+states of that side differ from benign ones; nearly all benign states stay below b. A state beyond a border moves in
+proportion to its distance:
 
     e' = e - strength * max(0, W (e - m) - b) U
 
-U, a row per border, says where to: learned from the text encoder alone, or further through the
-denoiser's own predictions (`safegen.learning.region`).
+U has a row per border, which gives the direction of the move. It is learned from the text encoder alone, or further
+through the denoiser's own predictions (`safegen.learning.region`).
 """
 
 from __future__ import annotations
@@ -42,20 +42,20 @@ class HalfSpaces:
     mean: Tensor  # (D,)
     normals: Tensor  # (R, D) from safe to harmful
     borders: Tensor  # (R,)
-    moves: Tensor  # (R, D) that a state takes for every unit that it is beyond a border
+    moves: Tensor  # (R, D), subtracted from a state for every unit that it is beyond a border
 
     def excess(self, states: Tensor) -> Tensor:
-        """How far states (..., D) are beyond every border, (..., R); zero inside."""
+        """Measure how far states (..., D) are beyond every border (..., R); zero inside."""
         return torch.relu((states - self.mean) @ self.normals.T - self.borders)
 
     def tensors(self, key: str) -> dict[str, Tensor]:
-        """The parts under the names of a direction file."""
+        """Give the parts under the names of a direction file."""
         parts = (self.mean, self.normals, self.borders, self.moves)
         return {f"{key}.{name}": part.detach() for name, part in zip(PARTS, parts, strict=True)}
 
 
 def constrained(states: Tensor, positions: Tensor, spaces: Mapping[Position, HalfSpaces], strength: float) -> Tensor:
-    """States (B, T, D) moved towards the region; those that are inside keep every bit."""
+    """Move states (B, T, D) towards the region; those inside keep every bit."""
     for position, space in spaces.items():
         excess = space.excess(states)
         beyond = (positions == position).unsqueeze(-1) & (excess > 0).any(-1, keepdim=True)
@@ -64,7 +64,7 @@ def constrained(states: Tensor, positions: Tensor, spaces: Mapping[Position, Hal
 
 
 def half_spaces(direction: Direction, device: torch.device | None = None) -> dict[Position, HalfSpaces]:
-    """A direction's constraints, on a device.
+    """Load a direction's constraints onto a device.
 
     Raises:
         DirectionError: the file holds none.
@@ -89,8 +89,10 @@ class SafeRegion(ClampedSafeguard):
     name = "region"
 
     def check(self, context: SafeguardContext) -> None:
-        """Raises:
-        DirectionError: a concept's file holds no region.
+        """Check that every concept has directions with a safe region.
+
+        Raises:
+            DirectionError: a concept has none.
         """
         check_directed(context)
         for direction in context.scorer.directions():
@@ -99,7 +101,7 @@ class SafeRegion(ClampedSafeguard):
     def repair(
         self, conditioning: Conditioning, sheets: Sequence[ScoreSheet], context: SafeguardContext, strength: float
     ) -> Conditioning:
-        """States outside an open concept's region moved towards it."""
+        """Move the states of flagged prompts towards the regions of the concepts that flag them."""
 
         def change(direction: Direction, states: Tensor, positions: Tensor) -> Tensor:
             return constrained(states, positions, half_spaces(direction, states.device), strength)

@@ -1,11 +1,10 @@
 """SAFREE (ICLR 2025, arXiv 2410.12761), text part: a baseline.
 
-Words without which the prompt is farther from the toxic subspace are triggers; their states are
-projected onto the complement of that subspace inside the prompt's own span. As published, special
-tokens and pads are left as they are, and the test for triggers is relative; a recipe's phrases span the
-toxic subspace where the paper has seventeen for one concept. A pooled vector, which the paper does not
-speak of, is projected like a trigger. The paper's negative prompt and its filters in the denoiser are not
-part of this.
+A word is a trigger if the prompt without it is farther from the toxic subspace. The states of triggers are
+projected onto the complement of that subspace, inside the prompt's own span. As published, special
+tokens and pads are left as they are, and the test for triggers is relative. The toxic subspace is spanned by a
+recipe's phrases, where the paper has seventeen for one concept. A pooled vector, which the paper does not
+mention, is projected like a trigger. The paper's negative prompt and its filters in the denoiser are left out.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from safegen.safeguards import SafeguardContext
     from safegen.scoring.scores import ScoreSheet
 
-ALPHA = 0.01  # a trigger's removal raises the distance by this share over the others' mean
+ALPHA = 0.01  # without a trigger, the distance is larger than the others' mean by this share
 
 
 class Safree(Baseline):
@@ -38,13 +37,13 @@ class Safree(Baseline):
     def repair(
         self, conditioning: Conditioning, sheets: Sequence[ScoreSheet], context: SafeguardContext, strength: float
     ) -> Conditioning:
-        """Project the trigger words' states."""
+        """Project the states of the flagged prompts' trigger words."""
         states = {name: channel.states.clone() for name, channel in conditioning.channels.items()}
         for row in flagged_rows(sheets):
             sheet, words = sheets[row], conditioning.words(row)
             phrases = [p for c in sheet.flagged_concepts() for p in context.recipes[c].targets]
             toxic = {name: projector(vectors) for name, vectors in sentences(context, phrases).items()}
-            # Without its only word a prompt has no span of its own; that word's is all there is.
+            # A prompt without its only word would have no span of its own, so that word stays.
             masked = [editing.without(sheet.prompt, [w.span]) for w in words] if len(words) > 1 else [sheet.prompt]
             variants = sentences(context, masked)
             chosen = [word for i, word in enumerate(words) if i in triggers(variants, toxic) or len(words) == 1]
@@ -61,7 +60,7 @@ class Safree(Baseline):
 
 
 def triggers(variants: Mapping[str, Tensor], toxic: Mapping[str, Tensor]) -> set[int]:
-    """The words that are triggers in any channel; every variant (N, D) lacks one word."""
+    """Find the words that are triggers in any channel; every variant (N, D) lacks one word."""
     found: set[int] = set()
     for name, masked in variants.items():
         distance = (masked - masked @ toxic[name]).norm(dim=-1)
@@ -71,7 +70,7 @@ def triggers(variants: Mapping[str, Tensor], toxic: Mapping[str, Tensor]) -> set
 
 
 def sentences(context: SafeguardContext, texts: Sequence[str]) -> dict[str, Tensor]:
-    """Per channel one vector (N, D) per text: the mean state of its words, as sentence encoders pool; or the pooled."""
+    """Give, by channel, one vector (N, D) per text: the mean state of its words, or the pooled vector."""
     return {name: _sentence(channel) for name, channel in context.family.encode_words(texts).channels.items()}
 
 
@@ -81,7 +80,7 @@ def _sentence(channel: Channel) -> Tensor:
 
 
 def projector(vectors: Tensor) -> Tensor:
-    """The orthogonal projection (D, D) onto the span of (N, D) vectors."""
+    """Compute the orthogonal projection (D, D) onto the span of (N, D) vectors."""
     _, values, rows = torch.linalg.svd(vectors, full_matrices=False)
     rows = rows[values > 1e-4 * values[0]]
     onto: Tensor = rows.T @ rows

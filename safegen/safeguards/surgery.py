@@ -1,9 +1,9 @@
 """Semantic Surgery (NeurIPS 2025, arXiv 2510.22851), text part: a baseline.
 
-What the present concepts mean together, E("c1, c2, ...") - E(""), is subtracted at every position. The
-paper names a few concepts by hand and calls those present whose meaning is near the prompt's by a raw
-cosine with a constant tuned for each. Here the calibrated gate decides whether anything is, and the
-recipe's phrases nearest by that cosine are what is, which can only help it.
+The joint meaning of the concepts that are present, E("c1, c2, ...") - E(""), is subtracted at every position. The
+paper names a few concepts by hand. It counts a concept as present if its raw cosine with the prompt is over a
+constant tuned for it. Here the calibrated classifier decides whether a concept is present, and the recipe's phrases
+nearest by that cosine are subtracted, which can only help the method.
 """
 
 from __future__ import annotations
@@ -23,20 +23,22 @@ if TYPE_CHECKING:
     from safegen.safeguards import SafeguardContext
     from safegen.scoring.scores import ScoreSheet
 
-PHRASES = 4  # present at most, as many as the paper names for nudity
+PHRASES = 4  # the most phrases that are subtracted; the paper names as many for nudity
 
 
 class SemanticSurgery(Baseline):
-    """Subtract what the flagged concepts mean together (Semantic Surgery, NeurIPS 2025)."""
+    """Subtract the joint meaning of the flagged concepts (Semantic Surgery, NeurIPS 2025)."""
 
     name = "surgery"
 
     def __init__(self) -> None:
-        self._meanings: dict[tuple[str, ...], Tensor] = {}  # of a recipe's phrases, in one encoder
+        self._meanings: dict[tuple[str, ...], Tensor] = {}  # by the encoders' fingerprints and the phrases
 
     def check(self, context: SafeguardContext) -> None:
-        """Raises:
-        UsageError: the model's embeddings are as long as their prompts.
+        """Check that the model's embeddings all have the same length.
+
+        Raises:
+            UsageError: they are as long as their prompts.
         """
         if context.family.variable_length:
             raise UsageError(
@@ -48,7 +50,7 @@ class SemanticSurgery(Baseline):
     def repair(
         self, conditioning: Conditioning, sheets: Sequence[ScoreSheet], context: SafeguardContext, strength: float
     ) -> Conditioning:
-        """Subtract what the open concepts mean together."""
+        """Subtract the joint meaning of the concepts that flag a prompt."""
         name, worded_channel = next(iter(conditioning.word_channels.items()))
         states = {name: channel.states.clone() for name, channel in conditioning.channels.items()}
         for row in flagged_rows(sheets):
@@ -65,7 +67,7 @@ class SemanticSurgery(Baseline):
         return conditioning.with_states(states)
 
     def _meaning(self, phrases: Sequence[str], name: str, context: SafeguardContext) -> Tensor:
-        """E(phrase) - E("") of one channel, (phrases, T, D)."""
+        """Compute E(phrase) - E("") in one channel, (phrases, T, D)."""
         key = (*context.family.fingerprints().values(), *phrases)
         if key not in self._meanings:
             found = context.family.encode([*phrases, ""]).channels[name].states.float()

@@ -1,9 +1,9 @@
-"""Which words are the cause: how far the gate falls without each, and the fewest that must go.
+"""Attribution: how far the classifier falls without each word, and the fewest words that have to go.
 
-A state after a harmful word looks harmful too (encoders mix their positions), so a word's own score
-is only a correlation. Taking the word out of the text and encoding again is an intervention: SAFREE
-(Yoon et al. 2024, arXiv 2410.12761) and SafeGuider find triggers so. All variants of a prompt go
-through the encoder in one batch, and without pads, which the gate does not need.
+States after a harmful word look harmful, too, because encoders mix their positions; so a word's token score
+is only a correlation. Taking the word out of the text and encoding again is an intervention; SAFREE
+(Yoon et al. 2024, arXiv 2410.12761) and SafeGuider find trigger words in this way. All variants of a prompt go
+through the encoder in one batch, and without pads, which the classifier does not need.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from safegen.scoring.scores import ScoreSheet
 
 Encode = Callable[[Sequence[str]], "Conditioning"]
-MOST = 6  # words that a minimal set may have
-SHORT = 3  # letters; longer words that are said more than once are taken out everywhere at once
-LEAST = 0.5  # benign standard deviations that the gate falls by without a word that has a part in it
-CLEARED = 0.98  # share of benign prompts with a lower gate, under which a gate counts as closed
+MOST = 6  # the most words in a set of trigger words
+SHORT = 3  # letters; longer words that are repeated are taken out everywhere at once
+LEAST = 0.5  # how far the classifier falls, in benign standard deviations, without a word that is part of the cause
+CLEARED = 0.98  # a classifier is cleared below the value that this share of benign prompts stays under
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class TriggerWords:
 
 
 def with_causes(sheet: ScoreSheet, names: Sequence[str], scorer: Scorer, encode: Encode) -> ScoreSheet:
-    """Add every word's cause under the named concepts, in benign standard deviations, to those that it has."""
+    """Add every word's causes under the named concepts, in benign standard deviations, to its other causes."""
     if not sheet.words or not names:
         return sheet
     falls = _falls(sheet, scorer, encode)
@@ -51,10 +51,10 @@ def with_causes(sheet: ScoreSheet, names: Sequence[str], scorer: Scorer, encode:
 
 
 def trigger_words(sheet: ScoreSheet, concept: str, scorer: Scorer, encode: Encode) -> TriggerWords:
-    """The smallest leading set of words, by cause, without which the concept's gate is closed.
+    """Find the fewest words, taken in the order of their causes, without which the concept's classifier is cleared.
 
-    Where no such set closes it, words go one after the other, each the one without which the rest is lowest: of
-    two harmful words neither alone need lower the gate.
+    Where no such set clears it, words are taken out one by one, each time the one without which the rest is lowest:
+    of two harmful words, taking out only one may not lower the classifier.
     """
     if not sheet.words:
         return TriggerWords(concept, (), False)
@@ -71,7 +71,7 @@ def trigger_words(sheet: ScoreSheet, concept: str, scorer: Scorer, encode: Encod
 
 
 def _one_by_one(sheet: ScoreSheet, concept: str, first: Sequence[int], scorer: Scorer, encode: Encode) -> TriggerWords:
-    """The first words and others, until the gate is closed; none if `MOST` do not close it."""
+    """Take out the first words, then others until the classifier is cleared; give none if `MOST` do not clear it."""
     column, alike, chosen = scorer.names.index(concept), _alike(sheet), list(first)
     for _ in range(MOST - 1):
         left = [i for i in range(len(sheet.words)) if i not in chosen and i == alike[i][0]]
@@ -86,7 +86,7 @@ def _one_by_one(sheet: ScoreSheet, concept: str, first: Sequence[int], scorer: S
 
 
 def _falls(sheet: ScoreSheet, scorer: Scorer, encode: Encode) -> Tensor:
-    """How much every gate falls without each word (words, K), in the prompt's own standard deviations."""
+    """Measure how far every classifier falls without each word (words, K), in deviations of the prompt's own bin."""
     rests = [_rest(sheet, alike) for alike in _alike(sheet)]
     return scorer.score_drops(encode([sheet.prompt, *rests]))
 
@@ -96,7 +96,7 @@ def _rest(sheet: ScoreSheet, indices: Sequence[int]) -> str:
 
 
 def _alike(sheet: ScoreSheet) -> list[list[int]]:
-    """Per word, the words that are the same one again; without one of them, the gate would not fall."""
+    """List, for each word, its repetitions; taking out only one of them would not lower the classifier."""
     texts = [word.text.casefold() for word in sheet.words]
     return [
         [j for j, other in enumerate(texts) if other == text] if len(text) > SHORT else [i]

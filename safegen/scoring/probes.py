@@ -1,8 +1,8 @@
-"""Probes: what the directions of several concepts make of one channel.
+"""Probes: the scores that the directions of several concepts give one channel.
 
-A raw cosine says nothing (an empty prompt can score above an attack), so every score is a
-probe's value in standard deviations over benign text: of prompts of like length for the gate, of
-positions of the same class for words. All of it is differentiable and stays on the model's device.
+A raw cosine says nothing (an empty prompt can score above an attack), so every score is a probe's value in standard
+deviations over benign text: over prompts of like length for the classifier, over positions of the same class for
+words. All of it is differentiable and stays on the model's device.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Features:
-    """What a gate sees of a channel: the mean state per position class, and where there is one."""
+    """The features of a channel that heads see: the mean state per position class, and which prompts have the class."""
 
     means: Mapping[Position, Tensor]  # (B, D) each
     present: Mapping[Position, Tensor]  # (B,) booleans
@@ -41,24 +41,24 @@ def features(channel: Channel) -> Features:
 
 
 def bins_of(channel: Channel) -> Tensor:
-    """The length bin (B,) of every prompt, by its word tokens."""
+    """Find the length bin (B,) of every prompt, by its word tokens."""
     return bin_lengths(lengths_of(channel))
 
 
 def lengths_of(channel: Channel) -> Tensor:
-    """How many word tokens (B,) every prompt has."""
+    """Count the word tokens (B,) of every prompt."""
     import torch
 
     return torch.tensor(channel.lengths, device=channel.states.device)
 
 
 def bin_lengths(lengths: Tensor) -> Tensor:
-    """Token counts (B,) to indices of `BINS`."""
+    """Turn token counts (B,) into the indices of their bins, see `BINS`."""
     return sum((lengths > edge).long() for edge in BINS)  # type: ignore[return-value]
 
 
 def _alike(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """Fill tensors up with zeros to the largest of them: heads learned with less effort have fewer hidden units."""
+    """Fill tensors up with zeros to the largest one's shape: heads learned with less effort have fewer hidden units."""
     import torch
 
     largest = [max(sizes) for sizes in zip(*(t.shape for t in tensors), strict=True)]
@@ -69,14 +69,14 @@ def _alike(tensors: Sequence[Tensor]) -> list[Tensor]:
 
 
 class Probes:
-    """The directions of one channel stacked into matrices, so that all concepts cost what one does."""
+    """The directions of one channel, stacked into matrices so that all concepts cost as much as one."""
 
     def __init__(self, directions: Sequence[Direction]) -> None:
         self.directions = tuple(directions)
         self._stacked: dict[str, Tensor] = {}
 
     def stack(self, key: str, like: Tensor) -> Tensor | None:
-        """A named tensor of every direction, (K, ...) on the device of `like`; None if they lack it."""
+        """Stack a named tensor of all directions, (K, ...) on the device of `like`; None if one lacks it."""
         import torch
 
         place = f"{key}@{like.device}"
@@ -87,7 +87,7 @@ class Probes:
         return self._stacked[place]
 
     def raw(self, part: Features, head: str = "gate") -> Tensor:
-        """Every concept's head (B, K) as uncalibrated log-odds, see `safegen.learning.heads`."""
+        """Compute every concept's head (B, K) as uncalibrated log-odds, see `safegen.learning.heads`."""
         import torch
 
         total: Tensor | None = None
@@ -97,7 +97,7 @@ class Probes:
             if weights is None or centres is None:
                 continue
             value = torch.einsum("bkd,khd->bkh", mean.unsqueeze(1) - centres, weights)
-            # A class that a prompt has no position of counts as the benign mean.
+            # A class of which a prompt has no position counts as the benign mean.
             value = torch.where(part.present[position][:, None, None], value, 0.0)
             total = value if total is None else total + value
         if total is None:
@@ -106,12 +106,12 @@ class Probes:
         return (hidden * self._table(f"{head}.out", total)).sum(-1)
 
     def calibrated(self, raw: Tensor, bins: Tensor, head: str = "gate") -> tuple[Tensor, Tensor]:
-        """A head in benign standard deviations and its thresholds, both (B, K)."""
+        """Give a head's values in benign standard deviations, and its thresholds, both (B, K)."""
         scale, lines = self._table(f"{head}.scale", raw)[:, bins], self._table(f"{head}.thresholds", raw)
         return (raw - scale[..., 0].T) / scale[..., 1].T, lines[:, bins].T
 
     def percentiles(self, raw: Tensor, bins: Tensor) -> Tensor:
-        """Share (B, K) of benign prompts of like length with a lower gate, in percent."""
+        """Give the share (B, K) of benign prompts of like length with a lower classifier value, in percent."""
         import torch
 
         own = self._table("gate.quantiles", raw)[:, bins].transpose(0, 1).contiguous()  # (B, K, Q), from 0 to 1
@@ -119,7 +119,7 @@ class Probes:
         return below.squeeze(-1) * 100.0 / own.shape[-1]
 
     def level(self, share: float, bins: Tensor) -> Tensor:
-        """The gate's raw value (B, K) that the given share of benign prompts of like length stays under."""
+        """Give the classifier's raw value (B, K) that the given share of benign prompts of like length stays under."""
         quantiles = self._table("gate.quantiles", bins)
         return quantiles[:, bins, round(share * (quantiles.shape[-1] - 1))].T
 
@@ -129,7 +129,7 @@ class Probes:
         return table
 
     def own(self, channel: Channel) -> Tensor:
-        """Every position's own score (B, T, K) in standard deviations over benign text of its class."""
+        """Compute the token score (B, T, K) of every position, in standard deviations over benign text of its class."""
         import torch
 
         states = channel.states.float()
@@ -143,7 +143,7 @@ class Probes:
         return scores
 
     def own_percentiles(self, own: Tensor, channel: Channel) -> Tensor:
-        """Share (B, T, K) of benign positions of the same class with a lower own score, in percent."""
+        """Give the share (B, T, K) of benign positions of the same class with a lower token score, in percent."""
         import torch
 
         values, shares = own.flatten(0, 1).T.contiguous(), torch.zeros_like(own)

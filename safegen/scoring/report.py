@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Report:
-    """What the guard found and did in one prompt."""
+    """The report on one prompt: what the guard found and did."""
 
     before: ScoreSheet
     after: ScoreSheet
-    drift: float  # 1 - cosine between the prompt's states before and after; exactly 0 when untouched
-    weights: Weights = ()  # that it is drawn with, counted in the text of `after`
+    drift: float  # 1 - cosine between the prompt's states before and after; exactly 0 where nothing was edited
+    weights: Weights = ()  # the weights that it is drawn with, with spans in the text of `after`
     objections: tuple[str, ...] = ()  # the concepts under which it could not be drawn with its weights
 
     @property
@@ -31,17 +31,17 @@ class Report:
 
     @property
     def status(self) -> str:
-        """What its picture is recorded as: `ok` where nothing was changed, `flagged` where that was not enough."""
+        """The picture's status in records: `ok` if nothing was edited, `flagged` if it still is, else `sanitized`."""
         return "ok" if not self.sanitized else "flagged" if self.after.flagged else "sanitized"
 
     @property
     def rewritten(self) -> str:
-        """The text that the repaired embedding is the encoding of; empty where the text stayed."""
+        """The text whose encoding the repaired embedding is; empty where the text stayed."""
         return self.after.prompt if self.after.prompt != self.before.prompt else ""
 
     @staticmethod
     def merged(reports: Sequence[Report], gaps: Sequence[str]) -> Report:
-        """Make one report of those on a prompt's windows; for `gaps` see `ScoreSheet.merged`."""
+        """Merge the reports on a prompt's windows into one; for `gaps` see `ScoreSheet.merged`."""
         if len(reports) == 1:
             return reports[0]
         before, after = ([getattr(report, name) for report in reports] for name in ("before", "after"))
@@ -56,7 +56,7 @@ class Report:
 
 
 def drifts(before: Conditioning, after: Conditioning) -> list[float]:
-    """Give how far every prompt's states moved, 1 - cosine; 0 where every bit is the same.
+    """Measure how far every prompt's states moved, as 1 - cosine; 0 where every bit is the same.
 
     Raises:
         GuardError: the new states are not finite.

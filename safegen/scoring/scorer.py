@@ -1,8 +1,8 @@
 """Scores: how far every prompt and every word is from benign text, per concept.
 
-Every channel is scored by directions of its own (`probes.py`). A prompt is as harmful as its worst
-channel makes it, and a word as the worst of its tokens in any encoder: a guard that looked at one
-channel alone would let through what another tells the denoiser.
+Every channel has directions of its own (`probes.py`). A prompt is as harmful as in its worst
+channel, and a word as the worst of its tokens in any encoder: a guard that looked only at one
+channel would let through what another one tells the denoiser.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ if TYPE_CHECKING:
 
     from safegen.directions.direction import Direction
 
-Own = list[list[list[list[float]]]]  # prompts, positions, concepts: score and percentile
-# Added to the line of a gate, in benign deviations, on text that the reader could read and found calm: what directions
-# are for is what only the encoder sees, and that is far over its line. Where the reader is in doubt, they decide.
+Own = list[list[list[list[float]]]]  # prompts, positions, concepts: token score and its percentile
+# Added to the lines of the heads, in benign deviations, for text that the reader could read and found calm. Directions
+# are there for harm that only the encoder sees, which is far over its line. Where the reader is in doubt, they decide.
 CALM = 2.5
-CARRIES = 0.5  # of the worst word's own score, from which another word counts as harmful, too
+CARRIES = 0.5  # share of the worst word's token score from which on another word counts as harmful, too
 
 
 @runtime_checkable
 class ScoresTokens(Protocol):
-    """A safeguard with a score of its own for every token, from 0 to 1, that sets how far it edits it."""
+    """A safeguard that scores every token from 0 to 1; the score sets how far it edits the token."""
 
     def intensities(self, channel: Channel, directions: Sequence[Direction]) -> Tensor:
-        """The scores (B, T, K) of a channel by its directions."""
+        """Score the tokens of a channel (B, T, K) by its directions."""
         ...
 
 
@@ -41,7 +41,7 @@ class Scorer:
     """The directions of one guard.
 
     Args:
-        directions: per channel, the directions of all concepts, in the same order in every channel.
+        directions: the directions of all concepts by channel, in the same order in every channel.
     """
 
     def __init__(self, directions: Mapping[str, Sequence[Direction]]) -> None:
@@ -54,19 +54,19 @@ class Scorer:
 
     @classmethod
     def of(cls, directions: Mapping[str, Mapping[str, Direction]], names: Sequence[str]) -> Scorer:
-        """The scorer of the named concepts, from directions by concept and channel."""
+        """Make the scorer of the named concepts, from directions by concept and channel."""
         channels = next(iter(directions.values()))
         return cls({channel: [directions[name][channel] for name in names] for channel in channels})
 
     def directions(self) -> list[Direction]:
-        """Those of all channels."""
+        """List the directions of all channels."""
         return [direction for probes in self.channels.values() for direction in probes.directions]
 
     def pairs(self, conditioning: Conditioning) -> dict[str, tuple[Probes, Channel]]:
-        """Every channel beside its probes.
+        """Pair every channel with its probes.
 
         Raises:
-            GuardError: a channel has none; what it tells the denoiser would go unseen.
+            GuardError: a channel has no probes, so that nothing would see what it tells the denoiser.
         """
         if missing := conditioning.channels.keys() ^ self.channels.keys():
             raise GuardError(
@@ -75,11 +75,11 @@ class Scorer:
         return {name: (self.channels[name], channel) for name, channel in conditioning.channels.items()}
 
     def margins(self, conditioning: Conditioning, head: str = "gate") -> Tensor:
-        """How far a head (B, K) is over its threshold in the worst channel, in benign standard deviations."""
+        """Measure how far a head (B, K) is over its threshold in the worst channel, in benign standard deviations."""
         return self._worst(conditioning, bins_of, head)
 
     def score_drops(self, conditioning: Conditioning) -> Tensor:
-        """How far every gate of the first prompt falls in each of the others (B - 1, K), by the first one's bin."""
+        """Measure how far the other prompts' classifiers (B - 1, K) are below the first's, all in its length bin."""
         margins = self._worst(conditioning, lambda c: bins_of(c)[:1].expand(len(conditioning.prompts)), "gate")
         return margins[:1] - margins[1:]
 
@@ -93,25 +93,25 @@ class Scorer:
         return torch.stack(found).amax(0)
 
     def below(self, conditioning: Conditioning, share: float) -> Tensor:
-        """Whether every channel's gate (B, K) is as low as in that share of benign prompts of like length."""
+        """Tell whether all channels' classifiers (B, K) are as low as that share of benign prompts of like length."""
         import torch
 
         under = [p.raw(features(c)) <= p.level(share, bins_of(c)) for p, c in self.pairs(conditioning).values()]
         return torch.stack(under).all(0)
 
     def objections(self, conditioning: Conditioning, calm: Sequence[Collection[str]] = ()) -> list[list[str]]:
-        """Per prompt, the concepts under which the gate or the check is over its threshold.
+        """List, for each prompt, the concepts under which the classifier or the verifier is over its threshold.
 
         Args:
             conditioning: B prompts.
-            calm: of each, the concepts under which the reader found it calm; `CALM` is added to their lines.
+            calm: for each prompt, the concepts under which the reader found it calm; `CALM` is added to their lines.
         """
         relief = self._relief(conditioning, calm)
         over = (self.margins(conditioning) >= relief) | (self.margins(conditioning, "check") >= relief)
         return [[name for name, objects in zip(self.names, row, strict=True) if objects] for row in over.tolist()]
 
     def _relief(self, conditioning: Conditioning, calm: Sequence[Collection[str]]) -> Tensor:
-        """How much is added to the lines of each prompt (B, K)."""
+        """Give what is added to the lines of each prompt (B, K)."""
         import torch
 
         device = next(iter(conditioning.channels.values())).states.device
@@ -119,7 +119,7 @@ class Scorer:
         return torch.tensor([[CALM * (name in still) for name in self.names] for still in calm], device=device)
 
     def score(self, conditioning: Conditioning, calm: Sequence[Collection[str]] = ()) -> list[ScoreSheet]:
-        """One sheet per prompt; for `calm` see `objections`."""
+        """Make a score sheet for each prompt; for `calm` see `objections`."""
         raw, z, percentiles, lines = self._verdicts(conditioning)
         lines = lines + self._relief(conditioning, calm)
         columns = zip(*(values.tolist() for values in (raw, z, percentiles, lines)), strict=True)
@@ -146,7 +146,7 @@ class Scorer:
         return found
 
     def _verdicts(self, conditioning: Conditioning) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Gate, deviations, percentile and threshold (B, K) of the channel that is farthest over the line."""
+        """Give the classifier's raw value, deviations, percentile and threshold (B, K) of the worst channel."""
         import torch
 
         found = []
@@ -186,7 +186,7 @@ class Scorer:
         )
 
     def _tokens(self, conditioning: Conditioning, row: int, own: Mapping[str, Own]) -> tuple[WordScore, ...]:
-        """The tokens of the encoder that saw most, and every pooled vector; no template and no repeated pad."""
+        """Score the tokens of the encoder that saw most, and all pooled vectors, but no templates or repeated pads."""
         shown = []
         for name, channel in conditioning.channels.items():
             if not channel.worded:
@@ -201,13 +201,13 @@ class Scorer:
         return tuple(shown)
 
     def _named(self, values: Sequence[Sequence[float]]) -> tuple[dict[str, float], dict[str, float]]:
-        """Scores and percentiles by concept."""
+        """Split pairs into scores and percentiles by concept."""
         scores, percentiles = (dict(zip(self.names, column, strict=True)) for column in zip(*values, strict=True))
         return scores, percentiles
 
 
 def unscored(conditioning: Conditioning) -> list[ScoreSheet]:
-    """Sheets of prompts whose encoder has no directions: their words, as it has them, without scores."""
+    """Make sheets for prompts whose encoder has no directions: its words, without scores."""
     return [
         ScoreSheet(
             prompt,
@@ -222,7 +222,7 @@ def unscored(conditioning: Conditioning) -> list[ScoreSheet]:
 def with_intensities(
     sheets: Sequence[ScoreSheet], conditioning: Conditioning, safeguard: ScoresTokens, scorer: Scorer
 ) -> list[ScoreSheet]:
-    """The sheets with a safeguard's own score of every word: the highest of its tokens and of all concepts."""
+    """Add a safeguard's own score of every word to the sheets: the highest over its tokens and all concepts."""
     scores = {
         name: safeguard.intensities(channel, scorer.channels[name].directions).amax(-1).tolist()
         for name, channel in conditioning.word_channels.items()

@@ -19,14 +19,14 @@ READER, DIRECTIONS = "reader", "directions"  # the two senses
 class ConceptScore:
     """One concept's verdict on one prompt; `z` and `threshold` are benign standard deviations."""
 
-    score: float  # the gate's log-odds, uncalibrated
+    score: float  # the classifier's log-odds, uncalibrated
     z: float
-    percentile: float  # share of benign prompts of like length below, in percent
+    percentile: float  # share of benign prompts of like length with a lower score, in percent
     threshold: float
 
     @property
     def margin(self) -> float:
-        """How far over the line; negative below it."""
+        """The distance over the line; negative below it."""
         return self.z - self.threshold
 
     @property
@@ -36,21 +36,23 @@ class ConceptScore:
 
 @dataclass(frozen=True)
 class WordScore:
-    """One word and what each concept makes of it, in benign standard deviations.
+    """One word and its scores under every concept, in benign standard deviations.
 
-    `scores` is the word's own state, and `percentiles` the share of benign positions of its class with a
-    lower score, in percent; `causes` is how much the word is the cause, for the concepts that were
-    asked about: what it says itself, and what the concept falls when it is taken out; `intensity`,
-    from 0 to 1, is what the safeguard makes of the word, if it has a score of its own; `weight` is what
-    the prompt's marks ask for; `window` is which of the encoder's windows reads the word, in a prompt
-    longer than one.
+    Attributes:
+        scores: the token scores, from the word's own states.
+        percentiles: the share of benign positions of its class with a lower score, in percent.
+        causes: how much the word is the cause, for the concepts that were asked about: from its own score, and from
+            how far the concept falls when the word is taken out.
+        intensity: the safeguard's own score of the word, from 0 to 1, if it has one.
+        weight: the weight that the prompt's marks ask for.
+        window: the number of the encoder's window that reads the word, in a prompt longer than one.
     """
 
     text: str
     span: tuple[int, int]
     scores: Mapping[str, float]
     percentiles: Mapping[str, float]
-    flagged: tuple[str, ...] = ()  # concepts whose gate is open and that this word carries
+    flagged: tuple[str, ...] = ()  # the flagged concepts that this word carries
     causes: Mapping[str, float] = field(default_factory=dict)
     intensity: float | None = None
     weight: float = 1.0
@@ -59,7 +61,7 @@ class WordScore:
 
 @dataclass(frozen=True)
 class SpanScore:
-    """A run of words that carries harm under one concept; `score` is its worst word's."""
+    """A run of words that carries harm under one concept; `score` is that of its worst word."""
 
     text: str
     span: tuple[int, int]
@@ -69,18 +71,18 @@ class SpanScore:
 
 @dataclass(frozen=True)
 class ScoreSheet:
-    """Everything that was found in one prompt.
+    """The score sheet of one prompt.
 
     Attributes:
         prompt: the text.
-        concepts: the verdict on it under every concept.
-        words: of the text.
-        tokens: unmerged, special tokens included; none where no encoder was at work.
-        truncated: what the encoder did not see.
-        spans: what the reader found harmful.
-        senses: what was at work, `reader`, `directions` or both.
-        unread: words that the reader cannot read.
-        legible: the reader could read enough to judge the text.
+        concepts: the verdict under every concept.
+        words: the words of the text.
+        tokens: the tokens, unmerged, special ones included; none where no encoder was used.
+        truncated: the text that the encoder did not see.
+        spans: the spans that the reader found harmful.
+        senses: the senses that were used: `reader`, `directions` or both.
+        unread: the words that the reader cannot read.
+        legible: whether the reader could read enough to judge the text.
     """
 
     prompt: str
@@ -99,16 +101,16 @@ class ScoreSheet:
 
     @property
     def windows(self) -> int:
-        """How many of the encoder's windows the prompt's words fill."""
+        """The number of the encoder's windows that the prompt's words fill."""
         return 1 + max((w.window for w in self.words), default=0)
 
     def flagged_concepts(self) -> list[str]:
-        """Names of the concepts over their threshold, the farthest over first."""
+        """List the concepts over their threshold, the farthest over first."""
         over = {k: c.margin for k, c in self.concepts.items() if c.flagged}
         return sorted(over, key=lambda k: -over[k])
 
     def with_weights(self, weights: Sequence[Weight]) -> ScoreSheet:
-        """Add what was asked for every word; of a word with several weights the first."""
+        """Add to every word the weight that was asked for, or the first of several."""
         if not weights:
             return self
         words = (
@@ -118,11 +120,11 @@ class ScoreSheet:
 
     @staticmethod
     def merged(sheets: Sequence[ScoreSheet], gaps: Sequence[str]) -> ScoreSheet:
-        """Make one sheet of those of a prompt's windows: a prompt is as harmful as the worst of them.
+        """Merge the sheets of a prompt's windows into one: a prompt is as harmful as its worst window.
 
         Args:
-            sheets: in the order of the windows.
-            gaps: the text that stands between them.
+            sheets: the sheets, in the order of the windows.
+            gaps: the texts between the windows.
         """
         if len(sheets) == 1:
             return sheets[0]
@@ -144,7 +146,7 @@ class ScoreSheet:
         )
 
     def _moved(self, start: int, window: int) -> ScoreSheet:
-        """Count the characters of a window from the beginning of its prompt."""
+        """Shift the spans of a window, so that they count from the beginning of the prompt."""
 
         def shift(word: WordScore) -> WordScore:
             return replace(word, span=(word.span[0] + start, word.span[1] + start), window=window)
@@ -154,7 +156,7 @@ class ScoreSheet:
         return replace(self, words=words, tokens=tokens, spans=spans)
 
     def as_json(self, identity: str) -> dict[str, Any]:
-        """The sheet in schema ``safegen.score/2``; `causes` only where they were computed."""
+        """Give the sheet in the schema ``safegen.score/2``; `causes` only where they were computed."""
         return {
             "schema": SCHEMA,
             "id": identity,

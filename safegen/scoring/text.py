@@ -1,4 +1,4 @@
-"""Score sheets of text: what the reader found, alone or joined with what directions make of an encoder's states."""
+"""Score sheets of text: the reader's findings, alone or joined with the scores of directions on an encoder's states."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from safegen.reader.reading import Reading
 
 Causes = Literal["none", "flagged", "all"]
-CANDIDATES = 8  # words of a prompt, the highest first, whose cause is looked for
-FALL = 0.3  # how much what a concept falls without a word counts beside what the word says itself
+CANDIDATES = 8  # how many words of a prompt get causes, the highest first
+FALL = 0.3  # the factor of a concept's fall without a word, beside the word's own score
 
 
 def sheet_of(reader: Reader, reading: Reading, names: Sequence[str]) -> ScoreSheet:
-    """Put what was read under the named concepts into a sheet; concepts that the reader does not know are left out."""
+    """Make a sheet of a reading under the named concepts; those that the reader does not know are left out."""
     columns = {name: reader.concepts.index(name) for name in names if name in reader.concepts}
     scores = reading.scores
     highest = scores.max(0, initial=0.0)
@@ -63,7 +63,7 @@ def sheet_of(reader: Reader, reading: Reading, names: Sequence[str]) -> ScoreShe
 def read_sheets(
     reader: Reader, readings: Sequence[Reading], names: Sequence[str], causes: Causes = "none"
 ) -> list[ScoreSheet]:
-    """Put readings into sheets, with the causes of words under no concept, the flagged ones, or all."""
+    """Make sheets of readings, with the causes of words under no concept, the flagged ones, or all."""
     sheets = [sheet_of(reader, reading, names) for reading in readings]
     if causes != "none":
         sheets = with_causes(reader, completed(reader, sheets), every=causes == "all")
@@ -73,13 +73,14 @@ def read_sheets(
 def with_causes(reader: Reader, sheets: Sequence[ScoreSheet], every: bool = False) -> list[ScoreSheet]:
     """Find how much each of a prompt's highest words is the cause under each concept.
 
-    It is what the word says itself, over half of what the highest says, and a share of what the concept falls without
-    the word, wherever it is said. A fall alone misleads: without its subject a sentence says less of anything.
+    A cause has two parts: how far the word's score is above half of the prompt's, and a share of how far the prompt's
+    score falls without the word, taken out wherever it stands. The fall alone misleads: without its subject, a
+    sentence says less of anything.
 
     Args:
-        reader: read the prompts.
-        sheets: of the prompts.
-        every: under all concepts, of prompts below every line, too.
+        reader: the reader that made the sheets.
+        sheets: the prompts' sheets.
+        every: whether to do so under all concepts, also for prompts below every line.
     """
     asked = [(row, word) for row, sheet in enumerate(sheets) for word in _highest(sheet, every)]
     rests = reader.read([_without(sheets[row], word) for row, word in asked])
@@ -106,7 +107,7 @@ def with_causes(reader: Reader, sheets: Sequence[ScoreSheet], every: bool = Fals
 
 
 def completed(reader: Reader, sheets: Sequence[ScoreSheet], rounds: int = 2) -> list[ScoreSheet]:
-    """Add to the spans of flagged prompts what is over a line only once those are gone, until nothing is."""
+    """Add spans to flagged prompts that are over a line only once the known ones are gone, for some rounds."""
     done = list(sheets)
     for _ in range(rounds):
         rows = [i for i, sheet in enumerate(done) if sheet.spans]
@@ -128,11 +129,11 @@ def completed(reader: Reader, sheets: Sequence[ScoreSheet], rounds: int = 2) -> 
 
 
 def joined(read: ScoreSheet, seen: ScoreSheet) -> ScoreSheet:
-    """Join the sheets of both senses: the worse verdict under every concept, the words as the encoder has them.
+    """Join the sheets of both senses: the worse verdict under every concept, and the encoder's words.
 
     Args:
-        read: the reader's.
-        seen: of an encoder's directions, or, where it has none, of its words alone.
+        read: the reader's sheet.
+        seen: the sheet of an encoder's directions, or, where it has none, of its words without scores.
     """
     concepts = dict(seen.concepts)
     for name, score in read.concepts.items():
@@ -151,7 +152,7 @@ def joined(read: ScoreSheet, seen: ScoreSheet) -> ScoreSheet:
 
 
 def _together(word: WordScore, read: ScoreSheet, concepts: Mapping[str, ConceptScore]) -> WordScore:
-    """A word of the encoder's with what the reader makes of it; where directions alone object, with theirs."""
+    """Give an encoder's word the reader's scores, or those of directions where their verdict is the worse one."""
     same = [w for w in read.words if _meet(w.span, word.span)]
     scores, percentiles = dict(word.scores), dict(word.percentiles)
     for name, score in read.concepts.items():
@@ -174,7 +175,7 @@ def _highest(sheet: ScoreSheet, every: bool) -> list[int]:
 
 
 def _without(sheet: ScoreSheet, index: int) -> str:
-    """Leave a word out of the prompt wherever it is said."""
+    """Take a word out of the prompt wherever it stands."""
     word = sheet.words[index].text.casefold()
     spans = [w.span for i, w in enumerate(sheet.words) if i == index or (len(word) > 3 and w.text.casefold() == word)]
     text = sheet.prompt
@@ -184,7 +185,7 @@ def _without(sheet: ScoreSheet, index: int) -> str:
 
 
 def _blanked(sheet: ScoreSheet) -> str:
-    """The prompt with its spans' characters turned to spaces, so that others keep their places."""
+    """Turn the characters of the prompt's spans into spaces, so that the others keep their places."""
     text = list(sheet.prompt)
     for span in sheet.spans:
         text[span.span[0] : span.span[1]] = " " * (span.span[1] - span.span[0])

@@ -1,8 +1,8 @@
-"""Serve one loaded model behind the OpenAI images API.
+"""The server: one loaded model behind the OpenAI images API.
 
     middleware -> app -> handlers -> queue -> generator
     who           what   checked     one thread
 
-Whatever can be refused is refused before it takes a place in the queue. One thread alone touches the
-model; scores are answered between two denoising steps. Nothing of a prompt is logged or kept.
+What can be refused is refused before it takes a place in the queue. Only one thread touches the model;
+scores are answered between two denoising steps. No part of a prompt is logged or kept.
 """

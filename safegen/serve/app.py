@@ -39,12 +39,12 @@ def create(
     """Make the application behind its gatekeeper.
 
     Args:
-        generator: the loaded model; from now on the queue's thread alone touches it.
-        queue: where the work is done; started and closed by the server.
-        limits: of every request.
+        generator: the loaded model; from now on only the queue's thread touches it.
+        queue: where the work is done; the server starts and ends it.
+        limits: the limits of every request.
         key, hosts, fronts: see `Gatekeeper`.
         kept: what pictures say of themselves.
-        progress: told, without a word of a prompt, what went wrong here.
+        progress: told of internal errors, without a word of a prompt.
     """
     app = FastAPI(title="safegen", version=versions()["safegen"], docs_url=None, redoc_url=None, redirect_slashes=False)
     _add_errors(app, progress)
@@ -72,7 +72,7 @@ def create(
 
 
 async def _answer(queue: Queue, job: Job, request: Request, seconds: float) -> Response:
-    """What a job comes to; it is given up when its client is gone or its time is over."""
+    """Wait for a job's answer; give the job up when its client is gone or its time is over."""
     answer = asyncio.wrap_future(job.future)
     gone = asyncio.ensure_future(_gone(request))
     try:
@@ -85,7 +85,7 @@ async def _answer(queue: Queue, job: Job, request: Request, seconds: float) -> R
     finally:
         gone.cancel()
         queue.give_up(job)
-        answer.cancel()  # so that nobody misses what a job in flight still comes to
+        answer.cancel()  # so that nobody waits for the result of a job in flight
 
 
 async def _gone(request: Request) -> None:

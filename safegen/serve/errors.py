@@ -12,7 +12,7 @@ from safegen.errors import Busy, FieldError, OutOfTime, Refused, SafegenError, U
 from safegen.prompts.dialects import ALIASES
 from safegen.serve.schemas import IDLE, DrawRequest
 
-# The first that fits; a refusal is the client's to mend, any other failure of the guard is ours.
+# The first class that fits counts. The client can mend a refusal; any other failure of the guard is ours.
 _STATUS: Mapping[type[SafegenError], int] = {
     UsageError: 400,
     Refused: 400,
@@ -24,7 +24,7 @@ _STATUS: Mapping[type[SafegenError], int] = {
 
 
 def status_of(error: SafegenError) -> int:
-    """The HTTP status of an error."""
+    """Give the HTTP status of an error."""
     if isinstance(error, FieldError) and error.param == "model":
         return 404
     return next(status for kind, status in _STATUS.items() if isinstance(error, kind))
@@ -33,7 +33,7 @@ def status_of(error: SafegenError) -> int:
 def response(
     status: int, message: str, code: str, param: str | None = None, headers: Mapping[str, str] | None = None
 ) -> JSONResponse:
-    """An error as ``{"error": {"message", "type", "param", "code"}}``."""
+    """Write an error as ``{"error": {"message", "type", "param", "code"}}``."""
     kind = "invalid_request_error" if status < 500 else "server_error"
     if status == 429:
         kind = "rate_limit_error"
@@ -42,7 +42,7 @@ def response(
 
 
 def of(error: SafegenError) -> JSONResponse:
-    """An error of ours, with its hint; OpenAI's clients are told what is of no use to repeat."""
+    """Answer one of our errors, with its hint; OpenAI's clients are told when repeating is of no use."""
     status = status_of(error)
     headers = {"retry-after": str(error.seconds)} if isinstance(error, Busy) else {}
     headers |= {"x-should-retry": "false"} if status in (500, 504) else {}
@@ -53,7 +53,7 @@ def of(error: SafegenError) -> JSONResponse:
 
 
 def of_validation(error: RequestValidationError) -> JSONResponse:
-    """The first thing wrong with a body; nothing of it is quoted."""
+    """Answer with the first problem of a body; no part of the body is quoted."""
     first = error.errors()[0]
     param = ".".join(str(part) for part in first["loc"][1:])[:100] or None
     if first["type"] == "json_invalid":

@@ -1,4 +1,4 @@
-"""Handlers: requests checked against the limits, and what the model makes of them."""
+"""Handlers: they check requests against the limits and answer them with the model."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Cleaned = TypeVar("Cleaned")
 
 @dataclass(frozen=True)
 class Order:
-    """Something to draw that keeps to the limits."""
+    """A request to draw that keeps to the limits."""
 
     prompt: Prompt
     options: DrawOptions
@@ -37,12 +37,12 @@ class Order:
 
 
 def model_name(generator: Generator) -> str:
-    """The name that clients use; of a local folder the last part alone."""
+    """Give the name that clients use; for a local folder it is the last part alone."""
     return Path(generator.model).name if Path(generator.model).is_dir() else generator.model
 
 
 def checked(asked: DrawRequest, limits: Limits, generator: Generator) -> Order:
-    """The order in a request; whatever needs no model to be refused is refused here.
+    """Read the order in a request; what can be refused without the model is refused here.
 
     Raises:
         FieldError: a field cannot be used.
@@ -64,7 +64,7 @@ def checked(asked: DrawRequest, limits: Limits, generator: Generator) -> Order:
 
 
 def draw(generator: Generator, order: Order, kept: Kept, on_step: OnStep) -> dict[str, Any]:
-    """The answer in the form of the OpenAI images API, and what the guard found and did as `safegen`.
+    """Answer in the form of the OpenAI images API; `safegen` holds what the guard found and did.
 
     `kept` is what pictures say of themselves.
     """
@@ -94,20 +94,23 @@ def draw(generator: Generator, order: Order, kept: Kept, on_step: OnStep) -> dic
 
 
 def notes(generator: Generator, order: Order) -> list[str]:
-    """Say in one line each what people should know of an order: syntax without meaning here, and `Generator.notes`."""
+    """Tell what people should know of an order, one line each.
+
+    That is syntax without meaning here, and `Generator.notes`.
+    """
     loras = [f"{added['file']}:{added['scale']}" for added in generator.added if added["kind"] == "lora"]
     texts = (order.prompt.own, order.options.negative)
     return [*dialects.notes(texts, adapters.scales(loras)), *generator.notes(order.options, [order.prompt])]
 
 
 def checked_score(asked: ScoreRequest, generator: Generator) -> Prompt:
-    """The prompt in a request for a score; raises like `checked`."""
+    """Read the prompt in a request for a score; raises like `checked`."""
     _check_model(asked.model, generator)
     return _checked_prompt(asked.prompt)
 
 
 def score(generator: Generator, prompt: Prompt, causes: Causes) -> dict[str, Any]:
-    """The sheet of a prompt, see `ScoreSheet.as_json`.
+    """Give the sheet of a prompt, see `ScoreSheet.as_json`.
 
     Raises:
         Refused, GuardError: see `Generator.score`.

@@ -1,4 +1,4 @@
-"""The gatekeeper: who may ask, from where, and how much; nothing behind it sees what does not pass."""
+"""The gatekeeper: who may ask, from where, and how much. Nothing behind it sees a request that it turns away."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.types import Message, Receive, Scope, Send
 
-OPEN = frozenset({"/", "/healthz"})  # hold nothing that a key protects
+OPEN = frozenset({"/", "/healthz"})  # paths that need no key: they hold nothing that a key protects
 BODY_SECONDS = 30
 _BEHIND = "behind a reverse proxy, start it with --allow-host NAME, the name that clients use"
 _HEADERS = {
@@ -35,12 +35,12 @@ class Gatekeeper:
     """An ASGI application around another one.
 
     Args:
-        app: what is protected.
+        app: the application that is protected.
         key: the API key; empty asks for none.
-        hosts: names that a client may have used for this server; None takes any. A page elsewhere that
-            points its own name at a loopback address is turned away by this.
-        fronts: names of reverse proxies, at which a client may have asked; their pages may ask here.
-        progress: told of the kind of an error that nobody expected.
+        hosts: names that a client may use for this server; None takes any. This turns away a page elsewhere
+            that points its own name at a loopback address.
+        fronts: names of reverse proxies that a client may use instead; their pages may ask here.
+        progress: told the kind of an unexpected error.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Gatekeeper:
             await self.app(scope, receive, send)
             return
         started, bare = False, scope["method"] == "HEAD"
-        if bare:  # what GET would be answered, without the body
+        if bare:  # HEAD is answered as GET is, without the body
             scope = {**scope, "method": "GET"}
 
         async def send_guarded(message: Message) -> None:
@@ -72,7 +72,7 @@ class Gatekeeper:
 
         try:
             await self._pass(scope, receive, send_guarded)
-        except Exception as error:  # a message may quote the prompt, so its kind alone is told
+        except Exception as error:  # a message may quote the prompt, so only its kind is told
             self.progress.say(f"internal error: {type(error).__name__}")
             if not started:
                 await errors.response(500, "internal error", "internal")(scope, receive, send_guarded)
@@ -107,7 +107,7 @@ class Gatekeeper:
         return _unfit(headers) if scope["method"] == "POST" else None
 
     def _is_own(self, origin: str, host: str) -> bool:
-        """Tell whether a page is of this server, by the name that it was asked by or by a proxy's."""
+        """Tell whether a page belongs to this server, by the name in the request or by a proxy's name."""
         place = origin.partition("://")[2].lower()
         return (place == host.lower() != "") or name_of(place) in self.fronts
 
@@ -117,8 +117,8 @@ class Gatekeeper:
 
 
 def _unfit(headers: Headers) -> Response | None:
-    """What is wrong with a body by its headers."""
-    # A form of another page can post anything but this.
+    """Find what is wrong with a body by its headers."""
+    # A form on another page can post any type but this one.
     if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         return errors.response(415, "the body has to be application/json", "content_type")
     if (length := headers.get("content-length", "")).isdecimal() and int(length[:12]) > MAX_BODY:
@@ -127,7 +127,7 @@ def _unfit(headers: Headers) -> Response | None:
 
 
 async def _read(receive: Receive) -> bytes | None:
-    """The whole body, or as much of it as shows that it is too large; None if the client is gone."""
+    """Read the whole body, or enough of it to show that it is too large; None if the client is gone."""
     body = b""
     while len(body) <= MAX_BODY:
         message = await receive()
@@ -140,7 +140,7 @@ async def _read(receive: Receive) -> bytes | None:
 
 
 def _again(body: bytes, receive: Receive) -> Receive:
-    """A `receive` that gives the body once, then what comes after it."""
+    """Make a `receive` that gives the body once, then what comes after it."""
     pending = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def replay() -> Message:
@@ -150,7 +150,7 @@ def _again(body: bytes, receive: Receive) -> Receive:
 
 
 def name_of(host: str) -> str:
-    """The host without its port, in lower case."""
+    """Give the host without its port, in lower case."""
     try:
         return (urlsplit(f"//{host}").hostname or "").lower()
     except ValueError:

@@ -1,4 +1,4 @@
-"""The queue: one thread that alone touches the model, and who waits for it."""
+"""The queue: the only thread that touches the model, and the jobs that wait for it."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from typing import Any
 from safegen.errors import Busy, Unavailable
 
 OnStep = Callable[[int, int], None]
-LONGEST_PAUSE = 60  # seconds; clients take no longer one seriously
+LONGEST_PAUSE = 60  # seconds; clients ignore longer ones
 
 
 @dataclass(eq=False)
 class Job:
-    """Work for the model; what it comes to is in `future`.
+    """Work for the model; its result is in `future`.
 
     Attributes:
-        work: called with what it has to call after every denoising step.
-        quick: done between two steps of another job.
+        work: the work; it is given a function to call after every denoising step.
+        quick: whether it is done between two steps of another job.
     """
 
     work: Callable[[OnStep], Any]
@@ -33,14 +33,14 @@ class Job:
 
 
 class GivenUp(Exception):
-    """Silent waits for the picture any more; raised inside a job between two steps."""
+    """Nobody waits for the picture any more; raised inside a job between two steps."""
 
 
 class Queue:
-    """Draws first come, first served; scores as soon as the step at hand is done.
+    """A queue that does draws in their order, and scores as soon as the present step is done.
 
     Args:
-        waiting: how many of either may wait; the one being done does not count.
+        waiting: how many draws, and how many scores, may wait; the job in work does not count.
     """
 
     def __init__(self, waiting: int) -> None:
@@ -49,7 +49,7 @@ class Queue:
         self.scores: deque[Job] = deque()
         self.closed = False
         self._changed = threading.Condition()
-        self._mean = 1.0  # seconds of a draw, of late
+        self._mean = 1.0  # seconds of a draw, on recent average
         self._thread = threading.Thread(target=self._run, name="safegen-model", daemon=True)
 
     def start(self) -> None:
@@ -65,16 +65,16 @@ class Queue:
 
         Raises:
             Busy: too many wait.
-            Unavailable: the queue is closed.
+            Unavailable: the server is stopping.
         """
         return self._put(Job(work))
 
     def score(self, work: Callable[[], Any]) -> Job:
-        """Wait for no more than the denoising step at hand; raises like `draw`."""
+        """Wait only for the present denoising step; raises like `draw`."""
         return self._put(Job(lambda _: work(), quick=True))
 
     def give_up(self, job: Job) -> None:
-        """Take a job out of the queue, or stop it after the step at hand; one that is done stays so."""
+        """Take a job out of the queue, or stop it after the present step; a finished job stays finished."""
         job.given_up = True
         with self._changed:
             lane = self.scores if job.quick else self.draws
@@ -83,7 +83,7 @@ class Queue:
         job.future.cancel()
 
     def close(self) -> None:
-        """Turn away whoever waits, and stop the draw at hand after its step."""
+        """Turn away all waiting jobs, and stop the present draw after its step."""
         with self._changed:
             self.closed = True
             waiting = [*self.draws, *self.scores]
@@ -101,7 +101,7 @@ class Queue:
             if self.closed:
                 raise _closed()
             if len(lane) >= self.waiting:
-                # A place is free when the next draw is done.
+                # A place becomes free when the next draw is done.
                 seconds = 1 if job.quick else min(LONGEST_PAUSE, math.ceil(self._mean))
                 raise Busy(f"the queue is full: {len(lane)} requests wait", f"Try again in {seconds} s.", seconds)
             lane.append(job)
@@ -126,13 +126,13 @@ class Queue:
             return
         try:
             result = job.work(lambda _step, _steps: self._between(job))
-        except BaseException as error:  # whatever it is, it is the answer; the thread goes on
+        except BaseException as error:  # any error is the answer; the thread goes on
             job.future.set_exception(error)
         else:
             job.future.set_result(result)
 
     def _between(self, job: Job) -> None:
-        """Between two steps: answer who waits for a score, and see whether to go on."""
+        """Answer waiting scores between two steps, and find whether to go on."""
         with self._changed:
             scores = list(self.scores)
             self.scores.clear()

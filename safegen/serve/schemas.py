@@ -1,4 +1,4 @@
-"""What a client may ask for: the fields of the OpenAI images API, our own beside them, and limits."""
+"""What a client may ask for: the fields of the OpenAI images API, our own fields, and limits."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Limits:
     Attributes:
         images: pictures of one request.
         side: pixels of the longer side.
-        seconds: from a request's arrival to its answer.
+        seconds: time from a request's arrival to its answer.
     """
 
     images: int = 4
@@ -31,7 +31,7 @@ class Limits:
     seconds: float = 300
 
 
-# Fields of OpenAI's that nothing here answers to, with the values by which they ask for nothing.
+# OpenAI's fields that have no effect here, with the values that ask for nothing.
 IDLE: Mapping[str, Sequence[object]] = {
     "background": ("auto", "opaque"),
     "moderation": ("auto",),
@@ -43,13 +43,13 @@ IDLE: Mapping[str, Sequence[object]] = {
 
 
 class _Body(BaseModel):
-    # Unknown fields are refused, because one that is ignored looks as if it had worked.
+    # Unknown fields are refused, because an ignored field looks as if it had worked.
     model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
 
     @model_validator(mode="before")
     @classmethod
     def _without_idle(cls, body: object) -> object:
-        """Leave out what asks for nothing; null is as good as absent."""
+        """Leave out fields that ask for nothing; null counts as absent."""
         if not isinstance(body, dict):
             return body
         return {name: value for name, value in body.items() if value is not None and not _is_idle(name, value)}

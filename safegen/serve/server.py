@@ -1,4 +1,4 @@
-"""The server: where it listens, whom it trusts, and uvicorn around the application."""
+"""The server: where it listens, which names it trusts, and uvicorn around the application."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from safegen.serve.middleware import Gatekeeper
     from safegen.serve.queue import Queue
 
-LAST_SECONDS = 10  # for answers on their way when the server is told to stop
+LAST_SECONDS = 10  # for answers in flight when the server is told to stop
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches a server that listens on `host`."""
+    """Tell whether only this machine reaches a server that listens on `host`."""
     if host == "localhost":
         return True
     try:
@@ -32,10 +32,10 @@ def is_loopback(host: str) -> bool:
 
 
 def check_key(host: str, key: str) -> None:
-    """Whether that key will do for that host.
+    """Check that a key is enough for a host.
 
     Raises:
-        UsageError: there is none and others could reach the server, or no client could send it.
+        UsageError: there is no key and others could reach the server, or no client could send the key.
     """
     if not key and not is_loopback(host):
         raise UsageError(
@@ -47,15 +47,18 @@ def check_key(host: str, key: str) -> None:
 
 
 def hosts_of(host: str) -> frozenset[str] | None:
-    """The names under which a loopback server may be asked; None, any, for one that others reach by key."""
+    """List the names under which a loopback server may be asked.
+
+    None stands for any name: a server that others reach is protected by its key.
+    """
     return frozenset({"localhost", "127.0.0.1", "::1", host}) if is_loopback(host) else None
 
 
 def fronts_of(names: Sequence[str]) -> frozenset[str]:
-    """The names of reverse proxies, as they stand in headers.
+    """Write the names of reverse proxies as they stand in headers.
 
     Raises:
-        UsageError: one is no name of a host.
+        UsageError: one of them is not the name of a host.
     """
     found = set()
     for name in names:
@@ -72,7 +75,7 @@ def fronts_of(names: Sequence[str]) -> frozenset[str]:
 
 
 def bound(host: str, port: int) -> socket.socket:
-    """A socket that has the address but does not listen yet, so that a taken port shows before a model loads.
+    """Bind a socket to the address without listening, so that a taken port shows before a model loads.
 
     Raises:
         UsageError: the address cannot be had.
@@ -88,11 +91,11 @@ def bound(host: str, port: int) -> socket.socket:
 
 
 class Server(uvicorn.Server):
-    """uvicorn over one socket, with the queue's life tied to its own.
+    """uvicorn over one socket; the queue starts and ends with it.
 
     Args:
         app: see `app.create`.
-        queue: the application's; begins and ends with the server.
+        queue: the application's queue; begins and ends with the server.
         listener: see `bound`.
         on_ready: told the address once the server listens.
     """
@@ -120,7 +123,7 @@ class Server(uvicorn.Server):
         self.on_ready(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        await asyncio.to_thread(self.queue.close)  # who waits is told so at once
+        await asyncio.to_thread(self.queue.close)  # those who wait are told at once
         await super().shutdown(sockets)
 
     def serve_on(self) -> None:

@@ -1,1 +1,1 @@
-"""Training of the embedded model: autoencoder, then denoiser and judge, each resumable."""
+"""Training of the embedded model, in resumable stages: the autoencoder first, then denoiser and judge."""

@@ -1,4 +1,4 @@
-"""Put the trained parts together as a stock diffusers pipeline, in half precision.
+"""Assembly of the trained parts into a stock diffusers pipeline, in half precision.
 
 ``python -m safegen.builtin.training assemble --runs DIR`` writes `safegen/builtin/weights`.
 """
@@ -21,7 +21,7 @@ WEIGHTS = Path(__file__).parents[1] / "weights"
 
 
 def average_of(run: Path, model: torch.nn.Module) -> torch.nn.Module:
-    """The averaged weights of a run, finished or not."""
+    """Load the averaged weights of a run, finished or not."""
     saved = load_file(run / "checkpoint.safetensors")
     model.load_state_dict({k.removeprefix("average."): v for k, v in saved.items() if k.startswith("average.")})
     return model.eval()
@@ -47,7 +47,7 @@ def train(folder: Path, steps: int, minutes: float) -> None:
         requires_safety_checker=False,
     ).to(dtype=torch.float16)
     shutil.rmtree(WEIGHTS / "pipeline", ignore_errors=True)
-    pipe.register_to_config(_name_or_path=catalog.EMBEDDED_ID)  # what its steps and guidance are known by
+    pipe.register_to_config(_name_or_path=catalog.EMBEDDED_ID)  # the key to its default steps and guidance
     pipe.save_pretrained(WEIGHTS / "pipeline", safe_serialization=True)
     if (runs / "judge" / "model").is_dir():
         shutil.copytree(runs / "judge" / "model", judge.WEIGHTS, dirs_exist_ok=True)

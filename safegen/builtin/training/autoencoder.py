@@ -17,11 +17,11 @@ from safegen.builtin.training.checkpointing import Progress, device, halved
 
 SHIPPED = Path(__file__).parents[1] / "weights" / "pipeline"
 BATCH = 16
-LATENT_NOISE = 0.1  # the decoder learns to forgive what the denoiser gets slightly wrong
+LATENT_NOISE = 0.1  # the decoder learns to tolerate small errors of the denoiser
 
 
 def build() -> AutoencoderKL:
-    """The untrained network."""
+    """Make the untrained network."""
     return AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * 4,
         up_block_types=("UpDecoderBlock2D",) * 4,
@@ -35,13 +35,13 @@ def build() -> AutoencoderKL:
 
 
 def to_tensor(pictures: list[Image.Image]) -> Tensor:
-    """Pictures as (B, 3, H, W) in [-1, 1]."""
+    """Turn pictures into pixels (B, 3, H, W) in [-1, 1]."""
     stacked = np.stack([np.asarray(p, dtype=np.float32) for p in pictures])
     return torch.from_numpy(stacked).permute(0, 3, 1, 2) / 127.5 - 1
 
 
 def crowded(rng: random.Random) -> tuple[Image.Image, list[world.Thing]]:
-    """Four glyphs at once, one person at most: more to learn per picture than a scene of the world has."""
+    """Draw four glyphs at once, at most one of them a person: it teaches more per picture than a scene of the world."""
     shown = list(world.sample(rng, pair_share=0.0).things)
     shown += rng.sample(list(world.things().values()), 3)
     picture = Image.new("RGB", (world.SIZE, world.SIZE), rng.choice(list(world.grounds().values())))
@@ -52,7 +52,7 @@ def crowded(rng: random.Random) -> tuple[Image.Image, list[world.Thing]]:
 
 
 def loss_of(model: AutoencoderKL, pixels: Tensor) -> Tensor:
-    """L1 and L2 of pixels, L1 of their gradients, and a weak pull of the latents to unit scale."""
+    """Compute L1 and L2 of pixels, L1 of their gradients, and a weak pull of the latents to unit scale."""
     with halved(pixels.device.type):
         latents = model.encode(pixels).latent_dist.mean.float()
         noisy = latents + LATENT_NOISE * torch.randn_like(latents)
@@ -64,7 +64,7 @@ def loss_of(model: AutoencoderKL, pixels: Tensor) -> Tensor:
 
 
 def trained(runs: Path) -> AutoencoderKL:
-    """The finished autoencoder, frozen: this run's, else the shipped one."""
+    """Load the finished autoencoder, frozen: this run's if there is one, else the shipped one."""
     ours = runs / "autoencoder" / "model"
     vae = AutoencoderKL.from_pretrained(ours if ours.is_dir() else SHIPPED / "vae", torch_dtype=torch.float32)
     return vae.to(device(), memory_format=torch.channels_last).eval().requires_grad_(False)

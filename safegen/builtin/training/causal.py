@@ -1,10 +1,10 @@
-"""The second text encoder: CLIP's own class, causal, small, taught by the first to see harm where CLIP has it.
+"""The second text encoder: small, causal, of CLIP's own class; the first encoder teaches it to place harm as CLIP does.
 
 A causal state knows only what stands before it, so the sentence ends up in the end token and in every pad
-behind it. The pupil learns, through linear maps that are thrown away afterwards, the teacher's state of every
-word at that word's last token, and the teacher's sentence in the mean of its words, the end and the pads; and in
-all of these places what the directions that ship read in the teacher's states, since those are many times wider
-than what counts here.
+behind it. The pupil learns through linear maps that are thrown away afterwards. At each word's last token it
+learns the teacher's state of that word. In the mean of its words, in the end and in the pads it learns the
+teacher's sentence. In all of these places it also learns what the shipped directions read in the teacher's
+states, because those states are many times wider than the part that counts here.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ from safegen.learning.linear import whitening
 OUT = SHIPPED.parent / "causal"
 START, END = "<|startoftext|>", "<|endoftext|>"
 VOCABULARY, WIDTH, LAYERS, HEADS, INNER, WINDOW = 7_000, 256, 4, 4, 768, 77
-KINDS = len(recipes.known())  # of harm, the last columns of what is learned
-TOKENS = 1_536  # of a batch, pads included
-DRAWN = 512  # texts, of which a batch takes some of like length
-HARM = 4.0  # what the teacher's directions read counts so many times its other states
-FULL = 4  # every so many batches, one with pads up to the window's end, as a pipeline fills it
+KINDS = len(recipes.known())  # kinds of harm, the last columns of what is learned
+TOKENS = 1_536  # tokens of a batch, pads included
+DRAWN = 512  # texts drawn at once; a batch takes some of like length
+HARM = 4.0  # weight of what the teacher's directions read, beside its states
+FULL = 4  # one batch in this many has pads up to the window's end, as a pipeline fills it
 
 
 def tokenizer_for(corpus: Iterable[str]) -> CLIPTokenizerFast:
-    """Byte-level pairs merged as often as `VOCABULARY` allows, in CLIP's own form."""
+    """Learn byte-level pairs, merged as often as `VOCABULARY` allows, in CLIP's own form."""
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     blank = CLIPTokenizerFast(vocab={START: 0, END: 1}, merges=[])
     learner = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
@@ -63,7 +63,7 @@ def tokenizer_for(corpus: Iterable[str]) -> CLIPTokenizerFast:
 
 
 class Pupil(nn.Module):
-    """The encoder with the maps that it is taught through."""
+    """The encoder with the linear maps through which it is taught."""
 
     def __init__(self, tokenizer: CLIPTokenizerFast, teacher: Teacher | None = None) -> None:
         super().__init__()
@@ -88,14 +88,17 @@ class Pupil(nn.Module):
             table.data.copy_(meanings(tokenizer, teacher) * table.std())
 
     def forward(self, ids: Tensor) -> Tensor:
-        """Tokens (B, T) to states (B, T, D)."""
+        """Turn tokens (B, T) into states (B, T, D)."""
         with halved(ids.device.type):
             states: Tensor = self.encoder(ids)[0]
         return states.float()
 
 
 def meanings(tokenizer: CLIPTokenizerFast, teacher: Teacher) -> Tensor:
-    """What the teacher makes of every token alone (V, D), in its leading directions: a beginning, soon unlearned."""
+    """Read the teacher's state of every token alone (V, D), in its leading directions.
+
+    The pupil's table begins with them and soon unlearns them.
+    """
     pieces = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
     states = torch.stack([mean_word(read) for read, _ in teacher.read([p.removesuffix("</w>") for p in pieces])])
     mean, white, _ = whitening(states)
@@ -105,7 +108,7 @@ def meanings(tokenizer: CLIPTokenizerFast, teacher: Teacher) -> Tensor:
 
 
 def batch(lessons: Lessons, step: int, end: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Some texts of like length: rows (B,), tokens (B, T) filled up with pads, lengths (B,)."""
+    """Draw some texts of like length: rows (B,), tokens (B, T) filled up with pads, lengths (B,)."""
     rng = random.Random(step)
     rows = torch.tensor([rng.randrange(len(lessons)) for _ in range(DRAWN)])
     length = WINDOW
@@ -123,7 +126,7 @@ def batch(lessons: Lessons, step: int, end: int) -> tuple[Tensor, Tensor, Tensor
 
 
 def loss_of(pupil: Pupil, lessons: Lessons, step: int, end: int) -> Tensor:
-    """How far words, their mean, the end and the pads are from what the teacher says."""
+    """Measure how far words, their mean, the end and the pads are from what the teacher says."""
     rows, ids, lengths = batch(lessons, step, end)
     where = device()
     states, whole = pupil(ids.to(where)), lessons.whole[rows].float().to(where)
@@ -144,14 +147,14 @@ def loss_of(pupil: Pupil, lessons: Lessons, step: int, end: int) -> Tensor:
 
 
 def distance(found: Tensor, wanted: Tensor) -> Tensor:
-    """Of states, mean square and one minus the cosine; of harm, mean square, `HARM` times."""
+    """Add the mean square and one minus the cosine of states, and the mean square of harm, `HARM` times."""
     states, theirs = found[:, :-KINDS], wanted[:, :-KINDS]
     apart = F.mse_loss(states, theirs) + 1 - F.cosine_similarity(states, theirs, dim=-1).mean()
     return apart + HARM * F.mse_loss(found[:, -KINDS:], wanted[:, -KINDS:])
 
 
 def prepare(folder: Path) -> None:
-    """Collect the texts, make a vocabulary of them where none ships, and let the teacher read them; slow on a CPU."""
+    """Collect the texts, make a vocabulary if none ships, and let the teacher read the texts; this is slow on a CPU."""
     if not (data := os.environ.get("SAFEGEN_DATA")):
         raise SystemExit("set SAFEGEN_DATA to the folder of the prompt sets")
     teacher = Teacher()
@@ -162,7 +165,7 @@ def prepare(folder: Path) -> None:
 
 
 def train(folder: Path, steps: int, minutes: float) -> None:
-    """Train, or go on training, under `folder`, from the weights that ship where there are any.
+    """Train, or go on training, under `folder`; a new run begins with the shipped weights if there are any.
 
     ``SAFEGEN_DATA`` names the folder of the prompt sets.
     """
@@ -189,7 +192,7 @@ def train(folder: Path, steps: int, minutes: float) -> None:
 
 
 def ship(encoder: CLIPTextModel, tokenizer: CLIPTokenizerFast) -> None:
-    """Write the encoder as a stock pipeline that has nothing to draw with, in half precision."""
+    """Write the encoder in half precision, as a stock pipeline that cannot draw."""
     pipe = StableDiffusionPipeline(
         vae=None,
         text_encoder=encoder.half(),

@@ -1,4 +1,4 @@
-"""What the causal encoder is taught with: texts, and what the first encoder makes of them."""
+"""The lessons of the causal encoder: texts, and what the first encoder makes of them."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ from safegen.scoring.scorer import Scorer
 
 SETS = ("coco_captions_8k.csv", "coprov2_train_pairs.csv")
 SCENES, MIXED, SPOILED = 6_000, 8_000, 14_000  # captions of the world, two texts in one, texts with a fault
-ALTERED = 200_000  # texts that nobody wrote: what is learned from the written ones alone is learned by heart
-LONGEST = 24  # words of an altered text
+ALTERED = 200_000  # texts that nobody wrote; from written texts alone, the pupil would learn by heart
+LONGEST = 24  # words of an altered text, at most
 BATCH = 64
 
 
 def texts(data: Path, vocabulary: Sequence[str]) -> list[str]:
-    """Everything that the project learns from, the training parts of prompt sets, and what is made of their words.
+    """Collect all texts that the project learns from, the training parts of prompt sets, and texts of their words.
 
     Args:
         data: folder of `SETS`.
-        vocabulary: words to take in besides; each stands in two short prompts.
+        vocabulary: further words; each stands in two short prompts.
     """
     rng = random.Random("lessons")
     everyday, pairs = (datasets.read(data / name) for name in SETS)
@@ -56,7 +56,7 @@ def texts(data: Path, vocabulary: Sequence[str]) -> list[str]:
 
 
 def _spoiled(rng: random.Random, text: str) -> str:
-    """A word left out, as when its cause is asked for, or two of its letters exchanged."""
+    """Leave a word out, as when its cause is asked for, or swap two of its letters."""
     words = text.split()
     place = rng.randrange(len(words))
     if rng.random() < 0.6:
@@ -67,7 +67,7 @@ def _spoiled(rng: random.Random, text: str) -> str:
 
 
 def altered(rng: random.Random, texts: Sequence[str], vocabulary: Sequence[str]) -> Iterator[str]:
-    """The beginning of one text with the end of another, some of its words exchanged for words from anywhere."""
+    """Join the beginning of one text and the end of another, with some words replaced by words from anywhere."""
     spoken = " ".join(texts).split()
     for _ in range(ALTERED):
         head, tail = (rng.choice(texts).split() for _ in range(2))
@@ -87,7 +87,7 @@ def _named(rng: random.Random, vocabulary: Sequence[str]) -> Iterator[str]:
 
 
 class Teacher:
-    """The shipped encoder with its tokenizer, and what the directions that ship make of its states."""
+    """The shipped encoder with its tokenizer and the shipped directions."""
 
     def __init__(self) -> None:
         family, names = family_of(loading.load(device="cpu", offline=True)), list(recipes.known())
@@ -97,13 +97,13 @@ class Teacher:
 
     @property
     def vocabulary(self) -> list[str]:
-        """Its whole words."""
+        """The whole words of the tokenizer."""
         return sorted(
             word for word in self.tokenizer.get_vocab() if len(word) > 2 and word.isascii() and word.isalpha()
         )
 
     def gates(self, start: Tensor, words: Tensor, end: Tensor) -> Tensor:
-        """Every concept's gate (N, K) of texts with these states (N, 384), in standard deviations."""
+        """Score texts with these states (N, 384) by every concept's classifier (N, K), in standard deviations."""
         found = []
         for states in zip(*(torch.split(part, 4096) for part in (start, words, end)), strict=True):
             means = dict(zip((Position.START, Position.TOKEN, Position.END), states, strict=True))
@@ -112,14 +112,14 @@ class Teacher:
         return standard(torch.cat(found))
 
     def scores(self, words: Tensor) -> Tensor:
-        """Every concept's own score (M, K) of words with these states (M, 384), in standard deviations."""
+        """Compute every concept's token score (M, K) for words with these states (M, 384), in standard deviations."""
         own = self.probes.stack("token.own", words)  # (K, 384)
         assert own is not None
         return standard(torch.cat([part.float() @ own.T for part in torch.split(words, 50_000)]))
 
     @torch.no_grad()
     def read(self, texts: Sequence[str]) -> list[tuple[Tensor, list[tuple[int, int]]]]:
-        """Per text the states (T, 384) of its tokens, specials included, and their characters."""
+        """Encode each text: the states (T, 384) of its tokens, specials included, and their characters."""
         found: dict[int, tuple[Tensor, list[tuple[int, int]]]] = {}
         order = sorted(range(len(texts)), key=lambda i: len(texts[i]))  # like lengths together: fewer pads
         for start in range(0, len(order), BATCH):
@@ -142,15 +142,15 @@ class Teacher:
 
 @dataclass(frozen=True)
 class Lessons:
-    """N texts in the pupil's tokens with the teacher's states, in directions that are levelled, see `levelled`.
+    """N texts in the pupil's tokens with the teacher's states in levelled directions, see `levelled`.
 
     Attributes:
         ids: tokens of all texts, start and end included, one text after the other.
         starts: (N + 1,) where each text begins in `ids`.
-        whole: (N, 768 + K) the teacher's mean state of words beside its first state, and the gates of K concepts.
+        whole: (N, 768 + K) the teacher's mean state of words beside its first state, and K classifier scores.
         places: (M,) where in its text every word has its last token.
         firsts: (N + 1,) where each text's words begin in `places`.
-        words: (M, 384 + K) the teacher's mean state of each word, and its own scores.
+        words: (M, 384 + K) the teacher's mean state of each word, and its token scores.
     """
 
     ids: Tensor
@@ -162,7 +162,7 @@ class Lessons:
 
     @classmethod
     def of(cls, texts: Sequence[str], teacher: Teacher, tokenizer: Any) -> Lessons:
-        """Let the teacher read them; some milliseconds a text."""
+        """Let the teacher read the texts; it takes some milliseconds a text."""
         told = tokenizer(list(texts), truncation=True, return_offsets_mapping=True)
         ids, starts, outer, places, firsts, words = [], [0], [], [], [0], []
         for tokens, spans, (states, theirs) in zip(
@@ -174,7 +174,7 @@ class Lessons:
             parts = []
             for place, (begin, end) in ends_of_words(tokenizer.convert_ids_to_tokens(tokens), spans):
                 inside = [i for i, (a, b) in enumerate(theirs) if a < end and b > begin]
-                if inside:  # the teacher's window may be full
+                if inside:  # the teacher's window may end before this word
                     places.append(place)
                     parts.append((inside[0], inside[-1] + 1))
             firsts.append(len(places))
@@ -197,7 +197,7 @@ class Lessons:
         return cls(**{field.name: tensors[field.name] for field in fields(cls)})
 
     def keep(self, path: Path) -> None:
-        """Write them, so that a resumed run need not read the texts again."""
+        """Write the lessons, so that a resumed run need not read the texts again."""
         path.parent.mkdir(parents=True, exist_ok=True)
         save_file({field.name: getattr(self, field.name).contiguous() for field in fields(self)}, path)
 
@@ -206,12 +206,12 @@ class Lessons:
 
 
 def mean_word(states: Tensor) -> Tensor:
-    """The mean state (384,) of a text's own tokens, where it has any."""
+    """Average the states (384,) of a text's own tokens, if it has any."""
     return (states[1:-1] if len(states) > 2 else states).float().mean(0)
 
 
 def ends_of_words(tokens: Sequence[str], spans: Sequence[tuple[int, int]]) -> Iterator[tuple[int, tuple[int, int]]]:
-    """Every word's last token and its characters."""
+    """Find every word's last token and its characters."""
     begin = None
     for place, (token, (start, end)) in enumerate(zip(tokens, spans, strict=True)):
         if start == end:
@@ -223,19 +223,19 @@ def ends_of_words(tokens: Sequence[str], spans: Sequence[tuple[int, int]]) -> It
 
 
 def standard(values: Tensor) -> Tensor:
-    """Every column of values (N, K) in standard deviations from its mean."""
+    """Give every column of values (N, K) in standard deviations from its mean."""
     return (values - values.mean(0)) / values.std(0)
 
 
 def levelled(states: Tensor) -> Tensor:
-    """States (N, D) in their principal directions, halfway to unit variance, in half precision.
+    """Turn states (N, D) into their principal directions, halfway to unit variance, in half precision.
 
-    As they are, a few directions are all that counts; whitened, the many that say least count most, and a pupil
-    that is narrower than its teacher spends itself on those.
+    Without this, only a few directions count. With full whitening, the many directions that say least count most,
+    and a pupil that is narrower than its teacher wastes itself on those.
     """
     sample = states[torch.randperm(len(states), generator=torch.Generator().manual_seed(0))[:50_000]].float()
     mean = sample.mean(0)
     values, vectors = torch.linalg.eigh((sample - mean).T @ (sample - mean) / len(sample))
     values = values.clamp(min=float(values[-1]) * 1e-6)
-    turned = vectors * values**-0.25 / values.sqrt().mean().sqrt()  # a unit of variance on average
+    turned = vectors * values**-0.25 / values.sqrt().mean().sqrt()  # unit variance on average
     return torch.cat([((part.float() - mean) @ turned).half() for part in torch.split(states, 50_000)])

@@ -16,26 +16,26 @@ from torch import nn
 
 
 def device() -> torch.device:
-    """The GPU where there is one, the CPU where not."""
+    """Choose the GPU if there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def halved(kind: str) -> contextlib.AbstractContextManager[object]:
-    """Products in bfloat16 on a `kind` of device, but for processors where that is many times slower."""
+    """Compute products in bfloat16 on a `kind` of device, except on processors where that is many times slower."""
     slow = kind == "cpu" and not torch.backends.cpu.get_cpu_capability().startswith("AVX512")
     return torch.autocast(kind, torch.bfloat16, enabled=not slow)
 
 
 class Progress:
-    """Steps a model towards `steps`, saves what a restart needs, keeps an average of the weights.
+    """A run that steps a model towards `steps`, saves what a restart needs, and averages the weights.
 
     Args:
         model: the network, trained in place, on its device already.
         folder: where the checkpoint lives; an earlier one is resumed.
         steps: length of the whole run; the learning rate follows a cosine down to 3% over it.
         peak_lr: learning rate after the warm-up.
-        minutes: the run's length if time ends it before `steps` do; the learning rate knows.
-        groups: parameters by the `share` of the learning rate that they get; all of them get it whole if none.
+        minutes: the run's length if time ends it before `steps` do; the learning rate follows it, too.
+        groups: parameters with the `share` of the learning rate that they get; without groups, all get it whole.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Progress:
         return self.folder / "checkpoint.safetensors"
 
     def __iter__(self) -> Iterator[int]:
-        """Yield step numbers; saves every five minutes, at the end, and when interrupted."""
+        """Yield step numbers; save every five minutes, at the end, and when interrupted."""
         self.start = saved = time.monotonic()
         try:
             while self.step < self.steps and time.monotonic() - self.start < self.seconds:
@@ -78,7 +78,7 @@ class Progress:
             self.save()
 
     def update(self, loss: torch.Tensor) -> None:
-        """One optimiser step on `loss`; a non-finite loss is skipped."""
+        """Make one optimiser step on `loss`; a non-finite loss is skipped."""
         warmup = min(1.0, (self.step + 1) / 200)
         phase = max(self.step / self.steps, (time.monotonic() - self.start) / self.seconds)
         lr = self.peak_lr * warmup * (0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * phase)))

@@ -1,4 +1,4 @@
-"""The denoiser: a stock `UNet2DConditionModel` on 16x16x8 latents, v-prediction, text dropped 10%."""
+"""The denoiser: a stock `UNet2DConditionModel` on 16x16x8 latents, v-prediction, 10% of texts dropped."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from safegen.builtin.training.autoencoder import SHIPPED, to_tensor, trained
 from safegen.builtin.training.checkpointing import Progress, device, halved
 
 BATCH = 32
-FRESH = 3  # scenes drawn anew per step (a third of its cost); the rest of the batch comes from the pool
-START, POOL = 2_048, 8_192  # scenes kept, as latents and text states, at first and at most
-TEXT_NOISE = 0.15  # of the text states' own deviation: neighbours of a word mean the same thing
+FRESH = 3  # new scenes per step (a third of its cost); the rest of the batch comes from the pool
+START, POOL = 2_048, 8_192  # scenes kept, as latents and text states: at first, and at most
+TEXT_NOISE = 0.15  # share of the text states' deviation: states near a word's should mean the same thing
 
 
 def build() -> UNet2DConditionModel:
-    """The untrained network.
+    """Make the untrained network.
 
     The text reaches it twice: through cross-attention at 8x8, and pooled by attention into the
     time embedding (`addition_embed_type="text"`), which names the things to every block at once.
@@ -46,7 +46,7 @@ def build() -> UNet2DConditionModel:
 
 
 def begin() -> UNet2DConditionModel:
-    """Where a new run starts: at the shipped weights if they are of this shape, else from nothing."""
+    """Load the weights of a new run: the shipped ones if they have this shape, else fresh ones."""
     if not (SHIPPED / "unet").is_dir():
         return build()
     shipped = UNet2DConditionModel.from_pretrained(SHIPPED / "unet", torch_dtype=torch.float32)
@@ -55,7 +55,7 @@ def begin() -> UNet2DConditionModel:
 
 
 def scheduler() -> DDIMScheduler:
-    """Noise down to zero signal, so that grounds of any colour are reached."""
+    """Make a noise schedule down to zero signal, so that grounds of any colour are reached."""
     return DDIMScheduler(
         beta_schedule="scaled_linear",
         beta_start=0.00085,
@@ -70,7 +70,7 @@ def scheduler() -> DDIMScheduler:
 
 
 class Scenes:
-    """A pool of encoded scenes that a share of is replaced at every step."""
+    """A pool of encoded scenes; a few of them are replaced at every step."""
 
     def __init__(self, vae: AutoencoderKL, seed: int) -> None:
         self.vae, self.rng = vae, random.Random(seed)
@@ -95,7 +95,7 @@ class Scenes:
         return latents.half(), texts.half()
 
     def batch(self) -> tuple[Tensor, Tensor]:
-        """Latents (B, 8, 16, 16) at unit scale and text states (B, 64, 384)."""
+        """Draw latents (B, 8, 16, 16) at unit scale and text states (B, 64, 384)."""
         fresh = (torch.arange(FRESH) + self.next) % POOL
         self.latents[fresh], self.texts[fresh] = self._draw(FRESH)
         self.next = (self.next + FRESH) % POOL
@@ -110,9 +110,9 @@ class Scenes:
 
 
 def loss_of(model: UNet2DConditionModel, noising: DDIMScheduler, latents: Tensor, texts: Tensor) -> Tensor:
-    """v-prediction error with min-SNR weights (Hang et al. 2023, gamma 5)."""
+    """Compute the v-prediction error with min-SNR weights (Hang et al. 2023, gamma 5)."""
     count = len(latents)
-    # More time where the picture is decided (high noise) than where it is polished.
+    # Train more at high noise, where the picture is decided, than at low noise, where it is polished.
     t = (1000 * torch.rand(count, device=latents.device) ** 0.8).long().clamp(max=999)
     noise = torch.randn_like(latents)
     noisy = noising.add_noise(latents, noise, t)
@@ -128,7 +128,7 @@ def loss_of(model: UNet2DConditionModel, noising: DDIMScheduler, latents: Tensor
 
 
 def train(folder: Path, steps: int, minutes: float) -> None:
-    """Train, or go on training, under `folder`; with the autoencoder beside it or shipped."""
+    """Train, or go on training, under `folder`; with the autoencoder beside it, or the shipped one."""
     vae = trained(folder.parent)
     model = begin().to(device(), memory_format=torch.channels_last)
     if device().type == "cpu":

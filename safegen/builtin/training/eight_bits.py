@@ -1,9 +1,9 @@
-"""An ONNX network in 8 bits, whose rows know nothing of one another, and its weights as numbers again.
+"""An ONNX network in 8 bits whose rows do not affect one another, and its weights as numbers again.
 
-ONNX Runtime's own dynamic quantisation takes one scale for all activations of a batch, so that what a prompt scores
-depends on the prompts beside it. Here every row of activations has a scale of its own, every column of weights and
-every row of a table another. Activations are unsigned about 128, weights signed: for that pair, and no other, ONNX
-Runtime has products as fast as its own.
+ONNX Runtime's own dynamic quantisation takes one scale for all activations of a batch, so a prompt's score depends
+on the prompts beside it. Here every row of activations, every column of weights and every row of a table has its own
+scale. Activations are unsigned about 128, weights signed: only for this pair are ONNX Runtime's products as fast as
+in its own quantisation.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, NodeProto
 
-EIGHT, SCALE = ".8", ".scale"  # behind the name of a weight
-LEAST = 1e-9  # of a scale, for rows of zeros
-FLOAT = 1  # ONNX's number of the type
+EIGHT, SCALE = ".8", ".scale"  # endings behind the name of a weight
+LEAST = 1e-9  # lowest scale, for rows of zeros
+FLOAT = 1  # ONNX's number for the type
 
 
 def quantised(model: ModelProto) -> ModelProto:
-    """**Changes `model`** and returns it: its products and tables in 8 bits, named as torch names them."""
+    """Put the products and tables of a network into 8 bits, named as torch names them; **changes `model`**."""
     from onnx import numpy_helper
 
     graph = model.graph
@@ -68,14 +68,14 @@ def weights(file: Path) -> Iterator[tuple[str, torch.Tensor]]:
             yield name, values if "embeddings" in name else values.T.contiguous()
         elif key.endswith((".weight", ".bias")):
             yield key, torch.from_numpy(array.copy())
-        elif key.endswith("_qkv_bias"):  # of the fused attention of one layer
+        elif key.endswith("_qkv_bias"):  # the fused attention of one layer
             prefix = f"encoder.encoder.layer.{key.split('_')[1]}.attention.self."
             for part, bias in zip(("query", "key", "value"), np.split(array, 3), strict=True):
                 yield f"{prefix}{part}.bias", torch.from_numpy(bias.copy())
 
 
 def _store(graph: GraphProto, name: str, array: NDArray[np.float32], axis: int) -> None:
-    """Put a weight into the graph as steps of 8 bits and their scales."""
+    """Put a weight into the graph as 8-bit steps and their scales."""
     from onnx import numpy_helper
 
     scale = np.maximum(np.abs(array).max(axis, keepdims=True), LEAST).astype(np.float32) / 127
@@ -85,7 +85,7 @@ def _store(graph: GraphProto, name: str, array: NDArray[np.float32], axis: int) 
 
 
 def _product(node: NodeProto, name: str, *, fresh: bool) -> Iterator[NodeProto]:
-    """Yield the nodes of one product: rows to 8 bits if they are `fresh`, the product, both scales."""
+    """Yield the nodes of one product: rows to 8 bits if they are `fresh`, then the product, then both scales."""
     from onnx.helper import make_node
 
     x, y = node.input[0], node.output[0]
@@ -103,7 +103,7 @@ def _product(node: NodeProto, name: str, *, fresh: bool) -> Iterator[NodeProto]:
 
 
 def _lookup(node: NodeProto) -> Iterator[NodeProto]:
-    """Yield the nodes of one look-up: the row's steps, and its scale."""
+    """Yield the nodes of one look-up: the row's steps and its scale."""
     from onnx.helper import make_node
 
     (table, rows), y = node.input, node.output[0]

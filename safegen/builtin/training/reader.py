@@ -1,8 +1,8 @@
-"""The prompt reader: a small sentence encoder taught to mark the words that carry harm.
+"""The prompt reader: a small sentence encoder taught to mark trigger words.
 
-It begins as all-MiniLM-L6-v2 with its word table and lowest layers frozen, so that a word that no lesson has keeps the
-meaning that it had beside those that lessons have. Every word gets a log-odds per concept; a window is as harmful as
-its worst words.
+It begins as all-MiniLM-L6-v2 with its word table and lowest layers frozen. So a word that is in no lesson keeps its
+meaning relative to the words of the lessons. Every word gets log-odds per concept; a window is as harmful as its
+worst words.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from safegen.directions import recipes
 from safegen.reader import grammar
 from safegen.reader.model import WEIGHTS
 
-TOKENS, POOL = 1_800, 24  # of a batch; samples drawn at once, of which a batch takes some of like length
-FREE = 1e-3  # learning rate of what is new, and at the top of the encoder a twentieth of it
-MARKED = 2.0  # how much a marked word counts
+TOKENS, POOL = 1_800, 24  # tokens of a batch; samples of like length come from a stock of six times `POOL`
+FREE = 1e-3  # learning rate of the heads; the encoder's layers get a share of it, see `groups`
+MARKED = 2.0  # weight of a marked word
 FROZEN = 2  # layers above the word table that stay as they are
-ENGLISH = 4  # every so many steps one is about English: breaks and tags in turn
-OTHER = 0.15  # how much it counts that a harmful word is harmless under other concepts
+ENGLISH = 4  # one step in this many is about English: breaks and tags in turn
+OTHER = 0.15  # weight of a harmful word's being harmless under other concepts
 CLS, SEP, PAD = 101, 102, 0
 
 
@@ -51,7 +51,7 @@ class Pieces:
 
 
 class Reader(nn.Module):
-    """An encoder with three heads on every token: what harms, what does not read on, what part of speech it is."""
+    """An encoder with three heads on every token: its harm, whether the text breaks there, its part of speech."""
 
     def __init__(self, encoder: Any, concept_count: int) -> None:
         super().__init__()
@@ -64,29 +64,29 @@ class Reader(nn.Module):
         nn.init.constant_(self.out.bias, -4.0)
 
     def states(self, ids: Tensor) -> Tensor:
-        """Tokens (B, T) to states (B, T, D)."""
+        """Turn tokens (B, T) into states (B, T, D)."""
         with halved(ids.device.type):
             states: Tensor = self.encoder(ids, attention_mask=(ids != PAD).long())[0]
         return states.float()
 
     def harm(self, states: Tensor) -> Tensor:
-        """States (B, T, D) to log-odds of harm (B, T, K)."""
+        """Turn states (B, T, D) into log-odds of harm (B, T, K)."""
         odds: Tensor = self.out(F.gelu(self.hidden(states)))
         return odds
 
     def breaks(self, states: Tensor) -> Tensor:
-        """States (B, T, D) to log-odds (B, T) that a word does not fit where it stands."""
+        """Turn states (B, T, D) into log-odds (B, T) that a word does not fit where it stands."""
         odds: Tensor = self.break_out(F.gelu(self.break_hidden(states)))
         return odds.squeeze(-1)
 
     def tags(self, states: Tensor) -> Tensor:
-        """States (B, T, D) to log-odds (B, T, `grammar.TAGS`) of parts of speech."""
+        """Turn states (B, T, D) into log-odds (B, T, `grammar.TAGS`) of parts of speech."""
         odds: Tensor = self.tag_out(states)
         return odds
 
 
 def collate(samples: Sequence[Sample], pieces: Pieces) -> tuple[Tensor, Tensor, Tensor]:
-    """Tokens (B, T), their labels (B, T) with -3 where there is no word, and the windows' concepts (B,)."""
+    """Make tokens (B, T), their labels (B, T) with -3 where there is no word, and the windows' concepts (B,)."""
     rows, labels = [], []
     for sample in samples:
         ids, marks = [CLS], [-3]
@@ -103,7 +103,7 @@ def collate(samples: Sequence[Sample], pieces: Pieces) -> tuple[Tensor, Tensor, 
 
 
 def loss_of(reader: Reader, ids: Tensor, labels: Tensor, whole: Tensor) -> Tensor:
-    """Cross-entropy of every word whose label is known, and of every window by its worst words."""
+    """Compute the cross-entropy of every word with a known label, and of every window by its worst words."""
     odds = reader.harm(reader.states(ids))
     count = odds.shape[-1]
     known = (labels >= -1).float()
@@ -111,7 +111,7 @@ def loss_of(reader: Reader, ids: Tensor, labels: Tensor, whole: Tensor) -> Tenso
     weight = torch.where((labels >= 0).unsqueeze(-1), torch.where(wanted > 0, MARKED, OTHER), 1.0)
     each = F.binary_cross_entropy_with_logits(odds, wanted, reduction="none") * weight * known.unsqueeze(-1)
     spoken = labels > -3
-    # A window's log-odds: the mean of its words', each weighed by how high it is.
+    # A window's log-odds are the mean of its words' log-odds, weighted towards the highest.
     masked = odds.masked_fill(~spoken.unsqueeze(-1), -30.0)
     pooled = (masked.softmax(1) * masked).sum(1)
     target = F.one_hot(whole.clamp(min=0), count).float() * (whole >= 0).unsqueeze(-1)
@@ -121,21 +121,21 @@ def loss_of(reader: Reader, ids: Tensor, labels: Tensor, whole: Tensor) -> Tenso
 
 
 def break_loss(reader: Reader, ids: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy of every word: whether it stands at a break."""
+    """Compute the cross-entropy of every word: does it stand at a break?"""
     odds = reader.breaks(reader.states(ids))
     spoken = labels >= 0
     return F.binary_cross_entropy_with_logits(odds[spoken], labels[spoken].float())
 
 
 def tag_loss(reader: Reader, ids: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy of every word whose part of speech is known."""
+    """Compute the cross-entropy of every word whose part of speech is known."""
     return F.cross_entropy(
         reader.tags(reader.states(ids)).flatten(0, 1), labels.flatten().clamp(min=-1), ignore_index=-1
     )
 
 
 def encoder() -> tuple[Any, Tokenizer]:
-    """Load all-MiniLM-L6-v2 as the embedded model has it, its word table frozen."""
+    """Load all-MiniLM-L6-v2 as the embedded model has it, with its word table and lowest layers frozen."""
     from transformers import BertModel
 
     found = BertModel.from_pretrained(SHIPPED / "text_encoder", add_pooling_layer=False, dtype=torch.float32)
@@ -149,7 +149,7 @@ def encoder() -> tuple[Any, Tokenizer]:
 
 
 def groups(reader: Reader) -> list[dict[str, Any]]:
-    """Parameters with a share of the learning rate each: less the lower a layer is."""
+    """Give parameters with their share of the learning rate: the lower a layer, the smaller its share."""
     found = [{"params": [p for n, p in reader.named_parameters() if not n.startswith("encoder.")], "share": 1.0}]
     for depth, layer in enumerate(reversed(reader.encoder.encoder.layer)):
         found.append({"params": list(layer.parameters()), "share": 0.08 * 0.8**depth})
@@ -157,7 +157,7 @@ def groups(reader: Reader) -> list[dict[str, Any]]:
 
 
 def batch(draw: Callable[[random.Random], Sequence[Sample]], step: int, waiting: list[Sample]) -> list[Sample]:
-    """Draw windows of like length, as many as `TOKENS` allow; what is left waits for the next batch."""
+    """Draw windows of like length, as many as `TOKENS` allow; the others wait for the next batch."""
     rng = random.Random(step)
     while len(waiting) < 6 * POOL:
         waiting += draw(rng)
@@ -179,7 +179,7 @@ def train(folder: Path, steps: int, minutes: float) -> None:
     """Train, or go on training, under `folder`.
 
     ``SAFEGEN_DATA`` names the folder of the prompt sets, ``SAFEGEN_WORDNET`` that of WordNet; both may be missing. With
-    ``SAFEGEN_START=shipped`` it begins where the shipped reader is, and not as a sentence encoder.
+    ``SAFEGEN_START=shipped`` training begins with the shipped reader instead of the sentence encoder.
     """
     torch.manual_seed(0)
     named = (os.environ.get(f"SAFEGEN_{name}") for name in ("DATA", "WORDNET"))

@@ -1,9 +1,9 @@
-"""Lessons in English for the reader: sound text, and text with a place where it breaks.
+"""Lessons in English for the reader: sound text, and text with a break.
 
-Repairs put a phrase in the place of another. Sound text is text as somebody wrote it; broken text is the same with
-a phrase of elsewhere in the place of one of its own, or with words lost, doubled or exchanged, as bad repairs have
-them. The words at the break are marked, and the reader learns to tell them (after ELECTRA, Clark et al. 2020, which
-learns to tell words that another model has replaced).
+A repair replaces one phrase with another. Sound text is text as somebody wrote it. Broken text has a foreign phrase
+in place of one of its own, or has words lost, doubled or exchanged, as in bad repairs. The words at the break are
+marked, and the reader learns to find them (after ELECTRA, Clark et al. 2020, which learns to find words that another
+model has replaced).
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from safegen.reader.words import split
 
 SOUND = 0.4  # share of text that is left as it was
 MARKED = 0.6  # share of lines whose phrases are known
-BESIDE = 1  # words on either side of a break that count to it
-CROWDED = 0.6  # share of samples with other text around
-# Forms that do not stand where another does.
+BESIDE = 1  # words on either side that belong to a break
+CROWDED = 0.6  # share of samples with other text around them
+# For every form, forms that do not fit in its place.
 UNLIKE = {
     standins.BASE: (standins.THIRD, standins.ING),
     standins.THIRD: (standins.BASE, standins.ING),
@@ -30,17 +30,17 @@ UNLIKE = {
     standins.PAST: (standins.BASE, standins.THIRD),
 }
 SMALL = grammar.LEADING | grammar.DETERMINERS
-REWORDED = 0.25  # share of samples in which a stand-in takes a verb's place, rightly or not
-SHIFTED, LOST = 0.4, 0.15  # shares of ways to break a phrase; the rest takes one of another form
+REWORDED = 0.25  # share of samples in which a stand-in takes a verb's place, fitting or not
+SHIFTED, LOST = 0.4, 0.15  # shares of ways to break a phrase; the rest puts in a phrase of another form
 
 
 class Grammar:
-    """Sound and broken windows made of lessons, and of parsed text where there is any."""
+    """Sound and broken windows, made from lessons and, if there is any, from parsed text."""
 
     def __init__(self, taught: Lessons, parses: Parses) -> None:
         self.parses = parses
         self.lines = [line for concept in taught.harmful for pair in concept for line in pair if line.marks]
-        # The whole of a recipe's line is a phrase with nothing around it to fit into.
+        # A line that is marked as a whole has nothing around it that a phrase could fit into.
         self.lines = [line for line in self.lines if line.marks[0] != (0, len(line.text))]
         self.phrases = [line.text[slice(*line.marks[0])] for line in self.lines if line.concept < 0]
         self.by_form: dict[grammar.Form, list[str]] = {}
@@ -74,7 +74,7 @@ class Grammar:
         return found
 
     def misfit(self, line: Line, rng: random.Random) -> tuple[str, list[tuple[int, int]]]:
-        """Put a phrase of elsewhere in the place of a line's own, of what it covers in part, or nothing."""
+        """Replace a line's own phrase, or a place that covers part of it, with a foreign phrase or with nothing."""
         start, end = line.marks[0]
         own, way = line.text[start:end], rng.random()
         if way < SHIFTED:
@@ -82,7 +82,7 @@ class Grammar:
             phrase = rng.choice(self.by_form.get(grammar.form_of(own), self.phrases)) if rng.random() < 0.7 else own
         elif way < SHIFTED + LOST:
             phrase = ""
-        else:  # a phrase of the same form may mean something odd there, but is English
+        else:  # a phrase of the same form might be odd there, but would still be English
             phrase = next(p for p in iter(lambda: rng.choice(self.phrases), None) if not same_form(p, own))
         if phrase == line.text[start:end]:
             return line.text, []
@@ -93,7 +93,7 @@ class Grammar:
 
 
 def reworded(sample: Sample, rng: random.Random) -> tuple[str, list[tuple[int, int]]]:
-    """Put a stand-in in the place of a parsed text's verb: one that fits, or one of another kind or form."""
+    """Replace a parsed text's verb with a stand-in: one that fits, or one of another kind or form."""
     text = " ".join(sample.words)
     syntax = Syntax(split(text), sample.labels)
     verbs = [i for i in range(len(syntax.words)) if syntax.is_(i, VERB) and syntax.is_verb(i)]
@@ -105,7 +105,7 @@ def reworded(sample: Sample, rng: random.Random) -> tuple[str, list[tuple[int, i
     takes = syntax.object_of(verb) is not None or form == standins.PAST
     tables = (standins.INTRANSITIVE, standins.TRANSITIVE)
     fits = rng.random() < 0.5
-    other = rng.random() < 0.5  # of another kind, else in another form
+    other = rng.random() < 0.5  # a stand-in of another kind, else in another form
     which = form if fits or other else rng.choice(UNLIKE[form])
     new = rng.choice(tables[takes if fits or not other else not takes])[which]
     return text[:start] + new + text[end:], [] if fits else [(start, start + len(new))]
@@ -130,7 +130,7 @@ def shifted(text: str, place: tuple[int, int], rng: random.Random) -> tuple[int,
 
 
 def slip(text: str, rng: random.Random) -> tuple[str, list[tuple[int, int]]]:
-    """Lose, double or exchange words of a text, small ones first."""
+    """Lose, double or swap words of a text, or insert an article; small words are preferred."""
     words = [word.span for word in split(text) if word.spoken]
     if len(words) < 3:
         return text, []

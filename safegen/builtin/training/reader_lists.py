@@ -1,6 +1,6 @@
-"""The lists that the prompt reader is taught by, as they lie in `directions/`.
+"""The lists that teach the prompt reader, as they lie in `directions/`.
 
-A line of `phrases.txt` marks the smallest phrase that carries the harm, and what is safe in its place:
+A line of `phrases.txt` marks the smallest phrase that carries the harm, with a safe phrase for its place:
 ``a man {stabbed|standing} in an alley``.
 """
 
@@ -22,7 +22,7 @@ from safegen.directions.recipes import Concept
 from safegen.reader import grammar
 
 MARK = re.compile(r"\{([^{}|]*)\|([^{}|]*)\}")
-TELLING = 3  # how often a word was seen in marked phrases that harms by itself
+TELLING = 3  # a word that harms by itself was seen at least this often in marked phrases
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class Line:
     """One text to teach: its words, and which of them carry harm under which concept.
 
     Attributes:
-        text: as it is read.
-        marks: characters of the phrases that carry the harm, or are safe in its place; empty where they are not known.
+        text: the text as it is read.
+        marks: characters of the phrases that carry the harm, or replace it safely; empty if they are not known.
         concept: index of the concept, or -1 for harmless text.
     """
 
@@ -41,7 +41,7 @@ class Line:
 
 
 def parse(line: str, concept: int) -> tuple[Line, Line]:
-    """Read a marked line: its harmful half and its safe one."""
+    """Read a marked line as two lines, the harmful one and the safe one."""
     halves: list[tuple[str, tuple[tuple[int, int], ...]]] = []
     for half in (1, 2):
         text, end = "", 0
@@ -58,13 +58,13 @@ def parse(line: str, concept: int) -> tuple[Line, Line]:
 
 
 def listed(path: Path) -> list[str]:
-    """Read a list: one text a line, comments left out."""
+    """Read a list: one text a line; comments are left out."""
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
 
 
 def plain(text: str) -> str:
-    """Spell a text as one is compared with another."""
+    """Normalise a text for comparison with others."""
     return " ".join(text.casefold().split())
 
 
@@ -76,16 +76,17 @@ def bench_prompts() -> frozenset[str]:
 
 
 def reserved(text: str) -> bool:
-    """Tell whether a harmless text is kept from training, for lines to be set by: one in ten is."""
+    """Tell whether a harmless text is kept out of training to calibrate the lines: one in ten is."""
     return zlib.crc32(text.casefold().encode()) % 10 == 0
 
 
 def harmless_lists(wordnet: Path | None) -> dict[str, list[str]]:
-    """Read every list of harmless text that ships, by its name, and WordNet where it is given."""
+    """Read every shipped list of harmless text by its name, and WordNet if it is given."""
     root = recipes.directions_folder()
     concepts = {name: Concept.load(name) for name in recipes.known()}
     found = {name: listed(root / f"{name}.txt") for name in ("lookalikes", "hard", "ordinary", "long", "benign")}
-    # Directions were learned from this list before the bench's prompts were written; the reader does without.
+    # Directions were learned from this list before the bench's prompts were written. Some prompts are in both, and
+    # the reader must not see those.
     found["hard"] = [text for text in found["hard"] if plain(text) not in bench_prompts()]
     for name, recipe in concepts.items():
         found["lookalikes"] += [*recipe.benign, *listed(root / name / "lookalikes.txt")]
@@ -102,7 +103,7 @@ Shape = tuple[grammar.Form, int, bool]
 
 
 def shape(phrase: str) -> Shape:
-    """Tell what a phrase must share with another to stand in its place: form, length, and whether it leads on."""
+    """Tell what a phrase must share with another to take its place: form, length, and whether it leads on."""
     return grammar.form_of(phrase), min(len(phrase.split()), 4), grammar.leads(phrase)
 
 
@@ -112,7 +113,7 @@ def phrase_of(line: Line) -> str:
 
 
 def telling(pairs: Sequence[tuple[Line, Line]], harmless: Sequence[str]) -> list[tuple[Line, Line]]:
-    """Choose the marked lines whose phrases harm by a word of their own, and not only where they stand.
+    """Choose the marked lines whose phrases harm by one of their words, and not only by their place.
 
     Such a word is seen more often in marked phrases than in all harmless text.
     """
@@ -124,5 +125,5 @@ def telling(pairs: Sequence[tuple[Line, Line]], harmless: Sequence[str]) -> list
 
 
 def content(text: str) -> set[str]:
-    """Read the words of a text that mean something."""
+    """List the content words of a text."""
     return {word for word in re.findall(r"[a-z][a-z'-]+", text.lower()) if word not in grammar.LEADING}

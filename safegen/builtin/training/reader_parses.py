@@ -1,7 +1,7 @@
-"""Which words are verbs, nouns and adjectives: lessons for the reader's third head, as Link Grammar parses text.
+"""Lessons for the reader's third head: verbs, nouns and adjectives, as Link Grammar parses text.
 
-A repair has to know what it puts a phrase in the place of: *clubs* is a verb in one prompt and a noun in another.
-Link Grammar (Sleator and Temperley 1991; Debian's `link-grammar`, where installed) tells them apart in sentences that
+A repair has to know the part of speech that it replaces: *clubs* is a verb in one prompt and a noun in another.
+Link Grammar (Sleator and Temperley 1991; Debian's `link-grammar`, if installed) tells them apart in sentences that
 it can parse whole, and only those are taught.
 """
 
@@ -19,19 +19,19 @@ from safegen.reader.words import split
 
 SETTINGS = ("graphics=0", "limit=200", "verbosity=1", "constituents=3", "spell=0", "timeout=2")
 LEAST, MOST = 3, 26  # words of a text that is parsed
-TEXTS = 60_000  # parsed at most; a thousand take about a second
+TEXTS = 60_000  # texts to parse, at most; a thousand take about a second
 JOINED = 0.4  # share of samples that are two texts
-FINITE = 0.5  # share of texts that are drawn among those with a finite verb, which look like nouns
-UNKNOWN = -1  # a word that nothing is said of
+FINITE = 0.5  # share of texts drawn only from those with a finite verb, since such verbs look like nouns
+UNKNOWN = -1  # the label of a word whose part of speech is not known
 _TOKEN = re.compile(r"\((?:[A-Z]+)?|\)|[^\s()]+")
 _TAG = re.compile(r"(.+?)(?:\{[^}]*\})?(?:\.([a-z]+)(?:-[a-z]+)?)?$")
 _KINDS = {**dict.fromkeys("nsl", "noun"), **dict.fromkeys(("v", "w", "q", "g"), "verb"), "a": "adjective"}
 
 
 def parsed(texts: Sequence[str], rng: random.Random) -> list[Sample]:
-    """Parse texts; those that parse whole come back with a tag for every word, an index into `grammar.TAGS`.
+    """Parse texts; give those that parse whole.
 
-    Without a parser it is an empty list.
+    Every word of theirs has a tag, an index into `grammar.TAGS`. Without a parser the list is empty.
     """
     parser = shutil.which("link-parser")
     if parser is None:
@@ -45,7 +45,10 @@ def parsed(texts: Sequence[str], rng: random.Random) -> list[Sample]:
 
 
 def matched(texts: Sequence[str], trees: Iterator[str]) -> Iterator[Sample]:
-    """Yield a sample for each text that has a whole parse; some texts have no tree, which their letters show."""
+    """Yield a sample for each text that has a whole parse.
+
+    Some texts have no tree, so a tree finds its text by its letters.
+    """
     waiting = {letters(text): text for text in texts}
     for tree in trees:
         if "{" in tree.replace("{?}", "").replace("{!}", ""):  # a word was left out
@@ -58,7 +61,7 @@ def matched(texts: Sequence[str], trees: Iterator[str]) -> Iterator[Sample]:
 
 
 def letters(text: str) -> str:
-    """Spell a text without what a parser changes: spaces, signs and capitals."""
+    """Reduce a text to what a parser keeps: no spaces, no signs, no capitals."""
     return "".join(letter for letter in text.lower() if letter.isalnum())
 
 
@@ -72,7 +75,7 @@ def tags_of(text: str, pairs: Sequence[tuple[str, str]]) -> Sample:
         sample.labels.append(kinds[at] if count and at < len(kinds) else UNKNOWN)
         at += count
     other, verb, _, adjective = range(len(grammar.TAGS))
-    # A noun without an article at the head of a prompt is often parsed as an order.
+    # A noun without an article at the start of a prompt is often parsed as an imperative.
     if sample.labels[0] == verb and not grammar.acts(sample.words[0]):
         sample.labels[0] = UNKNOWN
     for i in range(1, len(sample.labels) - 1):
@@ -83,7 +86,7 @@ def tags_of(text: str, pairs: Sequence[tuple[str, str]]) -> Sample:
 
 
 class Parses:
-    """Parsed texts, and windows of them."""
+    """Parsed texts, and windows drawn from them."""
 
     def __init__(self, samples: Sequence[Sample]) -> None:
         self.samples = samples
@@ -101,11 +104,11 @@ class Parses:
         return window(one, rng.random())
 
     def text(self, rng: random.Random) -> Sample:
-        """Draw one text, whole."""
+        """Draw one whole text."""
         return rng.choice(self.finite if rng.random() < FINITE else self.samples)
 
 
 def finite(word: str, label: int) -> bool:
-    """Tell a verb that acts and does not show by its ending that it is one."""
+    """Tell whether a word is a verb whose ending does not show that it is one."""
     small = grammar.WORDS["link"] | {"be", "been", "has", "have"}
     return label == grammar.TAGS.index("verb") and not grammar.acts(word) and word.lower() not in small

@@ -1,4 +1,4 @@
-"""The trained reader as it ships: one ONNX file in 8 bits, its tokenizer, and its calibration on benign text."""
+"""The trained reader as it ships: an ONNX file in 8 bits, its tokenizer, and its calibration on benign text."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ from safegen.reader.model import PHRASES, SCHEMA, WEIGHTS
 from safegen.reader.phrases import Phrases
 from safegen.reader.reader import Reader
 
-# Share of benign texts that are flagged, per concept; many of these are harder than prompts. Where the concept is
-# harder to tell, more: chosen on the prompts of `sets/reader-seen/`.
+# Share of benign texts that are flagged, per concept; many of these texts are harder than prompts. It is higher for
+# concepts that are harder to tell, and was chosen on the prompts of `sets/reader-seen/`.
 FLAGGED = {"harassment": 0.002, "hate": 0.003, "illegal": 0.012, "nudity": 0.004, "self-harm": 0.001,
            "shocking": 0.003, "violence": 0.004}  # fmt: skip
 FILES = ("reader.onnx", "tokenizer.json", PHRASES)
-STEPS = 256  # to one, of a meaning's numbers, which are few and small
-MEANT = 128  # directions of meaning in which phrases differ most, of 384
-LEVELS = 401  # of a table of quantiles
-MOST = 1_500  # texts of one list
+STEPS = 256  # steps to one in which a meaning's numbers are kept; they are small
+MEANT = 128  # directions of meaning that are kept, of 384: those in which phrases differ most
+LEVELS = 401  # levels of a table of quantiles
+MOST = 1_500  # texts of one list, at most
 PROMPTS = ("hard", "lookalikes", "ordinary", "long", "benign", "things")  # lists of what people ask for
-TAIL = 0.02  # share of the highest values that the line is read off, as an exponential tail
+TAIL = 0.02  # share of the highest values; the line comes from their exponential tail
 
 
 class Shipped(nn.Module):
-    """The network that is exported: log-odds of tokens' harm, of breaks and of parts of speech, and their states."""
+    """The network that is exported: log-odds of tokens' harm, of breaks and of parts of speech, and the states."""
 
     def __init__(self, reader: Any) -> None:
         super().__init__()
@@ -46,14 +46,18 @@ class Shipped(nn.Module):
         self.break_hidden, self.break_out, self.tag_out = reader.break_hidden, reader.break_out, reader.tag_out
 
     def forward(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Tokens (B, T) to log-odds of harm (B, T, K), breaks (B, T, 1) and tags (B, T, 4), and states (B, T, D)."""
+        """Turn tokens (B, T) into log-odds and states.
+
+        Returns:
+            log-odds of harm (B, T, K), of breaks (B, T, 1) and of tags (B, T, 4), and states (B, T, D).
+        """
         states = self.encoder(ids, attention_mask=mask)[0]
         breaks = self.break_out(F.gelu(self.break_hidden(states)))
         return self.out(F.gelu(self.hidden(states))), breaks, self.tag_out(states), states
 
 
 def ship(reader: Any, folder: Path, wordnet: Path | None, out: Path = WEIGHTS) -> None:
-    """Export the reader, calibrate it, and write what ships to `out`."""
+    """Export the reader, calibrate it, and write everything that ships to `out`."""
     out.mkdir(parents=True, exist_ok=True)
     export(Shipped(reader).eval(), folder, out / "reader.onnx")
     shutil.copy(SHIPPED / "tokenizer" / "tokenizer.json", out / "tokenizer.json")
@@ -73,7 +77,10 @@ def ship(reader: Any, folder: Path, wordnet: Path | None, out: Path = WEIGHTS) -
 
 
 def remember(reader: Reader, file: Path) -> None:
-    """Write the meanings of all phrases that one may be repaired by, small: they only have to be sorted by."""
+    """Write the meanings of all phrases that can serve in a repair.
+
+    They are kept small, because they only have to sort phrases.
+    """
     texts = list(dict.fromkeys(phrase.harmful for phrase in Phrases.load().phrases))
     meanings = reader.meanings(texts)
     axes = np.ascontiguousarray(np.linalg.svd(meanings, full_matrices=False)[2][:MEANT].T)
@@ -101,7 +108,7 @@ def export(shipped: nn.Module, folder: Path, file: Path) -> None:
         dynamo=False,
     )
     options = FusionOptions("bert")
-    options.enable_embed_layer_norm, options.use_multi_head_attention = False, True  # their weights stay apart
+    options.enable_embed_layer_norm, options.use_multi_head_attention = False, True  # so that weights stay separate
     optimizer.optimize_model(
         str(whole), model_type="bert", num_heads=12, hidden_size=384, opt_level=1, optimization_options=options
     ).save_model_to_file(str(fused))
@@ -109,7 +116,10 @@ def export(shipped: nn.Module, folder: Path, file: Path) -> None:
 
 
 def benign_texts(wordnet: Path | None) -> list[str]:
-    """Make harmless texts as people write them of lines that nothing was taught with: alone, styled, several in one."""
+    """Make harmless texts as people write them: alone, styled, or several in one.
+
+    They are made from lines that nothing was taught with.
+    """
     rng = random.Random(0)
     styles = listed(recipes.directions_folder() / "styles.txt")
     lists = {name: [t for t in texts if reserved(t)] for name, texts in harmless_lists(wordnet).items()}
@@ -121,7 +131,7 @@ def benign_texts(wordnet: Path | None) -> list[str]:
 
 
 def calibration(reader: Reader, texts: list[str]) -> dict[str, dict[str, Any]]:
-    """Measure benign text: a scale over words, quantiles over words and prompts, and a line per concept."""
+    """Measure on benign text a scale over words, quantiles over words and prompts, and a line per concept."""
     readings = reader.read(texts)
     words = np.concatenate([reading.scores for reading in readings])
     mean, deviation = words.mean(0), words.std(0)
@@ -132,8 +142,8 @@ def calibration(reader: Reader, texts: list[str]) -> dict[str, dict[str, Any]]:
     for column, name in enumerate(reader.concepts):
         values = np.sort(prompts[:, column])
         top = values[-max(20, round(TAIL * len(values))) :]
-        # Rarer than the sample can show, so the tail is taken as exponential.
-        slope = top.mean() - top[0]  # by which it falls to a third
+        # The wanted share is lower than the sample can show, so the tail is taken as exponential.
+        slope = top.mean() - top[0]  # the tail falls to a third over this distance
         line = top[0] + slope * np.log(TAIL / FLAGGED[name])
         found[name] = {
             "mean": float(mean[column]),

@@ -1,6 +1,6 @@
-"""What the prompt reader is taught: marked phrases among harmless text, as windows of words with labels.
+"""The lessons of the prompt reader: marked phrases among harmless text, as windows of words with labels.
 
-Both halves of a marked line are read, each time in other company, so that what tells them apart is the phrase and not
+Both halves of a marked line are taught, each time in other company, so that only the phrase tells them apart and not
 its surroundings.
 """
 
@@ -37,26 +37,26 @@ OPENINGS = (
     *("a drawing of ", "digital art of ", "create an image of ", "a close-up of ", "portrait of ", "i want "),
     *("concept art of ", "a cartoon of ", "a realistic image of ", "anime style ", "watercolor of "),
 )
-# How often a place is put behind a line of so many words at most, and else a thing beside it.
+# How often a line of at most `BARE` words gets a place behind it, and how often, otherwise, a thing beside it.
 PLACED, PAIRED, BARE = 0.3, 0.6, 4
 PAIRING = (" and ", " and ", " and ", " next to ", " beside ", " with ", ", ", " or ")
 ALONE, TAILED, OPENED, COMPANY, SLIPS, CAPITALS = 0.35, 0.2, 0.12, 0.5, 0.12, 0.15
-FOREIGN = 0.05  # share of company that is of another script
+FOREIGN = 0.05  # share of company in another script
 SCRIPTS = ((0x0391, 0x03C9), (0x0410, 0x044F), (0x05D0, 0x05EA), (0x0627, 0x064A), (0x0905, 0x0939), (0x0E01, 0x0E2E),
            (0x3041, 0x3093), (0x4E00, 0x6FFF), (0xAC00, 0xB200))  # fmt: skip
-# How often harmless text is of which list.
+# How often harmless text comes from each list.
 SHARES = {
     **{"lookalikes": 0.3, "hard": 0.2, "ordinary": 0.25, "long": 0.12, "benign": 0.25, "things": 0.12, "people": 0.1},
     **{"sentences": 0.35, "nouns": 0.2},
 }
-HARM, UNMARKED = 0.5, 0.15  # shares of harmful samples, and among those of lines whose words are not marked
-TARGETS = 0.08  # share of marked pairs that are a recipe's own
-SWAPPED = 0.3  # share of marked lines that take another's phrase
+HARM, UNMARKED = 0.5, 0.15  # share of harmful samples, and, among them, of lines whose words are not marked
+TARGETS = 0.08  # share of marked pairs that come from a recipe's targets
+SWAPPED = 0.3  # share of marked lines that take another line's phrase
 
 
 @dataclass
 class Sample:
-    """One window: words, a label each (concept, -1 harmless, -2 unknown), and the whole window's concept."""
+    """One window: words, a label for each (concept, -1 harmless, -2 unknown), and the whole window's concept."""
 
     words: list[str] = field(default_factory=list)
     labels: list[int] = field(default_factory=list)
@@ -67,12 +67,15 @@ class Lessons:
     """All lines, and random windows made of them.
 
     Attributes:
-        harmful: per concept, pairs of a harmful line and its safe half; `targets`: those that the recipes name.
+        harmful: per concept, pairs of a harmful line and its safe half.
+        targets: the pairs that the recipes name.
         harmless: lists of harmless lines, each list with its share.
         unmarked: harmful lines of which only the concept is known, with safe counterparts.
-        company: harmless text to put around others; `tails`: style words to put behind; `places`: to put behind a
-            bare phrase; `things`: to put beside one.
-        phrases: by their form, the marked phrases that harm wherever they stand, with what is safe in their place.
+        company: harmless text to put around other text.
+        tails: style words to put behind text.
+        places: places to put behind a bare phrase.
+        things: things to put beside a bare phrase.
+        phrases: by their form, the marked phrases that harm wherever they stand, with their safe replacements.
     """
 
     def __init__(
@@ -94,12 +97,15 @@ class Lessons:
             self.phrases.setdefault(shape(phrase_of(pair[0])), []).append(pair)
 
     def texts(self) -> list[str]:
-        """Give every text whose words are known or do no harm, as it stands in its list."""
+        """Give every text whose trigger words are known, and every harmless text, as it stands in its list."""
         marked = [line.text for some in self.harmful for pair in some for line in pair]
         return [*marked, *(text for _, some in self.harmless for text in some)]
 
     def sample(self, rng: random.Random, harm: float = HARM) -> list[Sample]:
-        """Draw one or two windows: a harmless one, or a harmful one and often its safe twin in the same company."""
+        """Draw one or two windows.
+
+        It is a harmless one, or a harmful one and often its safe twin in the same company.
+        """
         if rng.random() >= harm:
             shares, lists = zip(*self.harmless, strict=True)
             text = rng.choice(rng.choices(lists, shares)[0])
@@ -116,7 +122,7 @@ class Lessons:
         return twins if rng.random() < 0.6 else twins[:1]
 
     def _swapped(self, pair: tuple[Line, Line], rng: random.Random) -> tuple[Line, Line]:
-        """Put another line's phrase, and what is safe in its place, where a line has its own."""
+        """Replace a line's phrase with another line's, and its safe half with the other's safe half."""
         if any(len(line.marks) != 1 for line in pair):
             return pair
         others = self.phrases.get(shape(phrase_of(pair[0])), ())
@@ -130,7 +136,7 @@ class Lessons:
         return found[0], found[1]
 
     def _beside(self, rng: random.Random) -> str:
-        """Draw harmless text to put beside other text, now and then of another script."""
+        """Draw harmless text to put beside other text; now and then it is in another script."""
         if rng.random() >= FOREIGN:
             return rng.choice(self.company).rstrip(". ")
         first, last = rng.choice(SCRIPTS)
@@ -138,7 +144,7 @@ class Lessons:
         return "".join(letter + (" " if rng.random() < 0.25 else "") for letter in letters).strip()
 
     def _dressed(self, lines: Sequence[Line], rng: random.Random) -> list[Sample]:
-        """Put the same company around each of some lines and cut a window of it."""
+        """Put the same company around each of some lines, and cut a window of each."""
         before, behind = "", ""
         bare = all(len(line.text.split()) <= BARE for line in lines)
         if bare and self.places and rng.random() < PLACED:
@@ -185,7 +191,7 @@ def labelled(text: str, marks: Sequence[tuple[int, int]], line: Line, core: tupl
 
 
 def window(sample: Sample, where: float) -> Sample:
-    """Cut a window that keeps the harm in it whole, at a place that `where`, from 0 to 1, chooses."""
+    """Cut a window that keeps its harm whole, at a place that `where`, from 0 to 1, chooses."""
     count = len(sample.words)
     if count <= WINDOW:
         return sample
@@ -200,7 +206,7 @@ def window(sample: Sample, where: float) -> Sample:
 
 
 def misspell(sample: Sample, rng: random.Random) -> None:
-    """Change one long word, as fingers slip: two letters swapped, one dropped, doubled or another."""
+    """Misspell one long word: two letters swapped, or one dropped, doubled or replaced."""
     long = [i for i, word in enumerate(sample.words) if len(word) > 4 and word.isalpha()]
     marked = [i for i in long if sample.labels[i] >= 0]
     if not long:
@@ -218,7 +224,7 @@ def misspell(sample: Sample, rng: random.Random) -> None:
 
 
 def lessons(data: Path | None, wordnet: Path | None = None) -> Lessons:
-    """Collect what ships in `directions/`, and where given the training part of the prompt sets, and WordNet."""
+    """Collect what ships in `directions/`, and, if given, the training part of the prompt sets, and WordNet."""
     root = recipes.directions_folder()
     concepts: Mapping[str, Concept] = {name: Concept.load(name) for name in recipes.known()}
     harmful, targets = [], []

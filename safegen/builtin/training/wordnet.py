@@ -1,8 +1,8 @@
 """Harmless English from WordNet: sentences of every kind, and nouns that no list of ours would have.
 
-A reader that knows only prompts takes whatever is foreign to it for harm. WordNet 3.0 (Princeton, free to use with its
-notice; Debian's package ``wordnet-base``) is as foreign as English gets. It is read where it is installed; what in it
-is harmful, or was not looked at, `directions/wordnet.txt` names by synset and number, and is left out.
+A reader that knows only prompts takes everything unknown to it for harm. WordNet 3.0 (Princeton, free to use with its
+notice; Debian's package ``wordnet-base``) is as far from prompts as English gets. It is read if it is installed.
+`directions/wordnet.txt` lists, by synset and number, what is harmful or was not looked at; that is left out.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from safegen.builtin.world import with_article
 
 EXAMPLE = re.compile(r'"([^"]+)"')
 FILES = {"n": "noun", "v": "verb", "a": "adj", "r": "adv"}
-LONGEST = 30  # words of a sentence
-NAMES = ("15", "18")  # lexicographers' files of places and people, whose nouns are mostly names
+LONGEST = 30  # words of a sentence, at most
+NAMES = ("15", "18")  # lexicographers' files of places and people; their nouns are mostly names
 
 
 def harmless(folder: Path, left_out: frozenset[str]) -> tuple[list[str], list[str]]:
-    """Read what is harmless: sentences, and nouns with an article.
+    """Read harmless sentences, and harmless nouns with an article.
 
     Args:
-        folder: with WordNet's ``data.noun`` and the like.
-        left_out: keys of what is not, as `entries` gives them.
+        folder: the folder with WordNet's ``data.noun`` and the like.
+        left_out: keys of entries that are not harmless, as `entries` gives them.
     """
     sentences, nouns = [], []
     for key, text in entries(folder):

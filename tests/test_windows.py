@@ -15,7 +15,7 @@ from safegen.batch.worker import Worker
 from safegen.conditioning import Position
 from safegen.errors import Refused, UsageError
 from safegen.families import family_of, windows
-from safegen.generator import Generator
+from safegen.generator import Generator, sound
 from safegen.guard import Guard
 from safegen.models.options import DrawOptions
 from safegen.prompts.prompt import clean
@@ -176,14 +176,15 @@ def test_the_one_refusal_sees_across_windows(generator: Generator) -> None:
 
 
 def test_rows_of_different_lengths_are_drawn_apart(generator: Generator) -> None:
-    read = generator.read([clean("a cat"), clean("a red apple , " * 30), clean("a dog")])
-    parts = read.abreast(read.conditioning)
+    prompts = [clean("a cat"), clean("a red apple , " * 30), clean("a dog")]
+    prepared = [sound(one) for one in generator.prepare(prompts)]
     with pytest.raises(UsageError, match="different numbers of windows"):
-        generator.draw_all(parts[0].joined(parts[1:]), DrawOptions(steps=1), [1, 2, 3])
+        generator.draw(prepared, DrawOptions(steps=1), [1, 2, 3])
     worker = Worker(generator, BatchSettings.of(batch_size=3))
-    drawn = worker._denoise(parts, DrawOptions(steps=1), [1, 2, 3], None)
+    drawn = worker._denoise(prepared, DrawOptions(steps=1), [1, 2, 3], None)
     assert [together for _, together in drawn] == [1, 1, 1]
-    (alone,) = generator.draw_all(parts[0], DrawOptions(steps=1), [1])
+    (alone,) = generator.draw(prepared[:1], DrawOptions(steps=1), [1])
+    assert alone is not None
     assert drawn[0][0].tobytes() == alone.tobytes()
 
 
@@ -202,7 +203,7 @@ def test_the_embedded_model_reads_on_in_further_windows(generator: Generator) ->
     # Of the third window alone the text was changed.
     assert report.rewritten.startswith("a red apple on a blue background , " * 14)
     assert not report.after.flagged
-    assert picture.record["prompt"] == prompt
+    assert picture.record.text == prompt
     assert sheet.as_json("x")["words"][-1]["window"] == 2
 
 
