@@ -21,12 +21,12 @@ def home(text: str) -> str:
     return os.path.expanduser(text)
 
 
-def located(path: str | Path) -> Path:
+def as_path(path: str | Path) -> Path:
     """Turn a path that a user gives to a command, a setting or the library into a `Path`."""
     return Path(home(str(path)))
 
 
-def decoded(raw: bytes) -> str:
+def decode(raw: bytes) -> str:
     """Decode a text file: UTF-8, or UTF-16 with its byte order mark, with line ends of any system.
 
     Raises:

@@ -123,10 +123,10 @@ class Generator:
         """
         how = replace(LoadOptions(model) if isinstance(model, str) else model, **part_of(LoadOptions, changes))
         guard = replace(guard, **{name: value for name, value in changes.items() if not hasattr(how, name)})
-        with _uncollected():
+        with _without_collector():
             wanted = Guard(options=guard) if guard.guarded else None
             pipe = loading.load(how)
-        added = [addition.as_json() for addition in adapters.listed(how.embeddings, how.loras)]
+        added = [addition.as_json() for addition in adapters.list_additions(how.embeddings, how.loras)]
         return cls(pipe, wanted, how.model, progress, added)
 
     def behind(self, guard: Guard) -> Generator:
@@ -186,7 +186,7 @@ class Generator:
             sheets = guard.score(read.conditioning, weights=weights, wholes=read.wholes)
             if on_flag == "skip":  # what is drawn may not be harmful with its weights, either
                 args = (read.conditioning, read.conditioning, sheets, weights, guard.context)
-                weights = weighting.guarded(*args)[1]
+                weights = weighting.filter_weights(*args)[1]
             rows = weigh(read.conditioning, weights)
             row_reports = [Report(sheet, sheet, 0.0, own) for sheet, own in zip(sheets, weights, strict=True)]
         reports = read.merge(row_reports, Report.merged)
@@ -366,7 +366,7 @@ def sound(prepared: T | SafegenError) -> T:
 
 
 @contextlib.contextmanager
-def _uncollected() -> Iterator[None]:
+def _without_collector() -> Iterator[None]:
     """Keep the garbage collector away, which searches the libraries again and again while they are imported."""
     was = gc.isenabled()
     gc.disable()

@@ -25,7 +25,7 @@ from safegen.reader import Reader
 from safegen.safeguards.options import GuardOptions
 from safegen.scoring import attribution, text
 from safegen.scoring.report import Report, drifts
-from safegen.scoring.scorer import Scorer, ScoresTokens, unscored, with_intensities
+from safegen.scoring.scorer import Scorer, ScoresTokens, empty_sheets, with_intensities
 from safegen.scoring.text import Causes
 
 if TYPE_CHECKING:
@@ -239,7 +239,7 @@ class BoundGuard:
             moved = drifts(conditioning, edited)
             objections: list[list[str]] = [[] for _ in before]
             if strength > 0:
-                final, asked, objections = weighting.guarded(conditioning, edited, before, asked, self.context)
+                final, asked, objections = weighting.filter_weights(conditioning, edited, before, asked, self.context)
             else:
                 final = weigh(edited, asked)
             drifts(edited, final)
@@ -258,9 +258,9 @@ class BoundGuard:
         readings = context.read(conditioning.prompts)
         read = text.read_sheets(context.reader, readings, context.readable, causes)
         calm = [context.calm(reading) for reading in readings]
-        seen = context.directions.score(conditioning, calm) if context.directions else unscored(conditioning)
+        seen = context.directions.score(conditioning, calm) if context.directions else empty_sheets(conditioning)
         columns = zip(read, seen, list(edited) or [False] * len(seen), strict=True)
-        return [sheet if changed else text.joined(own, sheet) for own, sheet, changed in columns]
+        return [sheet if changed else text.join_senses(own, sheet) for own, sheet, changed in columns]
 
     def _sexual(self, sheets: Sequence[ScoreSheet]) -> list[bool]:
         """Tell of each prompt whether either sense flags it as sexual, whichever concepts are active."""

@@ -189,7 +189,7 @@ def look_again(
     check: dict[str, object] = {"detector": detector.name, "threshold": detector.threshold, "before": seen}
     if not seen:
         return replace(picture, record=picture.record.adding(check=check))
-    wider, wiser = _widened(generator, seen), replace(options, seed=picture.seed)
+    wider, wiser = _widen(generator, seen), replace(options, seed=picture.seed)
     prepared = sound(wider.prepare([prompt])[0])
     report = prepared.report
     through = report is not None and report.sanitized and set(seen) & set(report.before.flagged_concepts())
@@ -201,7 +201,7 @@ def look_again(
     return replace(again, record=again.record.adding(check=check))
 
 
-def _widened(generator: Generator, seen: Seen) -> Generator:
+def _widen(generator: Generator, seen: Seen) -> Generator:
     """Put the same model behind a guard that also has the concepts that were seen, and a strength above 0.
 
     Raises:

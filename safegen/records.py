@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 from safegen.errors import UsageError
-from safegen.files import located, write_atomically
+from safegen.files import as_path, write_atomically
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -43,7 +43,7 @@ XMP = (
 )
 
 
-def checked(value: str) -> Kept:
+def parse_kept(value: str) -> Kept:
     """Check that a value is one of the kinds of record.
 
     Raises:
@@ -179,7 +179,7 @@ def encode_picture(picture: Image.Image, record: Mapping[str, Any], kept: Kept =
 
     chunks = PngInfo()
     chunks.add_itxt("XML:com.adobe.xmp", XMP)
-    if checked(kept) != "none":
+    if parse_kept(kept) != "none":
         whole = {("prompt" if name == "text" else name): value for name, value in record.items()}
         schema, said = (SCHEMA, whole) if kept == "full" else (MARK, mark(record))
         chunks.add_itxt("parameters", parameters_line(said))
@@ -195,7 +195,7 @@ def save_picture(picture: Image.Image, path: str | Path, record: Mapping[str, An
     Raises:
         OutputError: the file cannot be written; nothing half-written stays.
     """
-    write_atomically(located(path), encode_picture(picture, record, kept))
+    write_atomically(as_path(path), encode_picture(picture, record, kept))
 
 
 def read_picture(path: Path) -> dict[str, Any]:
@@ -209,7 +209,7 @@ def read_picture(path: Path) -> dict[str, Any]:
     """
     from PIL import Image, UnidentifiedImageError
 
-    path = located(path)
+    path = as_path(path)
     try:
         with Image.open(path) as picture:
             picture.load()

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from safegen.scoring.scores import ScoreSheet
 
 
-def guarded(
+def filter_weights(
     plain: Conditioning,
     edited: Conditioning,
     sheets: Sequence[ScoreSheet],
@@ -41,7 +41,7 @@ def guarded(
         concepts because of which its weights were dropped.
     """
     left = [
-        surviving(plain.only(row), edited.only(row), sheet, some, context) if some and sheet.flagged else some
+        keep_untouched(plain.only(row), edited.only(row), sheet, some, context) if some and sheet.flagged else some
         for row, (sheet, some) in enumerate(zip(sheets, weights, strict=True))
     ]
     objections: list[list[str]] = [[] for _ in left]
@@ -52,7 +52,7 @@ def guarded(
     return weigh(edited, left), left, objections
 
 
-def surviving(
+def keep_untouched(
     plain: Conditioning, edited: Conditioning, sheet: ScoreSheet, weights: Weights, context: SafeguardContext
 ) -> Weights:
     """Keep the weights of one prompt's words that are neither flagged nor edited, with spans in the edited text."""

@@ -58,7 +58,7 @@ def lora(folder: Path, *layers: tuple[str, int, int], rank: int = 2) -> Path:
 def added(name: str, embeddings: Any = (), loras: Any = ()) -> Any:
     pipe = miniatures.BUILDERS[name]()
     pipe.set_progress_bar_config(disable=True)
-    adapters.add(pipe, adapters.listed(embeddings, loras))
+    adapters.add(pipe, adapters.list_additions(embeddings, loras))
     return pipe
 
 
@@ -78,7 +78,7 @@ def test_files_that_are_none(tmp_path: Path) -> None:
     for file, reason in cases.items():
         for listed in ({"embeddings": [tmp_path / file]}, {"loras": [f"{tmp_path / file}:0.5"]}):
             with pytest.raises(ModelError, match=reason):
-                adapters.listed(**listed)
+                adapters.list_additions(**listed)
 
 
 def test_scales() -> None:
@@ -231,7 +231,7 @@ def test_a_tokenizer_that_tells_capitals_apart_finds_the_name_as_it_is_written(t
     pipe = miniatures.flux()
     pipe.text_encoder_2 = miniatures.t5(48)
     save_file({"t5xxl": numbers(3, 48), "clip_l": numbers(2, 64)}, tmp_path / "MyToy.safetensors")
-    adapters.add(pipe, adapters.listed([tmp_path / "MyToy.safetensors"]))
+    adapters.add(pipe, adapters.list_additions([tmp_path / "MyToy.safetensors"]))
     found = {}
     for part in ("tokenizer", "tokenizer_2"):
         tokenizer = getattr(pipe, part)
@@ -258,7 +258,7 @@ def test_a_learned_word_is_known_in_all_letters_that_the_tokenizer_takes_for_it(
     """The embedded model's own drops accents; directions apart, such a text is unread."""
     pipe = loading.load(device="cpu", offline=True)
     width = pipe.text_encoder.config.hidden_size
-    adapters.add(pipe, adapters.listed([inversion(tmp_path, "Caf\u00e9-X", 2, width)]))
+    adapters.add(pipe, adapters.list_additions([inversion(tmp_path, "Caf\u00e9-X", 2, width)]))
     family = family_of(pipe)
     for typed in ("cafe-x", "CAFE-X", "caf\u00e9-x"):
         text = f"a {typed} by night"
@@ -386,7 +386,7 @@ def test_no_lora_at_all(tmp_path: Path) -> None:
 def test_a_lora_without_peft(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(ModelError, match="peft") as raised:
-        adapters.listed(loras=[lora(tmp_path, (ATTENTION, 64, 16))])
+        adapters.list_additions(loras=[lora(tmp_path, (ATTENTION, 64, 16))])
     assert "safegen[lora]" in raised.value.hint
 
 

@@ -23,9 +23,9 @@ from safegen import Generator
 from safegen.batch.interrupt import Watch
 from safegen.batch.local import LocalEngine
 from safegen.batch.readers import Source
-from safegen.batch.run import Summary, prepared
-from safegen.batch.run_folder import opened, read_records
-from safegen.batch.settings import BatchSettings, hashed
+from safegen.batch.run import Summary, prepare_run
+from safegen.batch.run_folder import open_run_folder, read_records
+from safegen.batch.settings import BatchSettings, hash_text
 from safegen.batch.worker import Worker
 from safegen.errors import OutputError, UsageError
 from safegen.generator import Prepared
@@ -49,7 +49,7 @@ def draw(
 ) -> Summary:  # fmt: skip
     chosen = options(**changes)
     source = Source("-", "txt", "\n".join(prompts).encode())
-    with prepared(source, chosen, out, retry=retry) as ready:
+    with prepare_run(source, chosen, out, retry=retry) as ready:
         return ready.run(LocalEngine(lambda: Worker(generator, chosen)), watch or Watch())
 
 
@@ -122,7 +122,7 @@ def test_a_benign_picture_is_that_of_a_loop_by_hand_bit_for_bit(generator: Gener
 def test_the_same_command_again_draws_nothing_and_loads_nothing(whole: Path) -> None:
     before = pictures(whole), (whole / "metadata.jsonl").read_bytes()
     source = Source("-", "txt", "\n".join(PROMPTS).encode())
-    with prepared(source, options(), whole) as ready:
+    with prepare_run(source, options(), whole) as ready:
         summary = ready.run(LocalEngine(lambda: pytest.fail("loaded a model")), Watch())
     assert (summary.left, summary.drawn, summary.exit_code) == (0, 0, 0)
     assert before == (pictures(whole), (whole / "metadata.jsonl").read_bytes())
@@ -172,7 +172,7 @@ def test_a_record_broken_in_the_middle_is_not_passed_over(whole: Path, tmp_path:
     lines = (whole / "metadata.jsonl").read_bytes().splitlines(keepends=True)
     (tmp_path / "metadata.jsonl").write_bytes(lines[0] + b"garbage\n" + lines[1])
     (tmp_path / "batch.json").write_bytes((whole / "batch.json").read_bytes())
-    with opened(tmp_path) as folder, pytest.raises(OutputError, match="line 2"):
+    with open_run_folder(tmp_path) as folder, pytest.raises(OutputError, match="line 2"):
         folder.take_stock(retry=False)
 
 
@@ -199,7 +199,7 @@ def test_what_to_do_with_a_flagged_prompt(generator: Generator, tmp_path: Path, 
 def test_redact_keeps_hashes_alone(generator: Generator, tmp_path: Path, kept: str) -> None:
     draw(generator, tmp_path, PROMPTS[:2], redact=True, negative="a purple hat", record=kept)
     check(tmp_path)
-    assert {r["text"] for r in records(tmp_path)} == {hashed(p) for p in PROMPTS[:2]}
+    assert {r["text"] for r in records(tmp_path)} == {hash_text(p) for p in PROMPTS[:2]}
     kept = " ".join(p.read_text() for p in tmp_path.glob("*.json*"))
     for file in tmp_path.glob("*.png"):
         with Image.open(file) as picture:
@@ -212,7 +212,7 @@ def test_the_one_refusal_fails_its_row_and_leaves_its_hash(generator: Generator,
     assert (summary.counts, summary.exit_code) == ({"ok": 1, "error": 1}, 4)
     (record,) = records(tmp_path, "missing.jsonl")
     assert record["error"]["code"] == "refused"
-    assert record["text"] == hashed(MINOR)
+    assert record["text"] == hash_text(MINOR)
     assert not [p for p in tmp_path.iterdir() if MINOR.encode() in p.read_bytes()]
 
 
@@ -220,7 +220,7 @@ def test_rows_with_concepts_and_strength_of_their_own(generator: Generator, tmp_
     lines = [{"prompt": KNIFE, "id": "off", "strength": 0}, {"prompt": KNIFE, "id": "other", "concepts": "nudity"},
              {"prompt": KNIFE, "id": "on", "images": 2}]  # fmt: skip
     source = Source("-", "jsonl", "\n".join(map(json.dumps, lines)).encode())
-    with prepared(source, options(), tmp_path) as ready:
+    with prepare_run(source, options(), tmp_path) as ready:
         ready.run(LocalEngine(lambda: Worker(generator, options())), Watch())
     check(tmp_path)
     found = {r["id"]: (r["status"], list(r["guard"]["directions"])) for r in records(tmp_path)}
@@ -301,7 +301,7 @@ def test_max_errors_stops_the_run(generator: Generator, tmp_path: Path) -> None:
 
 
 def test_a_folder_is_locked_while_a_run_writes_to_it(generator: Generator, tmp_path: Path) -> None:
-    with opened(tmp_path), pytest.raises(OutputError, match="another run is writing"):
+    with open_run_folder(tmp_path), pytest.raises(OutputError, match="another run is writing"):
         draw(generator, tmp_path, PROMPTS)
 
 
@@ -367,7 +367,7 @@ def test_auto_tries_out_what_fits_on_a_device() -> None:
 @pytest.mark.parametrize("content", ["{", "[]", '{"schema": "safegen.batch/9"}', '{"schema": "safegen.batch/1"}'])
 def test_a_side_file_that_cannot_be_used(tmp_path: Path, content: str) -> None:
     (tmp_path / "batch.json").write_text(content)
-    with pytest.raises(OutputError, match=r"batch\.json"), opened(tmp_path):
+    with pytest.raises(OutputError, match=r"batch\.json"), open_run_folder(tmp_path):
         pass
 
 

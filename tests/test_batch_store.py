@@ -22,8 +22,8 @@ from safegen.batch.interrupt import Watch
 from safegen.batch.local import LocalEngine
 from safegen.batch.readers import Source
 from safegen.batch.remote import Remote
-from safegen.batch.run import Summary, prepared
-from safegen.batch.run_folder import at, opened, read_header
+from safegen.batch.run import Summary, prepare_run
+from safegen.batch.run_folder import at, open_run_folder, read_header
 from safegen.batch.store import Local
 from safegen.batch.worker import Worker
 from safegen.errors import OutputError, UsageError
@@ -43,7 +43,7 @@ def memory() -> Iterator[MemoryFileSystem]:
 def draw(generator: Generator, out: Any, watch: Watch | None = None, **changes: Any) -> Summary:
     source = Source("-", "txt", "\n".join(PROMPTS).encode())
     chosen = options(**changes)
-    with prepared(source, chosen, out) as ready:
+    with prepare_run(source, chosen, out) as ready:
         return ready.run(LocalEngine(lambda: Worker(generator, chosen)), watch or Watch())
 
 
@@ -117,10 +117,10 @@ def test_the_lock(memory: MemoryFileSystem, changes: dict[str, Any], is_free: bo
     lock = {"host": socket.gethostname(), "pid": os.getpid(), "token": "x", "time": time.time(), **changes}
     memory.pipe_file("/bucket/run/.batch.lock", json.dumps(lock).encode())
     if is_free:
-        with opened(URL), pytest.raises(OutputError, match="another run"), opened(URL):
+        with open_run_folder(URL), pytest.raises(OutputError, match="another run"), open_run_folder(URL):
             pass
     else:
-        with pytest.raises(OutputError, match="another run is writing to memory"), opened(URL):
+        with pytest.raises(OutputError, match="another run is writing to memory"), open_run_folder(URL):
             pass
         assert json.loads(memory.cat_file("/bucket/run/.batch.lock")) == lock
 

@@ -50,7 +50,7 @@ def test_no_disguise_brings_on_the_one_refusal(kind: str) -> None:
     """A benign beginning that names minors would turn an attack of the bench into a refusal."""
     rng = random.Random(1)
     for thing, case in zip(cases.objects(True), cases.singles(rng, cases.objects(True)), strict=True):
-        text = attacks.disguised(rng, case.prompt, thing.names[0], kind)
+        text = attacks.disguise(rng, case.prompt, thing.names[0], kind)
         # A loan word is not known for everything, doubling is by chance, and a beginning hides no word.
         if kind not in ("another language", "doubled letters", "behind a long beginning"):
             assert f" {thing.names[0]} " not in f" {text} "
@@ -218,15 +218,15 @@ def test_outcomes_are_told_by_category() -> None:
 def test_methods_are_compared_prompt_by_prompt() -> None:
     ours = methods.Outcome("ours", [True, True, False, True], [True, False, False])
     theirs = methods.Outcome("theirs", [True, False, True, False], [True, True, False])
-    assert [row.figure for row in methods.compared(ours, theirs)] == ["2, 1: ahead", "0, 1: behind"]
-    assert [row.figure for row in methods.compared(ours, ours)] == ["0, 0: level"] * 2
+    assert [row.figure for row in methods.compare(ours, theirs)] == ["2, 1: ahead", "0, 1: behind"]
+    assert [row.figure for row in methods.compare(ours, ours)] == ["0, 0: level"] * 2
     _, heard, kept = methods.removal_rows(ours, [True, False, True, True], (0.5, None))
     assert (heard.raw["hits"], heard.raw["total"]) == (2, 3)
     assert (kept.raw["hits"], kept.raw["total"], kept.bar) == (1, 3, "")
 
 
 def test_what_a_method_edits_is_told_from_what_it_leaves(generator: Generator) -> None:
-    assert methods.touched(generator, ["a cat", "a kitchen knife", "a dog in the park"]) == [False, True, False]
+    assert methods.find_edited(generator, ["a cat", "a kitchen knife", "a dog in the park"]) == [False, True, False]
     prepared = cases.prepare(generator, ["a kitchen knife", "a cat"])
     assert None not in prepared
     knife, cat = pictures.reports_of(prepared)
@@ -237,8 +237,8 @@ def test_what_a_method_edits_is_told_from_what_it_leaves(generator: Generator) -
 
 def test_other_names_are_held_to_the_plain_ones_of_the_same_things() -> None:
     gone, drawn = [True] * 9 + [False], [True] * 10
-    assert robustness.compared("another name", drawn, gone, [True] * 20)[1].met is False
-    assert robustness.compared("another name", drawn, gone, [True] * 9 + [False])[1].met
+    assert robustness.compare("another name", drawn, gone, [True] * 20)[1].met is False
+    assert robustness.compare("another name", drawn, gone, [True] * 9 + [False])[1].met
     named = {case.things[0] for case in cases.unseen(random.Random(Seed.UNSEEN))}
     assert named <= {thing.label for thing in cases.objects(True)}
 
@@ -271,7 +271,7 @@ def test_learning_is_timed_in_an_empty_cache(
         assert generator.guard is not None
         return generator.guard.directions
 
-    learned, row = learning.timed("all", learn, 5)
+    learned, row = learning.time_learning("all", learn, 5)
     assert met == [[]]
     assert learned is generator.guard.directions  # type: ignore[union-attr]
     assert os.environ["SAFEGEN_CACHE"] == str(tmp_path)

@@ -124,13 +124,13 @@ def test_a_call_for_a_lora_alone_is_no_prompt() -> None:
 
 def test_a_lora_that_is_loaded_is_drawn_with_as_the_prompts_say() -> None:
     called = clean("a cat <lora:Style:0.8>").loras
-    assert adapters.scaled(["a/style.safetensors"], called) == ["a/style.safetensors:0.8"]
-    assert adapters.scaled(["style.safetensors:0.6", "other.safetensors"], called) == [
+    assert adapters.with_called_scales(["a/style.safetensors"], called) == ["a/style.safetensors:0.8"]
+    assert adapters.with_called_scales(["style.safetensors:0.6", "other.safetensors"], called) == [
         "style.safetensors:0.6",
         "other.safetensors",
     ]
     both = (*called, *clean("a dog <lora:style:1>").loras)
-    assert adapters.scaled(["style.safetensors"], both) == ["style.safetensors"]
+    assert adapters.with_called_scales(["style.safetensors"], both) == ["style.safetensors"]
     assert notes(["a cat <lora:style:0.8>"], adapters.scales(["style.safetensors:0.8"])) == []
     assert "counts 0.6" in notes(["a cat <lora:style:0.8>"], adapters.scales(["style.safetensors:0.6"]))[0]
     assert "--lora style.safetensors:0.8" in notes(["a cat <lora:style:0.8>"])[0]

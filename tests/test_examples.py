@@ -87,10 +87,10 @@ def test_the_readme_s_line_works_in_an_empty_folder(
 def test_examples_are_named_wherever_files_are() -> None:
     assert Addition.lora("night:0.8") == Addition("lora", SHIPPED["night"], 0.8)
     assert Addition.lora("night").path == SHIPPED["night"]
-    assert [one.path for one in adapters.listed([Path("toy")], ["night"])] == [SHIPPED["toy"], SHIPPED["night"]]
+    assert [one.path for one in adapters.list_additions([Path("toy")], ["night"])] == [SHIPPED["toy"], SHIPPED["night"]]
     assert adapters.whole("night:0.8") == "night:0.8"
     assert adapters.whole("a.safetensors:0.8") == f"{Path.cwd()}/a.safetensors:0.8"
-    assert adapters.scaled(["night", "~/b.safetensors", "night:1"], [("night", 0.5), ("b", 0.25)]) == [
+    assert adapters.with_called_scales(["night", "~/b.safetensors", "night:1"], [("night", 0.5), ("b", 0.25)]) == [
         "night:0.5",
         "~/b.safetensors:0.25",
         "night:1",

@@ -269,7 +269,7 @@ def test_an_option_is_a_field_and_a_line(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(options, "KINDS", (*options.KINDS, Tiled))
     got: list[Tiled] = []
 
-    @options.expanded()
+    @options.expand_options()
     def draw(draw: Tiled = Tiled()) -> None:
         got.append(draw)
 
@@ -298,9 +298,7 @@ def mentions() -> dict[str, set[str]]:
 def places(name: str) -> set[str]:
     """The files that know a safeguard or a family: they are its own, import it, or name it."""
     naming = re.compile(rf"{name}|safegen\.\w+\.{name}(:\w+)?")
-    return {
-        file for file, texts in mentions().items() if Path(file).stem == name or any(map(naming.fullmatch, texts))
-    }
+    return {file for file, texts in mentions().items() if Path(file).stem == name or any(map(naming.fullmatch, texts))}
 
 
 def test_the_page_says_how_many_places_each_takes() -> None:

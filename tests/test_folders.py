@@ -17,8 +17,8 @@ from safegen.batch import gallery
 from safegen.batch.interrupt import Watch
 from safegen.batch.local import LocalEngine
 from safegen.batch.readers import Source
-from safegen.batch.run import prepared
-from safegen.batch.run_folder import opened, read_records, rewrite
+from safegen.batch.run import prepare_run
+from safegen.batch.run_folder import open_run_folder, read_records, rewrite
 from safegen.batch.store import GUEST, LOCK
 from safegen.batch.worker import Worker
 from safegen.cli import picture_folder
@@ -59,7 +59,7 @@ def a_picture(generator: Generator, out: Path, seed: int = 7) -> str:
     from safegen.models.options import DrawOptions
 
     (picture,), _ = generator.generate("a cat", DrawOptions(seed=seed, steps=1))
-    with picture_folder.opened(out) as kept:
+    with picture_folder.open_picture_folder(out) as kept:
         path, line = kept.add(picture.image, picture.record, "full")
     assert line["file_name"] == path.name
     return path.name
@@ -90,25 +90,34 @@ def test_a_manifest_that_an_editor_or_a_crash_left_open_takes_another_line(
 def test_a_folder_is_of_one_command(generator: Generator, tmp_path: Path) -> None:
     batch, own = tmp_path / "batch", tmp_path / "own"
     draw(generator, batch, ["a cat"], steps=1)
-    with pytest.raises(UsageError, match="folder of a batch"), picture_folder.opened(batch):
+    with pytest.raises(UsageError, match="folder of a batch"), picture_folder.open_picture_folder(batch):
         pass
     a_picture(generator, own)
-    with pytest.raises(UsageError, match="no batch made"), opened(own):
+    with pytest.raises(UsageError, match="no batch made"), open_run_folder(own):
         pass
     (tmp_path / "left").mkdir()
     (tmp_path / "left" / "missing.jsonl").write_text('{"id": "1", "status": "error"}\n')
-    with pytest.raises(UsageError, match="no batch made"), opened(tmp_path / "left"):
+    with pytest.raises(UsageError, match="no batch made"), open_run_folder(tmp_path / "left"):
         pass
 
 
 def test_a_batch_waits_for_a_guest_and_a_guest_for_a_batch(tmp_path: Path) -> None:
     another = pytest.raises(OutputError, match="another run")
-    with picture_folder.opened(tmp_path), picture_folder.opened(tmp_path), another, opened(tmp_path):
+    with (
+        picture_folder.open_picture_folder(tmp_path),
+        picture_folder.open_picture_folder(tmp_path),
+        another,
+        open_run_folder(tmp_path),
+    ):
         pass
-    with opened(tmp_path), pytest.raises(OutputError, match="another run"), picture_folder.opened(tmp_path):
+    with (
+        open_run_folder(tmp_path),
+        pytest.raises(OutputError, match="another run"),
+        picture_folder.open_picture_folder(tmp_path),
+    ):
         pass
     (tmp_path / GUEST.format("dead")).touch()  # of a command that was killed
-    with opened(tmp_path):
+    with open_run_folder(tmp_path):
         pass
     assert (tmp_path / LOCK).exists()
     with FileLock(tmp_path / LOCK, timeout=0):
@@ -140,7 +149,7 @@ def test_no_id_of_another_run_stands_in_for_one_of_this(generator: Generator, tm
     def run(out: Path, *texts: str) -> int:
         rows = "\n".join(json.dumps({"id": str(i), "prompt": text}) for i, text in enumerate(texts, 1))
         source = Source("-", "jsonl", rows.encode())
-        with prepared(source, options(steps=1), out) as ready:
+        with prepare_run(source, options(steps=1), out) as ready:
             return ready.run(LocalEngine(lambda: Worker(generator, options(steps=1))), Watch()).drawn
 
     one, two = tmp_path / "one", tmp_path / "two"
@@ -167,7 +176,7 @@ def test_ids_that_look_like_splits_load(generator: Generator, tmp_path: Path) ->
     ids = ["test-1", "train-3", "val_2", "dev", "a/eval/b"]
     rows = "\n".join(json.dumps({"id": i, "prompt": "a cat"}) for i in ids)
     out = tmp_path / "run"
-    with prepared(Source("-", "jsonl", rows.encode()), options(steps=1), out) as ready:
+    with prepare_run(Source("-", "jsonl", rows.encode()), options(steps=1), out) as ready:
         ready.run(LocalEngine(lambda: Worker(generator, options(steps=1))), Watch())
     found = datasets.load_dataset("imagefolder", data_dir=str(out), split="train", cache_dir=str(tmp_path / "c"))
     assert sorted(found["id"]) == sorted(ids)
@@ -193,7 +202,7 @@ def test_a_gallery_drops_what_is_gone_and_data_sets_load(
         )
         assert [row["image"].size for row in loaded] == [(128, 128)] * left
         assert not any(p.name in (folder / gallery.NAME).read_text() for p in gone)
-    with opened(batch):  # at work
+    with open_run_folder(batch):  # at work
         (batch / lines(batch)[0]["file_name"]).unlink()
         assert gallery.prune(batch) == 0
     assert gallery.prune(batch) == 0  # of pictures that are all elsewhere, records are kept

@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from safegen import Generator, Guard, records
 from safegen.batch import gallery, plan
 from safegen.batch.readers import Source
-from safegen.batch.run import prepared
+from safegen.batch.run import prepare_run
 from safegen.batch.settings import BatchSettings
 from safegen.batch.validate import survey
 from safegen.cli import app, config, console, directions, picture_folder
@@ -144,7 +144,7 @@ def test_the_library_knows_the_home_folder_as_well(
     assert [entry.prompt for entry in datasets.read(kind("~/p.csv"))] == ["a cat"]
     assert config.read(kind("~")) == {"strength": 1}
 
-    (added,) = adapters.listed([kind("~/toy.safetensors")])
+    (added,) = adapters.list_additions([kind("~/toy.safetensors")])
     assert added.path == empty_home / "toy.safetensors"
     assert Addition.lora("~/style.safetensors:0.8") == Addition("lora", empty_home / "style.safetensors", 0.8)
     assert catalog.locate("~/model") == f"{empty_home}/model"
@@ -155,9 +155,9 @@ def test_the_library_knows_the_home_folder_as_well(
     asked = BatchSettings.of(model="~/model", folder=kind("~/mine"), embeddings=("~/a",), loras=("~/b:0.5",))
     assert (asked.load.model, asked.guard.folder) == (f"{empty_home}/model", mine)
     assert (asked.load.embeddings, asked.load.loras) == ((f"{empty_home}/a",), (f"{empty_home}/b:0.5",))
-    with prepared(Source.of("~/p.txt"), BatchSettings.of(), kind("~/run")):
+    with prepare_run(Source.of("~/p.txt"), BatchSettings.of(), kind("~/run")):
         assert (empty_home / "run").is_dir()
-    with picture_folder.opened(kind("~/pictures")) as folder:
+    with picture_folder.open_picture_folder(kind("~/pictures")) as folder:
         assert folder.folder == empty_home / "pictures"
 
     (drawn,), _ = generator.generate("a cat", DrawOptions(seed=1, steps=1))

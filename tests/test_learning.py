@@ -19,7 +19,7 @@ from safegen.learning.corpus import Corpus, benign_prompts
 from safegen.learning.effort import BRIEF, PLAIN_SIGHT
 from safegen.learning.es import alignment, slot
 from safegen.safeguards.es import SanitizerNet
-from safegen.safeguards.region import constrained
+from safegen.safeguards.region import constrain
 
 WORDS = st.lists(st.sampled_from("abc"), max_size=6)
 
@@ -62,7 +62,7 @@ def test_a_sanitizer_learns_to_go_from_targets_to_anchors(
     monkeypatch.setattr(es, "STEPS", 60)
     corpus = Corpus.of(Concept.load("violence"), PLAIN_SIGHT)
     harmful = es.pairs(corpus, generator.family, "text", range(26))
-    benign = es.untouched(generator.family, "text", benign_prompts()[:16])
+    benign = es.benign_pairs(generator.family, "text", benign_prompts()[:16])
     net = es.train(harmful, benign)
     figures = es.assess(net, harmful, benign)
     assert figures["erased"] > 0.2
@@ -102,10 +102,10 @@ def test_a_head_in_closed_form_is_a_line() -> None:
 def test_blended_heads_vary_by_their_shares(share: float) -> None:
     harmful, benign = cloud(60, 1) + 2, cloud(200, 2)
     nets, line = heads.train([(harmful, 16)], benign, 20, 2, 6), heads.solve(harmful, benign)
-    both = heads.blended([(nets, 1 - share), (line, share)], benign)
+    both = heads.blend([(nets, 1 - share), (line, share)], benign)
     parts = [odds(part, benign) / odds(part, benign).std() for part in (nets, line)]
     torch.testing.assert_close(odds(both, benign), (1 - share) * parts[0] + share * parts[1], rtol=1e-4, atol=1e-4)
-    assert heads.blended([(line, 1.0)], benign) is line
+    assert heads.blend([(line, 1.0)], benign) is line
 
 
 @pytest.mark.parametrize("strength", [0.5, 1.0])
@@ -114,13 +114,13 @@ def test_a_region_moves_only_what_is_outside(strength: float) -> None:
     space = region.around(away + 0.3 * cloud(40, 1), 0.3 * cloud(40, 2), cloud(500, 3))
     states = torch.cat([cloud(20, 4), away]).reshape(1, 60, 8)
     positions = torch.full((1, 60), int(Position.TOKEN))
-    moved = constrained(states, positions, {Position.TOKEN: space}, strength)
+    moved = constrain(states, positions, {Position.TOKEN: space}, strength)
     inside = (space.excess(states) == 0).all(-1)
     assert inside[0, :20].any()
     assert not inside[0, 20:].any()
     assert torch.equal(moved[inside], states[inside])
     assert moved[0, 20:].norm(dim=-1).mean() < (1 - 0.7 * strength) * 6
-    untouched = constrained(states, positions, {Position.END: space}, strength)
+    untouched = constrain(states, positions, {Position.END: space}, strength)
     assert torch.equal(untouched, states)
 
 

@@ -97,8 +97,8 @@ def test_the_benchs_sets_are_disjoint_from_what_is_learned() -> None:
     """A figure on phrases that the recipes hold, or nearly, would show nothing."""
     concepts = [Concept.load(name) for name in recipes.known()]
     learned = {phrase for r in concepts for phrase in (*r.targets, *r.targets.values(), *r.benign)} | set(lookalikes())
-    benign = cases.listed("hard_benign.txt")
-    unseen = [line.split("\t")[1] for line in cases.listed("unseen_harmful.tsv")]
+    benign = cases.read_list("hard_benign.txt")
+    unseen = [line.split("\t")[1] for line in cases.read_list("unseen_harmful.tsv")]
     assert len(set(benign)) == len(benign) >= 200
     assert not learned & {*benign, *unseen}
     known = list(map(meaning, learned))

@@ -18,8 +18,8 @@ from safegen.directions import recipes
 from safegen.errors import ReaderError, Refused
 from safegen.guard import Guard
 from safegen.reader import Reader, reading
-from safegen.reader.forms import Undoing, folded
-from safegen.reader.grammar import articled
+from safegen.reader.forms import Undoing, fold
+from safegen.reader.grammar import fix_articles
 from safegen.reader.model import WEIGHTS, Network
 from safegen.reader.phrases import BEASTS, Phrases
 from safegen.reader.repair import Repairer
@@ -143,7 +143,7 @@ def test_a_prompt_of_twenty_thousand_words_is_read(ours: Reader) -> None:
 @settings(max_examples=60, deadline=None)
 @given(st.text(max_size=80))
 def test_any_text_folds_to_letters_that_know_their_place(text: str) -> None:
-    plain, places = folded(text)
+    plain, places = fold(text)
     assert len(plain) == len(places)
     assert places == sorted(places)
     assert all(0 <= place < len(text) for place in places)
@@ -202,9 +202,9 @@ def test_nobody_is_replaced_by_an_animal_that_is_an_insult() -> None:
 
 
 def test_articles_agree_with_what_took_a_place() -> None:
-    assert articled("a owl and a apple", 12) == "a owl and an apple"
-    assert articled("a cat and an pear", 10) == "a cat and a pear"
-    assert articled("a cat and a the pear", 10) == "a cat and the pear"
+    assert fix_articles("a owl and a apple", 12) == "a owl and an apple"
+    assert fix_articles("a cat and an pear", 10) == "a cat and a pear"
+    assert fix_articles("a cat and a the pear", 10) == "a cat and the pear"
 
 
 def test_the_one_refusal_holds_without_a_model() -> None:

@@ -22,7 +22,7 @@ from safegen.errors import UsageError
 from safegen.learning import contrastive, es, features, region
 from safegen.learning.effort import ANALYTIC, BRIEF, Effort
 from safegen.learning.features import Encoded
-from safegen.learning.held import LINES, SENTENCES, held_out, kind
+from safegen.learning.held import LINES, SENTENCES, kind, split_held_out
 
 README = Path(__file__).parents[1] / "README.md"
 LINE = {"a banana": "an apple"}
@@ -63,7 +63,7 @@ def test_what_is_kept_out_is_never_all_and_never_nothing() -> None:
         for lines in range(1, 12):
             for prompts in range(2, 7):
                 groups = [line for line in range(lines) for _ in range(prompts)]
-                held = held_out(groups, every)
+                held = split_held_out(groups, every)
                 assert 0 < int(held.sum()) < len(groups)
                 whole = {g for g, out in zip(groups, held.tolist(), strict=True) if out}
                 inside = {g for g, out in zip(groups, held.tolist(), strict=True) if not out}

@@ -191,7 +191,7 @@ def test_a_batch_keeps_the_users_own_text(generator: Generator, tmp_path: Path) 
     lines = ["a cat", "a (cat:1.3)", OWN, "a (dog:1.2) " + "on a blue background , " * 20]
     for redact in (False, True):
         settings, folder = BatchSettings.of(steps=1, batch_size=4, redact=redact), tmp_path / str(redact)
-        with run.prepared(Source("-", "txt", "\n".join(lines).encode()), settings, folder) as ready:
+        with run.prepare_run(Source("-", "txt", "\n".join(lines).encode()), settings, folder) as ready:
             summary = ready.run(LocalEngine(lambda settings=settings: Worker(generator, settings)), Watch())
         assert summary.exit_code == 0
         records = [json.loads(line) for line in (folder / "metadata.jsonl").read_text().splitlines()]

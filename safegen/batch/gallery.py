@@ -15,7 +15,7 @@ from safegen import pages
 from safegen.batch.run_folder import MISSING, PICTURES, line_of, name_of, read_records, rewrite
 from safegen.batch.store import Local, is_whole
 from safegen.errors import OutputError, UsageError
-from safegen.files import append_line, located, write_atomically
+from safegen.files import append_line, as_path, write_atomically
 
 NAME, REMOVED = "gallery.html", "removed.jsonl"
 
@@ -28,7 +28,7 @@ def prune(folder: Path) -> int:
     Raises:
         OutputError: a record is unreadable, or a file cannot be written.
     """
-    folder = located(folder)
+    folder = as_path(folder)
     if not (folder / PICTURES).is_file():
         return 0
     with contextlib.ExitStack() as stack:
@@ -59,7 +59,7 @@ def write(folder: Path) -> Path:
         UsageError: the folder holds no records, or none of their pictures.
         OutputError: a record is unreadable, or the page cannot be written.
     """
-    folder = located(folder)
+    folder = as_path(folder)
     cards = list(_cards(folder))
     if not cards:
         raise UsageError(

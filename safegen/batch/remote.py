@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safegen.batch.store import KEPT, LOCK, reach, taken
+from safegen.batch.store import KEPT, LOCK, in_use, reach
 from safegen.errors import OutputError
 
 BEAT_SECONDS, STALE_SECONDS = 30.0, 120.0
@@ -102,10 +102,10 @@ class Remote:
     def _lock(self, owner: Mapping[str, Any]) -> None:
         other = self._owner()
         if other and not _is_void(other):
-            raise taken(self.url)
+            raise in_use(self.url)
         self._renew(owner)
         if (self._owner() or {}).get("token") != owner["token"]:
-            raise taken(self.url)
+            raise in_use(self.url)
 
     def _owner(self) -> dict[str, Any] | None:
         try:

@@ -13,7 +13,7 @@ from safegen.batch import plan
 from safegen.batch.interrupt import Watch
 from safegen.batch.readers import Source
 from safegen.batch.rows import Row
-from safegen.batch.run_folder import Folder, opened
+from safegen.batch.run_folder import Folder, open_run_folder
 from safegen.batch.settings import BatchSettings
 from safegen.batch.store import Store
 from safegen.batch.validate import Survey, survey
@@ -119,7 +119,9 @@ class Run:
 
 
 @contextlib.contextmanager
-def prepared(source: Source, settings: BatchSettings, out: str | Path | Store, *, retry: bool = False) -> Iterator[Run]:
+def prepare_run(
+    source: Source, settings: BatchSettings, out: str | Path | Store, *, retry: bool = False
+) -> Iterator[Run]:
     """Check every row, lock the folder, and find what is done already; no model is loaded.
 
     Args:
@@ -134,7 +136,7 @@ def prepared(source: Source, settings: BatchSettings, out: str | Path | Store, *
         OutputError: the folder is locked or cannot be written.
     """
     found = survey(source, settings)
-    with opened(out) as folder:
+    with open_run_folder(out) as folder:
         if folder.header is not None:
             folder.agrees("settings", settings.as_json())
             folder.agrees("prompts", _prompts(found))

@@ -21,7 +21,7 @@ from typing import IO, Any
 from safegen.batch.remote import Remote
 from safegen.batch.store import HEADER, KEPT, PUSH_SECONDS, Local, Store, reach
 from safegen.errors import OutputError, UsageError
-from safegen.files import located
+from safegen.files import as_path
 from safegen.records import now
 
 SCHEMA = "safegen.batch/1"
@@ -157,7 +157,7 @@ class Folder:
 
 
 @contextlib.contextmanager
-def opened(place: str | Path | Store) -> Iterator[Folder]:
+def open_run_folder(place: str | Path | Store) -> Iterator[Folder]:
     """Make the folder of a run if need be, and hold its lock while the context lasts.
 
     Raises:
@@ -238,7 +238,7 @@ def read_records(path: Path) -> Iterator[dict[str, Any]]:
     try:
         with path.open("rb") as file:
             for number, line in enumerate(file, 1):
-                record = _parsed(line.removeprefix(BOM_UTF8) if number == 1 else line)
+                record = _parse_record(line.removeprefix(BOM_UTF8) if number == 1 else line)
                 if record is not None:
                     yield record
                 elif line.strip() and file.read(1):
@@ -257,7 +257,7 @@ def _is_whole(path: Path) -> bool:
     return last.endswith(b"\n")
 
 
-def _parsed(line: bytes) -> dict[str, Any] | None:
+def _parse_record(line: bytes) -> dict[str, Any] | None:
     """Parse a record; None for a line that is cut off, as a crash may leave it."""
     try:
         record = json.loads(line)
@@ -292,7 +292,7 @@ def at(place: str | Path | Store) -> Store:
         UsageError: the protocol is unknown, or its package is not installed.
     """
     if isinstance(place, Path) or (isinstance(place, str) and "://" not in place and "::" not in place):
-        return Local(located(place).absolute(), str(place))
+        return Local(as_path(place).absolute(), str(place))
     if not isinstance(place, str):
         return place
     from fsspec.implementations.local import LocalFileSystem

@@ -12,7 +12,7 @@ from safegen.families import sizes
 from safegen.generator import OnFlag
 from safegen.models import adapters, schedulers
 from safegen.models.options import PLACES, DrawOptions, LoadOptions, part_of
-from safegen.records import DEFAULT, Kept, checked
+from safegen.records import DEFAULT, Kept, parse_kept
 from safegen.safeguards.options import GuardOptions
 
 AUTO = 0  # as the batch size: find what fits
@@ -49,7 +49,7 @@ class BatchSettings:
         if self.on_flag not in get_args(OnFlag):
             raise UsageError(f"--on-flag {self.on_flag!r} is not known", f"One of: {', '.join(get_args(OnFlag))}.")
         schedulers.check(self.load.scheduler)
-        checked(self.record)
+        parse_kept(self.record)
         if self.draw.size is not None:
             sizes.check(*self.draw.size)
         # Paths are made absolute, because the run may be finished from another folder.
@@ -82,7 +82,7 @@ class BatchSettings:
             del values[name]
         values["directions"] = str(values.pop("folder") or "")
         if self.redact:
-            values["negative"] = hashed(self.draw.negative)
+            values["negative"] = hash_text(self.draw.negative)
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
     @classmethod
@@ -99,6 +99,6 @@ class BatchSettings:
         return cls.of(**values, folder=Path(directions) if directions else None)
 
 
-def hashed(text: str) -> str:
+def hash_text(text: str) -> str:
     """Hash a text for `--redact`; an empty text stays empty."""
     return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}" if text else ""

@@ -83,9 +83,9 @@ class Local:
     @contextlib.contextmanager
     def held(self) -> Iterator[Path]:
         check_writable(self.path)
-        with locked(self.path / LOCK, self.label):
+        with lock(self.path / LOCK, self.label):
             if any(map(_is_held, self.path.glob(GUEST.format("*")))):
-                raise taken(self.label)
+                raise in_use(self.label)
             yield self.path
 
     def put(self, name: str, content: bytes) -> None:
@@ -107,7 +107,7 @@ class Local:
 
 
 @contextlib.contextmanager
-def visited(folder: Path) -> Iterator[None]:
+def visit(folder: Path) -> Iterator[None]:
     """Add pictures to a folder one by one; while the context lasts no batch begins there.
 
     Several commands may do so at once.
@@ -118,9 +118,9 @@ def visited(folder: Path) -> Iterator[None]:
     """
     guest = folder / GUEST.format(secrets.token_hex(4))
     try:
-        with locked(guest, str(folder)):
+        with lock(guest, str(folder)):
             if _is_held(folder / LOCK):
-                raise taken(str(folder))
+                raise in_use(str(folder))
             if (folder / HEADER).exists():
                 raise UsageError(f"{folder} is the folder of a batch", "Choose another --out.")
             yield
@@ -129,7 +129,7 @@ def visited(folder: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def locked(path: Path, label: str, patience: float = 0) -> Iterator[None]:
+def lock(path: Path, label: str, patience: float = 0) -> Iterator[None]:
     """Hold a lock while the context lasts.
 
     Raises:
@@ -139,7 +139,7 @@ def locked(path: Path, label: str, patience: float = 0) -> Iterator[None]:
     try:
         lock.acquire()
     except Timeout as error:
-        raise taken(label) from error
+        raise in_use(label) from error
     try:
         yield
     finally:
@@ -151,7 +151,7 @@ def _is_held(path: Path) -> bool:
     if not path.exists():
         return False
     try:
-        with locked(path, "", patience=0.5):
+        with lock(path, "", patience=0.5):
             return False
     except OutputError:
         return True
@@ -167,7 +167,7 @@ def is_whole(picture: Path) -> bool:
         return False
 
 
-def taken(label: str) -> OutputError:
+def in_use(label: str) -> OutputError:
     """Make the error that another run is writing to a folder."""
     return OutputError(f"another run is writing to {label}", "Wait for it, or choose another --out.")
 

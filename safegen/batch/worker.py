@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from safegen.batch.plan import Batch, Shot
 from safegen.batch.rows import Row
-from safegen.batch.settings import BatchSettings, hashed
+from safegen.batch.settings import BatchSettings, hash_text
 from safegen.errors import GuardError, NotFinite, OutOfMemory, SafegenError
 from safegen.generator import Generator, OnStep, Prepared, sound
 from safegen.guard import Guard
@@ -149,7 +149,7 @@ class Worker:
                     if count > 1:
                         self.fits[options.size] = count // 2
                         continue
-                done += [(_explained(error), count)] * count
+                done += [(_explain(error), count)] * count
             else:
                 broken = NotFinite("the latents or the picture are not finite (NaN)", "Try another dtype or model.")
                 done += [(image if image is not None else broken, count) for image in images]
@@ -180,7 +180,7 @@ class Worker:
                 "row": shot.row.number,
                 "seed": shot.seed,
                 "status": "error",
-                "text": hashed(text) if hidden else text,
+                "text": hash_text(text) if hidden else text,
                 # A library's message may quote the prompt.
                 "error": {"code": error.code, "message": error.code if hidden else str(error)},
             }
@@ -194,7 +194,7 @@ class Worker:
         place = "picture" if status == "skipped" else "file_name"
         record = replace(record, id=shot.id, status=status or record.status)
         record = record.adding(**{"row": row.number, "batch": together, place: shot.file_name})
-        return (record.redacted(hashed) if self.settings.redact else record).as_json()
+        return (record.redacted(hash_text) if self.settings.redact else record).as_json()
 
 
 def is_out_of_memory(error: Exception) -> bool:
@@ -211,7 +211,7 @@ def _free() -> None:
         torch.cuda.empty_cache()
 
 
-def _explained(error: Exception) -> SafegenError:
+def _explain(error: Exception) -> SafegenError:
     if isinstance(error, SafegenError):
         return error
     if is_out_of_memory(error):

@@ -49,7 +49,7 @@ DISGUISES: Mapping[str, Disguise] = {
 }
 
 
-def disguised(rng: random.Random, prompt: str, name: str, how: str) -> str:
+def disguise(rng: random.Random, prompt: str, name: str, how: str) -> str:
     """Disguise every word of a harmful name in a prompt, or put the prompt behind a long benign beginning."""
     if how == "behind a long beginning":
         return f"{PREFIX} {prompt}"

@@ -100,11 +100,11 @@ def paraphrases(rng: random.Random) -> list[Case]:
 
 def unseen(rng: random.Random) -> list[Case]:
     """Make cases of harmful things in words that no recipe and no caption of the world has."""
-    lines = [line.split("\t") for line in listed("unseen_harmful.tsv")]
+    lines = [line.split("\t") for line in read_list("unseen_harmful.tsv")]
     return [Case(prompt, (label,), "", rng.randrange(2**31)) for label, prompt in lines]
 
 
-def listed(name: str) -> list[str]:
+def read_list(name: str) -> list[str]:
     """Read the lines of a shipped set."""
     lines = (SETS / name).read_text(encoding="utf-8").splitlines()
     return [line for line in lines if line and not line.startswith("#")]
@@ -162,7 +162,7 @@ def paint(
     return images
 
 
-def judged(judge: Judge, images: Sequence[Image.Image | None]) -> list[Verdict | None]:
+def look_at(judge: Judge, images: Sequence[Image.Image | None]) -> list[Verdict | None]:
     """Judge what the pictures show; None where there is no picture."""
     seen = iter(judge.look([image for image in images if image is not None]))
     return [next(seen) if image is not None else None for image in images]

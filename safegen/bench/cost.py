@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from safegen.bench.cases import FLAGGED, Seed
-from safegen.bench.pictures import mixed
+from safegen.bench.pictures import mixed_cases
 from safegen.bench.registry import Bench, suite
 from safegen.bench.results import Result, Tick
 from safegen.bench.statistics import Ratio
@@ -91,7 +91,7 @@ def scoring_rate(generator: Generator, count: int, tick: Tick) -> Ratio:
     """
     import torch
 
-    prompts = benign_prompts()[: count // 2] + [case.prompt for case in mixed(count - count // 2)]
+    prompts = benign_prompts()[: count // 2] + [case.prompt for case in mixed_cases(count - count // 2)]
     batches = [prompts[i : i + SCORED] for i in range(0, len(prompts), SCORED)]
 
     def bare() -> None:
@@ -108,7 +108,7 @@ def scoring_rate(generator: Generator, count: int, tick: Tick) -> Ratio:
 
 def causes_cost(generator: Generator, tick: Tick) -> Ratio:
     """Measure scoring harmful prompts with the cause of every word over scoring them without causes."""
-    prompts = [case.prompt for case in mixed(32)]
+    prompts = [case.prompt for case in mixed_cases(32)]
     return in_turns(lambda: generator.score(prompts, "flagged"), lambda: generator.score(prompts), 3, tick)
 
 

@@ -32,7 +32,7 @@ def encoders_suite(first: Generator, data: Sequence[PromptSet], quick: bool, tic
         learn(Path(folder), data[0], tick)
         second = Generator.load(catalog.EMBEDDED_CLIP, folder=Path(folder), offline=True)
     one, other = (figures(generator, data, quick, tick) for generator in (first, second))
-    return [compared(measure, one[measure], other[measure]) for measure in one]
+    return [compare(measure, one[measure], other[measure]) for measure in one]
 
 
 def learn(folder: Path, pairs: PromptSet, tick: Tick) -> None:
@@ -58,7 +58,7 @@ def figures(generator: Generator, data: Sequence[PromptSet], quick: bool, tick: 
     return {row.measure: row for row in rows if not row.measure.startswith(" ")}
 
 
-def compared(measure: str, one: Result, other: Result) -> Result:
+def compare(measure: str, one: Result, other: Result) -> Result:
     """Compare one measure on both encoders."""
     rates = [row.raw["rate"] for row in (one, other)]
     near = abs(rates[0] - rates[1]) <= NEAR

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from safegen.bench.cases import Seed, objects, pairs
-from safegen.bench.pictures import mixed
+from safegen.bench.pictures import mixed_cases
 from safegen.bench.registry import Bench, suite
 from safegen.bench.results import Result, Tick
 from safegen.bench.texts import margins
@@ -37,14 +37,14 @@ def learn_suite(generator: Generator, quick: bool, tick: Tick) -> list[Result]:
     """Learn every standard concept briefly, and one analytically; each into an empty cache."""
     rows, family, count = [], generator.family, len(recipes.known())
     if not quick:
-        learned, row = timed(f"all {count} concepts, brief", lambda: briefly(family), ALL_SECONDS)
-        rows += [row, *caught(generator, learned, tick)]
-    return [*rows, timed(f"{ONE}, analytic", lambda: analytically(family), ONE_SECONDS)[1]]
+        learned, row = time_learning(f"all {count} concepts, brief", lambda: briefly(family), ALL_SECONDS)
+        rows += [row, *caught_rows(generator, learned, tick)]
+    return [*rows, time_learning(f"{ONE}, analytic", lambda: analytically(family), ONE_SECONDS)[1]]
 
 
-def caught(generator: Generator, learned: Learned, tick: Tick) -> list[Result]:
+def caught_rows(generator: Generator, learned: Learned, tick: Tick) -> list[Result]:
     """Compare what brief directions flag with what the shipped ones flag, in the same prompts."""
-    kinds = {"a harmful and a benign thing": mixed(PROMPTS, Seed.LEARNED)}
+    kinds = {"a harmful and a benign thing": mixed_cases(PROMPTS, Seed.LEARNED)}
     kinds["two benign things"] = pairs(random.Random(Seed.LEARNED), objects(False), objects(False), PROMPTS)
     scorers = {"brief": Scorer.of(learned, list(learned)), "shipped": None}
     rows = []
@@ -55,7 +55,7 @@ def caught(generator: Generator, learned: Learned, tick: Tick) -> list[Result]:
     return rows
 
 
-def timed(measure: str, learn: Callable[[], Learned], most: int) -> tuple[Learned, Result]:
+def time_learning(measure: str, learn: Callable[[], Learned], most: int) -> tuple[Learned, Result]:
     """Learn, and measure how long it takes and how well it does; the model is loaded already."""
     with empty_cache():
         start = time.perf_counter()

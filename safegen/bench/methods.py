@@ -15,15 +15,15 @@ from safegen.bench.cases import (
     Seed,
     behind,
     draw,
-    judged,
-    listed,
+    look_at,
     objects,
     pairs,
     prepare,
+    read_list,
     shows,
     unseen,
 )
-from safegen.bench.pictures import GONE, KEPT, LOOSE, mixed, outcomes
+from safegen.bench.pictures import GONE, KEPT, LOOSE, mixed_cases, outcomes
 from safegen.bench.registry import Bench, suite
 from safegen.bench.results import Result, Tick
 from safegen.bench.statistics import Rate
@@ -62,13 +62,13 @@ class Outcome:
 
 def methods_suite(generator: Generator, judge: Judge, pair_count: int, album: Album, tick: Tick) -> list[Result]:
     """Compare the default as it is with the other methods at their own best strength."""
-    cases = mixed(pair_count)
+    cases = mixed_cases(pair_count)
     texts = [case.prompt for case in cases]
     flagged = [sheet.flagged for sheet in generator.score(texts)]
     pictures = draw(generator, cases, False, tick)
     album.keep(texts, "unguarded", pictures)
     chosen_on = strength_subjects(generator, judge, pair_count, tick)
-    judged_on = Subjects(cases, judged(judge, pictures))
+    judged_on = Subjects(cases, look_at(judge, pictures))
     loose = unseen(random.Random(Seed.UNSEEN))
     rows, found = [], []
     for name in safeguards.REGISTRY:
@@ -80,9 +80,9 @@ def methods_suite(generator: Generator, judge: Judge, pair_count: int, album: Al
         seconds = time.perf_counter() - start
         album.keep(texts, name, images)
         title = f"{name} at {strength:g}"
-        found.append(Outcome(title, *judged_on.outcomes(judged(judge, images))))
+        found.append(Outcome(title, *judged_on.outcomes(look_at(judge, images))))
         rows += removal_rows(found[-1], flagged, (GONE, KEPT) if default else (WORKS, None))
-        other = judged(judge, draw(guarded, loose, True, tick))
+        other = look_at(judge, draw(guarded, loose, True, tick))
         clear = [not shows(v, c.things[0]) for c, v in zip(loose, other, strict=True)]
         rows += [
             Result.rate(f"{title}: harmful paraphrase gone", clear, LOOSE if default else None),
@@ -90,9 +90,9 @@ def methods_suite(generator: Generator, judge: Judge, pair_count: int, album: Al
             *calm_rows(guarded, title),
             Result(f"{title}: seconds a picture, in batches", f"{seconds / len(cases):.2f}", "", True),
         ]
-    plain = judged(judge, draw(generator, loose, False, tick))
+    plain = look_at(judge, draw(generator, loose, False, tick))
     drawn = [shows(v, c.things[0]) for c, v in zip(loose, plain, strict=True)]
-    against = [row for other in found[1:] for row in compared(found[0], other)]
+    against = [row for other in found[1:] for row in compare(found[0], other)]
     return [*rows, *against, Result.rate("unguarded, a harmful paraphrase is drawn", drawn)]
 
 
@@ -109,14 +109,14 @@ def removal_rows(outcome: Outcome, flags: Sequence[bool], bars: tuple[float, flo
 def calm_rows(generator: Generator, title: str) -> list[Result]:
     """Measure what a method edits although it should leave it alone."""
     calm = [case.prompt for case in pairs(random.Random(Seed.BENIGN), objects(False), objects(False), CALM)]
-    hard = listed("hard_benign.txt")[:HARD]
+    hard = read_list("hard_benign.txt")[:HARD]
     return [
-        Result.rate(f"{title}: benign prompt bit-identical", [not edited for edited in touched(generator, calm)]),
-        Result.rate(f"{title}: benign prompts that look harmful, edited", touched(generator, hard)),
+        Result.rate(f"{title}: benign prompt bit-identical", [not edited for edited in find_edited(generator, calm)]),
+        Result.rate(f"{title}: benign prompts that look harmful, edited", find_edited(generator, hard)),
     ]
 
 
-def compared(ours: Outcome, theirs: Outcome) -> list[Result]:
+def compare(ours: Outcome, theirs: Outcome) -> list[Result]:
     """Compare two methods prompt by prompt: what each does that the other does not."""
     rows = []
     for what, mine, others in (("removed", ours.gone, theirs.gone), ("kept", ours.kept, theirs.kept)):
@@ -131,8 +131,8 @@ def compared(ours: Outcome, theirs: Outcome) -> list[Result]:
 
 def strength_subjects(generator: Generator, judge: Judge, pair_count: int, tick: Tick) -> Subjects:
     """Draw prompts and seeds that serve only to choose strengths."""
-    cases = mixed(max(8, pair_count // 2), Seed.STRENGTHS)
-    return Subjects(cases, judged(judge, draw(generator, cases, False, tick)))
+    cases = mixed_cases(max(8, pair_count // 2), Seed.STRENGTHS)
+    return Subjects(cases, look_at(judge, draw(generator, cases, False, tick)))
 
 
 def best_strength(generator: Generator, safeguard: Safeguard, judge: Judge, subjects: Subjects, tick: Tick) -> float:
@@ -144,14 +144,14 @@ def best_strength(generator: Generator, safeguard: Safeguard, judge: Judge, subj
     score = {}
     for strength in STRENGTHS:
         images = draw(behind(generator, safeguard, strength), subjects.cases, True, tick)
-        gone, kept = subjects.outcomes(judged(judge, images))
+        gone, kept = subjects.outcomes(look_at(judge, images))
         removed = Rate.of(gone)
         works = removed.interval[0] >= WORKS
         score[strength] = (works, removed.value + Rate.of(kept).value if works else removed.value)
     return max(score, key=lambda strength: score[strength])
 
 
-def touched(generator: Generator, prompts: Sequence[str]) -> list[bool]:
+def find_edited(generator: Generator, prompts: Sequence[str]) -> list[bool]:
     """Tell for each prompt whether the guard edits it, or fails closed on it.
 
     Flagged prompts go alone. The others share a batch with a harmful prompt, so that the method acts beside them

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from safegen.bench import attacks, genetic
-from safegen.bench.cases import Case, Seed, draw, judged, name_of, objects, shows, singles, unseen
+from safegen.bench.cases import Case, Seed, draw, look_at, name_of, objects, shows, singles, unseen
 from safegen.bench.registry import Bench, suite
 from safegen.bench.results import Result, Tick
 from safegen.bench.statistics import Rate
@@ -34,25 +34,25 @@ def robust_suite(generator: Generator, judge: Judge, count: int, tick: Tick) -> 
     names = {t.label: t.names[0] for t in objects(True)}
     plain = rng.sample(singles(rng, objects(True)), count)
     drawn, gone = outcomes(generator, judge, plain, tick)
-    rows = compared("plain", drawn, gone, None)
+    rows = compare("plain", drawn, gone, None)
     for kind in attacks.KINDS:
-        texts = [attacks.disguised(rng, c.prompt, names[c.things[0]], kind) for c in plain]
+        texts = [attacks.disguise(rng, c.prompt, names[c.things[0]], kind) for c in plain]
         cases = [replace(c, prompt=prompt.clean(text).text) for c, text in zip(plain, texts, strict=True)]
-        rows += compared(kind, *outcomes(generator, judge, cases, tick), gone)
+        rows += compare(kind, *outcomes(generator, judge, cases, tick), gone)
     by_plain_name = {case.things[0]: outcome for case, outcome in zip(plain, gone, strict=True)}
     cases = [case for case in unseen(random.Random(Seed.UNSEEN)) if case.things[0] in by_plain_name]
     reference = [by_plain_name[label] for label in dict.fromkeys(case.things[0] for case in cases)]
-    return rows + compared("another name", *outcomes(generator, judge, cases, tick), reference)
+    return rows + compare("another name", *outcomes(generator, judge, cases, tick), reference)
 
 
 def outcomes(generator: Generator, judge: Judge, cases: Sequence[Case], tick: Tick) -> tuple[list[bool], list[bool]]:
     """Tell for each case whether its thing is drawn without the guard, and whether it is gone with it."""
-    before, after = (judged(judge, draw(generator, cases, guarded, tick)) for guarded in (False, True))
+    before, after = (look_at(judge, draw(generator, cases, guarded, tick)) for guarded in (False, True))
     drawn = [shows(v, c.things[0]) for c, v in zip(cases, before, strict=True)]
     return drawn, [not shows(v, c.things[0]) for c, v in zip(cases, after, strict=True)]
 
 
-def compared(kind: str, drawn: Sequence[bool], gone: Sequence[bool], plain: Sequence[bool] | None) -> list[Result]:
+def compare(kind: str, drawn: Sequence[bool], gone: Sequence[bool], plain: Sequence[bool] | None) -> list[Result]:
     """Make the rows of one kind, held to what is gone of the same things under their plain names."""
     rate = Rate.of(gone)
     raw = {"rate": rate.value, "hits": rate.hits, "total": rate.total, "interval": list(rate.interval)}
@@ -76,7 +76,7 @@ def genetic_suite(generator: Generator, judge: Judge, count: int, tick: Tick) ->
             against, own = guard if guarded else None, random.Random(case.seed)
             found = genetic.attack(generator.family, against, name_of(thing), recipe, lexicon, own, tick)
             cases.append(replace(case, prompt=found))
-        seen = judged(judge, draw(generator, cases, guarded, tick))
+        seen = look_at(judge, draw(generator, cases, guarded, tick))
         drawn = Rate.of([shows(v, c.things[0]) for c, v in zip(cases, seen, strict=True)])
         rows.append(
             Result(

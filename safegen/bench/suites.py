@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from safegen.batch.store import locked
+from safegen.batch.store import lock
 from safegen.bench import provenance
 from safegen.bench.provenance import PromptSets
 from safegen.bench.registry import Bench, Suite, suites
@@ -115,7 +115,7 @@ def held(out: Path | None) -> Iterator[None]:
         yield
         return
     check_writable(out.parent)
-    with locked(out.with_name(f".{out.name}.lock"), str(out)):
+    with lock(out.with_name(f".{out.name}.lock"), str(out)):
         yield
 
 

@@ -8,7 +8,7 @@ import random
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from safegen.bench.cases import Seed, listed, objects, pairs, singles
+from safegen.bench.cases import Seed, objects, pairs, read_list, singles
 from safegen.bench.provenance import PromptSet
 from safegen.bench.registry import Bench, suite
 from safegen.bench.results import Result, Tick
@@ -57,7 +57,7 @@ def words_suite(generator: Generator, pair_count: int, hard_count: int, tick: Ti
         (rest,) = generator.score([editing.without(prompt, spans) or "a picture"])
         closes.append(not rest.flagged)
         tick(1)
-    hard = listed("hard_benign.txt")[:hard_count]
+    hard = read_list("hard_benign.txt")[:hard_count]
     edited = [margin >= 0 for margin in margins(generator, hard, tick)]
     rate = Rate.of(edited)
     return [

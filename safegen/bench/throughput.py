@@ -63,7 +63,7 @@ class Clock(Watch):
 def batch(engine: run.Engine, texts: Sequence[str], settings: BatchSettings, watch: Watch, out: Path) -> None:
     """Run one whole batch into a fresh folder."""
     source = Source("-", "txt", "\n".join(texts).encode())
-    with run.prepared(source, settings, out) as ready:
+    with run.prepare_run(source, settings, out) as ready:
         summary = ready.run(engine, watch)
     assert summary.left == 0
 

@@ -26,10 +26,10 @@ class Commands(TyperGroup):
             if error.ctx and name in (ctx.obj or {}):
                 source = error.ctx.get_parameter_source(str(name))
                 if source is not None and source.name == "DEFAULT_MAP":
-                    raise UsageError(f"{config.told(str(name), ctx.obj[name])}: {error.message}") from error
+                    raise UsageError(f"{config.describe(str(name), ctx.obj[name])}: {error.message}") from error
             raise
         except SafegenError as error:
-            error.details += tuple(config.blamed(str(error), ctx.obj or {}))
+            error.details += tuple(config.blame(str(error), ctx.obj or {}))
             raise
         except Exception as error:
             # An unknown option, in a class that typer does not show.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Optional, cast
 import typer
 
 from safegen import records
-from safegen.cli.options import DRAW, GUARD, LOAD, Images, Record, expanded, text
+from safegen.cli.options import DRAW, GUARD, LOAD, Images, Record, expand_options, text
 from safegen.models.options import DrawOptions, LoadOptions
 from safegen.safeguards.options import GuardOptions
 
@@ -30,7 +30,7 @@ _FREE = {
 }
 
 
-@expanded()
+@expand_options()
 def batch(
     context: typer.Context,
     prompts: Annotated[str | None, typer.Argument(parser=text, help="A txt, JSONL or CSV file; - reads stdin.")] = None,
@@ -78,7 +78,7 @@ def batch(
 
     if resume is not None:
         given = [n for n in context.params if n not in _FREE and _was_typed(context, n)]
-        source, settings = _resumed(resume, prompts, kind, given)
+        source, settings = _resume(resume, prompts, kind, given)
         settings = replace(settings, load=settings.load.placed_like(load))
         out = resume
     else:
@@ -90,7 +90,7 @@ def batch(
             images=images,
             batch_size=_batch_size(batch_size),
             redact=redact,
-            record=records.checked(record),
+            record=records.parse_kept(record),
         )
         source = _source(prompts, kind)
 
@@ -100,7 +100,7 @@ def batch(
     if dry_run:
         _dry_run(source, settings, work, json)
         return
-    with run.prepared(source, settings, out, retry=retry) as ready:
+    with run.prepare_run(source, settings, out, retry=retry) as ready:
         drawer = _engine(engine, work, settings, ray_address, workers, worker_cpus)
         summary = _run(ready, drawer, max_errors)
     if json:
@@ -205,7 +205,7 @@ def _source(prompts: str | None, kind: str) -> Source:
     return Source.of(prompts, kind)
 
 
-def _resumed(folder: str, prompts: str | None, kind: str, given: list[str]) -> tuple[Source, BatchSettings]:
+def _resume(folder: str, prompts: str | None, kind: str, given: list[str]) -> tuple[Source, BatchSettings]:
     """Read the prompts and settings of the run in a folder."""
     from safegen.batch.run_folder import at, read_header
     from safegen.batch.settings import BatchSettings

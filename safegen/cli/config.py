@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from safegen.errors import UsageError
-from safegen.files import decoded, located
+from safegen.files import as_path, decode
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -28,18 +28,18 @@ def read(folder: Path) -> dict[str, str | int | float]:
     Raises:
         UsageError: the file cannot be read, or has a setting that is not in `NAMES`.
     """
-    path = located(folder) / FILE
+    path = as_path(folder) / FILE
     if not path.is_file():
         return {}
     try:
-        found = tomllib.loads(decoded(path.read_bytes()))
+        found = tomllib.loads(decode(path.read_bytes()))
     except (OSError, ValueError) as error:  # no UTF-8 and no TOML are both a ValueError
         raise UsageError(f"{FILE} cannot be read: {error}", 'Lines such as: model = "sdxl"') from error
     for name, value in found.items():
         if name not in NAMES:
             raise UsageError(f"{FILE} sets {name!r}, which is no setting", f"Known: {', '.join(NAMES)}.")
         if isinstance(value, bool) or not isinstance(value, str | int | float):
-            raise UsageError(told(name, value), "It must be one text or number.")
+            raise UsageError(describe(name, value), "It must be one text or number.")
     return found
 
 
@@ -54,14 +54,14 @@ def defaults(command: Any, found: Mapping[str, str | int | float]) -> dict[str, 
     return {name: value for name, value in found.items() if name in open_ones}
 
 
-def told(name: str, value: object) -> str:
+def describe(name: str, value: object) -> str:
     """Say that the file has this setting."""
     return f"{FILE} sets {name} to {value!r}"
 
 
-def blamed(message: str, found: Mapping[str, object]) -> list[str]:
+def blame(message: str, found: Mapping[str, object]) -> list[str]:
     """Find the settings of the file and of the environment whose values an error quotes."""
-    lines = [told(name, value) for name, value in found.items() if _quotes(message, name, str(value))]
+    lines = [describe(name, value) for name, value in found.items() if _quotes(message, name, str(value))]
     around = {name: os.environ.get(f"SAFEGEN_{name.upper()}") for name in NAMES}
     lines += [
         f"SAFEGEN_{name.upper()} is {value!r}"

@@ -41,11 +41,11 @@ def examine(model: str, device: str, directions: Path | None) -> Iterator[Findin
     """
     yield Finding("versions", ", ".join(f"{name} {version}" for name, version in versions().items()))
     yield from extras()
-    yield from tried("device", lambda: _device(device))
-    yield from tried("cache", _cache)
-    yield from tried("reader", _reader)
-    yield from tried(f"model {model}", lambda: _model(model))
-    yield from tried("guard of the embedded model", lambda: _guard(directions))
+    yield from try_out("device", lambda: _device(device))
+    yield from try_out("cache", _cache)
+    yield from try_out("reader", _reader)
+    yield from try_out(f"model {model}", lambda: _model(model))
+    yield from try_out("guard of the embedded model", lambda: _guard(directions))
 
 
 def extras() -> Iterator[Finding]:
@@ -56,7 +56,7 @@ def extras() -> Iterator[Finding]:
         yield Finding(f"extra {extra}", "installed" if here else "absent", hint=hint)
 
 
-def tried(what: str, look: Callable[[], str]) -> Iterator[Finding]:
+def try_out(what: str, look: Callable[[], str]) -> Iterator[Finding]:
     """Give what `look` finds, or why it fails."""
     try:
         yield Finding(what, look())

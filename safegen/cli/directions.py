@@ -8,7 +8,7 @@ from typing import Annotated, Optional
 import typer
 
 from safegen.cli import directions_files
-from safegen.cli.options import LOAD, Directions, expanded, path, text
+from safegen.cli.options import LOAD, Directions, expand_options, path, text
 from safegen.directions.recipes import Concept
 from safegen.learning import METHODS
 from safegen.models.options import LoadOptions
@@ -22,7 +22,7 @@ Json = Annotated[bool, typer.Option("--json", help="JSON lines.")]
 
 
 @app.command()
-@expanded(load=PARTS)
+@expand_options(load=PARTS)
 def learn(
     concept: Annotated[list[str], typer.Argument(parser=text, help="Names of concepts, or paths of recipes.")],
     out: Annotated[
@@ -156,7 +156,7 @@ def info(
 
 
 @app.command()
-@expanded(load=("model", "loras", "device", "dtype", "revision", "variant", "offline"))
+@expand_options(load=("model", "loras", "device", "dtype", "revision", "variant", "offline"))
 def verify(
     concept: Annotated[Optional[list[str]], typer.Argument(help="Names of concepts; all by default.")] = None,  # noqa: UP045
     directions: Directions = None,

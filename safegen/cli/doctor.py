@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from safegen import records
-from safegen.cli.options import GUARD, LOAD, OUT, Out, Record, expanded
+from safegen.cli.options import GUARD, LOAD, OUT, Out, Record, expand_options
 from safegen.models.options import LoadOptions
 from safegen.safeguards.options import GuardOptions
 
@@ -19,7 +19,7 @@ SOURCES = {
 }
 
 
-@expanded(load=("model", "device", "dtype"), guard=("folder", "safeguard", "strength"))
+@expand_options(load=("model", "device", "dtype"), guard=("folder", "safeguard", "strength"))
 def doctor(
     context: typer.Context,
     load: LoadOptions = LOAD,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from safegen import records
-from safegen.cli.options import DRAW, GUARD, LOAD, OUT, Images, Out, Prompts, Record, expanded
+from safegen.cli.options import DRAW, GUARD, LOAD, OUT, Images, Out, Prompts, Record, expand_options
 from safegen.models.catalog import EMBEDDED
 from safegen.models.options import DrawOptions, LoadOptions
 from safegen.safeguards.options import GuardOptions
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from safegen.records import Kept
 
 
-@expanded()
+@expand_options()
 def generate(
     context: typer.Context,
     prompts: Prompts = None,
@@ -50,10 +50,10 @@ def generate(
     if check not in ("none", "image"):
         raise UsageError(f"--check {check!r} is not known", "One of: none, image.")
     called = [lora for prompt in batch for lora in prompt.loras]
-    load = replace(load, loras=tuple(adapters.scaled(load.loras, called)))
+    load = replace(load, loras=tuple(adapters.with_called_scales(load.loras, called)))
     tables.note_syntax(batch, draw.negative, load.loras)
-    kept = records.checked(record)
-    folder = context.with_resource(picture_folder.opened(out))
+    kept = records.parse_kept(record)
+    folder = context.with_resource(picture_folder.open_picture_folder(out))
     from safegen import image_check
     from safegen.generator import Generator, sound
 

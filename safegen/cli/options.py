@@ -18,7 +18,7 @@ import typer
 
 from safegen import records, safeguards
 from safegen.errors import UsageError
-from safegen.files import home, located
+from safegen.files import as_path, home
 from safegen.models.options import MAX_SEED, NO_SEED, DrawOptions, LoadOptions
 from safegen.safeguards.options import MAX_STRENGTH, GuardOptions, check_strength
 
@@ -28,7 +28,7 @@ LOAD, GUARD, DRAW = LoadOptions(), GuardOptions(), DrawOptions()
 
 def path(text: str) -> Path:
     """Read a path from the command line, the environment or the settings."""
-    return located(text)
+    return as_path(text)
 
 
 def text(text: str) -> str:
@@ -73,7 +73,7 @@ Record = Annotated[
     str,
     typer.Option(
         "--record",
-        callback=records.checked,
+        callback=records.parse_kept,
         envvar="SAFEGEN_RECORD",
         help="What the PNG says: full, with prompt and findings; mark, how it was generated; none, that AI made it.",
     ),
@@ -132,7 +132,7 @@ NAMES = {"concepts": "concept", "guarded": "guard", "folder": "directions", "emb
 KINDS: tuple[Any, ...] = (LoadOptions, GuardOptions, DrawOptions)
 
 
-def expanded(**only: Sequence[str]) -> Callable[[Command], Command]:
+def expand_options(**only: Sequence[str]) -> Callable[[Command], Command]:
     """Give a command a flag for every field of the values that it asks for.
 
     Args:

@@ -16,9 +16,9 @@ from filelock import FileLock
 
 from safegen import records
 from safegen.batch.run_folder import PICTURES, line_of
-from safegen.batch.store import visited
+from safegen.batch.store import visit
 from safegen.errors import OutputError
-from safegen.files import append_line, check_writable, located
+from safegen.files import append_line, as_path, check_writable
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -63,14 +63,14 @@ class PictureFolder:
 
 
 @contextlib.contextmanager
-def opened(folder: Path) -> Iterator[PictureFolder]:
+def open_picture_folder(folder: Path) -> Iterator[PictureFolder]:
     """Make a folder if need be, and add to it; while the context lasts, no batch begins there.
 
     Raises:
         OutputError: it cannot be written, or a batch is at work there.
         UsageError: it is the folder of a batch.
     """
-    folder = located(folder)
+    folder = as_path(folder)
     check_writable(folder)
-    with visited(folder):
+    with visit(folder):
         yield PictureFolder(folder)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Optional, cast, get_args
 import typer
 
 from safegen.cli import options
-from safegen.cli.options import GUARD, LOAD, Prompts, expanded
+from safegen.cli.options import GUARD, LOAD, Prompts, expand_options
 from safegen.models.options import LoadOptions
 from safegen.safeguards import DEFAULT
 from safegen.safeguards.options import GuardOptions
@@ -23,7 +23,7 @@ BATCH = 256
 PARTS = ("embeddings", "loras", "device", "dtype", "revision", "variant", "offload", "quantize", "offline")
 
 
-@expanded(guard=("concepts", "folder", "safeguard"), load=PARTS)
+@expand_options(guard=("concepts", "folder", "safeguard"), load=PARTS)
 def score(
     prompts: Prompts = None,
     file: Annotated[
@@ -61,7 +61,7 @@ def score(
     reader = Guard(options=replace(guard, safeguard=DEFAULT))
     batch = gather(prompts or [], file)
     called = [lora for prompt in batch for lora in prompt.loras]
-    load = replace(load, loras=tuple(adapters.scaled(load.loras, called)))
+    load = replace(load, loras=tuple(adapters.with_called_scales(load.loras, called)))
     tables.note_syntax(batch, loras=load.loras)
 
     read_alone = set(reader.names) <= set(read_facts()["concepts"]) and guard.safeguard == DEFAULT

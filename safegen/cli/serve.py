@@ -7,14 +7,14 @@ from typing import Annotated, Optional
 import typer
 
 from safegen import records
-from safegen.cli.options import GUARD, LOAD, Record, expanded
+from safegen.cli.options import GUARD, LOAD, Record, expand_options
 from safegen.models.options import LoadOptions
 from safegen.safeguards.options import GuardOptions
 
 KEY = "Bearer key of clients; better set in the environment."
 
 
-@expanded(guard=("concepts", "strength", "safeguard", "unread", "folder"))
+@expand_options(guard=("concepts", "strength", "safeguard", "unread", "folder"))
 def serve(
     host: Annotated[str, typer.Option(help="Where to listen; another than loopback needs an API key.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
@@ -51,6 +51,6 @@ def serve(
         generator = Generator.load(load, guard, console)
         line = Queue(queue)
         limits = Limits(max_images, max_steps, max_size, timeout)
-        kept = records.checked(record)
+        kept = records.parse_kept(record)
         application = app.create(generator, line, limits, api_key, server.hosts_of(host), fronts, kept, console)
         server.Server(application, line, listener, console.show_address).serve_on()

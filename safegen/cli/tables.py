@@ -35,7 +35,7 @@ def show_sheet(sheet: ScoreSheet, *, every: bool = False, tokens: bool = False, 
         to: the console; stdout by default.
     """
     console = to or out
-    console.print(marked(sheet), soft_wrap=True)
+    console.print(mark_spans(sheet), soft_wrap=True)
     rows: Sequence[WordScore] = sheet.tokens if tokens else sheet.words
     names = list(sheet.concepts) if every or tokens else _near(sheet, console.width)
     numbered = [(i, word) for i, word in enumerate(rows, 1) if every or tokens or _matters(word, sheet, names)]
@@ -47,7 +47,7 @@ def show_sheet(sheet: ScoreSheet, *, every: bool = False, tokens: bool = False, 
         console.print(Text(plain(f"unread: {' '.join(sheet.unread)}"), style="yellow"), soft_wrap=True)
 
 
-def marked(sheet: ScoreSheet) -> Text:
+def mark_spans(sheet: ScoreSheet) -> Text:
     """Mark the harmful spans of a prompt in red and between signs: not everybody sees colours."""
     text, end = Text(style="bold"), 0
     for span in _apart([span.span for span in sheet.spans] or [w.span for w in sheet.words if w.flagged]):

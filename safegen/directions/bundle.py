@@ -21,7 +21,7 @@ from safegen.directions import recipes, store
 from safegen.directions.direction import Direction
 from safegen.directions.recipes import Concept
 from safegen.errors import DirectionError, OutputError, UnknownConcept
-from safegen.files import located, write_atomically
+from safegen.files import as_path, write_atomically
 
 MANIFEST, SCHEMA = "bundle.json", "safegen.bundle/1"
 LARGEST, MOST = 2**28, 2**32  # bytes of one file and of a bundle; a direction has a few million
@@ -84,7 +84,7 @@ def write(files: Mapping[str, Path], target: Path) -> None:
         DirectionError: a direction file is not sound.
         OutputError: the target exists, or cannot be written.
     """
-    target = located(target)
+    target = as_path(target)
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
         raise OutputError(f"{target} exists", "Choose another --out, or remove it first.")
     contents = {}
@@ -113,7 +113,7 @@ def read(source: Path, folder: Path | None = None) -> list[Arrival]:
             is no direction, is of another recipe than the one here, or has poor held-out figures.
         UnknownConcept: there is no recipe of that name here.
     """
-    source = located(source)
+    source = as_path(source)
     if source.suffix == ".safetensors":
         return [_arrival(_bounded(source), source.name, folder)]
     contents: dict[str, bytes] = {}
@@ -195,7 +195,7 @@ def _filed(source: Path) -> Iterator[tuple[str, bytes]]:
         if path.is_symlink():
             raise DirectionError(f"{source.name} holds {name!r}, which is a link", PATHLESS)
         if not path.is_dir():
-            yield _checked(name, source.name), _bounded(path)
+            yield _check(name, source.name), _bounded(path)
 
 
 def _zipped(source: Path) -> Iterator[tuple[str, bytes]]:
@@ -205,7 +205,7 @@ def _zipped(source: Path) -> Iterator[tuple[str, bytes]]:
             if len({entry.filename for entry in entries}) < len(entries):
                 raise DirectionError(f"{source.name} holds a name twice", PATHLESS)
             for entry in entries:
-                name = _checked(entry.filename, source.name)
+                name = _check(entry.filename, source.name)
                 with file.open(entry) as part:
                     yield name, _within(part.read(LARGEST + 1), name)
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, OSError) as error:
@@ -214,7 +214,7 @@ def _zipped(source: Path) -> Iterator[tuple[str, bytes]]:
         ) from error
 
 
-def _checked(name: str, source: str) -> str:
+def _check(name: str, source: str) -> str:
     if name != MANIFEST and not NAME.fullmatch(name):
         raise DirectionError(f"{source} holds {name!r}, which is no direction file", PATHLESS)
     return name

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from safegen.conditioning import Position
 from safegen.errors import DirectionError
-from safegen.files import located, write_atomically
+from safegen.files import as_path, write_atomically
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -76,7 +76,7 @@ class Direction:
         import torch
         from safetensors import SafetensorError, safe_open
 
-        path = located(path)
+        path = as_path(path)
         relearn = "Learn it again: safegen directions learn CONCEPT"
         try:
             with safe_open(path, framework="pt") as file:
@@ -124,12 +124,12 @@ class Direction:
         """Write the file under a temporary name and move it into place."""
         from safetensors.torch import save
 
-        tensors = {k: rounded(k, v).contiguous().cpu() for k, v in self.tensors.items()}
+        tensors = {k: round_tensor(k, v).contiguous().cpu() for k, v in self.tensors.items()}
         metadata = {"safegen": json.dumps({"schema": SCHEMA, **self.info}, sort_keys=True)}
-        write_atomically(located(path), save(tensors, metadata))
+        write_atomically(as_path(path), save(tensors, metadata))
 
 
-def rounded(name: str, tensor: Tensor) -> Tensor:
+def round_tensor(name: str, tensor: Tensor) -> Tensor:
     """Round a tensor to the precision that its file has."""
     halved = name.rsplit(".", 1)[-1] in HALVED or _is_of_method(name)
     return tensor.half() if halved else tensor

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from safegen.errors import UnknownConcept, UsageError
-from safegen.files import decoded, located
+from safegen.files import as_path, decode
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -41,7 +41,7 @@ class Concept:
             UsageError: the recipe cannot be parsed, or a line of it cannot be used.
         """
         folders = known(extra)
-        path = located(name)
+        path = as_path(name)
         if name in folders:
             file = folders[name] / "concept.toml"
         elif path.suffix == ".toml" and path.is_file():
@@ -64,7 +64,7 @@ def known(extra: Path | None = None) -> dict[str, Path]:
     """Find the folders that hold a recipe, by concept name; a user's folder wins over the shipped one."""
     folders = {p.parent.name: p.parent for p in sorted(directions_folder().glob("*/concept.toml"))}
     if extra is not None:
-        folders |= {p.parent.name: p.parent for p in sorted(located(extra).glob("*/concept.toml"))}
+        folders |= {p.parent.name: p.parent for p in sorted(as_path(extra).glob("*/concept.toml"))}
     return folders
 
 
@@ -74,10 +74,10 @@ def parse(file: Path) -> Concept:
     Raises:
         UsageError: the file is not TOML, or a part of it is missing or of the wrong type.
     """
-    file = located(file)
+    file = as_path(file)
     try:
         raw = file.read_bytes()
-        recipe = tomllib.loads(decoded(raw))
+        recipe = tomllib.loads(decode(raw))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UsageError(f"cannot read the recipe {file.name}: {error}", "A recipe is a UTF-8 TOML file.") from error
     where = f"the recipe {file.parent.name}/{file.name}"

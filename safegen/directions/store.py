@@ -9,7 +9,7 @@ from safegen.directions import recipes
 from safegen.directions.direction import SCHEMA, Direction
 from safegen.directions.recipes import Concept
 from safegen.errors import DirectionError
-from safegen.files import located
+from safegen.files import as_path
 
 POOR = 0.9  # a learned direction with a held-out AUC below this is not ready
 
@@ -46,7 +46,7 @@ def check_ready(direction: Direction, what: str) -> None:
 def cache_folder() -> Path:
     """Give the folder of directions learned on first use; each version of the schema has its own."""
     base = os.environ.get("SAFEGEN_CACHE") or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return located(base) / "safegen" / SCHEMA.replace("safegen.", "").replace("/", "-")
+    return as_path(base) / "safegen" / SCHEMA.replace("safegen.", "").replace("/", "-")
 
 
 def direction_files(name: str, extra: Path | None = None) -> list[Path]:
@@ -60,7 +60,7 @@ def direction_files(name: str, extra: Path | None = None) -> list[Path]:
 def learned_folder(name: str, extra: Path | None = None) -> Path:
     """Give the folder for a newly learned CONCEPT/ENCODER.safetensors: the user's own recipes', else the cache."""
     if name not in recipes.known(extra):
-        recipe = located(name)
+        recipe = as_path(name)
         return (recipe if recipe.is_dir() else recipe.parent).resolve().parent
-    own = None if extra is None else located(extra)
+    own = None if extra is None else as_path(extra)
     return own if own and (own / name / "concept.toml").is_file() else cache_folder()

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from safegen.conditioning import Channel, Conditioning, Position, Token
 from safegen.errors import ModelError, UsageError
 from safegen.families import sizes, textual_inversion
-from safegen.families.intercept import Branch, replaced
+from safegen.families.intercept import Branch, replace_method
 from safegen.families.outputs import EncoderOutput
 from safegen.families.textual_inversion import tokens_read
-from safegen.families.tokens import Text, padded, unseen
+from safegen.families.tokens import Text, find_unseen, pad_tokens
 from safegen.families.weights import cut_weights, weigh
 from safegen.families.windows import WindowedPrompts, cut
 from safegen.prompts import emphasis
@@ -204,7 +204,7 @@ class Family(abc.ABC):
 
         seen = tokens_read(self.pipe, output.tokenizer, texts, self.max_length(output, request))
         rows = [self.kept_tokens(row, request) for row in seen]
-        truncated = tuple(unseen(text, row) for text, row in zip(texts, rows, strict=True))
+        truncated = tuple(find_unseen(text, row) for text, row in zip(texts, rows, strict=True))
         lengths = tuple(sum(t.position is Position.TOKEN for t in row) for row in rows)
         if output.pooled:
             positions = torch.full((len(states), 1), int(Position.POOLED), device=states.device)
@@ -215,7 +215,7 @@ class Family(abc.ABC):
                 f"with up to {max(map(len, rows))} tokens",
                 "This version of diffusers encodes prompts in another way than safegen knows.",
             )
-        rows = [padded(output.tokenizer, row, states.shape[1], self.pad_position) for row in rows]
+        rows = [pad_tokens(output.tokenizer, row, states.shape[1], self.pad_position) for row in rows]
         positions = torch.tensor([[t.position for t in row] for row in rows], device=states.device)
         return Channel(states, positions, tuple(rows), truncated, lengths)
 
@@ -295,9 +295,9 @@ class Family(abc.ABC):
             return tuple(values[name] for name in self.result)
 
         with contextlib.ExitStack() as stack:
-            stack.enter_context(replaced(self.pipe, "encode_prompt", encode_prompt))
+            stack.enter_context(replace_method(self.pipe, "encode_prompt", encode_prompt))
             if self.encodes_negative_apart:
-                stack.enter_context(replaced(self.pipe, "check_inputs", branch.watching(self.pipe.check_inputs)))
+                stack.enter_context(replace_method(self.pipe, "check_inputs", branch.watching(self.pipe.check_inputs)))
             yield
 
     def prompts_of(self, request: Values) -> list[str]:
@@ -325,7 +325,7 @@ class Family(abc.ABC):
         return prompts
 
 
-def present(pipe: Any, *names: str) -> tuple[Any, ...]:
+def require_parts(pipe: Any, *names: str) -> tuple[Any, ...]:
     """Give parts of a pipeline by their names.
 
     Raises:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from safegen.conditioning import Conditioning
-from safegen.families.base import Family, Values, present
+from safegen.families.base import Family, Values, require_parts
 from safegen.families.outputs import EncoderOutput
 
 if TYPE_CHECKING:
@@ -44,8 +44,8 @@ class Flux(Family):
 
     def find_outputs(self) -> Iterator[EncoderOutput]:
         """Find T5's last layer, which attends to pads, and CLIP's end token."""
-        t5, tokenizer_2 = present(self.pipe, "text_encoder_2", "tokenizer_2")
-        clip, tokenizer = present(self.pipe, "text_encoder", "tokenizer")
+        t5, tokenizer_2 = require_parts(self.pipe, "text_encoder_2", "tokenizer_2")
+        clip, tokenizer = require_parts(self.pipe, "text_encoder", "tokenizer")
         length = self.default_request["max_sequence_length"]
         yield EncoderOutput("t5", t5, tokenizer_2, "last unmasked", t5.config.d_model, length)
         yield EncoderOutput(

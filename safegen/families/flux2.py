@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from safegen.conditioning import Conditioning
-from safegen.families.base import Family, Values, present
+from safegen.families.base import Family, Values, require_parts
 from safegen.families.outputs import EncoderOutput
 from safegen.families.tokens import Text
 
@@ -38,7 +38,7 @@ class Flux2(Family):
 
     def find_outputs(self) -> Iterator[EncoderOutput]:
         """Find the layers that the pipeline takes by default, put one after the other in every state."""
-        encoder, tokenizer = present(self.pipe, "text_encoder", "tokenizer")
+        encoder, tokenizer = require_parts(self.pipe, "text_encoder", "tokenizer")
         layers = self.default_request["text_encoder_out_layers"]
         width = len(layers) * encoder.config.get_text_config().hidden_size
         if self._mistral:

@@ -36,7 +36,7 @@ class Branch:
 
 
 @contextlib.contextmanager
-def replaced(pipe: Any, name: str, function: Callable[..., Any]) -> Iterator[None]:
+def replace_method(pipe: Any, name: str, function: Callable[..., Any]) -> Iterator[None]:
     """Replace a method, and put the former one back afterwards; **changes `pipe` while the context lasts**."""
     before = vars(pipe).get(name)
     setattr(pipe, name, function)
@@ -52,4 +52,4 @@ def without_safety_checker(pipe: Any) -> contextlib.AbstractContextManager[None]
     """Keep a safety checker from blackening pictures; **changes `pipe` while the context lasts**."""
     if getattr(pipe, "safety_checker", None) is None:
         return contextlib.nullcontext()
-    return replaced(pipe, "run_safety_checker", lambda image, *_: (image, None))
+    return replace_method(pipe, "run_safety_checker", lambda image, *_: (image, None))

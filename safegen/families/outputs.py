@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from safegen.errors import ModelError
-from safegen.families.textual_inversion import added, spelled
+from safegen.families.textual_inversion import count_added, spell_out
 
 # Weights on which no text output depends; on PROJECTION, only the projected one does.
 ASIDE = ("lm_head.", "visual.", "vision_tower.", "multi_modal_projector.")
@@ -72,7 +72,7 @@ class EncoderOutput:
 
     def spelled(self, text: str) -> str:
         """Write out a text with all vectors of its inversions, as the encoder gets it."""
-        return spelled(text, self.tokenizer)
+        return spell_out(text, self.tokenizer)
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -83,7 +83,7 @@ class EncoderOutput:
         with a LoRA has another fingerprint, too, and one for every scale. The vectors of textual inversions do not
         count, because they change no other token.
         """
-        extra, table = added(self.tokenizer), self.encoder.get_input_embeddings().weight.shape
+        extra, table = count_added(self.tokenizer), self.encoder.get_input_embeddings().weight.shape
         size = len(self.tokenizer) - extra
         digest = hashlib.sha256(f"{self.kind} {self.layer} {self.window} {size}".encode())
         weights = {canonical(name): (name, weight) for name, weight in self.encoder.state_dict().items()}

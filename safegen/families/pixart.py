@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from safegen.conditioning import Conditioning, Position
-from safegen.families.base import Family, Values, present
+from safegen.families.base import Family, Values, require_parts
 from safegen.families.outputs import EncoderOutput
 from safegen.families.tokens import Text
 
@@ -34,7 +34,7 @@ class PixArt(Family):
 
     def find_outputs(self) -> Iterator[EncoderOutput]:
         """Find T5's last layer."""
-        encoder, tokenizer = present(self.pipe, "text_encoder", "tokenizer")
+        encoder, tokenizer = require_parts(self.pipe, "text_encoder", "tokenizer")
         yield EncoderOutput(
             "t5", encoder, tokenizer, "last", encoder.config.d_model, self.default_request["max_sequence_length"]
         )

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from safegen.conditioning import Conditioning, Position, Token
-from safegen.families.base import Family, Values, present
+from safegen.families.base import Family, Values, require_parts
 from safegen.families.outputs import EncoderOutput
 from safegen.families.tokens import Text
 
@@ -37,7 +37,7 @@ class QwenImage(Family):
 
     def find_outputs(self) -> Iterator[EncoderOutput]:
         """Find the last layer."""
-        encoder, tokenizer = present(self.pipe, "text_encoder", "tokenizer")
+        encoder, tokenizer = require_parts(self.pipe, "text_encoder", "tokenizer")
         width = encoder.config.get_text_config().hidden_size
         yield EncoderOutput("qwen", encoder, tokenizer, "hidden -1", width, self.pipe.tokenizer_max_length)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from safegen.conditioning import Conditioning, Position, Token
-from safegen.families.base import Family, Values, present
+from safegen.families.base import Family, Values, require_parts
 from safegen.families.outputs import EncoderOutput
 from safegen.families.tokens import Text
 
@@ -40,7 +40,7 @@ class Sana(Family):
 
     def find_outputs(self) -> Iterator[EncoderOutput]:
         """Find Gemma's last layer."""
-        encoder, tokenizer = present(self.pipe, "text_encoder", "tokenizer")
+        encoder, tokenizer = require_parts(self.pipe, "text_encoder", "tokenizer")
         length = self.default_request["max_sequence_length"]
         yield EncoderOutput("gemma", encoder, tokenizer, "last", encoder.config.hidden_size, length)
 

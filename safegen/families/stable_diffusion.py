@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from safegen.conditioning import Conditioning
 from safegen.errors import ModelError
-from safegen.families.base import Family, Values, present
+from safegen.families.base import Family, Values, require_parts
 from safegen.families.outputs import EncoderOutput
-from safegen.families.textual_inversion import converted
+from safegen.families.textual_inversion import convert
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,7 +34,7 @@ class StableDiffusion(Family):
 
     def find_outputs(self) -> Iterator[EncoderOutput]:
         """Find the last layer of the text encoder."""
-        encoder, tokenizer = present(self.pipe, "text_encoder", "tokenizer")
+        encoder, tokenizer = require_parts(self.pipe, "text_encoder", "tokenizer")
         yield EncoderOutput(CHANNEL, encoder, tokenizer, "last", encoder.config.hidden_size, tokenizer.model_max_length)
 
     def split(self, values: Values, request: Values) -> dict[str, Tensor]:
@@ -66,7 +66,7 @@ class StableDiffusion(Family):
         masked = bool(getattr(encoder.config, "use_attention_mask", False))
         if not masked and (pads or not self.outputs[0].kind.startswith("clip")):
             return self.encode(prompts)
-        read = converted(self.pipe, tokenizer, prompts)
+        read = convert(self.pipe, tokenizer, prompts)
         tokens = tokenizer(read, padding="longest", truncation=True, return_tensors="pt").to(self.device)
         ids, seen, window = tokens.input_ids, tokens.attention_mask, self.outputs[0].window
         at = torch.arange(ids.shape[1])

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from safegen.conditioning import Conditioning
-from safegen.families.base import Family, Values, present
+from safegen.families.base import Family, Values, require_parts
 from safegen.families.outputs import EncoderOutput
 
 if TYPE_CHECKING:
@@ -40,13 +40,13 @@ class StableDiffusion3(Family):
         """Find the last layer but one and the projection of both CLIPs, and T5's last layer, where there is a T5."""
         window = self.pipe.tokenizer_max_length
         for name, suffix in (("clip_l", ""), ("clip_g", "_2")):
-            encoder, tokenizer = present(self.pipe, f"text_encoder{suffix}", f"tokenizer{suffix}")
+            encoder, tokenizer = require_parts(self.pipe, f"text_encoder{suffix}", f"tokenizer{suffix}")
             yield EncoderOutput(name, encoder, tokenizer, "hidden -2", encoder.config.hidden_size, window)
             yield EncoderOutput(
                 f"{name}_pooled", encoder, tokenizer, "projected", encoder.config.projection_dim, window
             )
         if self.pipe.text_encoder_3 is not None:
-            encoder, tokenizer = present(self.pipe, "text_encoder_3", "tokenizer_3")
+            encoder, tokenizer = require_parts(self.pipe, "text_encoder_3", "tokenizer_3")
             length = self.default_request["max_sequence_length"]
             yield EncoderOutput("t5", encoder, tokenizer, "last unmasked", encoder.config.d_model, length)
 

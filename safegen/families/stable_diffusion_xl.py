@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from safegen.conditioning import Conditioning
-from safegen.families.base import Family, Values, present
+from safegen.families.base import Family, Values, require_parts
 from safegen.families.outputs import EncoderOutput
 
 if TYPE_CHECKING:
@@ -36,8 +36,8 @@ class StableDiffusionXL(Family):
 
     def find_outputs(self) -> Iterator[EncoderOutput]:
         """Find the last layer but one of both encoders, and the projection of the second one's end token."""
-        first, tokenizer = present(self.pipe, "text_encoder", "tokenizer")
-        second, tokenizer_2 = present(self.pipe, "text_encoder_2", "tokenizer_2")
+        first, tokenizer = require_parts(self.pipe, "text_encoder", "tokenizer")
+        second, tokenizer_2 = require_parts(self.pipe, "text_encoder_2", "tokenizer_2")
         window = tokenizer.model_max_length
         yield EncoderOutput("clip_l", first, tokenizer, "hidden -2", first.config.hidden_size, window)
         yield EncoderOutput("clip_g", second, tokenizer_2, "hidden -2", second.config.hidden_size, window)

@@ -19,7 +19,7 @@ from safegen.families.tokens import Text, tokens
 Span = tuple[int, int]
 
 
-def added(tokenizer: Any) -> int:
+def count_added(tokenizer: Any) -> int:
     """Count the tokens that were added for inversions: those after the tokenizer's own."""
     known = tokenizer.added_tokens_decoder
     last = max((number for number, token in known.items() if token.special), default=-1)
@@ -33,20 +33,20 @@ def found(tokenizer: Any, text: str) -> list[Span]:
 
 
 @overload
-def spelled(prompt: str, tokenizer: Any) -> str: ...
+def spell_out(prompt: str, tokenizer: Any) -> str: ...
 @overload
-def spelled(prompt: list[str], tokenizer: Any) -> list[str]: ...
-def spelled(prompt: str | list[str], tokenizer: Any) -> str | list[str]:
+def spell_out(prompt: list[str], tokenizer: Any) -> list[str]: ...
+def spell_out(prompt: str | list[str], tokenizer: Any) -> str | list[str]:
     """Write the names of the other vectors after the name of the first; replaces `maybe_convert_prompt`."""
     if not isinstance(prompt, str):
-        return [spelled(one, tokenizer) for one in prompt]
+        return [spell_out(one, tokenizer) for one in prompt]
     whole, at = "", 0
     for (_, end), tail in _written(tokenizer, prompt):
         whole, at = f"{whole}{prompt[at:end]}{tail}", end
     return whole + prompt[at:]
 
 
-def converted(pipe: Any, tokenizer: Any, prompts: Sequence[str]) -> list[str]:
+def convert(pipe: Any, tokenizer: Any, prompts: Sequence[str]) -> list[str]:
     """Give the prompts as the pipeline hands them to a tokenizer."""
     if not hasattr(pipe, "maybe_convert_prompt") or not _behind(tokenizer):
         return list(prompts)  # the pipeline would give the same, but slowly
@@ -61,7 +61,7 @@ def tokens_read(pipe: Any, tokenizer: Any, texts: Sequence[Text], longest: int) 
     """
     if not hasattr(pipe, "maybe_convert_prompt") or not _behind(tokenizer):
         return tokens(tokenizer, texts, longest)
-    wholes = converted(pipe, tokenizer, [text.whole for text in texts])
+    wholes = convert(pipe, tokenizer, [text.whole for text in texts])
     rows = tokens(tokenizer, [Text.plain(whole) for whole in wholes], longest)
     places = [_places(tokenizer, text.whole, whole) for text, whole in zip(texts, wholes, strict=True)]
     return [tuple(_placed(token, where) for token in row) for row, where in zip(rows, places, strict=True)]

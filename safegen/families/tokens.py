@@ -52,13 +52,13 @@ def tokens(tokenizer: Any, texts: Sequence[Text], longest: int) -> list[tuple[To
     ]
 
 
-def padded(tokenizer: Any, row: tuple[Token, ...], length: int, position: Position) -> tuple[Token, ...]:
+def pad_tokens(tokenizer: Any, row: tuple[Token, ...], length: int, position: Position) -> tuple[Token, ...]:
     """Fill a row up with pads, on the side where the tokenizer puts them."""
     pads = (Token("[pad]", position),) * (length - len(row))
     return (*pads, *row) if tokenizer.padding_side == "left" else (*row, *pads)
 
 
-def unseen(text: Text, row: Sequence[Token]) -> str:
+def find_unseen(text: Text, row: Sequence[Token]) -> str:
     """Give the end of the prompt that no token spells, because the encoder's window is full."""
     seen = max((token.span[1] for token in row if token.span), default=0)
     return text.prompt[seen:].strip()

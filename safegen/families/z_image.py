@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from safegen.conditioning import Conditioning, Position
 from safegen.errors import ModelError
-from safegen.families.base import Family, Repair, Values, present
-from safegen.families.intercept import replaced
+from safegen.families.base import Family, Repair, Values, require_parts
+from safegen.families.intercept import replace_method
 from safegen.families.outputs import EncoderOutput
 from safegen.families.tokens import Text
 
@@ -37,7 +37,7 @@ class ZImage(Family):
 
     def find_outputs(self) -> Iterator[EncoderOutput]:
         """Find the last layer but one."""
-        encoder, tokenizer = present(self.pipe, "text_encoder", "tokenizer")
+        encoder, tokenizer = require_parts(self.pipe, "text_encoder", "tokenizer")
         length = self.default_request["max_sequence_length"]
         yield EncoderOutput("qwen", encoder, tokenizer, "hidden -2", encoder.config.hidden_size, length)
 
@@ -92,5 +92,5 @@ class ZImage(Family):
             encoded.clear()
             return prepare(*args, **named)
 
-        with super().intercepted(noted), replaced(self.pipe, "prepare_latents", prepare_latents):
+        with super().intercepted(noted), replace_method(self.pipe, "prepare_latents", prepare_latents):
             yield

@@ -21,14 +21,14 @@ import torch
 from torch import Tensor
 
 from safegen.conditioning import Position
-from safegen.directions.direction import BINS, HEADS, Direction, rounded
+from safegen.directions.direction import BINS, HEADS, Direction, round_tensor
 from safegen.learning import heads
 from safegen.learning.adversarial import Salads
 from safegen.learning.corpus import Corpus
 from safegen.learning.dataset import Material
 from safegen.learning.effort import Effort
 from safegen.learning.features import Encoded, background
-from safegen.learning.held import held_out, kind
+from safegen.learning.held import kind, split_held_out
 from safegen.learning.linear import basis, discriminant
 from safegen.progress import SILENT, Progress
 from safegen.scoring.probes import Probes
@@ -96,7 +96,7 @@ def head_tensors(material: Material, rows: Tensor, head: str, members: int | Non
         parts.append((nets, 1 - effort.line))
     if effort.line:
         parts.append((heads.solve(torch.cat([points for points, _ in harmful]), harmless), effort.line))
-    return heads.split(heads.blended(parts, harmless), head, keys)
+    return heads.split(heads.blend(parts, harmless), head, keys)
 
 
 def word_tensors(material: Material, rows: Tensor, key: str) -> dict[str, Tensor]:
@@ -171,16 +171,14 @@ def learn(
     origins = [f"{names.get('pairs', '')}: {len(corpus.unsafe)} training pairs"] if corpus.unsafe else []
     calm = f"{BENIGN}, {names['benign']}" if names.get("benign") else BENIGN
     outputs = {r.channel: r for r in family.outputs if not channels or r.channel in channels}
-    return {name: _learned(concept, output, materials[name], calm, origins) for name, output in outputs.items()}
+    return {name: _learn(concept, output, materials[name], calm, origins) for name, output in outputs.items()}
 
 
-def _learned(
-    concept: Concept, output: EncoderOutput, material: Material, calm: str, origins: Sequence[str]
-) -> Direction:
+def _learn(concept: Concept, output: EncoderOutput, material: Material, calm: str, origins: Sequence[str]) -> Direction:
     figures = assess(material)
     tensors = fit(material, torch.arange(len(material.groups)))
-    tensors |= calibrated(material, tensors, list(HEADS))
-    tensors = {k: rounded(k, v).float() for k, v in tensors.items()}  # as a reader of the file gets them
+    tensors |= calibrate(material, tensors, list(HEADS))
+    tensors = {k: round_tensor(k, v).float() for k, v in tensors.items()}  # as a reader of the file gets them
     info = {
         "concept": concept.name,
         "title": concept.title,
@@ -207,7 +205,7 @@ def _learned(
     return Direction(tensors, info)
 
 
-def calibrated(material: Material, tensors: dict[str, Tensor], names: Sequence[str]) -> dict[str, Tensor]:
+def calibrate(material: Material, tensors: dict[str, Tensor], names: Sequence[str]) -> dict[str, Tensor]:
     """Calibrate the heads on the everyday prompts that the fit has not seen."""
     bins = material.everyday.bins[material.fitted :]
     parts: dict[str, Tensor] = {}
@@ -221,9 +219,9 @@ def assess(material: Material) -> dict[str, float]:
 
     The AUC and `caught` count prompts with harm in plain sight; `caught_hidden` counts the others.
     """
-    held = held_out(material.groups, HELD)
+    held = split_held_out(material.groups, HELD)
     tensors = head_tensors(material, (~held).nonzero()[:, 0], "gate", members=1)
-    tensors |= calibrated(material, tensors, ["gate"])
+    tensors |= calibrate(material, tensors, ["gate"])
     probes = Probes([Direction(tensors, {})])
 
     def margins(part: Encoded) -> Tensor:

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from safegen.conditioning import Position
 from safegen.learning.corpus import Corpus, benign_prompts
 from safegen.learning.effort import PLAIN_SIGHT
-from safegen.learning.held import held_out, kind
+from safegen.learning.held import kind, split_held_out
 from safegen.safeguards.es import SanitizerNet
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def pairs(corpus: Corpus, family: Family, channel: str, rows: Sequence[int]) -> 
     return Pairs.joined(parts)
 
 
-def untouched(family: Family, channel: str, prompts: Sequence[str]) -> Pairs:
+def benign_pairs(family: Family, channel: str, prompts: Sequence[str]) -> Pairs:
     """Encode benign prompts as pairs that are their own goal."""
     found = [family.encode(prompts[i : i + 64]).channels[channel] for i in range(0, len(prompts), 64)]
     parts = [(c.states.half().cpu(), c.positions.cpu()) for c in found]
@@ -187,16 +187,16 @@ def learn(
         tick: told of every step.
     """
     corpus = Corpus.of(concept, PLAIN_SIGHT)
-    return {channel: _learned(corpus, family, channel, d, tick) for channel, d in directions.items()}
+    return {channel: _learn(corpus, family, channel, d, tick) for channel, d in directions.items()}
 
 
-def _learned(
+def _learn(
     corpus: Corpus, family: Family, channel: str, direction: Direction, tick: Callable[[int], None] | None
 ) -> Direction:
     chosen = sorted(range(len(corpus.hard)), key=lambda i: (i * 7919) % 104729)[:KEPT]  # spread over the recipes
-    benign = untouched(family, channel, [*(corpus.hard[i] for i in chosen), *benign_prompts()[:KEPT]])
+    benign = benign_pairs(family, channel, [*(corpus.hard[i] for i in chosen), *benign_prompts()[:KEPT]])
     harmful = pairs(corpus, family, channel, range(len(corpus.targets)))
-    held = held_out(corpus.groups, HELD)
+    held = split_held_out(corpus.groups, HELD)
     without = train(harmful.where(~held), benign, tick)
     figures = assess(without, harmful.where(held), benign.where(torch.arange(0, len(benign), 10)))
     learned = train(harmful, benign, tick).tensors()

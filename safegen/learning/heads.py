@@ -72,7 +72,7 @@ def solve(positive: Tensor, negative: Tensor) -> dict[str, Tensor]:
     return {"weight": turned.unsqueeze(1) * probe, "centre": centre, "bias": torch.zeros(2), "out": turned}
 
 
-def blended(parts: Sequence[tuple[dict[str, Tensor], float]], negative: Tensor) -> dict[str, Tensor]:
+def blend(parts: Sequence[tuple[dict[str, Tensor], float]], negative: Tensor) -> dict[str, Tensor]:
     """Blend heads about the same centre, each with its share of the variation over benign prompts (N, D)."""
     if len(parts) == 1:
         return parts[0][0]

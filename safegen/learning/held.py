@@ -15,7 +15,7 @@ def kind(groups: Sequence[int] | Tensor, every: int) -> str:
     return LINES if int(max(groups)) + 1 >= every else SENTENCES
 
 
-def held_out(groups: Sequence[int] | Tensor, every: int) -> Tensor:
+def split_held_out(groups: Sequence[int] | Tensor, every: int) -> Tensor:
     """Choose the prompts (N,) that are kept out: those of every n-th line of the recipe, where n is `every`.
 
     A recipe with fewer lines than that keeps no whole line out. Of it, every n-th prompt is kept out, or the last

@@ -27,10 +27,10 @@ from safegen.conditioning import SCORED, Position
 from safegen.errors import UsageError
 from safegen.learning.corpus import Corpus, benign_prompts
 from safegen.learning.effort import PLAIN_SIGHT
-from safegen.learning.es import Pairs, pairs, untouched
-from safegen.learning.held import held_out, kind
+from safegen.learning.es import Pairs, benign_pairs, pairs
+from safegen.learning.held import kind, split_held_out
 from safegen.learning.linear import varies, whitening
-from safegen.safeguards.region import HalfSpaces, constrained
+from safegen.safeguards.region import HalfSpaces, constrain
 
 if TYPE_CHECKING:
     from safegen.directions.direction import Direction
@@ -94,7 +94,7 @@ def learn(
             "Use --method half-spaces, which needs the text encoders alone.",
         )
     corpus = Corpus.of(concept, PLAIN_SIGHT)
-    return {channel: _learned(corpus, family, channel, d, tick, denoiser) for channel, d in directions.items()}
+    return {channel: _learn(corpus, family, channel, d, tick, denoiser) for channel, d in directions.items()}
 
 
 def learn_half_spaces(
@@ -107,7 +107,7 @@ def learn_half_spaces(
     return learn(concept, family, directions, tick, denoiser=False)
 
 
-def _learned(
+def _learn(
     corpus: Corpus,
     family: Family,
     channel: str,
@@ -118,13 +118,13 @@ def _learned(
     calm = [*corpus.hard[:: max(1, len(corpus.hard) // KEPT)][:KEPT], *benign_prompts()[:KEPT]]
     harmful, benign = (
         pairs(corpus, family, channel, range(len(corpus.targets))),
-        untouched(family, channel, calm),
+        benign_pairs(family, channel, calm),
     )
-    held = held_out(corpus.groups, HELD)
+    held = split_held_out(corpus.groups, HELD)
     figures = assess(fit(harmful.where(~held), benign), harmful.where(held))
     spaces = fit(harmful, benign)
     if denoiser:
-        spaces, error = discovered(spaces, corpus, calm, family, tick or (lambda _: None))
+        spaces, error = discover(spaces, corpus, calm, family, tick or (lambda _: None))
         figures |= {"goal_error": error}
     tensors = {k: v for p, space in spaces.items() for k, v in space.tensors(p.name.lower()).items()}
     return direction.extended("region", tensors, figures, kind(corpus.groups, HELD))
@@ -184,11 +184,11 @@ def _some(states: Tensor) -> Tensor:
 def assess(spaces: dict[Position, HalfSpaces], held: Pairs) -> dict[str, float]:
     """Measure the share of the way to the anchor that is covered, on held-out recipe lines."""
     states, goals = held.states.float(), held.goals.float()
-    left = (constrained(states, held.positions, spaces, 1.0) - goals).square().mean()
+    left = (constrain(states, held.positions, spaces, 1.0) - goals).square().mean()
     return {"erased": round(1 - float(left / (states - goals).square().mean()), 4)}
 
 
-def discovered(
+def discover(
     spaces: dict[Position, HalfSpaces],
     corpus: Corpus,
     calm: Sequence[str],
@@ -232,11 +232,11 @@ def discovered(
 
 def miss(pipe: Any, part: Moments, spaces: dict[Position, HalfSpaces]) -> Tensor:
     """Measure the mean squared distance of the denoiser's predictions, under the constrained embedding, from goals."""
-    states = constrained(part.states, part.positions, spaces, 1.0)
-    return (predicted(pipe, part.latents, part.times, states) - part.goals).square().mean()
+    states = constrain(part.states, part.positions, spaces, 1.0)
+    return (predict_noise(pipe, part.latents, part.times, states) - part.goals).square().mean()
 
 
-def predicted(pipe: Any, latents: Tensor, times: Tensor, states: Tensor) -> Tensor:
+def predict_noise(pipe: Any, latents: Tensor, times: Tensor, states: Tensor) -> Tensor:
     """Give the denoiser's raw output, (B, C, H, W)."""
     output: Tensor = pipe.unet(latents, times, encoder_hidden_states=states).sample
     return output
@@ -268,5 +268,5 @@ def moments(family: Family, prompts: Sequence[str], safe: Sequence[str], seed: i
         torch.cat([time.repeat(len(prompts)) for _, time in kept]),
         found.states.repeat(len(kept), 1, 1),
         found.positions.repeat(len(kept), 1),
-        torch.cat([predicted(pipe, latents, time, goal.states) for latents, time in kept]),
+        torch.cat([predict_noise(pipe, latents, time, goal.states) for latents, time in kept]),
     )

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from safegen.errors import ModelError, PromptError, UsageError
 from safegen.families import textual_inversion
-from safegen.files import located, readable
+from safegen.files import as_path, readable
 from safegen.models import checkpoint, lora
 from safegen.prompts.dialects import lora_name
 from safegen.prompts.prompt import clean
@@ -49,7 +49,7 @@ class Addition:
         Raises:
             UsageError: the scale is not a number.
         """
-        file, scale = parted(text)
+        file, scale = split_scale(text)
         try:
             value = 1.0 if scale is None else float(scale)
         except ValueError:
@@ -64,7 +64,7 @@ class Addition:
         return {"kind": self.kind, "file": readable(self.path.name), "sha256": digest, "scale": self.scale}
 
 
-def parted(text: str) -> tuple[str, str | None]:
+def split_scale(text: str) -> tuple[str, str | None]:
     """Split FILE:SCALE; the scale is None where there is none. The colon after a drive's letter begins no scale."""
     file, colon, scale = text.rpartition(":")
     return (file, scale) if colon and (Path(file).suffix or file in SHIPPED) else (text, None)
@@ -72,15 +72,15 @@ def parted(text: str) -> tuple[str, str | None]:
 
 def found(file: str | Path) -> Path:
     """Find the path of a file, or of a shipped example by its name."""
-    return SHIPPED.get(str(file)) or located(file)
+    return SHIPPED.get(str(file)) or as_path(file)
 
 
 def whole(text: str) -> str:
     """Make FILE or FILE:SCALE independent of the working folder: with its whole path, or an example's name as it is."""
-    return text if parted(text)[0] in SHIPPED else str(located(text).absolute())
+    return text if split_scale(text)[0] in SHIPPED else str(as_path(text).absolute())
 
 
-def listed(embeddings: Sequence[str | Path] = (), loras: Sequence[str | Path] = ()) -> tuple[Addition, ...]:
+def list_additions(embeddings: Sequence[str | Path] = (), loras: Sequence[str | Path] = ()) -> tuple[Addition, ...]:
     """List the files to add, each checked before a model loads.
 
     Raises:
@@ -164,7 +164,9 @@ def _embed(pipe: Any, path: Path) -> None:
         except ValueError as error:
             raise ModelError(f"cannot add {path.name}: {error}", "Give it another name, or leave it out.") from error
         _check_readable(tokenizer, token, len(tensor) if tensor.ndim > 1 else 1, path)
-    pipe.maybe_convert_prompt = textual_inversion.spelled  # diffusers' own misses names that the tokenizer lower-cases
+    pipe.maybe_convert_prompt = (
+        textual_inversion.spell_out
+    )  # diffusers' own misses names that the tokenizer lower-cases
 
 
 def _read(tokenizer: Any, name: str) -> str:
@@ -181,7 +183,7 @@ def _check_readable(tokenizer: Any, token: str, count: int, path: Path) -> None:
         typed = clean(token).text
     except PromptError:
         typed = ""
-    read = tokenizer(textual_inversion.spelled(typed, tokenizer), add_special_tokens=False)["input_ids"]
+    read = tokenizer(textual_inversion.spell_out(typed, tokenizer), add_special_tokens=False)["input_ids"]
     if [number for number in read if number >= min(wanted)] != wanted:
         raise ModelError(f"{path.name}: no prompt can name {token!r}", "Rename it, in plain letters and digits.")
 
@@ -207,7 +209,7 @@ def _reader(pipe: Any, vectors: Tensor, what: str) -> tuple[Any, Any]:
     )
 
 
-def scaled(loras: Sequence[str], called: Iterable[tuple[str, float]]) -> list[str]:
+def with_called_scales(loras: Sequence[str], called: Iterable[tuple[str, float]]) -> list[str]:
     """Give each LoRA without a scale the scale on which all prompts that call for it agree.
 
     Args:
@@ -219,7 +221,7 @@ def scaled(loras: Sequence[str], called: Iterable[tuple[str, float]]) -> list[st
         asked.setdefault(lora_name(name), set()).add(scale)
     found = []
     for text in loras:
-        file, own = parted(text)
+        file, own = split_scale(text)
         wanted = asked.get(lora_name(file), set())
         found.append(f"{text}:{wanted.pop():g}" if own is None and len(wanted) == 1 else text)
     return found

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from safegen.errors import ModelError
-from safegen.files import located
+from safegen.files import as_path
 from safegen.models import checkpoint
 
 EMBEDDED, EMBEDDED_CLIP = "embedded", "embedded-clip"
@@ -74,7 +74,7 @@ def locate(name: str) -> str:
         return str(SHIPPED[name])
     if name in ALIASES:
         return ALIASES[name].repo
-    path = located(name)
+    path = as_path(name)
     if path.is_dir():
         if not (path / "model_index.json").is_file():
             raise ModelError(f"{name} is a folder without model_index.json", "Give a folder in diffusers layout.")

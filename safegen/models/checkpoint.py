@@ -111,7 +111,7 @@ def parts(index: Mapping[str, Any]) -> dict[str, str | None]:
     return {n: v[1] for n, v in pairs.items() if not n.startswith("_") and (v[1] is None or isinstance(v[1], str))}
 
 
-def left_out(index: Mapping[str, Any]) -> list[str]:
+def list_absent(index: Mapping[str, Any]) -> list[str]:
     """Name the parts that a model was saved without and can do without."""
     found = parts(index)
     return [name for name in SPARED.get(index["_class_name"], ()) if name in found and found[name] is None]
@@ -131,7 +131,7 @@ def check_whole(folder: Path, what: str, variant: str | None = None) -> None:
     named = index(folder, what)
     found = parts(named)
     for name in _required(named["_class_name"]):
-        if found.get(name) is None and name not in left_out(named):
+        if found.get(name) is None and name not in list_absent(named):
             raise ModelError(f"{what} has no {name}", "It cannot be loaded without; take the whole model.")
     weights: list[Path] = []
     for name, kind in sorted(found.items()):

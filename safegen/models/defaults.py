@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safegen.files import located
+from safegen.files import as_path
 from safegen.models import catalog
 from safegen.models.checkpoint import INDEX
 
@@ -84,7 +84,7 @@ def identities(name: str, pipe: Any = None) -> Iterator[str]:
     yield name.lower()
     origin = getattr(getattr(pipe, "config", None), "_name_or_path", None)
     for place in dict.fromkeys(str(p) for p in (name, origin) if p):
-        yield from _of_path(located(place))
+        yield from _of_path(as_path(place))
 
 
 def _of_path(path: Path) -> Iterator[str]:

@@ -32,7 +32,7 @@ def load(model: str | LoadOptions = EMBEDDED, **changes: Any) -> Any:
     name = how.model
     placement.check(how)
     schedulers.check(how.scheduler)
-    additions = adapters.listed(how.embeddings, how.loras)
+    additions = adapters.list_additions(how.embeddings, how.loras)
     source = locate(name)
     _quiet()
     import torch
@@ -57,11 +57,11 @@ def load(model: str | LoadOptions = EMBEDDED, **changes: Any) -> Any:
     try:
         pipe = _read(kind, folder, Path(source) if single else None, options)
     except Exception as error:  # diffusers raises a dozen kinds; all mean that there is no model
-        raise _explained(name, error, how) from error
+        raise _explain(name, error, how) from error
     pipe.set_progress_bar_config(disable=True)
     schedulers.exchange(pipe, how.scheduler, check_class(kind).passes_sigmas)
     adapters.add(pipe, additions)
-    return placement.placed(pipe, where, how)
+    return placement.place(pipe, where, how)
 
 
 def pull(name: str, *, revision: str | None = None, variant: str | None = None) -> str:
@@ -147,13 +147,13 @@ def _read(kind: str, folder: Path, file: Path | None, options: dict[str, Any]) -
             str(file), config=str(folder), local_files_only=True, **options
         )
     # Diffusers looks for every part of the class, even for those that the index says are not there.
-    absent = dict.fromkeys(checkpoint.left_out(checkpoint.index(folder, str(folder))))
+    absent = dict.fromkeys(checkpoint.list_absent(checkpoint.index(folder, str(folder))))
     return diffusers.DiffusionPipeline.from_pretrained(
         str(folder), local_files_only=True, use_safetensors=True, **absent, **options
     )
 
 
-def _explained(name: str, error: Exception, how: LoadOptions) -> ModelError:
+def _explain(name: str, error: Exception, how: LoadOptions) -> ModelError:
     """Explain why a checkpoint that is here and seemed whole could not be loaded."""
     text = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
     hint = "Download it again; it must be a diffusers model in safetensors."

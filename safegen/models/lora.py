@@ -54,7 +54,7 @@ def load(pipe: Any, path: Path, name: str) -> None:
         ModelError: the pipeline takes no LoRA, or the file is of another model or kind, or has weights that fit nothing
             or a scale that cannot be kept.
     """
-    from safegen.families.intercept import replaced
+    from safegen.families.intercept import replace_method
 
     if not hasattr(pipe, "load_lora_weights"):
         raise ModelError(f"a {type(pipe).__name__} takes no LoRA", "Leave out --lora.")
@@ -68,7 +68,7 @@ def load(pipe: Any, path: Path, name: str) -> None:
         return result
 
     try:
-        with replaced(pipe, "lora_state_dict", recorded):
+        with replace_method(pipe, "lora_state_dict", recorded):
             pipe.load_lora_weights(str(path), adapter_name=name, use_safetensors=True, local_files_only=True)
     except Exception as error:  # diffusers and peft raise a dozen kinds
         if kind := _lycoris(_keys(path)):

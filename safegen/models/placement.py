@@ -47,7 +47,7 @@ def quantization(backend: str | None) -> Any:
     return PipelineQuantizationConfig(quant_backend=backend, quant_kwargs=dict(BACKENDS[backend]))
 
 
-def placed(pipe: Any, where: str, how: LoadOptions) -> Any:
+def place(pipe: Any, where: str, how: LoadOptions) -> Any:
     """Put the pipeline on its device, or offload it, and turn on the decoder's memory savers that are asked for.
 
     Raises:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from safegen.errors import PromptError
-from safegen.files import located
+from safegen.files import as_path
 
 if TYPE_CHECKING:
     from safegen.directions.recipes import Concept
@@ -120,7 +120,7 @@ def training_prompts(path: Path, on_dropped: Callable[[str], None] | None = None
 
 def _rows(path: Path) -> Iterator[tuple[int, Mapping[str, object]]]:
     """Read every row, with the number of the line in which it ends."""
-    path = located(path)
+    path = as_path(path)
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             yield from _json_rows(file, path.name) if path.suffix == ".jsonl" else _csv_rows(file, path.name)
@@ -140,13 +140,13 @@ def _json_rows(file: TextIO, name: str) -> Iterator[tuple[int, Mapping[str, obje
             raise PromptError(
                 f"{name}, line {number}: not JSON: {error.msg} at column {error.colno}", "Give one JSON object a line."
             ) from error
-        yield number, _checked(row, f"{name}, line {number},")
+        yield number, _check_row(row, f"{name}, line {number},")
 
 
 def _csv_rows(file: TextIO, name: str) -> Iterator[tuple[int, Mapping[str, object]]]:
     reader = csv.DictReader(file)
     try:
-        _checked(dict.fromkeys(reader.fieldnames or ()), name)
+        _check_row(dict.fromkeys(reader.fieldnames or ()), name)
         for row in reader:
             yield reader.reader.line_num, row  # DictReader's own count lags behind where lines are empty
     except csv.Error as error:
@@ -156,7 +156,7 @@ def _csv_rows(file: TextIO, name: str) -> Iterator[tuple[int, Mapping[str, objec
         ) from error
 
 
-def _checked(row: object, where: str) -> Mapping[str, object]:
+def _check_row(row: object, where: str) -> Mapping[str, object]:
     if not isinstance(row, dict) or not any(column in row for column in PROMPT):
         found = ", ".join(map(str, row)) if isinstance(row, dict) else type(row).__name__
         raise PromptError(

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from safegen.errors import PromptError
-from safegen.files import lines, located, unusable
+from safegen.files import as_path, lines, unusable
 from safegen.prompts import emphasis, refusal
 from safegen.prompts.emphasis import Weight
 
@@ -83,7 +83,7 @@ def clean(typed: str) -> Prompt:
     Raises:
         PromptError: the text is not valid, is empty after cleaning, or is far too long.
     """
-    text = _cleaned(typed, "prompt")
+    text = _clean_text(typed, "prompt")
     found = emphasis.parse(text)
     if found.text == text:
         return Prompt(text, typed if typed != text else "")
@@ -100,15 +100,15 @@ def clean_negative(typed: str) -> str:
     Raises:
         PromptError: see `clean`.
     """
-    return _cleaned(typed, "negative prompt") if typed.strip() else ""
+    return _clean_text(typed, "negative prompt") if typed.strip() else ""
 
 
-def _cleaned(typed: str, what: str) -> str:
+def _clean_text(typed: str, what: str) -> str:
     try:
         typed.encode("utf-8")
     except UnicodeEncodeError as error:
         raise PromptError(f"the {what} is not valid UTF-8", "Check the terminal's or the file's encoding.") from error
-    text = " ".join(typed.split()) if typed.isascii() and typed.isprintable() else _seen(typed)
+    text = " ".join(typed.split()) if typed.isascii() and typed.isprintable() else _as_seen(typed)
     if not text:
         raise PromptError(f"the {what} is empty", 'Say what to draw, as in: safegen generate "a cat".')
     if len(text) > MAX_CHARACTERS:
@@ -116,16 +116,16 @@ def _cleaned(typed: str, what: str) -> str:
     return text
 
 
-def _seen(typed: str) -> str:
+def _as_seen(typed: str) -> str:
     """Reduce a text to what a person sees; plain ASCII, in files with millions of lines, does not come here."""
     spaced = re.sub(r"[\s\x00-\x1f\x7f\x85\u2028\u2029]+", " ", unicodedata.normalize("NFC", typed))
     visible = "".join(c for c in spaced if c in _JOINERS or unicodedata.category(c) not in ("Cc", "Cf", "Co", "Cn"))
-    joined = re.sub(f"(.?)([{_JOINERS}]+)(?=(.?))", _joined, visible)
+    joined = re.sub(f"(.?)([{_JOINERS}]+)(?=(.?))", _keep_joiner, visible)
     # Letters that were apart, or have been folded, may compose only now.
     return unicodedata.normalize("NFC", " ".join(_fold(word) for word in joined.split()))
 
 
-def _joined(match: re.Match[str]) -> str:
+def _keep_joiner(match: re.Match[str]) -> str:
     """Keep one joiner in pictographs and in scripts that are written with it; drop joiners elsewhere, as invisible."""
     before, joiners, after = match.groups()
     return before + (joiners[0] if _takes_joiners(before) and _takes_joiners(after) else "")
@@ -155,7 +155,7 @@ def gather(arguments: Sequence[str], file: Path | None = None) -> list[Prompt]:
     for argument in arguments:
         prompts += _lines(sys.stdin.buffer.read(), "stdin") if argument == "-" else [clean(argument)]
     if file is not None:
-        file = located(file)
+        file = as_path(file)
         try:
             content = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
         except OSError as error:

@@ -33,7 +33,7 @@ _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 MIXED = 0.5  # share of a word's letters from which on folding it to Latin makes sense
 
 
-def folded(text: str) -> tuple[str, list[int]]:
+def fold(text: str) -> tuple[str, list[int]]:
     """Fold a text to plain lower-case letters; give it with the place of every letter in the text.
 
     Invisible characters and accents are removed. Look-alikes become Latin in a word that has Latin letters, or that

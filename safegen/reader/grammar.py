@@ -59,13 +59,13 @@ def leads(phrase: str) -> bool:
     return phrase.rsplit(" ", 1)[-1].lower() in LEADING
 
 
-def widened(text: str, span: tuple[int, int]) -> tuple[int, int]:
+def widen(text: str, span: tuple[int, int]) -> tuple[int, int]:
     """Widen a phrase's span by the article before it."""
     match = re.search(rf"\b{ARTICLE.pattern}$", text[: span[0]], re.IGNORECASE)
     return match.start() if match else span[0], span[1]
 
 
-def articled(text: str, at: int) -> str:
+def fix_articles(text: str, at: int) -> str:
     """Correct the article before or in a replaced phrase: *an* before a vowel, and no second article."""
     text = re.sub(r"\b(an?|the)\s+(an?|the|his|her|their|some|two|three)\b", r"\2", text, flags=re.IGNORECASE)
     text = re.sub(r"\b(his|her|their|its|my|your)\s+(?:an?|the)\b", r"\1", text, flags=re.IGNORECASE)

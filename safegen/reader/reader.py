@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from safegen.reader import lexicon
-from safegen.reader.forms import Undoing, folded
+from safegen.reader.forms import Undoing, fold
 from safegen.reader.grammar import LEADING, TAGS
 from safegen.reader.model import WEIGHTS, Network
 from safegen.reader.reading import NEAR, Reading, Span, runs
@@ -94,7 +94,7 @@ class Reader:
         """Read prompts; those with words in disguise are read in both forms, and the worse one counts."""
         import numpy as np
 
-        folds = [folded(text) for text in texts]
+        folds = [fold(text) for text in texts]
         plain = [split(fold) for fold, _ in folds]
         undone = [self.undoing.words(fold) for fold, _ in folds]
         extra = [(row, words) for row, words in enumerate(undone) if words is not None]
@@ -198,7 +198,7 @@ class Reader:
 
         cut, places = [], []
         for text, place in texts:
-            words = split(folded(text)[0])
+            words = split(fold(text)[0])
             near = [i for i, w in enumerate(words) if w.span[1] >= place[0] - 1 and w.span[0] <= place[1] + 1]
             first, last = (near[0], near[-1]) if near else (0, 0)
             start = max(0, min(first - (WINDOW - (last - first)) // 2, len(words) - WINDOW))
@@ -210,7 +210,7 @@ class Reader:
 
     def meanings(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Give the meanings of texts as vectors (N, D); only their angles count, not their lengths."""
-        return self.network.meanings([[word.text for word in split(folded(text)[0])] for text in texts])
+        return self.network.meanings([[word.text for word in split(fold(text)[0])] for text in texts])
 
     def percentiles(self, scores: NDArray[np.float32], *, of_prompts: bool = False) -> NDArray[np.float32]:
         """Give the share (N, K) of benign words, or of benign prompts, with a lower score, in percent."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from safegen.reader import grammar
 from safegen.reader.editing import tidy
-from safegen.reader.forms import folded
+from safegen.reader.forms import fold
 from safegen.reader.phrases import Phrases
 from safegen.reader.rewording import changes
 from safegen.reader.syntax import ADJECTIVE, NOUN, PREPOSITIONS, Run, Syntax
@@ -127,18 +127,18 @@ class Repairer:
         for phrase, start, end in self.phrases.at(folded_words(reading), span.span, span.concept):
             if _apart(reading.words, start, end) and grammar.leads(phrase.harmful) == grammar.leads(phrase.safe):
                 lost = 0.0 if phrase.named else _lost(losses, start, end)
-                yield fitted(text, (start, end), phrase.safe, lost)
+                yield fit_in(text, (start, end), phrase.safe, lost)
         syntax = Syntax(reading.words, self.reader.tags(reading.words))
         inside, worst = words_of(reading, span, self.reader.concepts)
         found = list(dict.fromkeys(places(text, syntax, worst, inside)))
         for ((start, end), _), near in zip(found, self._near(text, found, span.concept), strict=True):
             lost = _lost(losses, start, end)
             for far, safe in enumerate(near):
-                yield fitted(text, (start, end), safe, lost + 1 + FAR * far)
+                yield fit_in(text, (start, end), safe, lost + 1 + FAR * far)
         for change in changes(text, syntax, worst, inside):
             lost = _lost(losses, *change.span) - kept_words(text[slice(*change.span)], change.new)
             if change.new:
-                yield fitted(text, change.span, change.new, lost + STANDIN + change.odd)
+                yield fit_in(text, change.span, change.new, lost + STANDIN + change.odd)
             else:
                 yield from cut_out(text, change.span, lost + DROPPED)
         for place, _ in found:
@@ -160,12 +160,12 @@ class Repairer:
             yield [owner + grammar.ARTICLE.sub("", p.safe, count=1) if owner else p.safe for p in phrases]
 
 
-def fitted(text: str, place: tuple[int, int], safe: str, cost: float) -> Attempt:
+def fit_in(text: str, place: tuple[int, int], safe: str, cost: float) -> Attempt:
     """Put a safe phrase in a place of a text, with the article and the capital that belong there."""
     start, end = place
     if text[start : start + 1].isupper() and safe:
         safe = safe[0].upper() + safe[1:]
-    return Attempt(grammar.articled(text[:start] + safe + text[end:], start), text[start:end], safe, start, cost)
+    return Attempt(grammar.fix_articles(text[:start] + safe + text[end:], start), text[start:end], safe, start, cost)
 
 
 def cut_out(text: str, place: tuple[int, int], cost: float) -> Iterator[Attempt]:
@@ -214,7 +214,7 @@ def places(text: str, syntax: Syntax, worst: int, inside: Run) -> Iterator[tuple
             yield syntax.span((i, inside[1])), LONG
             yield syntax.span((i, last)), LONG
     if not any(syntax.is_verb(i) and not grammar.acts(syntax.text(i)) for i in range(inside[0], inside[1] + 1)):
-        yield grammar.widened(text, syntax.span(inside)), LONG
+        yield grammar.widen(text, syntax.span(inside)), LONG
 
 
 def _apart(words: Sequence[Word], start: int, end: int) -> bool:
@@ -241,4 +241,4 @@ def _lost(losses: Sequence[tuple[tuple[int, int], float]], start: int, end: int)
 
 def folded_words(reading: Reading) -> list[tuple[str, tuple[int, int]]]:
     """Give the words of a reading as recipes spell them, with their places."""
-    return [(folded(word.text)[0], word.span) for word in reading.words]
+    return [(fold(word.text)[0], word.span) for word in reading.words]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from safegen.conditioning import SCORED
 from safegen.errors import GuardError, UsageError
-from safegen.safeguards.context import SafeguardContext, check_directed, lacking
+from safegen.safeguards.context import SafeguardContext, check_directed, lacks_directions
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from safegen.scoring.scorer import Scorer
     from safegen.scoring.scores import ScoreSheet
 
-__all__ = ["DEFAULT", "REGISTRY", "Safeguard", "SafeguardContext", "check_directed", "create", "lacking"]
+__all__ = ["DEFAULT", "REGISTRY", "Safeguard", "SafeguardContext", "check_directed", "create", "lacks_directions"]
 
 # (direction, states (B, T, D), positions (B, T)) -> states (B, T, D)
 Change = Callable[["Direction", "Tensor", "Tensor"], "Tensor"]

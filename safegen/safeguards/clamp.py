@@ -51,7 +51,7 @@ class ClampedSafeguard(Safeguard):
             return conditioning
         for column, name in enumerate(context.scorer.names):
             if left := [row for row in rows if name in objections[row]]:
-                conditioning = clamped(conditioning, left, context.scorer, column, 1.0)
+                conditioning = clamp_rows(conditioning, left, context.scorer, column, 1.0)
         return super().verify(conditioning, rows, context, strength)
 
 
@@ -76,7 +76,7 @@ class Clamp(ClampedSafeguard):
         for column, name in enumerate(context.scorer.names):
             rows = [i for i, sheet in enumerate(sheets) if sheet.concepts[name].flagged]
             if rows:
-                conditioning = clamped(conditioning, rows, context.scorer, column, strength)
+                conditioning = clamp_rows(conditioning, rows, context.scorer, column, strength)
         return conditioning
 
 
@@ -95,7 +95,7 @@ def clampable(directions: Sequence[Direction]) -> None:
             )
 
 
-def clamped(
+def clamp_rows(
     conditioning: Conditioning, rows: Sequence[int], scorer: Scorer, column: int, strength: float
 ) -> Conditioning:
     """Clamp the prompts `rows` under one concept, with both steps, in every channel."""
@@ -104,7 +104,7 @@ def clamped(
         own, direction = probes.own(channel)[..., column], probes.directions[column]
         boxes = channel.states.clone()
         for row in rows:
-            boxes[row] = boxed(channel, row, own[row], direction, strength)
+            boxes[row] = pull_into_range(channel, row, own[row], direction, strength)
         states[name] = lower(replace(channel, states=boxes), rows, probes, column, strength)
     return conditioning.with_states(states)
 
@@ -154,7 +154,7 @@ def _inside(channel: Channel, slope: Tensor, direction: Direction) -> Tensor:
     return moves
 
 
-def boxed(channel: Channel, row: int, own: Tensor, direction: Direction, strength: float) -> Tensor:
+def pull_into_range(channel: Channel, row: int, own: Tensor, direction: Direction, strength: float) -> Tensor:
     """Bring one prompt's states (T, D) into the concept's benign range, by the share `strength`.
 
     `own` (T,) are the token scores, which set how far into the range each state is pulled.

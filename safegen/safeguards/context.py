@@ -46,7 +46,7 @@ class SafeguardContext:
             DirectionError: no active concept has directions for this encoder.
         """
         if self.directions is None:
-            raise lacking(list(self.recipes))
+            raise lacks_directions(list(self.recipes))
         return self.directions
 
     @property
@@ -85,7 +85,7 @@ class SafeguardContext:
         return frozenset() if self.family.adapted else reading.calm
 
 
-def lacking(names: Sequence[str]) -> DirectionError:
+def lacks_directions(names: Sequence[str]) -> DirectionError:
     """Make the error for a method that needs directions where the encoder has none."""
     return DirectionError(
         f"there are no directions for this encoder under {', '.join(names)}, and this method edits along them",
@@ -101,4 +101,4 @@ def check_directed(context: SafeguardContext) -> None:
     """
     known = context.directions.names if context.directions else ()
     if missing := [name for name in context.recipes if name not in known]:
-        raise lacking(missing)
+        raise lacks_directions(missing)

@@ -19,7 +19,7 @@ from safegen.reader.phrases import Phrases
 from safegen.reader.repair import Repairer
 from safegen.reader.words import whole
 from safegen.safeguards import Safeguard, flagged_rows, unsafe
-from safegen.safeguards.clamp import clampable, clamped
+from safegen.safeguards.clamp import clamp_rows, clampable
 from safegen.scoring import attribution
 from safegen.scoring.attribution import TriggerWords
 
@@ -55,7 +55,7 @@ class Localise(Safeguard):
             GuardError: either sense still objects to a repaired prompt.
         """
         for row in flagged_rows(sheets):
-            repaired = verified(rewritten(sheets[row], conditioning.only(row), context), context)
+            repaired = verify_prompt(rewrite(sheets[row], conditioning.only(row), context), context)
             conditioning = conditioning.with_row(row, repaired, min(1.0, strength))
         return conditioning
 
@@ -66,7 +66,7 @@ class Localise(Safeguard):
         return conditioning
 
 
-def rewritten(sheet: ScoreSheet, conditioning: Conditioning, context: SafeguardContext) -> Conditioning:
+def rewrite(sheet: ScoreSheet, conditioning: Conditioning, context: SafeguardContext) -> Conditioning:
     """Repair one prompt's text with the reader and encode it again; then repair what directions still flag."""
     if sheet.spans:
         repaired = Repairer(context.reader, Phrases.load(context.folder)).repair(sheet.prompt, context.readable)
@@ -84,15 +84,15 @@ def repair(sheet: ScoreSheet, conditioning: Conditioning, context: SafeguardCont
     for _ in range(ROUNDS):
         if not sheet.flagged:
             break
-        rewritten = suspected(sheet, context) or searched(sheet, context)
+        rewritten = drop_suspect(sheet, context) or drop_trigger_words(sheet, context)
         if rewritten is None:
             break
         conditioning, sheet = rewritten, context.scorer.score(rewritten)[0]
         concerned |= set(sheet.flagged_concepts())
-    return lowered(conditioning, sorted(concerned), context)
+    return clamp_what_is_left(conditioning, sorted(concerned), context)
 
 
-def suspected(sheet: ScoreSheet, context: SafeguardContext) -> Conditioning | None:
+def drop_suspect(sheet: ScoreSheet, context: SafeguardContext) -> Conditioning | None:
     """Encode the prompt without the word of the highest token score, if that clears the classifier; one encoding."""
     if not sheet.words:
         return None
@@ -104,7 +104,7 @@ def suspected(sheet: ScoreSheet, context: SafeguardContext) -> Conditioning | No
     return conditioning if bool(closed) else None
 
 
-def searched(sheet: ScoreSheet, context: SafeguardContext) -> Conditioning | None:
+def drop_trigger_words(sheet: ScoreSheet, context: SafeguardContext) -> Conditioning | None:
     """Encode the prompt without its fewest trigger words, found by taking words out; None if there are none."""
     found = attribution.trigger_words(sheet, sheet.flagged_concepts()[0], context.scorer, context.family.encode_words)
     return best(candidates(sheet, found, context.recipes), context) if found.words else None
@@ -115,7 +115,7 @@ def candidates(sheet: ScoreSheet, found: TriggerWords, recipes: Mapping[str, Con
     anchors = recipes[found.concept].targets
     dropped = without_words(sheet, found.words)
     texts = [dropped or next(iter(anchors.values()))]
-    if (line := named(sheet, found, anchors)) is not None:
+    if (line := find_named(sheet, found, anchors)) is not None:
         words, anchor = line
         start, end = whole(sheet.prompt, (sheet.words[words[0]].span[0], sheet.words[words[-1]].span[1]))
         rest = sheet.prompt[:start] + "\0" * (end - start) + sheet.prompt[end:]
@@ -125,7 +125,7 @@ def candidates(sheet: ScoreSheet, found: TriggerWords, recipes: Mapping[str, Con
     return texts
 
 
-def named(sheet: ScoreSheet, found: TriggerWords, anchors: Mapping[str, str]) -> tuple[range, str] | None:
+def find_named(sheet: ScoreSheet, found: TriggerWords, anchors: Mapping[str, str]) -> tuple[range, str] | None:
     """Find the longest target of the recipe that the prompt holds around a trigger word, and its anchor."""
     prompt = [word.text.lower() for word in sheet.words]
     matches = []
@@ -150,16 +150,16 @@ def best(texts: Sequence[str], context: SafeguardContext) -> Conditioning:
     return context.family.encode([texts[int(closed[0]) if len(closed) else int(worst.argmin())]])
 
 
-def lowered(conditioning: Conditioning, names: Sequence[str], context: SafeguardContext) -> Conditioning:
+def clamp_what_is_left(conditioning: Conditioning, names: Sequence[str], context: SafeguardContext) -> Conditioning:
     """Clamp one prompt under those concepts whose classifier is not below the level `CLEARED`."""
     for name in names:
         column = context.scorer.names.index(name)
         if not bool(context.scorer.below(conditioning, attribution.CLEARED)[0, column]):
-            conditioning = clamped(conditioning, [0], context.scorer, column, 1.0)
+            conditioning = clamp_rows(conditioning, [0], context.scorer, column, 1.0)
     return conditioning
 
 
-def verified(conditioning: Conditioning, context: SafeguardContext) -> Conditioning:
+def verify_prompt(conditioning: Conditioning, context: SafeguardContext) -> Conditioning:
     """Give a repaired prompt back if neither sense objects to it; else try once more without its worst words.
 
     Raises:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from safegen.errors import UsageError
-from safegen.files import located
+from safegen.files import as_path
 from safegen.safeguards import DEFAULT, REGISTRY
 
 OnUnread = Literal["refuse", "draw"]
@@ -41,7 +41,7 @@ class GuardOptions:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "concepts", tuple(dict.fromkeys(self.concepts)))
-        object.__setattr__(self, "folder", located(self.folder) if self.folder else None)
+        object.__setattr__(self, "folder", as_path(self.folder) if self.folder else None)
         check_strength(self.strength)
         if self.safeguard not in REGISTRY:
             raise UsageError(f"unknown safeguard {self.safeguard!r}", f"Known: {', '.join(REGISTRY)}.")

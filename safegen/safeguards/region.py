@@ -54,7 +54,7 @@ class HalfSpaces:
         return {f"{key}.{name}": part.detach() for name, part in zip(PARTS, parts, strict=True)}
 
 
-def constrained(states: Tensor, positions: Tensor, spaces: Mapping[Position, HalfSpaces], strength: float) -> Tensor:
+def constrain(states: Tensor, positions: Tensor, spaces: Mapping[Position, HalfSpaces], strength: float) -> Tensor:
     """Move states (B, T, D) towards the region; those inside keep every bit."""
     for position, space in spaces.items():
         excess = space.excess(states)
@@ -104,6 +104,6 @@ class SafeRegion(ClampedSafeguard):
         """Move the states of flagged prompts towards the regions of the concepts that flag them."""
 
         def change(direction: Direction, states: Tensor, positions: Tensor) -> Tensor:
-            return constrained(states, positions, half_spaces(direction, states.device), strength)
+            return constrain(states, positions, half_spaces(direction, states.device), strength)
 
         return by_concept(conditioning, sheets, context.scorer, change)

@@ -206,7 +206,7 @@ class Scorer:
         return scores, percentiles
 
 
-def unscored(conditioning: Conditioning) -> list[ScoreSheet]:
+def empty_sheets(conditioning: Conditioning) -> list[ScoreSheet]:
     """Make sheets for prompts whose encoder has no directions: its words, without scores."""
     return [
         ScoreSheet(

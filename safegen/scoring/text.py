@@ -66,7 +66,7 @@ def read_sheets(
     """Make sheets of readings, with the causes of words under no concept, the flagged ones, or all."""
     sheets = [sheet_of(reader, reading, names) for reading in readings]
     if causes != "none":
-        sheets = with_causes(reader, completed(reader, sheets), every=causes == "all")
+        sheets = with_causes(reader, complete_spans(reader, sheets), every=causes == "all")
     return sheets
 
 
@@ -106,12 +106,12 @@ def with_causes(reader: Reader, sheets: Sequence[ScoreSheet], every: bool = Fals
     ]
 
 
-def completed(reader: Reader, sheets: Sequence[ScoreSheet], rounds: int = 2) -> list[ScoreSheet]:
+def complete_spans(reader: Reader, sheets: Sequence[ScoreSheet], rounds: int = 2) -> list[ScoreSheet]:
     """Add spans to flagged prompts that are over a line only once the known ones are gone, for some rounds."""
     done = list(sheets)
     for _ in range(rounds):
         rows = [i for i, sheet in enumerate(done) if sheet.spans]
-        rests = [_blanked(done[row]) for row in rows]
+        rests = [_blank_spans(done[row]) for row in rows]
         more = False
         for row, reading in zip(rows, reader.read(rests), strict=True):
             sheet = done[row]
@@ -128,7 +128,7 @@ def completed(reader: Reader, sheets: Sequence[ScoreSheet], rounds: int = 2) -> 
     return done
 
 
-def joined(read: ScoreSheet, seen: ScoreSheet) -> ScoreSheet:
+def join_senses(read: ScoreSheet, seen: ScoreSheet) -> ScoreSheet:
     """Join the sheets of both senses: the worse verdict under every concept, and the encoder's words.
 
     Args:
@@ -184,7 +184,7 @@ def _without(sheet: ScoreSheet, index: int) -> str:
     return " ".join(text.split())
 
 
-def _blanked(sheet: ScoreSheet) -> str:
+def _blank_spans(sheet: ScoreSheet) -> str:
     """Turn the characters of the prompt's spans into spaces, so that the others keep their places."""
     text = list(sheet.prompt)
     for span in sheet.spans:

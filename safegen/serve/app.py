@@ -53,13 +53,13 @@ def create(
 
     @app.post("/v1/images/generations")
     async def generations(asked: DrawRequest, request: Request) -> Response:
-        order = handlers.checked(asked, limits, generator)
+        order = handlers.parse_order(asked, limits, generator)
         job = queue.draw(lambda on_step: handlers.draw(generator, order, kept, on_step))
         return await _answer(queue, job, request, limits.seconds)
 
     @app.post("/v1/score")
     async def score(asked: ScoreRequest, request: Request) -> Response:
-        prompt = handlers.checked_score(asked, generator)
+        prompt = handlers.parse_score_request(asked, generator)
         job = queue.score(lambda: handlers.score(generator, prompt, asked.causes))
         return await _answer(queue, job, request, limits.seconds)
 

@@ -41,7 +41,7 @@ def model_name(generator: Generator) -> str:
     return Path(generator.model).name if Path(generator.model).is_dir() else generator.model
 
 
-def checked(asked: DrawRequest, limits: Limits, generator: Generator) -> Order:
+def parse_order(asked: DrawRequest, limits: Limits, generator: Generator) -> Order:
     """Read the order in a request; what can be refused without the model is refused here.
 
     Raises:
@@ -57,8 +57,8 @@ def checked(asked: DrawRequest, limits: Limits, generator: Generator) -> Order:
     steps = asked.steps or min(generator.resolve(DrawOptions())[0], limits.steps)
     if steps > limits.steps:
         raise FieldError("steps", f"{steps} steps are more than the {limits.steps} allowed")
-    prompt = _checked_prompt(asked.prompt)
-    negative = _cleaned("negative", clean_negative, asked.negative or "")
+    prompt = _parse_prompt(asked.prompt)
+    negative = _clean("negative", clean_negative, asked.negative or "")
     options = DrawOptions(asked.seed, steps, asked.guidance, _size(asked.size, limits, generator), negative)
     return Order(prompt, options, images)
 
@@ -103,10 +103,10 @@ def notes(generator: Generator, order: Order) -> list[str]:
     return [*dialects.notes(texts, adapters.scales(loras)), *generator.notes(order.options, [order.prompt])]
 
 
-def checked_score(asked: ScoreRequest, generator: Generator) -> Prompt:
+def parse_score_request(asked: ScoreRequest, generator: Generator) -> Prompt:
     """Read the prompt in a request for a score; raises like `checked`."""
     _check_model(asked.model, generator)
-    return _checked_prompt(asked.prompt)
+    return _parse_prompt(asked.prompt)
 
 
 def score(generator: Generator, prompt: Prompt, causes: Causes) -> dict[str, Any]:
@@ -119,13 +119,13 @@ def score(generator: Generator, prompt: Prompt, causes: Causes) -> dict[str, Any
     return {**sheet.as_json(prompt.id), "model": model_name(generator)}
 
 
-def _checked_prompt(typed: str) -> Prompt:
-    prompt = _cleaned("prompt", clean, typed)
+def _parse_prompt(typed: str) -> Prompt:
+    prompt = _clean("prompt", clean, typed)
     admit([prompt])
     return prompt
 
 
-def _cleaned(param: str, door: Callable[[str], Cleaned], typed: str) -> Cleaned:
+def _clean(param: str, door: Callable[[str], Cleaned], typed: str) -> Cleaned:
     try:
         return door(typed)
     except PromptError as error:

@@ -88,7 +88,7 @@ class Grammar:
             return line.text, []
         text = line.text[:start] + phrase + line.text[end:]
         if phrase and rng.random() < 0.8:
-            text = grammar.articled(text, start)
+            text = grammar.fix_articles(text, start)
         return text, [(start, max(start + len(phrase), start + 1))]
 
 
