@@ -37,7 +37,7 @@ def decode(raw: bytes) -> str:
 
 
 def lines(file: BinaryIO, most: int = MAX_LINE) -> Iterator[tuple[int, str | None]]:
-    """Read numbered lines in little memory, decoded as by `decoded`; a line of `most` characters gives None.
+    """Read numbered lines in little memory, decoded as by `decode`; a line of `most` characters gives None.
 
     A line keeps its end. Some systems write text as UTF-16, with a mark. Bytes that are not text become lone
     surrogates, so that they can be found later, see `unusable`.

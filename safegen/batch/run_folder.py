@@ -30,7 +30,7 @@ PICTURES, MISSING = KEPT
 
 
 class Folder:
-    """A run's folder, held by one process at a time; made by `opened`.
+    """A run's folder, held by one process at a time; made by `open_run_folder`.
 
     Attributes:
         store: where pictures and the side file go.

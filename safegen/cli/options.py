@@ -1,6 +1,6 @@
 """Options that several commands share, and the values that they form together.
 
-A command asks for `LoadOptions`, `GuardOptions` or `DrawOptions`; `expanded` gives it a flag per field. To add
+A command asks for `LoadOptions`, `GuardOptions` or `DrawOptions`; `expand_options` gives it a flag per field. To add
 an option, add a field to one of them and a line here.
 """
 

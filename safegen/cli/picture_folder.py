@@ -31,7 +31,7 @@ RECORDED = re.compile(rb'"file_name": *"(\d{4,})-')
 
 
 class PictureFolder:
-    """A folder to add to; made by `opened`."""
+    """A folder to add to; made by `open_picture_folder`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -2,7 +2,7 @@
 
 Diffusers' `maybe_convert_prompt` is meant to write the names of the other vectors after the name of the first. It
 looks for that name in the letters in which it was added. But most tokenizers lower-case what they read, names of
-inversions included. So a name with a capital is never found, and only the first vector is read. `spelled` asks the
+inversions included. So a name with a capital is never found, and only the first vector is read. `spell_out` asks the
 tokenizer instead.
 """
 

@@ -215,7 +215,7 @@ def calibrate(material: Material, tensors: dict[str, Tensor], names: Sequence[st
 
 
 def assess(material: Material) -> dict[str, float]:
-    """Measure how a classifier of one network does on held-out prompts, see `held_out`: AUC, caught, flagged.
+    """Measure how a classifier of one network does on held-out prompts, see `split_held_out`: AUC, caught, flagged.
 
     The AUC and `caught` count prompts with harm in plain sight; `caught_hidden` counts the others.
     """

@@ -11,7 +11,7 @@ LINES, SENTENCES = "recipe lines", "sentences"
 
 
 def kind(groups: Sequence[int] | Tensor, every: int) -> str:
-    """Say what `held_out` keeps out."""
+    """Say what `split_held_out` keeps out."""
     return LINES if int(max(groups)) + 1 >= every else SENTENCES
 
 

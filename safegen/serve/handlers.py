@@ -104,7 +104,7 @@ def notes(generator: Generator, order: Order) -> list[str]:
 
 
 def parse_score_request(asked: ScoreRequest, generator: Generator) -> Prompt:
-    """Read the prompt in a request for a score; raises like `checked`."""
+    """Read the prompt in a request for a score; raises like `parse_order`."""
     _check_model(asked.model, generator)
     return _parse_prompt(asked.prompt)
 
