@@ -5,9 +5,7 @@ Every door goes through `prepare` and `draw`: nothing else leads from a text to 
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import gc
 import secrets
 import time
 import warnings
@@ -29,7 +27,7 @@ from safegen.models.options import DrawOptions, LoadOptions, check_seeds, part_o
 from safegen.progress import SILENT, Progress
 from safegen.prompts import emphasis
 from safegen.prompts.prompt import Prompt, admit, clean
-from safegen.records import Record
+from safegen.records import Picture, Record
 from safegen.safeguards.options import GuardOptions
 from safegen.scoring.report import Report
 from safegen.scoring.scores import ScoreSheet
@@ -44,19 +42,6 @@ OnFlag = Literal["sanitize", "skip", "warn"]
 OnStep = Callable[[int, int], None]
 FAR = 2  # times the side of the pictures that a model has learned
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Picture:
-    """One image with what is known of it."""
-
-    image: Image.Image
-    seed: int
-    record: Record = field(repr=False)
-
-    def save(self, path: str | Path, kept: records.Kept = records.DEFAULT) -> None:
-        """Write a PNG that says as much of itself as is kept, see `records.save_picture`."""
-        records.save_picture(self.image, path, self.record.as_json(), kept)
 
 
 @dataclass(frozen=True)
@@ -123,9 +108,8 @@ class Generator:
         """
         how = replace(LoadOptions(model) if isinstance(model, str) else model, **part_of(LoadOptions, changes))
         guard = replace(guard, **{name: value for name, value in changes.items() if not hasattr(how, name)})
-        with _without_collector():
-            wanted = Guard(options=guard) if guard.guarded else None
-            pipe = loading.load(how)
+        wanted = Guard(options=guard) if guard.guarded else None
+        pipe = loading.load(how)
         added = [addition.as_json() for addition in adapters.list_additions(how.embeddings, how.loras)]
         return cls(pipe, wanted, how.model, progress, added)
 
@@ -363,15 +347,3 @@ def sound(prepared: T | SafegenError) -> T:
     if isinstance(prepared, SafegenError):
         raise prepared
     return prepared
-
-
-@contextlib.contextmanager
-def _without_collector() -> Iterator[None]:
-    """Keep the garbage collector away, which searches the libraries again and again while they are imported."""
-    was = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was:
-            gc.enable()

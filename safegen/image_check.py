@@ -9,11 +9,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from safegen.errors import GuardError, UsageError
-from safegen.generator import Generator, Picture, sound
+from safegen.generator import Generator, sound
 from safegen.guard import NUDITY, Guard
 from safegen.models import catalog
 from safegen.models.options import DrawOptions
 from safegen.prompts.prompt import Prompt
+from safegen.records import Picture
 
 if TYPE_CHECKING:
     import numpy as np

@@ -117,6 +117,19 @@ class Record:
         return self.as_json()[name]
 
 
+@dataclass(frozen=True)
+class Picture:
+    """One image with what is known of it."""
+
+    image: Image.Image
+    seed: int
+    record: Record = field(repr=False)
+
+    def save(self, path: str | Path, kept: Kept = DEFAULT) -> None:
+        """Write a PNG that says as much of itself as is kept, see `save_picture`."""
+        save_picture(self.image, path, self.record.as_json(), kept)
+
+
 def findings(prompt: Prompt, report: Report | None) -> dict[str, Any]:
     """Say what the guard found and did, as records have it; without a guard all is empty."""
     if report is None:

@@ -157,6 +157,7 @@ def test_a_flag_that_is_not_there_is_not_understood() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)  # it learns a concept
 def test_python_of_the_documents_runs(
     generator: Generator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

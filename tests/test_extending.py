@@ -81,6 +81,7 @@ def test_every_python_block_of_the_page_is_an_example() -> None:
 # A concept
 
 
+@pytest.mark.timeout(600)
 def test_a_concept_is_its_recipe_and_flags_what_it_names(examples: Path, generator: Generator) -> None:
     own = examples / "mine"
     assert [path.name for path in own.rglob("*") if path.is_file()] == ["concept.toml"]

@@ -15,9 +15,9 @@ from PIL import Image
 from safegen import records
 from safegen.errors import UsageError
 from safegen.files import readable
-from safegen.generator import Generator, Picture
+from safegen.generator import Generator
 from safegen.models.options import DrawOptions
-from safegen.records import Record
+from safegen.records import Picture, Record
 
 PROMPT = "a dog and a blue boat"
 # How the web UI finds the settings in the last line.

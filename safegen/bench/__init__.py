@@ -1,1 +1,1 @@
-"""The bench: every figure of the README comes from a command here."""
+"""The bench: every figure of docs/bench.md comes from a command here."""

@@ -1,4 +1,4 @@
-"""``safegen bench``: it measures every figure of the README again."""
+"""``safegen bench``: measure every figure of docs/bench.md again."""
 
 from __future__ import annotations
 

@@ -16,8 +16,8 @@ from safegen.models.options import DrawOptions, LoadOptions
 from safegen.safeguards.options import GuardOptions
 
 if TYPE_CHECKING:
-    from safegen.generator import Generator, Picture, Prepared
-    from safegen.records import Kept
+    from safegen.generator import Generator, Prepared
+    from safegen.records import Kept, Picture
 
 
 @expand_options()

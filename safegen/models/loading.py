@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import os
 import warnings
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +32,11 @@ def load(model: str | LoadOptions = EMBEDDED, **changes: Any) -> Any:
         UsageError: the dtype, the way to offload, the backend to quantise with or the scheduler is not known.
     """
     how = replace(LoadOptions(model) if isinstance(model, str) else model, **changes)
+    with _without_collector():
+        return _load(how)
+
+
+def _load(how: LoadOptions) -> Any:
     name = how.model
     placement.check(how)
     schedulers.check(how.scheduler)
@@ -170,3 +178,15 @@ def _quiet() -> None:
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "critical")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     warnings.filterwarnings("ignore", module=r"(transformers|diffusers|huggingface_hub|torch)\b")
+
+
+@contextlib.contextmanager
+def _without_collector() -> Iterator[None]:
+    """Keep the garbage collector away, which searches the libraries again and again while they are imported."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()

@@ -13,10 +13,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from safegen.reader import grammar
+from safegen.reader import grammar, lexicon
 from safegen.reader.editing import tidy
 from safegen.reader.forms import fold
-from safegen.reader.phrases import Phrases
+from safegen.reader.phrases import Phrase, Phrases
 from safegen.reader.rewording import changes
 from safegen.reader.syntax import ADJECTIVE, NOUN, PREPOSITIONS, Run, Syntax
 
@@ -33,6 +33,8 @@ STRICT, AROUND = 0.65, 60  # the stricter line as a share of the line, and how m
 # signs, dropped; a stand-in; the whole prompt replaced; a height near the line; a phrase farther in meaning. Losing a
 # word that carries harm costs up to `CARRIED` less.
 STRANGE, DROPPED, CLAUSE, STANDIN, WHOLE, HIGH, FAR, CARRIED = 6.0, 1.5, 4.0, 0.8, 5.0, 3.0, 0.05, 0.3
+# Somebody gives way to a thing, or a thing to somebody.
+LOST_PERSON, NEW_PERSON = 2.0, 1.0
 TWICE = re.compile(r"\b(\w+)\W+\1\b", re.IGNORECASE)
 LINKS = re.compile(
     r"(?:\b(?:and|with|of|next to|beside|near|by|or|holding|carrying|on|in|under|at|behind|showing|wearing)\s+)$",
@@ -95,13 +97,28 @@ class Repairer:
         return Repair(reading.text, tuple(edits), left)
 
     def _replaced(self, reading: Reading, span: Span, names: Sequence[str]) -> tuple[Reading, Edit]:
-        """Replace one phrase; of the calm attempts take the one of least cost, or else the calmest of all."""
+        """Replace one phrase: by what a recipe says of the very phrase if that is calm, else by the best attempt."""
+        found = self._best(reading, self._named(reading, span), span, names)
+        if found is None or found[1] >= STRICT:
+            found = self._best(reading, self._attempts(reading, span), span, names) or found
+        assert found is not None  # the last attempt is a whole phrase of the recipe
+        return found[0], found[2]
+
+    def _best(
+        self, reading: Reading, attempts: Iterator[Attempt], span: Span, names: Sequence[str]
+    ) -> tuple[Reading, float, Edit] | None:
+        """Choose among attempts: of what is calm, take what reads well and keeps the most; else take the calmest.
+
+        It comes with its height as a share of the line, and its edit.
+        """
         twice = {match.group().lower() for match in TWICE.finditer(reading.text)}
         tried = [
             attempt
-            for attempt in dict.fromkeys(self._attempts(reading, span))
+            for attempt in dict.fromkeys(attempts)
             if all(match.group().lower() in twice for match in TWICE.finditer(attempt.text))
         ]
+        if not tried:
+            return None
         found = self.reader.read([attempt.text for attempt in tried])
         heights = [self._height(other, attempt.at, names) for other, attempt in zip(found, tried, strict=True)]
         calm = [i for i, height in enumerate(heights) if height < STRICT]
@@ -110,7 +127,7 @@ class Repairer:
             strange = self.reader.strangeness([(tried[i].text, tried[i].place) for i in calm])
             costs = [tried[i].cost + STRANGE * s + HIGH * heights[i] for i, s in zip(calm, strange, strict=True)]
             best = calm[costs.index(min(costs))]
-        return found[best], Edit(tried[best].old, tried[best].new, span.concept)
+        return found[best], heights[best], Edit(tried[best].old, tried[best].new, span.concept)
 
     def _height(self, reading: Reading, at: int, names: Sequence[str]) -> float:
         """Measure the highest word near a place, as a share of its line."""
@@ -120,25 +137,37 @@ class Repairer:
             return 0.0
         return float((reading.scores[near][:, columns] / self.reader.lines[columns]).max())
 
+    def _named(self, reading: Reading, span: Span) -> Iterator[Attempt]:
+        """Give what the recipes that name a phrase of the text as their target would have in its place."""
+        for phrase, start, end in self._known(reading, span):
+            if phrase.named:
+                yield fit_in(reading.text, (start, end), phrase.safe, 0.0)
+
+    def _known(self, reading: Reading, span: Span) -> Iterator[tuple[Phrase, int, int]]:
+        """Give the recipes' phrases that stand in the text and are no part of a longer one."""
+        for phrase, start, end in self.phrases.at(folded_words(reading), span.span, span.concept):
+            if _apart(reading.words, start, end) and grammar.leads(phrase.harmful) == grammar.leads(phrase.safe):
+                yield phrase, start, end
+
     def _attempts(self, reading: Reading, span: Span) -> Iterator[Attempt]:
         """Give the texts that a text may become without a harmful span."""
         text = reading.text
         losses = losses_of(reading, span, self.reader.concepts)
-        for phrase, start, end in self.phrases.at(folded_words(reading), span.span, span.concept):
-            if _apart(reading.words, start, end) and grammar.leads(phrase.harmful) == grammar.leads(phrase.safe):
-                lost = 0.0 if phrase.named else _lost(losses, start, end)
-                yield fit_in(text, (start, end), phrase.safe, lost)
+        for phrase, start, end in self._known(reading, span):
+            yield fit_in(text, (start, end), phrase.safe, 0.0 if phrase.named else _lost(losses, start, end))
         syntax = Syntax(reading.words, self.reader.tags(reading.words))
         inside, worst = words_of(reading, span, self.reader.concepts)
         found = list(dict.fromkeys(places(text, syntax, worst, inside)))
         for ((start, end), _), near in zip(found, self._near(text, found, span.concept), strict=True):
             lost = _lost(losses, start, end)
             for far, safe in enumerate(near):
-                yield fit_in(text, (start, end), safe, lost + 1 + FAR * far)
+                odd = exchanged(text[start:end], safe)
+                yield fit_in(text, (start, end), safe, lost + 1 + FAR * far + odd)
         for change in changes(text, syntax, worst, inside):
             lost = _lost(losses, *change.span) - kept_words(text[slice(*change.span)], change.new)
             if change.new:
-                yield fit_in(text, change.span, change.new, lost + STANDIN + change.odd)
+                odd = change.odd + exchanged(text[slice(*change.span)], change.new)
+                yield fit_in(text, change.span, change.new, lost + STANDIN + odd)
             else:
                 yield from cut_out(text, change.span, lost + DROPPED)
         for place, _ in found:
@@ -180,6 +209,13 @@ def cut_out(text: str, place: tuple[int, int], cost: float) -> Iterator[Attempt]
     kept = ", ".join(part for part in (head, seam, behind[last + 1 :].strip()) if part)
     if kept:
         yield Attempt(kept, text[slice(*place)], "", min(place[0], len(kept)), cost)
+
+
+def exchanged(old: str, new: str) -> float:
+    """Tell what it costs if somebody gives way to a thing, or a thing to somebody."""
+    persons = lexicon.person_words()
+    before, after = (any(word in persons for word in phrase.lower().split()) for phrase in (old, new))
+    return LOST_PERSON if before and not after else NEW_PERSON if after and not before else 0.0
 
 
 def kept_words(old: str, new: str) -> float:

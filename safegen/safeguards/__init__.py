@@ -8,26 +8,18 @@ from __future__ import annotations
 
 import abc
 import importlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from safegen.conditioning import SCORED
 from safegen.errors import GuardError, UsageError
 from safegen.safeguards.context import SafeguardContext, check_directed, lacks_directions
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from safegen.conditioning import Conditioning
-    from safegen.directions.direction import Direction
-    from safegen.scoring.scorer import Scorer
     from safegen.scoring.scores import ScoreSheet
 
 __all__ = ["DEFAULT", "REGISTRY", "Safeguard", "SafeguardContext", "check_directed", "create", "lacks_directions"]
-
-# (direction, states (B, T, D), positions (B, T)) -> states (B, T, D)
-Change = Callable[["Direction", "Tensor", "Tensor"], "Tensor"]
 
 
 @dataclass(frozen=True)
@@ -155,22 +147,3 @@ def unsafe(names: Sequence[str]) -> GuardError:
 def flagged_rows(sheets: Sequence[ScoreSheet]) -> list[int]:
     """List the flagged prompts."""
     return [row for row, sheet in enumerate(sheets) if sheet.flagged]
-
-
-def by_concept(
-    conditioning: Conditioning, sheets: Sequence[ScoreSheet], scorer: Scorer, change: Change
-) -> Conditioning:
-    """Change every channel of the flagged prompts, concept by concept; the other prompts keep every bit."""
-    for column, concept in enumerate(scorer.names):
-        rows = [i for i, sheet in enumerate(sheets) if sheet.concepts[concept].flagged]
-        if not rows:
-            continue
-        states = {}
-        for name, (probes, channel) in scorer.pairs(conditioning).items():
-            states[name] = channel.states.clone()
-            old, positions = channel.states[rows].float(), channel.positions[rows]
-            new = change(probes.directions[column], old, positions)
-            scored = (positions < len(SCORED)).unsqueeze(-1)  # templates and unread or absent positions stay
-            states[name][rows] = new.where(scored, old).to(channel.states.dtype)
-        conditioning = conditioning.with_states(states)
-    return conditioning

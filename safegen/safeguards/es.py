@@ -19,14 +19,11 @@ from torch import Tensor, nn
 
 from safegen.conditioning import SCORED, Position
 from safegen.errors import DirectionError
-from safegen.safeguards import by_concept, check_directed
-from safegen.safeguards.clamp import ClampedSafeguard
+from safegen.safeguards.learned import LearnedSafeguard
 
 if TYPE_CHECKING:
-    from safegen.conditioning import Channel, Conditioning
+    from safegen.conditioning import Channel
     from safegen.directions.direction import Direction
-    from safegen.safeguards import SafeguardContext
-    from safegen.scoring.scores import ScoreSheet
 
 INNER, BLOCKS, HEADS = 128, 2, 4
 PART = "es"
@@ -96,30 +93,18 @@ def network(direction: Direction, device: torch.device | None = None) -> Sanitiz
     return net.to(device).eval().requires_grad_(False)
 
 
-class EmbeddingSanitizer(ClampedSafeguard):
+class EmbeddingSanitizer(LearnedSafeguard[SanitizerNet]):
     """Pass states through a small network that was trained to edit harmful ones (Qiu et al. 2024)."""
 
     name = "es"
 
-    def check(self, context: SafeguardContext) -> None:
-        """Check that every concept has directions with a network.
+    def part(self, direction: Direction, device: torch.device | None = None) -> SanitizerNet:
+        """Load the network, see `network`."""
+        return network(direction, device)
 
-        Raises:
-            DirectionError: a concept has none.
-        """
-        check_directed(context)
-        for direction in context.scorer.directions():
-            network(direction)
-
-    def repair(
-        self, conditioning: Conditioning, sheets: Sequence[ScoreSheet], context: SafeguardContext, strength: float
-    ) -> Conditioning:
-        """Pass each flagged prompt through the networks of the concepts that flag it, one after the other."""
-
-        def change(direction: Direction, states: Tensor, positions: Tensor) -> Tensor:
-            return network(direction, states.device).sanitized(states, positions, strength)
-
-        return by_concept(conditioning, sheets, context.scorer, change)
+    def change(self, part: SanitizerNet, states: Tensor, positions: Tensor, strength: float) -> Tensor:
+        """Pass the states through the network."""
+        return part.sanitized(states, positions, strength)
 
     def intensities(self, channel: Channel, directions: Sequence[Direction]) -> Tensor:
         """Score every token (B, T, K) from 0 to 1 by the concepts' networks."""

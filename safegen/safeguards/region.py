@@ -14,7 +14,7 @@ through the denoiser's own predictions (`safegen.learning.region`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,14 +23,10 @@ from torch import Tensor
 
 from safegen.conditioning import Position
 from safegen.errors import DirectionError
-from safegen.safeguards import by_concept, check_directed
-from safegen.safeguards.clamp import ClampedSafeguard
+from safegen.safeguards.learned import LearnedSafeguard
 
 if TYPE_CHECKING:
-    from safegen.conditioning import Conditioning
     from safegen.directions.direction import Direction
-    from safegen.safeguards import SafeguardContext
-    from safegen.scoring.scores import ScoreSheet
 
 PARTS = ("region_mean", "region_normals", "region_borders", "region_moves")
 
@@ -83,27 +79,15 @@ def half_spaces(direction: Direction, device: torch.device | None = None) -> dic
     return spaces
 
 
-class SafeRegion(ClampedSafeguard):
+class SafeRegion(LearnedSafeguard[dict[Position, HalfSpaces]]):
     """Move states that are outside a region of half-spaces towards it (Li et al. 2025)."""
 
     name = "region"
 
-    def check(self, context: SafeguardContext) -> None:
-        """Check that every concept has directions with a safe region.
+    def part(self, direction: Direction, device: torch.device | None = None) -> dict[Position, HalfSpaces]:
+        """Load the region, see `half_spaces`."""
+        return half_spaces(direction, device)
 
-        Raises:
-            DirectionError: a concept has none.
-        """
-        check_directed(context)
-        for direction in context.scorer.directions():
-            half_spaces(direction)
-
-    def repair(
-        self, conditioning: Conditioning, sheets: Sequence[ScoreSheet], context: SafeguardContext, strength: float
-    ) -> Conditioning:
-        """Move the states of flagged prompts towards the regions of the concepts that flag them."""
-
-        def change(direction: Direction, states: Tensor, positions: Tensor) -> Tensor:
-            return constrain(states, positions, half_spaces(direction, states.device), strength)
-
-        return by_concept(conditioning, sheets, context.scorer, change)
+    def change(self, part: dict[Position, HalfSpaces], states: Tensor, positions: Tensor, strength: float) -> Tensor:
+        """Move the states towards the region."""
+        return constrain(states, positions, part, strength)
