@@ -49,7 +49,7 @@ class UsageError(SafegenError):
 
 
 class UnknownConcept(UsageError):
-    """A concept that has neither a recipe nor a direction file."""
+    """A concept that has no recipe."""
 
     code = "unknown_concept"
 

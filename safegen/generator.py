@@ -1,6 +1,7 @@
 """The flow as one object: a pipeline loaded once, a guard, and pictures with their records.
 
-Every door goes through `prepare` and `draw`: nothing else leads from a text to a picture.
+Every door goes through `prepare` and `draw`: nothing else leads from a text to a picture, but a
+pipeline of your own with a guard attached (`guard.py`).
 """
 
 from __future__ import annotations
@@ -125,7 +126,7 @@ class Generator:
         """
         if self.guard is None:
             raise GuardError("there is no guard to score with", "Load the generator with guarded=True.")
-        read = self.read([clean(prompt) for prompt in prompts])
+        read = self.encode([clean(prompt) for prompt in prompts])
         sheets = self.guard.score(read.conditioning, causes, weights=read.weights, wholes=read.wholes)
         return read.merge(sheets, ScoreSheet.merged)
 
@@ -149,7 +150,7 @@ class Generator:
 
     def _prepare(self, prompts: Sequence[Prompt], on_flag: OnFlag) -> list[Prepared | SafegenError]:
         try:
-            return list(self._behind_guard(prompts, self.read(prompts), on_flag))
+            return list(self._behind_guard(prompts, self.encode(prompts), on_flag))
         except SafegenError as error:
             if len(prompts) == 1:
                 return [error]
@@ -178,9 +179,9 @@ class Generator:
             skipped = on_flag == "skip" and report.before.flagged
             yield Prepared(prompt, unguarded, None if skipped else conditioning, report)
 
-    def read(self, prompts: Sequence[Prompt]) -> WindowedPrompts:
-        """Encode prompts as the model reads them, in several windows and without marks where it has and knows them."""
-        return self.family.read([self.as_read(prompt) for prompt in prompts])
+    def encode(self, prompts: Sequence[Prompt]) -> WindowedPrompts:
+        """Encode prompts: in several windows if the family has them, without weight marks if it obeys them."""
+        return self.family.encode_windows([self.as_read(prompt) for prompt in prompts])
 
     def as_read(self, prompt: Prompt) -> Prompt:
         """Give the prompt with its marks of weight as text, for a model that knows no weights."""
@@ -237,7 +238,7 @@ class Generator:
             NotFinite: latents or picture are not finite.
         """
         (prepared,) = self.prepare([clean(prompt) if isinstance(prompt, str) else prompt])
-        return self.pictures(sound(prepared), options or DrawOptions(), images, on_step)
+        return self.pictures(unwrap(prepared), options or DrawOptions(), images, on_step)
 
     def pictures(
         self, prepared: Prepared, options: DrawOptions, images: int = 1, on_step: OnStep | None = None
@@ -338,11 +339,11 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-def sound(prepared: T | SafegenError) -> T:
-    """Give what was prepared.
+def unwrap(prepared: T | SafegenError) -> T:
+    """Give the value, or raise the error that stands in its place.
 
     Raises:
-        SafegenError: it came to that.
+        SafegenError: see above.
     """
     if isinstance(prepared, SafegenError):
         raise prepared

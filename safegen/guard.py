@@ -201,12 +201,12 @@ class BoundGuard:
         """
         with _failing_closed("scoring"):
             sheets = self._judge(conditioning, causes)
-        sexual = self._sexual(sheets)
+            sexual = self._sexual(sheets)
         _refuse([sheet.prompt for sheet in sheets], sexual)
         _refuse(wholes, sexual)
         if weights:
             sheets = [sheet.with_weights(own) for sheet, own in zip(sheets, weights, strict=True)]
-        if isinstance(self.safeguard, ScoresTokens) and self.context.directions:
+        if isinstance(self.safeguard, ScoresTokens) and self.context.scorer_or_none:
             with _failing_closed("scoring"):
                 sheets = with_intensities(sheets, conditioning, self.safeguard, self.context.scorer)
         if causes == "none":
@@ -252,15 +252,21 @@ class BoundGuard:
     def _judge(self, conditioning: Conditioning, causes: Causes, edited: Sequence[bool] = ()) -> list[ScoreSheet]:
         """Join the sheets of both senses; the reader's come with their causes where these are asked for.
 
-        A prompt whose states were `edited`, and not its text, is judged by directions alone.
+        Where a prompt's states were `edited`, and not its text, directions judge alone where they know the concept.
         """
         context = self.context
         readings = context.read(conditioning.prompts)
         read = text.read_sheets(context.reader, readings, context.readable, causes)
         calm = [context.calm(reading) for reading in readings]
-        seen = context.directions.score(conditioning, calm) if context.directions else empty_sheets(conditioning)
+        scorer = context.scorer_or_none
+        seen = scorer.score(conditioning, calm) if scorer else empty_sheets(conditioning)
         columns = zip(read, seen, list(edited) or [False] * len(seen), strict=True)
-        return [sheet if changed else text.join_senses(own, sheet) for own, sheet, changed in columns]
+        found = []
+        for own, sheet, changed in columns:
+            blind = [name for name in own.concepts if name not in sheet.concepts]
+            heard = own.only(blind) if changed else own
+            found.append(sheet if changed and not blind else text.join_senses(heard, sheet))
+        return found
 
     def _sexual(self, sheets: Sequence[ScoreSheet]) -> list[bool]:
         """Tell of each prompt whether either sense flags it as sexual, whichever concepts are active."""
@@ -274,7 +280,7 @@ class BoundGuard:
         context = self.context
         names = self.names if causes == "all" else sheet.flagged_concepts()
         reached = {name for word in sheet.words for name in word.causes}
-        known = context.directions.names if context.directions else ()
+        known = context.scorer_or_none.names if context.scorer_or_none else ()
         left = [name for name in names if name in known and name not in reached]
         return attribution.with_causes(sheet, left, context.scorer, context.family.encode_words) if left else sheet
 
@@ -284,7 +290,7 @@ class BoundGuard:
         Raises:
             Unread: the reader cannot read it, and not every active concept has directions.
         """
-        directions = self.context.directions
+        directions = self.context.scorer_or_none
         judged = directions is not None and set(self.names) <= set(directions.names)
         if self.options.strength == 0 or judged or self.options.unread == "draw":
             return

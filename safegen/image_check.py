@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from safegen.errors import GuardError, UsageError
-from safegen.generator import Generator, sound
+from safegen.generator import Generator, unwrap
 from safegen.guard import NUDITY, Guard
 from safegen.models import catalog
 from safegen.models.options import DrawOptions
@@ -191,7 +191,7 @@ def look_again(
     if not seen:
         return replace(picture, record=picture.record.adding(check=check))
     wider, wiser = _widen(generator, seen), replace(options, seed=picture.seed)
-    prepared = sound(wider.prepare([prompt])[0])
+    prepared = unwrap(wider.prepare([prompt])[0])
     report = prepared.report
     through = report is not None and report.sanitized and set(seen) & set(report.before.flagged_concepts())
     if not through and generator.family.negative:

@@ -435,7 +435,7 @@ def test_directions_of_the_encoder_without_the_lora_are_not_used(
     # The prompt's text is judged alone then, and whoever loads the model hears of it.
     notes = Notes()
     guard = Guard("violence").bind(family, notes)
-    assert guard.context.directions is None
+    assert guard.context.scorer_or_none is None
     assert "text alone" in notes.said[0]
     # Beside a recipe of one's own it is a mistake.
     mine = tmp_path / "mine" / "violence"

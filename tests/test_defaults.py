@@ -17,7 +17,7 @@ from safegen.batch.settings import BatchSettings
 from safegen.batch.worker import Worker
 from safegen.errors import ModelError, UsageError
 from safegen.families import family_of, sizes
-from safegen.generator import sound
+from safegen.generator import unwrap
 from safegen.models import catalog, defaults, loading, schedulers
 from safegen.models.options import DrawOptions
 from safegen.prompts.prompt import clean
@@ -150,7 +150,7 @@ def test_every_scheduler_that_is_offered_draws(name: str) -> None:
         pipe.scheduler = own
         schedulers.exchange(pipe, one, family.passes_sigmas)
         generator = Generator(pipe, None)
-        prepared = sound(generator.prepare([clean("a dog")])[0])
+        prepared = unwrap(generator.prepare([clean("a dog")])[0])
         (image,) = generator.draw([prepared], DrawOptions(steps=3, size=(64, 64)), [1])
         assert image is not None
 

@@ -167,7 +167,7 @@ def test_and_in_both_encoders_of_sdxl_while_marks_are_text_where_there_are_no_we
 
 def test_weights_of_a_long_negative_prompt_stay_with_their_words(generator: Generator) -> None:
     text = "a red apple on a blue background , " * 12 + "a {} hat"
-    read = generator.read([clean(text.format("cat"))])
+    read = generator.encode([clean(text.format("cat"))])
     (long,) = read.abreast(read.conditioning)
     arguments = [
         generator.family.arguments(long, text.format(word), 3.0)["negative_prompt_embeds"]

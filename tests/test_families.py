@@ -362,6 +362,15 @@ def test_a_model_without_directions_is_guarded_by_text_from_the_first_call(name:
     assert not store.cache_folder().exists()
 
 
+def test_a_blend_that_no_directions_can_judge_keeps_the_readers_verdict() -> None:
+    """At half strength the text stays and the states move: nobody has found that harmless."""
+    family = family_of(pipeline("sd"))
+    (report,) = Guard(strength=0.5).bind(family).sanitize(family.encode([HARMFUL]))[1]
+    assert report.sanitized
+    assert report.after.concepts.keys() == report.before.concepts.keys()
+    assert report.status == "flagged"
+
+
 @EVERY
 def test_text_that_nobody_can_read_is_drawn_only_when_asked(name: str) -> None:
     family = family_of(pipeline(name))
@@ -423,7 +432,7 @@ def test_a_channel_without_a_direction_is_an_error(name: str) -> None:
     guard = prepared(name).bind(family)
     *known, _ = guard.context.scorer.channels.items()
     fewer = Scorer({channel: probes.directions for channel, probes in known})
-    broken = replace(guard, context=replace(guard.context, directions=fewer))
+    broken = replace(guard, context=replace(guard.context, scorer_or_none=fewer))
     with pytest.raises(GuardError, match="no directions for the channel"):
         broken.sanitize(family.encode([BENIGN]))
 

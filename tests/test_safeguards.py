@@ -129,7 +129,7 @@ def test_what_the_verifier_never_lets_through_is_no_picture(generator: Generator
         ]
         for channel, probes in guard.context.scorer.channels.items()
     }
-    guard = replace(guard, context=replace(guard.context, directions=Scorer(strict)))
+    guard = replace(guard, context=replace(guard.context, scorer_or_none=Scorer(strict)))
     with pytest.raises(GuardError, match="could not be made safe under"):
         guard.sanitize(generator.family.encode(HARMFUL[:1]))
 

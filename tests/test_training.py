@@ -42,7 +42,7 @@ def test_altered_texts_are_made_of_words_from_anywhere(monkeypatch) -> None:
 def test_lessons_hold_what_the_directions_read(generator: Generator) -> None:
     found = Lessons.of(TEXTS, Teacher(), CLIPTokenizerFast.from_pretrained(OUT / "tokenizer"))
     assert generator.guard is not None
-    sheets = generator.guard.context.scorer.score(generator.read([clean(text) for text in TEXTS]).conditioning)
+    sheets = generator.guard.context.scorer.score(generator.encode([clean(text) for text in TEXTS]).conditioning)
     gates = torch.tensor([[concept.score for concept in sheet.concepts.values()] for sheet in sheets])
     assert found.whole.shape == (4, 2 * 384 + KINDS)
     # The lessons' states are of half precision, in bfloat16 on processors that have it.

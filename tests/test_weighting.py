@@ -21,7 +21,7 @@ from safegen.batch.worker import Worker
 from safegen.conditioning import Conditioning
 from safegen.errors import GuardError
 from safegen.families.weights import weigh
-from safegen.generator import Generator, Prepared, sound
+from safegen.generator import Generator, Prepared, unwrap
 from safegen.models.options import DrawOptions
 from safegen.prompts.emphasis import Weight
 from safegen.prompts.prompt import Prompt, clean
@@ -40,7 +40,7 @@ def states(conditioning: Conditioning, name: str = "text") -> torch.Tensor:
 
 def ready(generator: Generator, prompt: Prompt) -> Prepared:
     (found,) = generator.prepare([prompt])
-    return sound(found)
+    return unwrap(found)
 
 
 def final(generator: Generator, prompt: str) -> tuple[Conditioning, Any]:
@@ -78,7 +78,7 @@ def test_a_weight_multiplies_the_states_of_its_words_that_the_denoiser_receives(
 
 
 def test_without_marks_the_conditioning_is_the_same_object(generator: Generator) -> None:
-    read = generator.read([clean("a cat (on a mat)")])
+    read = generator.encode([clean("a cat (on a mat)")])
     assert weigh(read.conditioning, read.weights) is read.conditioning
     assert generator.guard is not None
     sanitized, _ = generator.guard.sanitize(read.conditioning, weights=read.weights, wholes=read.wholes)
@@ -169,7 +169,7 @@ def test_models_that_know_no_weights_read_the_marks_as_text(name: str) -> None:
     own = "a (dog:1.3) with a red [apple]"
     generator = Generator(pipeline(name), None)
     prompt = clean(own)
-    read = generator.read([prompt])
+    read = generator.encode([prompt])
     assert read.conditioning.prompts == (own,)
     assert not any(read.weights)
     (picture,), _ = generator.generate(own, replace(FAST, guidance=None))
@@ -210,7 +210,7 @@ def test_a_batch_keeps_the_users_own_text(generator: Generator, tmp_path: Path) 
 def test_skipping_the_flagged_draws_no_weight_that_is_objected_to(generator: Generator) -> None:
     prompts = [clean("a (cat:1.3)"), clean(OWN)]
     for on_flag, drawn in (("warn", [1, 2]), ("skip", [1, None])):
-        found = [sound(one) for one in generator.prepare(prompts, on_flag)]  # type: ignore[arg-type]
+        found = [unwrap(one) for one in generator.prepare(prompts, on_flag)]  # type: ignore[arg-type]
         weights = [len(f.report.weights) if f.conditioning is not None and f.report else None for f in found]
         assert weights == drawn
 

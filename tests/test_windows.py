@@ -15,7 +15,7 @@ from safegen.batch.worker import Worker
 from safegen.conditioning import Position
 from safegen.errors import Refused, UsageError
 from safegen.families import family_of, windows
-from safegen.generator import Generator, sound
+from safegen.generator import Generator, unwrap
 from safegen.guard import Guard
 from safegen.models.options import DrawOptions
 from safegen.prompts.prompt import clean
@@ -168,7 +168,7 @@ def test_an_attached_guard_leaves_the_cutting_to_diffusers() -> None:
 
 def test_the_one_refusal_sees_across_windows(generator: Generator) -> None:
     apart = "a child , " + "a red apple on a blue background , " * 12 + "naked"
-    assert len(generator.read([clean(apart)]).rows) > 1
+    assert len(generator.encode([clean(apart)]).rows) > 1
     with pytest.raises(Refused):
         generator.score([apart])
     with pytest.raises(Refused):
@@ -177,7 +177,7 @@ def test_the_one_refusal_sees_across_windows(generator: Generator) -> None:
 
 def test_rows_of_different_lengths_are_drawn_apart(generator: Generator) -> None:
     prompts = [clean("a cat"), clean("a red apple , " * 30), clean("a dog")]
-    prepared = [sound(one) for one in generator.prepare(prompts)]
+    prepared = [unwrap(one) for one in generator.prepare(prompts)]
     with pytest.raises(UsageError, match="different numbers of windows"):
         generator.draw(prepared, DrawOptions(steps=1), [1, 2, 3])
     worker = Worker(generator, BatchSettings.of(batch_size=3))

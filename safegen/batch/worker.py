@@ -12,7 +12,7 @@ from safegen.batch.plan import Batch, Shot
 from safegen.batch.rows import Row
 from safegen.batch.settings import BatchSettings, hash_text
 from safegen.errors import GuardError, NotFinite, OutOfMemory, SafegenError
-from safegen.generator import Generator, OnStep, Prepared, sound
+from safegen.generator import Generator, OnStep, Prepared, unwrap
 from safegen.guard import Guard
 from safegen.models.options import DrawOptions
 from safegen.progress import SILENT, Progress, Remembered
@@ -78,7 +78,7 @@ class Worker:
         _, _, (width, height) = self.generator.resolve(options)
         if str(self.generator.pipe.device) == "cpu":
             return max(1, min(16, 16 * 128 * 128 // (width * height)))
-        one = sound(self.generator.prepare([clean("a")])[0])
+        one = unwrap(self.generator.prepare([clean("a")])[0])
         size = 64
         while size > 1:
             try:

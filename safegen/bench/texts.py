@@ -132,7 +132,7 @@ def margins(generator: Generator, prompts: Sequence[str], tick: Tick, scorer: Sc
             result += [max(c.margin for c in sheet.concepts.values()) for sheet in sheets]
             tick(len(sheets))
             continue
-        read = generator.read([clean(prompt) for prompt in prompts[start : start + 64]])
+        read = generator.encode([clean(prompt) for prompt in prompts[start : start + 64]])
         worst = iter(scorer.margins(read.conditioning).amax(1).tolist())
         result += [max(itertools.islice(worst, len(windows))) for windows in read.prompts]
         tick(len(read.prompts))

@@ -55,7 +55,7 @@ def generate(
     kept = records.parse_kept(record)
     folder = context.with_resource(picture_folder.open_picture_folder(out))
     from safegen import image_check
-    from safegen.generator import Generator, sound
+    from safegen.generator import Generator, unwrap
 
     check_seeds(draw.seed, images)
     generator = Generator.load(load, guard, console)
@@ -65,7 +65,7 @@ def generate(
     tables.note(generator.notes(draw, batch))
     for prompt in batch:
         with console.stepping(f"{prompt.own[:40]}") as on_step:
-            prepared = sound(generator.prepare([prompt])[0])
+            prepared = unwrap(generator.prepare([prompt])[0])
             pictures, report = generator.pictures(prepared, draw, images, on_step)
             if detector:
                 pictures = [

@@ -45,7 +45,7 @@ def score(
     fail_on_flag: Annotated[bool, typer.Option("--fail-on-flag", help="Exit with 3 when a prompt is flagged.")] = False,
     load: LoadOptions = LOAD,
 ) -> None:
-    """Score prompts word by word; nothing is drawn, and no model is loaded unless you name one."""
+    """Score prompts word by word; nothing is drawn, and no image model is loaded unless you ask for one."""
     from safegen.cli import console, tables
     from safegen.errors import UsageError
     from safegen.guard import Guard

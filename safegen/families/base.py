@@ -161,7 +161,7 @@ class Family(abc.ABC):
             values = self._named(self._encode_prompt(**request))
         return self.describe(prompts, values, request)
 
-    def read(self, prompts: Sequence[Prompt]) -> WindowedPrompts:
+    def encode_windows(self, prompts: Sequence[Prompt]) -> WindowedPrompts:
         """Encode prompts in as many windows as they need, up to what the family allows."""
         return WindowedPrompts.of(prompts, self.outputs, self.windows, self.encode)
 

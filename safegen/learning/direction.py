@@ -29,7 +29,7 @@ class Direction(direction.Direction):
         folder: str | Path | None = None,
         progress: Progress = SILENT,
     ) -> Mapping[str, direction.Direction]:
-        """Learn a concept for a pipeline's text encoders; gives one direction per channel that reaches the denoiser.
+        """Learn a concept for a pipeline's text encoders; give a `directions.Direction` for every channel.
 
         Args:
             recipe: a concept, its name, or the path of its recipe.
@@ -67,7 +67,7 @@ def beside(
     """Add what a method learns to directions that the contrastive one has learned."""
     if method == "contrastive":
         return learned
-    learn = safeguards.find(safeguards.REGISTRY[METHODS[method]].learn[method])
+    learn = safeguards.import_object(safeguards.REGISTRY[METHODS[method]].learn[method])
     with progress.counting(f"{concept.name}: steps") as tick:
         found: dict[str, direction.Direction] = learn(concept, family, learned, tick)
     return found

@@ -1,7 +1,7 @@
 """Safeguards: one file per method, one base class; methods are imported when they are used.
 
 A method implements `repair`, and `check` if it needs more than an encoder. The base class sees to the rest: strength 0
-is the identity, only flagged prompts are edited, and nothing leaves without verification.
+is the identity, only flagged prompts are edited, and at full strength nothing leaves that directions object to.
 """
 
 from __future__ import annotations
@@ -102,8 +102,8 @@ class Safeguard(abc.ABC):
         Raises:
             GuardError: directions object to a prompt.
         """
-        if strength >= 1 and context.directions is not None:
-            objections = context.directions.objections(conditioning)
+        if strength >= 1 and context.scorer_or_none is not None:
+            objections = context.scorer_or_none.objections(conditioning)
             if names := sorted({name for row in rows for name in objections[row]}):
                 raise unsafe(names)
         return conditioning
@@ -127,11 +127,11 @@ def create(name: str) -> Safeguard:
     """
     if name not in REGISTRY:
         raise UsageError(f"unknown safeguard {name!r}", f"Known: {', '.join(REGISTRY)}.")
-    safeguard: Safeguard = find(REGISTRY[name].safeguard)()
+    safeguard: Safeguard = import_object(REGISTRY[name].safeguard)()
     return safeguard
 
 
-def find(place: str) -> Any:
+def import_object(place: str) -> Any:
     """Import the object at module:name."""
     module, name = place.split(":")
     return getattr(importlib.import_module(module), name)

@@ -26,14 +26,14 @@ class SafeguardContext:
 
     Attributes:
         reader: the first sense.
-        directions: the second sense, for the concepts that have directions for this encoder; None where none has.
+        scorer_or_none: the second sense, for the concepts that have directions for this encoder; None where none has.
         family: the family, which encodes prompts.
         recipes: the recipes of the active concepts.
         folder: the folder of the user's own concepts.
     """
 
     reader: Reader
-    directions: Scorer | None
+    scorer_or_none: Scorer | None
     family: Family
     recipes: Mapping[str, Concept]
     folder: Path | None = None
@@ -45,9 +45,9 @@ class SafeguardContext:
         Raises:
             DirectionError: no active concept has directions for this encoder.
         """
-        if self.directions is None:
+        if self.scorer_or_none is None:
             raise lacks_directions(list(self.recipes))
-        return self.directions
+        return self.scorer_or_none
 
     @property
     def readable(self) -> list[str]:
@@ -66,9 +66,9 @@ class SafeguardContext:
         return self._seen(conditioning, self.read(conditioning.prompts))
 
     def _seen(self, conditioning: Conditioning, readings: Sequence[Reading]) -> list[list[str]]:
-        if self.directions is None:
+        if self.scorer_or_none is None:
             return [[] for _ in readings]
-        return self.directions.objections(conditioning, [self.calm(reading) for reading in readings])
+        return self.scorer_or_none.objections(conditioning, [self.calm(reading) for reading in readings])
 
     def read(self, prompts: Sequence[str]) -> list[Reading]:
         """Read prompts; a textual inversion counts as unread, because its text does not say what it means."""
@@ -99,6 +99,6 @@ def check_directed(context: SafeguardContext) -> None:
     Raises:
         DirectionError: a concept has none.
     """
-    known = context.directions.names if context.directions else ()
+    known = context.scorer_or_none.names if context.scorer_or_none else ()
     if missing := [name for name in context.recipes if name not in known]:
         raise lacks_directions(missing)

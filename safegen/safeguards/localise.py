@@ -1,11 +1,12 @@
 """Localise, re-encode, clamp: the default.
 
-The words that cause a flag are found by intervention. They are replaced by the recipe's safe phrase for their place,
-or dropped, and the text is encoded again. So the result is the embedding of a real text (which Embedding Sanitizer,
-Qiu et al. 2024, is trained to imitate). Only where words are not the whole cause, states themselves are clamped
-(`clamp.py`). The verifier, whose features are not the classifier's, has the last word. A strength under 1 blends
-old and new states; nothing is stronger than 1, because the new text is then drawn whole. The new states are not a
-function of the old ones, so no gradient runs between them: an attacker has to search words, or attack the clamp.
+The reader's harmful spans are rewritten, and the text is encoded again. For what directions still flag, the words
+that are the cause are found by intervention, and replaced by the recipe's safe phrase or dropped. So the result is
+the embedding of a real text (which Embedding Sanitizer, Qiu et al. 2024, is trained to imitate). Only where words
+are not the whole cause, states themselves are clamped (`clamp.py`). The verifier, whose features are not the
+classifier's, has the last word. A strength under 1 blends old and new states; nothing is stronger than 1, because
+the new text is then drawn whole. The new states are not a function of the old ones, so no gradient runs between
+them: an attacker has to search words, or attack the clamp.
 """
 
 from __future__ import annotations
@@ -43,8 +44,8 @@ class Localise(Safeguard):
         Raises:
             DirectionError: a direction has none.
         """
-        if context.directions is not None:
-            clampable(context.directions.directions())
+        if context.scorer_or_none is not None:
+            clampable(context.scorer_or_none.directions())
 
     def repair(
         self, conditioning: Conditioning, sheets: Sequence[ScoreSheet], context: SafeguardContext, strength: float
@@ -55,7 +56,7 @@ class Localise(Safeguard):
             GuardError: either sense still objects to a repaired prompt.
         """
         for row in flagged_rows(sheets):
-            repaired = verify_prompt(rewrite(sheets[row], conditioning.only(row), context), context)
+            repaired = verify_prompt(rewrite_prompt(sheets[row], conditioning.only(row), context), context)
             conditioning = conditioning.with_row(row, repaired, min(1.0, strength))
         return conditioning
 
@@ -66,19 +67,19 @@ class Localise(Safeguard):
         return conditioning
 
 
-def rewrite(sheet: ScoreSheet, conditioning: Conditioning, context: SafeguardContext) -> Conditioning:
+def rewrite_prompt(sheet: ScoreSheet, conditioning: Conditioning, context: SafeguardContext) -> Conditioning:
     """Repair one prompt's text with the reader and encode it again; then repair what directions still flag."""
     if sheet.spans:
         repaired = Repairer(context.reader, Phrases.load(context.folder)).repair(sheet.prompt, context.readable)
         conditioning = context.family.encode([repaired.text])
-    if context.directions is None:
+    if context.scorer_or_none is None:
         return conditioning
     (reading,) = context.read(conditioning.prompts)
-    (left,) = context.directions.score(conditioning, [context.calm(reading)])
-    return repair(left, conditioning, context) if left.flagged else conditioning
+    (left,) = context.scorer_or_none.score(conditioning, [context.calm(reading)])
+    return repair_by_directions(left, conditioning, context) if left.flagged else conditioning
 
 
-def repair(sheet: ScoreSheet, conditioning: Conditioning, context: SafeguardContext) -> Conditioning:
+def repair_by_directions(sheet: ScoreSheet, conditioning: Conditioning, context: SafeguardContext) -> Conditioning:
     """Rewrite one prompt by its trigger words; clamp it under the concepts whose classifier is not cleared by that."""
     concerned = set(sheet.flagged_concepts())
     for _ in range(ROUNDS):
@@ -168,7 +169,7 @@ def verify_prompt(conditioning: Conditioning, context: SafeguardContext) -> Cond
     objected = objections(conditioning, context)
     if not objected:
         return conditioning
-    if context.directions is None:
+    if context.scorer_or_none is None:
         raise unsafe(objected)
     sheet = context.scorer.score(conditioning)[0]
     lines = context.scorer.word_lines

@@ -31,7 +31,10 @@ class Report:
 
     @property
     def status(self) -> str:
-        """The picture's status in records: `ok` if nothing was edited, `flagged` if it still is, else `sanitized`."""
+        """The picture's status in records.
+
+        `ok` if nothing was edited, even of a flagged prompt; `flagged` if it is so after the edit; else `sanitized`.
+        """
         return "ok" if not self.sanitized else "flagged" if self.after.flagged else "sanitized"
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -117,6 +117,24 @@ class ScoreSheet:
             replace(word, weight=next((w.value for w in weights if w.meets(word.span)), 1.0)) for word in self.words
         )
         return replace(self, words=tuple(words))
+
+    def only(self, names: Collection[str]) -> ScoreSheet:
+        """Keep what was found under some concepts."""
+
+        def keep(word: WordScore) -> WordScore:
+            scores, percentiles, causes = (
+                {k: v for k, v in values.items() if k in names}
+                for values in (word.scores, word.percentiles, word.causes)
+            )
+            flagged = tuple(name for name in word.flagged if name in names)
+            return replace(word, scores=scores, percentiles=percentiles, causes=causes, flagged=flagged)
+
+        return replace(
+            self,
+            concepts={name: score for name, score in self.concepts.items() if name in names},
+            words=tuple(map(keep, self.words)),
+            spans=tuple(span for span in self.spans if span.concept in names),
+        )
 
     @staticmethod
     def merged(sheets: Sequence[ScoreSheet], gaps: Sequence[str]) -> ScoreSheet:
