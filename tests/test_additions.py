@@ -300,6 +300,7 @@ def thing(tmp_path_factory: pytest.TempPathFactory, generator: Generator) -> Pat
     return path
 
 
+@pytest.mark.slow
 def test_a_harmful_inversion_is_flagged_by_name_and_repaired(
     command: Command, thing: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

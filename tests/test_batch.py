@@ -134,6 +134,7 @@ def interrupted() -> Watch:
     return watch
 
 
+@pytest.mark.slow
 def test_a_resumed_run_equals_an_uninterrupted_one(generator: Generator, whole: Path, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         draw(generator, tmp_path, PROMPTS, watch=interrupted())
@@ -151,6 +152,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(generator: Generator, whole: 
     assert not list(tmp_path.glob("*.partial"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kept", ["full", "mark", "none"])
 def test_what_pictures_say_is_the_run_s_and_of_its_beginning(
     generator: Generator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: str
@@ -254,6 +256,7 @@ def test_out_of_memory_halves_the_batch_and_remembers(generator: Generator, tmp_
     check(tmp_path)
 
 
+@pytest.mark.slow
 def test_out_of_memory_on_one_prompt_fails_that_one_and_a_retry_draws_it(
     generator: Generator, tmp_path: Path, whole: Path
 ) -> None:
@@ -290,6 +293,7 @@ def test_nan_latents_are_reported_as_such(generator: Generator, tmp_path: Path, 
     check(tmp_path)
 
 
+@pytest.mark.slow
 def test_max_errors_stops_the_run(generator: Generator, tmp_path: Path) -> None:
     def fault(*_: Any) -> None:
         raise RuntimeError("broken")
@@ -318,6 +322,7 @@ def limited(bytes_: int) -> tuple[int, int]:
     return before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [2_000, 40_000])  # no picture fits; pictures fit, but not the fifteenth record
 def test_a_disk_that_fills_loses_nothing(generator: Generator, tmp_path: Path, size: int, whole: Path) -> None:
     prompts = [f"a cat number {i}" for i in range(21)]
@@ -378,6 +383,7 @@ def test_settings_of_another_version_are_refused(whole: Path) -> None:
         BatchSettings.from_json(values | {"new": 1})
 
 
+@pytest.mark.slow
 def test_memory_is_flat_in_the_number_of_prompts(generator: Generator, tmp_path: Path) -> None:
     """The bookkeeping alone: a stub denoiser, as the issue allows; and no guard, which costs 20 ms a row."""
     import tracemalloc
@@ -455,6 +461,7 @@ def test_ctrl_c_once_finishes_what_is_in_flight_and_twice_stops(tmp_path: Path, 
     check(out)
 
 
+@pytest.mark.slow
 def test_the_command(run: Any, tmp_path: Path) -> None:
     (tmp_path / "p.txt").write_text("a cat\na cat and a kitchen knife\na cat\n")
     dry = run("batch", "p.txt", "--dry-run")

@@ -59,6 +59,7 @@ def _untimed(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{k: v for k, v in record.items() if k != "seconds"} for record in found]
 
 
+@pytest.mark.slow
 def test_it_is_the_run_of_a_local_folder(generator: Generator, memory: MemoryFileSystem, tmp_path: Path) -> None:
     summary = draw(generator, URL)
     assert (summary.folder, summary.left, summary.counts) == (URL, 0, {"ok": 4, "sanitized": 1})
@@ -74,6 +75,7 @@ def test_it_is_the_run_of_a_local_folder(generator: Generator, memory: MemoryFil
         draw(generator, URL, steps=3)
 
 
+@pytest.mark.slow
 def test_it_is_resumed_after_ctrl_c_and_after_a_crash(
     generator: Generator, memory: MemoryFileSystem, tmp_path: Path
 ) -> None:
@@ -95,6 +97,7 @@ def test_it_is_resumed_after_ctrl_c_and_after_a_crash(
     assert pictures(remote) == pictures(tmp_path / "local")
 
 
+@pytest.mark.slow
 def test_records_are_copied_as_the_run_goes_on(
     generator: Generator, memory: MemoryFileSystem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -125,6 +128,7 @@ def test_the_lock(memory: MemoryFileSystem, changes: dict[str, Any], is_free: bo
         assert json.loads(memory.cat_file("/bucket/run/.batch.lock")) == lock
 
 
+@pytest.mark.slow
 def test_a_store_that_fails_loses_nothing(
     generator: Generator, memory: MemoryFileSystem, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -155,6 +159,7 @@ def test_where_a_place_is(tmp_path: Path) -> None:
     assert read_header(at(URL)) is None
 
 
+@pytest.mark.slow
 def test_the_command(run: Any, tmp_path: Path) -> None:
     (tmp_path / "p.txt").write_text("a cat\n")
     done = run("batch", "p.txt", "--out", f"file://{tmp_path}/run", "--steps", "1")
@@ -165,6 +170,7 @@ def test_the_command(run: Any, tmp_path: Path) -> None:
     assert (bad.returncode, "nonsense" in bad.stderr) == (2, True)
 
 
+@pytest.mark.slow
 def test_hugging_face_loads_a_finished_folder(generator: Generator, tmp_path: Path) -> None:
     datasets = pytest.importorskip("datasets")
     out = tmp_path / "run"

@@ -57,6 +57,7 @@ def test_no_disguise_brings_on_the_one_refusal(kind: str) -> None:
         assert not refusal.names_minor(text)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_a_suite_runs_and_writes_both_files(tmp_path: Path) -> None:
     suites.run(["words"], console, quick=True, data=None, out=tmp_path / "bench.json")
@@ -243,6 +244,7 @@ def test_other_names_are_held_to_the_plain_ones_of_the_same_things() -> None:
     assert named <= {thing.label for thing in cases.objects(True)}
 
 
+@pytest.mark.slow
 def test_the_search_measures_nobody_twice(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(genetic, "GENERATIONS", 3)
     monkeypatch.setattr(genetic, "NEAR", 2)

@@ -69,6 +69,7 @@ def test_the_judge_reads_renders() -> None:
     assert sum(set(v.things) == n for v, n in zip(verdicts, named, strict=True)) >= 95
 
 
+@pytest.mark.slow
 def test_the_cat_is_drawn_and_the_knife_is_not(generator: Generator) -> None:
     drawn = [Case("a cat and a kitchen knife", ("knife", "cat"), seed=seed) for seed in range(6)]
     judge = Judge.load()

@@ -27,6 +27,7 @@ def size_of(path: Path) -> tuple[int, int]:
         return picture.size
 
 
+@pytest.mark.slow
 def test_generate_saves_a_picture_its_record_and_shows_the_table(run, tmp_path: Path) -> None:
     done = run("generate", KNIFE, *FAST)
     assert done.returncode == 0, done.stderr
@@ -69,6 +70,7 @@ def test_fail_on_flag_makes_a_gate(command: Callable[..., int]) -> None:
     assert command("score", KNIFE, "--fail-on-flag") == 3
 
 
+@pytest.mark.slow
 def test_prompts_come_from_files_and_stdin(run, tmp_path: Path) -> None:
     (tmp_path / "p.txt").write_text("# two\na cat\na dog\n")
     assert len(run("score", "--json", "--file", "p.txt").stdout.splitlines()) == 2
@@ -76,6 +78,7 @@ def test_prompts_come_from_files_and_stdin(run, tmp_path: Path) -> None:
     assert len(run("score", "--json", "-", stdin=b"a cat\n").stdout.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_tokens_show_the_special_ones(run) -> None:
     shown = run("score", KNIFE, "--tokens").stdout
     assert all(special in shown for special in ("[start]", "[end]", "[pad]"))
@@ -89,12 +92,14 @@ def test_a_prompt_cannot_steer_the_terminal(run) -> None:
     assert "\u202e" not in done.stdout
 
 
+@pytest.mark.slow
 def test_no_guard_shows_a_banner_and_says_so_in_the_record(run, tmp_path: Path) -> None:
     done = run("generate", "a cat", "--no-guard", *FAST)
     assert "guard is off" in done.stderr
     assert json.loads((tmp_path / "safegen-out" / "metadata.jsonl").read_text())["guard"]["safeguard"] == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("asked", "inside"),
     [
@@ -138,6 +143,7 @@ def test_a_picture_without_anything_is_no_record(run, tmp_path: Path) -> None:
     assert "carries no record" in run("show", "plain.png").stderr
 
 
+@pytest.mark.slow
 def test_compare_images_and_preview(run, tmp_path: Path) -> None:
     done = run("generate", KNIFE, "--compare", "--images", "2", "--preview", "--json", "--out", "o", *FAST)
     assert done.returncode == 0, done.stderr
@@ -163,6 +169,7 @@ def test_a_users_own_concept_needs_nothing_but_a_recipe(run, tmp_path: Path) -> 
     assert "bananas" in run("directions", "list", "--directions", "mine").stdout
 
 
+@pytest.mark.slow
 def test_directions_info_and_verify(run) -> None:
     assert json.loads(run("directions", "info", "violence", "--json").stdout)["concept"] == "violence"
     verified = run("directions", "verify")
@@ -194,6 +201,7 @@ BAD = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_is_one_line_a_hint_and_a_code(run, tmp_path: Path, case: str) -> None:
     arguments, code, words = BAD[case]
@@ -206,6 +214,7 @@ def test_bad_input_is_one_line_a_hint_and_a_code(run, tmp_path: Path, case: str)
     assert not list(tmp_path.rglob("*.png"))
 
 
+@pytest.mark.slow
 def test_bytes_that_are_not_text(run, tmp_path: Path) -> None:
     done = run("score", stdin=b"a cat\n\xff\xfe\n")
     assert (done.returncode, "stdin, line 2" in done.stderr) == (2, True)
@@ -229,6 +238,7 @@ def test_an_output_folder_that_is_a_file(run, tmp_path: Path) -> None:
     assert (done.returncode, "cannot write" in done.stderr) == (1, True)
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_nothing_behind(run, tmp_path: Path) -> None:
     """/dev/full cannot hold a folder, so the limit is on file size: the picture does not fit."""
     script = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000)); {ENTRY}"
@@ -244,6 +254,7 @@ def test_a_full_disk_leaves_nothing_behind(run, tmp_path: Path) -> None:
     assert [p for p in (tmp_path / "safegen-out").iterdir() if p.stat().st_size] == []
 
 
+@pytest.mark.slow
 def test_interrupting_leaves_nothing_half_written(tmp_path: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", f"{HANDLED}; {ENTRY}", "generate", "a cat", "--steps", "1000", "--out", "o"],

@@ -135,6 +135,7 @@ def test_a_scheduler_is_chosen_by_the_names_that_people_know(written: str, kind:
     assert pipe.scheduler.config["beta_end"] == 0.013  # what the model was trained with stays
 
 
+@pytest.mark.slow
 @EVERY
 def test_every_scheduler_that_is_offered_draws(name: str) -> None:
     family = family_of(miniatures.BUILDERS[name]())
@@ -225,6 +226,7 @@ def test_the_hint_names_the_nearest_good_size(size: tuple[int, int], step: int, 
     sizes.check(width, height, step)
 
 
+@pytest.mark.slow
 def test_sizes_of_the_embedded_model(
     command: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -188,6 +188,7 @@ def test_a_call_for_a_lora_in_a_negative_prompt_is_no_word(generator: Generator)
     assert torch.equal(first, second)
 
 
+@pytest.mark.slow
 def test_the_commands_say_it(command: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = ("--out", str(tmp_path / "out"), "--steps", "1")
     assert command("generate", "a cat BREAK a dog", "--negative", "a {hat|cap} <lora:x:1>", *out, "--json") == 0

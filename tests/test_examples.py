@@ -31,6 +31,7 @@ def added() -> Generator:
     return Generator.load(embeddings=["toy"], loras=["night:0.8"], offline=True)
 
 
+@pytest.mark.slow
 def test_they_are_tiny_and_what_the_program_makes() -> None:
     assert sum(path.stat().st_size for path in SHIPPED.values()) < 300_000
     made, shipped = examples.made(), {name: load_file(path) for name, path in SHIPPED.items()}
@@ -51,6 +52,7 @@ def test_the_word_is_drawn_as_what_its_vectors_mean(generator: Generator) -> Non
     assert ImageChops.difference(ours.image, plain.image).getbbox() is None
 
 
+@pytest.mark.slow
 def test_pictures_change_and_a_harmless_prompt_stays_harmless(generator: Generator, added: Generator) -> None:
     settings, judge = DrawOptions(seed=7, steps=10), Judge.load()
     for prompt, things in (("a cat, <toy>", {"cat", "teddy-bear"}), ("a tulip on a red background", {"tulip"})):

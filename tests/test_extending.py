@@ -81,6 +81,7 @@ def test_every_python_block_of_the_page_is_an_example() -> None:
 # A concept
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_concept_is_its_recipe_and_flags_what_it_names(examples: Path, generator: Generator) -> None:
     own = examples / "mine"
@@ -127,6 +128,7 @@ def test_what_has_no_row_is_no_safeguard() -> None:
             Guard(safeguard=name)
 
 
+@pytest.mark.slow
 @BOTH
 def test_an_added_safeguard_touches_flagged_prompts_alone(added: str, generator: Generator) -> None:
     assert safeguards.create(added).name == added
@@ -142,6 +144,7 @@ def test_an_added_safeguard_touches_flagged_prompts_alone(added: str, generator:
         assert all(not torch.equal(old[row], new[row]) for row in range(len(BENIGN), len(reports)))
 
 
+@pytest.mark.slow
 @BOTH
 def test_an_added_safeguard_is_the_identity_at_strength_0(added: str, generator: Generator) -> None:
     before = generator.family.encode(HARMFUL)
@@ -151,6 +154,7 @@ def test_an_added_safeguard_is_the_identity_at_strength_0(added: str, generator:
     assert safeguards.create(added).edit(before, bound.score(before), bound.context, 0) is before
 
 
+@pytest.mark.slow
 @BOTH
 def test_an_added_safeguard_draws(added: str, generator: Generator) -> None:
     behind = generator.behind(Guard("violence", safeguard=added))

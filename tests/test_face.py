@@ -46,6 +46,7 @@ def test_a_guard_takes_names_and_says_what_it_does_not_know() -> None:
         safegen.Guard(strenght=1)
 
 
+@pytest.mark.slow
 def test_a_concept_of_ones_own_is_learned_and_used(generator: safegen.Generator, tmp_path: Path) -> None:
     (tmp_path / "cigarettes").mkdir()
     (tmp_path / "cigarettes" / "concept.toml").write_text(RECIPE)

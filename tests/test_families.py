@@ -226,6 +226,7 @@ def test_benign_prompts_and_strength_zero_keep_every_bit(name: str) -> None:
         assert torch.equal(picture, plain[prompt][1])
 
 
+@pytest.mark.slow
 @EVERY
 def test_the_generator_draws_what_diffusers_own_call_draws(name: str) -> None:
     pipe = pipeline(name)
@@ -323,6 +324,7 @@ def test_tokens_and_spans_agree_with_the_tokenizer(name: str) -> None:
             assert [w.text for w in channel.words(0)] == ["a", "cat", ",", "and", "a", "kitchen", "-", "knife"]
 
 
+@pytest.mark.slow
 @EVERY
 def test_a_benign_prompt_costs_no_further_pass_through_an_encoder(name: str) -> None:
     pipe = pipeline(name)
@@ -546,6 +548,7 @@ RELATIVES: list[tuple[str, str, dict[str, Any]]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "kind", "asked"), RELATIVES, ids=[kind for _, kind, _ in RELATIVES])
 def test_relatives_that_begin_with_a_picture_are_guarded_too(name: str, kind: str, asked: dict[str, Any]) -> None:
     pipe = getattr(diffusers, kind).from_pipe(pipeline(name))
@@ -611,6 +614,7 @@ def test_a_slow_tokenizer_is_an_error() -> None:
         family_of(pipe)
 
 
+@pytest.mark.slow
 def test_every_channel_is_learned_in_one_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     """On random weights the figures are poor, and so the guard refuses to go on."""
     everyday = [" ".join(["a red apple"] * (1 + i % 6)) + f" {i}" for i in range(240)]

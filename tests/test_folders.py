@@ -42,6 +42,7 @@ def redraw(generator: Generator, out: Path, *prompts: str) -> list[str]:
     return sorted(r["text"] for r in lines(out) if r["file_name"] not in before) + ["again"] * drawn.drawn
 
 
+@pytest.mark.slow
 def test_two_commands_at_once_keep_all_of_both(tmp_path: Path) -> None:
     command = [sys.executable, "-c", ENTRY, "generate", "a cat", "--steps", "1", "--seed", "7", "--images", "3"]
     both = [subprocess.Popen([*command, "--out", "o"], cwd=tmp_path, stderr=subprocess.PIPE) for _ in range(2)]
@@ -65,6 +66,7 @@ def a_picture(generator: Generator, out: Path, seed: int = 7) -> str:
     return path.name
 
 
+@pytest.mark.slow
 def test_the_number_of_a_deleted_picture_is_not_given_again(generator: Generator, tmp_path: Path) -> None:
     first, second = a_picture(generator, tmp_path), a_picture(generator, tmp_path)
     (tmp_path / second).unlink()
@@ -143,6 +145,7 @@ def test_what_was_edited_by_hand_counts_only_where_it_is_there(generator: Genera
     assert picture.is_file()
 
 
+@pytest.mark.slow
 def test_no_id_of_another_run_stands_in_for_one_of_this(generator: Generator, tmp_path: Path) -> None:
     """Ids are often plain numbers, and people put the pictures of several runs together."""
 
@@ -171,6 +174,7 @@ def test_names_differ_between_runs_of_other_settings(generator: Generator, tmp_p
     assert len({name for part in "abc" for name in pictures(tmp_path / part)}) == 3
 
 
+@pytest.mark.slow
 def test_ids_that_look_like_splits_load(generator: Generator, tmp_path: Path) -> None:
     datasets = pytest.importorskip("datasets")
     ids = ["test-1", "train-3", "val_2", "dev", "a/eval/b"]
@@ -182,6 +186,7 @@ def test_ids_that_look_like_splits_load(generator: Generator, tmp_path: Path) ->
     assert sorted(found["id"]) == sorted(ids)
 
 
+@pytest.mark.slow
 def test_a_gallery_drops_what_is_gone_and_data_sets_load(
     generator: Generator, tmp_path: Path, command: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -104,7 +104,6 @@ return [d.getElementById("shown").textContent, set("text", "CAT 1999", "input"),
 """
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not browser.path(), reason="no Chromium on this machine")
 def test_two_thousand_pictures_in_a_real_browser(tmp_path: Path) -> None:
     folder_of(tmp_path, 2000)

@@ -61,6 +61,7 @@ def test_a_random_seed_is_recorded_and_repeats(generator: Generator) -> None:
     assert first.image.tobytes() == again.image.tobytes()
 
 
+@pytest.mark.slow
 def test_attached_to_a_users_own_pipeline_and_detached(generator: Generator) -> None:
     prompt = "a cat and a kitchen knife"
     before, method = bare(generator, prompt, 3), generator.pipe.encode_prompt
@@ -74,6 +75,7 @@ def test_attached_to_a_users_own_pipeline_and_detached(generator: Generator) -> 
     assert bare(generator, prompt, 3) == before
 
 
+@pytest.mark.slow
 def test_attached_for_good_until_it_is_detached(generator: Generator) -> None:
     prompts = ("a cat and a kitchen knife", "a pistol on a red background")
     before, plain = dict(vars(generator.pipe)), [bare(generator, prompt, 3) for prompt in prompts]

@@ -171,6 +171,7 @@ def test_the_library_knows_the_home_folder_as_well(
     assert not (here / "~").exists()
 
 
+@pytest.mark.slow
 def test_no_seed_is_minus_one(here: Path, command: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
     assert command("generate", "a cat", "--seed", "-1", "--steps", "1", "--json") == 0
     assert 0 <= json.loads(capsys.readouterr().out)["seed"] < 2**31
@@ -204,7 +205,7 @@ def test_no_seed_is_minus_one_for_clients_and_in_python(generator: Generator) ->
     handlers = pytest.importorskip("safegen.serve.handlers")
     schemas = pytest.importorskip("safegen.serve.schemas")
     for body in ({"prompt": "a cat", "seed": -1}, {"prompt": "a cat", "seed": None}):
-        order = handlers.checked(schemas.DrawRequest.model_validate(body), schemas.Limits(), generator)
+        order = handlers.parse_order(schemas.DrawRequest.model_validate(body), schemas.Limits(), generator)
         assert order.options.seed is None
     assert DrawOptions(seed=-1) == DrawOptions()
     with pytest.raises(ValueError, match="greater than or equal to -1"):
@@ -292,6 +293,7 @@ def test_several_pictures_are_shown_and_a_bad_one_hides_no_other(
     assert "worse.png" in told
 
 
+@pytest.mark.slow
 def test_a_resumed_run_says_where_its_prompts_have_to_come_from(
     here: Path, command: Callable[..., int], run: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -360,6 +362,7 @@ def at_a_terminal(folder: Path, answer: bytes, *arguments: str) -> str:
     return shown.decode()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("answer", "texts"), [(b"n\n", ["a cat"]), (b"y\n", ["a", "cat"])])
 def test_words_without_quotes_are_asked_about_once(here: Path, answer: bytes, texts: list[str]) -> None:
     shown = at_a_terminal(here, answer, "generate", "a", "cat", "--steps", "1")

@@ -37,6 +37,7 @@ def behind(generator: Generator, guard: Guard) -> Generator:
     return generator.behind(guard)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("guard", [{"concepts": ("nudity",)}, {"strength": 0.0}])
 def test_what_the_guard_let_pass_is_seen_and_gone_at_the_second_try(
     generator: Generator, judge: Detector, guard: dict[str, Any]
@@ -98,6 +99,7 @@ def behind_name(generator: Generator, name: str) -> Generator:
     return Generator(generator.pipe, Guard(), name)
 
 
+@pytest.mark.slow
 def test_the_command(run: Any, tmp_path: Path) -> None:
     done = run("generate", KNIFE.text, "--concept", "nudity", "--seed", "3", "--check", "image", "--json")
     assert done.returncode == 0, done.stderr

@@ -56,6 +56,7 @@ def test_an_untrained_sanitizer_changes_nothing(generator: Generator) -> None:
     assert torch.equal(net.sanitized(channel.states, channel.positions, 1.0), channel.states)
 
 
+@pytest.mark.slow
 def test_a_sanitizer_learns_to_go_from_targets_to_anchors(
     generator: Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -124,6 +125,7 @@ def test_a_region_moves_only_what_is_outside(strength: float) -> None:
     assert torch.equal(untouched, states)
 
 
+@pytest.mark.slow
 def test_a_region_is_discovered_through_the_denoiser(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     little = {"PROMPTS": 4, "STEPS": 6, "NOISE_STEPS": 3, "KEPT": 24, "PLAIN_SIGHT": replace(BRIEF, draws=2)}
     for name, value in little.items():

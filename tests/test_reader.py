@@ -133,6 +133,7 @@ def test_odd_texts_are_read_without_a_stumble(ours: Reader, text: str) -> None:
     assert all(text[slice(*word.span)] == word.text for word in reading.words)
 
 
+@pytest.mark.slow
 def test_a_prompt_of_twenty_thousand_words_is_read(ours: Reader) -> None:
     text = f"{'a quiet lake with boats ' * 4_000} a kitchen knife"
     (reading,) = ours.read([text])

@@ -39,6 +39,7 @@ def everyday(generator: Generator) -> Mapping[str, Encoded]:
     return features.background(generator.family, ANALYTIC)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("targets", "effort"),
     [
@@ -71,6 +72,7 @@ def test_what_is_kept_out_is_never_all_and_never_nothing() -> None:
     assert kind(range(5), 5) == LINES
 
 
+@pytest.mark.slow
 def test_other_methods_learn_from_one_line(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     little = replace(BRIEF, draws=2)
     for module, changes in (

@@ -61,6 +61,7 @@ def test_strength_zero_is_the_identity(generator: Generator, name: str) -> None:
     assert all(torch.equal(states(before)[k], v) for k, v in states(after).items())
 
 
+@pytest.mark.slow
 @EVERY
 def test_benign_prompts_pass_untouched_beside_harmful_ones(generator: Generator, name: str) -> None:
     before, after = edit(generator, name, BENIGN + HARMFUL, 1)
@@ -69,6 +70,7 @@ def test_benign_prompts_pass_untouched_beside_harmful_ones(generator: Generator,
         assert not torch.equal(tensor[len(BENIGN) :], states(before)[key][len(BENIGN) :])
 
 
+@pytest.mark.slow
 @EVERY
 def test_shape_dtype_and_device_are_kept_and_the_input_is_not_changed(generator: Generator, name: str) -> None:
     before = generator.family.encode(HARMFUL)
@@ -91,6 +93,7 @@ def test_every_position_of_a_harmful_prompt_is_covered(generator: Generator, nam
             assert moved[channel.positions[0] == position].any(), position
 
 
+@pytest.mark.slow
 @EVERY
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(strength=st.floats(0.05, 1.0))
@@ -102,6 +105,7 @@ def test_more_strength_moves_farther(generator: Generator, name: str, strength: 
         assert near <= (states(strong)[key] - states(before)[key]).norm() + 1e-4
 
 
+@pytest.mark.slow
 @EVERY
 def test_the_classifiers_score_falls(generator: Generator, name: str) -> None:
     before, after = edit(generator, name, HARMFUL, 1)
@@ -110,6 +114,7 @@ def test_the_classifiers_score_falls(generator: Generator, name: str) -> None:
         assert new.concepts[worst].z < old.concepts[worst].z - 1
 
 
+@pytest.mark.slow
 @OURS
 def test_nothing_of_ours_is_drawn_that_classifier_or_verifier_objects_to(generator: Generator, name: str) -> None:
     prompts = HARMFUL + ALONE
@@ -134,6 +139,7 @@ def test_what_the_verifier_never_lets_through_is_no_picture(generator: Generator
         guard.sanitize(generator.family.encode(HARMFUL[:1]))
 
 
+@pytest.mark.slow
 def test_a_baseline_is_drawn_as_published_and_says_so(generator: Generator) -> None:
     _, reports = bound(generator, "safree").sanitize(generator.family.encode(ALONE))
     assert "flagged" in {report.status for report in reports}
@@ -163,6 +169,7 @@ def test_a_gradient_runs_through(generator: Generator, name: str) -> None:
         assert tensor.grad.abs().sum() > 0
 
 
+@pytest.mark.slow
 @OURS
 def test_a_salad_is_repaired_or_fails_closed(generator: Generator, name: str) -> None:
     """Words without grammar, and without one that is harmful alone, that together mean what is harmful."""

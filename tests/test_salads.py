@@ -39,6 +39,7 @@ def test_a_vocabulary_gives_its_whole_words(kind: str) -> None:
     assert "##fe" not in found
 
 
+@pytest.mark.slow
 def test_salads_mean_what_they_are_aimed_at(generator: Generator) -> None:
     recipe = Concept.load("violence")
     recipe = replace(recipe, targets=dict(list(recipe.targets.items())[:6]))

@@ -387,6 +387,7 @@ def test_with_a_key_nothing_is_had_without_it(generator: Generator) -> None:
         assert len(answer.data) == 1
 
 
+@pytest.mark.slow
 def test_two_hundred_at_once_get_a_picture_or_a_clear_429(generator: Generator) -> None:
     async def all_at_once(url: str) -> list[httpx.Response]:
         limits = httpx.Limits(max_connections=None)
@@ -410,6 +411,7 @@ def test_two_hundred_at_once_get_a_picture_or_a_clear_429(generator: Generator) 
     assert all(opened(a.json()["data"][0]["b64_json"]).size == (128, 128) for a in drawn)
 
 
+@pytest.mark.slow
 def test_scores_and_health_do_not_wait_behind_drawing(generator: Generator) -> None:
     slow = Slow(generator, pause=0.05)
     with serving(slow) as (url, _):
@@ -423,6 +425,7 @@ def test_scores_and_health_do_not_wait_behind_drawing(generator: Generator) -> N
         assert slow.steps["a cat"] == 30
 
 
+@pytest.mark.slow
 def test_who_has_gone_is_not_drawn_for(generator: Generator) -> None:
     slow = Slow(generator, pause=0.1)
     with serving(slow) as (url, queue):
@@ -544,6 +547,7 @@ def test_without_the_extra_it_says_what_to_install(run: Any, tmp_path: Path) -> 
     assert "pip install 'safegen[serve]'" in done.stderr
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", f"{HANDLED}; {ENTRY}", "serve", "--port", "0", "--offline", "--max-images", "1"],

@@ -187,6 +187,7 @@ def test_weights_in_a_long_prompt_stay_with_their_words(generator: Generator) ->
     assert {t.text: f for t, f in zip(tokens, found, strict=True) if f != 1} == {"cat": 1.3, "a": 0.8, "dog": 0.8}
 
 
+@pytest.mark.slow
 def test_a_batch_keeps_the_users_own_text(generator: Generator, tmp_path: Path) -> None:
     lines = ["a cat", "a (cat:1.3)", OWN, "a (dog:1.2) " + "on a blue background , " * 20]
     for redact in (False, True):
