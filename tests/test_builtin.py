@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
+import diffusers
 import pytest
+import torch
 
 from safegen import Generator
 from safegen.bench.cases import Case, draw, look_at, shows
 from safegen.bench.statistics import Rate, auc
 from safegen.builtin import world
 from safegen.builtin.judge import Judge, label_names
+from safegen.models.catalog import EMBEDDED_FOLDER
 from safegen.models.options import DrawOptions
 
 
@@ -58,6 +62,15 @@ def test_sensible_words(generator: Generator) -> None:
         "a knife on a cutting board with vegetables",
     ]
     assert [sheet.prompt for sheet in generator.score(benign) if sheet.flagged] == []
+
+
+@pytest.mark.filterwarnings("ignore")  # of the libraries, about a text encoder that is not CLIP's
+@pytest.mark.parametrize("kind", [diffusers.StableDiffusionPipeline, diffusers.DiffusionPipeline])
+def test_plain_diffusers_opens_it_and_draws_the_same_to_the_bit(kind: Any, generator: Generator) -> None:
+    pipe = kind.from_pretrained(EMBEDDED_FOLDER)
+    (theirs,) = pipe("a cat", num_inference_steps=2, guidance_scale=3.0, generator=torch.manual_seed(7)).images
+    (ours,), _ = generator.generate("a cat", DrawOptions(seed=7, steps=2))
+    assert ours.image.tobytes() == theirs.tobytes()
 
 
 @pytest.mark.skipif(not world.FONT.is_file(), reason="the font is needed to render, not to use")

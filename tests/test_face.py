@@ -66,5 +66,7 @@ def test_names_of_0_1_work_and_warn(generator: safegen.Generator) -> None:
     with pytest.warns(DeprecationWarning, match="DrawOptions"):
         from safegen.generator import Settings
     (picture,), _ = generator.generate("a cat", Settings(seed=1, steps=1))
+    with pytest.warns(DeprecationWarning, match="flagged_concepts"):
+        assert safegen.score(KNIFE)[0].open_gates() == ["violence"]
     with pytest.warns(DeprecationWarning, match=r"record\.text"):
         assert picture.record["prompt"] == "a cat"

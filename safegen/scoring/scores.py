@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -108,6 +109,11 @@ class ScoreSheet:
         """List the concepts over their threshold, the farthest over first."""
         over = {k: c.margin for k, c in self.concepts.items() if c.flagged}
         return sorted(over, key=lambda k: -over[k])
+
+    def open_gates(self) -> list[str]:
+        """Do what `flagged_concepts` does; the name it had in 0.1."""
+        warnings.warn("open_gates() is flagged_concepts() now", DeprecationWarning, stacklevel=2)
+        return self.flagged_concepts()
 
     def with_weights(self, weights: Sequence[Weight]) -> ScoreSheet:
         """Add to every word the weight that was asked for, or the first of several."""

@@ -49,5 +49,9 @@ def train(folder: Path, steps: int, minutes: float) -> None:
     shutil.rmtree(WEIGHTS / "pipeline", ignore_errors=True)
     pipe.register_to_config(_name_or_path=catalog.EMBEDDED_ID)  # the key to its default steps and guidance
     pipe.save_pretrained(WEIGHTS / "pipeline", safe_serialization=True)
+    # Stored in half precision, and computed in single: transformers loads a part in the type that its file names.
+    config = WEIGHTS / "pipeline" / "text_encoder" / "config.json"
+    facts = json.loads(config.read_text(encoding="utf-8")) | {"dtype": "float32"}
+    config.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     if (runs / "judge" / "model").is_dir():
         shutil.copytree(runs / "judge" / "model", judge.WEIGHTS, dirs_exist_ok=True)
