@@ -89,7 +89,7 @@ class OutOfMemory(ModelError):
 
 
 class DirectionError(SafegenError):
-    """A direction file that cannot be trusted."""
+    """Directions that are missing, cannot be trusted, or are too poor to use."""
 
     code = "direction"
 
@@ -125,7 +125,7 @@ class Refused(GuardError):
 
 
 class OutputError(SafegenError):
-    """A file that cannot be written."""
+    """A file of a run that cannot be written or read, or is of another version."""
 
     code = "output"
 

@@ -67,7 +67,7 @@ def lines(file: BinaryIO, most: int = MAX_LINE) -> Iterator[tuple[int, str | Non
 def unusable(line: str | None) -> str:
     """Say what is wrong with one of `lines`, or with a part of it; empty where nothing is."""
     if line is None:
-        return f"longer than {MAX_LINE:,} bytes"
+        return f"longer than {MAX_LINE:,} characters"
     try:
         line.encode()
     except UnicodeEncodeError:

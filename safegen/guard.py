@@ -242,7 +242,7 @@ class BoundGuard:
                 final, asked, objections = weighting.filter_weights(conditioning, edited, before, asked, self.context)
             else:
                 final = weigh(edited, asked)
-            drifts(edited, final)
+            drifts(edited, final)  # raises where weights made it infinite
             # States that were changed under a text that stayed are no longer what that text says.
             same = zip(conditioning.prompts, final.prompts, moved, strict=True)
             after = self._judge(final, "none", [old == new and drift > 0 for old, new, drift in same])
@@ -323,5 +323,5 @@ def _failing_closed(doing: str) -> Iterator[None]:
     except Exception as error:
         raise GuardError(
             f"the guard failed while {doing}: {type(error).__name__}: {error}",
-            "No picture was made. If it persists, report it with the output of --json.",
+            "No picture was made. If it persists, report it with the output of safegen doctor --json.",
         ) from error

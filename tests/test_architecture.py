@@ -1,4 +1,4 @@
-"""The house: ten places beside the face, floors that imports go down, no circle, one refusal."""
+"""The house: few loose modules, floors that imports go down, no circle, one refusal."""
 
 from __future__ import annotations
 

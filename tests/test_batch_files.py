@@ -82,7 +82,7 @@ BAD = {
     '{"prompt": "a", "guidance": NaN}': "guidance",
     '{"prompt": "a", "guidance": 1e999}': "guidance",
     '{"prompt": "a", "strength": 2}': "strength",
-    '{"prompt": "a", "width": 128}': "go together",
+    '{"prompt": "a", "width": 128}': "both width and height",
     '{"prompt": "a", "width": 100, "height": 128}': "multiples of 8",
     '{"prompt": "a", "seed": 1, "sd_seed": 2}': "both say seed",
     '{"prompt": "a", "concepts": ["violense"]}': "Did you mean 'violence'",
@@ -141,7 +141,7 @@ def test_an_endless_line_does_not_fill_the_memory() -> None:
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert found == [f"line 1: longer than {readers.MAX_LINE:,} bytes"]
+    assert found == [f"line 1: longer than {readers.MAX_LINE:,} characters"]
     assert peak < 5 * readers.MAX_LINE
 
 

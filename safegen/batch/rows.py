@@ -180,7 +180,7 @@ def _size(fields: Mapping[str, object], default: tuple[int, int] | None) -> tupl
     if width is None and height is None:
         return default
     if width is None or height is None:
-        raise PromptError("width and height go together")
+        raise PromptError("give both width and height")
     sizes.check(width, height)
     return width, height
 

@@ -100,7 +100,7 @@ class Folder:
         changes = [f"{k}: {_shown(old, k)} -> {_shown(values, k)}" for k in keys if old.get(k) != values.get(k)]
         if changes:
             raise UsageError(
-                f"the run in {self.store.label} has other {part}",
+                f"the run in {self.store.label} was started with other {part}",
                 "Resume with --resume alone, or choose another --out.",
                 changes,
             )

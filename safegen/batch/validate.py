@@ -116,7 +116,7 @@ def survey(source: Source, settings: BatchSettings) -> Survey:
         else:
             bad += 1
             if len(problems) < SHOWN:
-                problems.append(f"line {lines[0]}: its id is that of line {lines[1]}, which says something else")
+                problems.append(f"line {lines[0]}: its id is that of line {lines[1]}, which has other content")
     if bad:
         listed = (*problems, f"and {bad - len(problems)} more") if bad > len(problems) else tuple(problems)
         plural = "line" if bad == 1 else "lines"

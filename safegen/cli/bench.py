@@ -13,7 +13,7 @@ from safegen.cli.options import path
 def bench(
     suites: Annotated[
         Optional[list[str]],  # noqa: UP045
-        typer.Argument(help="Names; all by default. Without one of them, --list says what there is."),
+        typer.Argument(help="Suites to run; all by default. See --list."),
     ] = None,
     list_: Annotated[bool, typer.Option("--list", help="The suites and what they measure.")] = False,
     quick: Annotated[

@@ -50,7 +50,8 @@ def learn(
         Optional[str],  # noqa: UP045
         typer.Option(
             help="How much to learn from: analytic, seconds each; brief, a minute for all; thorough, minutes each, "
-            "as what is shipped. By default brief, on a GPU mostly thorough, and no less than what it goes before had."
+            "as what is shipped. By default brief; on a GPU thorough unless the encoder is very wide; never less than "
+            "the file that it replaces."
         ),
     ] = None,
     directions: Directions = None,

@@ -36,7 +36,7 @@ def import_(
     source: Annotated[
         Path, typer.Argument(parser=path, help="A bundle of safegen directions export, or one .safetensors file.")
     ],
-    replace: Annotated[bool, typer.Option("--replace", help="Put other files in the cache out of the way.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Overwrite files in the cache that differ.")] = False,
     directions: Directions = None,
 ) -> None:
     """Check direction files from another machine, every one of them, and keep them in the cache."""

@@ -79,10 +79,10 @@ Record = Annotated[
     ),
 ]
 OUT = Path("safegen-out")
-SEED = "First seed. Unset, or -1: of generate random and recorded, of batch from each row's id."
-STRENGTH = f"0 is off, 1 the default, up to {MAX_STRENGTH}; localise, which rewrites words, has no more than 1."
+SEED = "First seed. If unset or -1: random (generate), or derived from the row's id (batch)."
+STRENGTH = f"0 repairs nothing, 1 is the default, up to {MAX_STRENGTH}; localise takes more than 1 as 1."
 UNREAD = "Text that the guard cannot read, on a model without directions: refuse or draw."
-EMBEDDING = "A textual inversion (.safetensors, or toy, an example); its name is a word of prompts then."
+EMBEDDING = "A textual inversion (.safetensors, or toy, an example); use its name in prompts."
 LORA = "FILE[:SCALE], a .safetensors file, or night, an example; needs safegen[lora]."
 SCHEDULER = "euler, euler a, dpm++ 2m karras, unipc, lcm, ...; the model's own by default."
 OFFLOAD = "none, model or sequential: what is on the GPU only while it runs; slower, smaller."
@@ -117,7 +117,7 @@ FLAGS: Mapping[str, tuple[Any, Any]] = {
     "unread": (str, typer.Option(envvar="SAFEGEN_UNREAD", help=UNREAD)),
     "guarded": (
         bool,
-        typer.Option("--guard/--no-guard", help="Without the guard a banner and the records say so."),
+        typer.Option("--guard/--no-guard", help="--no-guard draws without the guard; a banner and the records say so."),
     ),
     "seed": (int | None, typer.Option(min=NO_SEED, max=MAX_SEED, callback=_no_seed, help=SEED)),
     "steps": (int | None, typer.Option(min=1, max=1000, help="Denoising steps.")),

@@ -58,17 +58,17 @@ def score(
         raise UsageError(f"--cause {cause!r} is not known", f"One of: {', '.join(get_args(Causes))}.")
     causes = cast("Causes", cause)
     placement.check(load)  # known options, model or no model
-    reader = Guard(options=replace(guard, safeguard=DEFAULT))
+    guard_alone = Guard(options=replace(guard, safeguard=DEFAULT))
     batch = gather(prompts or [], file)
     called = [lora for prompt in batch for lora in prompt.loras]
     load = replace(load, loras=tuple(adapters.with_called_scales(load.loras, called)))
     tables.note_syntax(batch, loras=load.loras)
 
-    read_alone = set(reader.names) <= set(read_facts()["concepts"]) and guard.safeguard == DEFAULT
+    read_alone = set(guard_alone.names) <= set(read_facts()["concepts"]) and guard.safeguard == DEFAULT
     if read_alone and not (model or tokens or load.embeddings or load.loras):
 
         def judge(part: Sequence[Prompt]) -> Sequence[ScoreSheet]:
-            return reader.score(part, causes)
+            return guard_alone.score(part, causes)
     else:
         from safegen.generator import Generator
 

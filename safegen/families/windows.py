@@ -75,12 +75,6 @@ class WindowedPrompts:
         """The whole prompt that each window is a part of."""
         return [window.prompt for window in self.rows]
 
-    def only(self, index: int) -> WindowedPrompts:
-        """Pick one prompt."""
-        start, end = self._parts()[index]
-        rows = [self.conditioning.only(row) for row in range(start, end)]
-        return WindowedPrompts(rows[0].joined(rows[1:]), (self.prompts[index],))
-
     def merge(self, rows: Sequence[T], merged: Callable[[Sequence[T], Sequence[str]], T]) -> list[T]:
         """Merge values per window into one value per prompt.
 

@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from safegen.errors import GuardError, UsageError
-from safegen.safeguards.context import SafeguardContext, check_directed, lacks_directions
+from safegen.safeguards.context import SafeguardContext, check_directed
 
 if TYPE_CHECKING:
     from safegen.conditioning import Conditioning
     from safegen.scoring.scores import ScoreSheet
 
-__all__ = ["DEFAULT", "REGISTRY", "Safeguard", "SafeguardContext", "check_directed", "create", "lacks_directions"]
+__all__ = ["DEFAULT", "REGISTRY", "Safeguard", "SafeguardContext", "check_directed", "create"]
 
 
 @dataclass(frozen=True)

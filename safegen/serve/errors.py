@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from fastapi.exceptions import RequestValidationError
 from starlette.responses import JSONResponse
 
-from safegen.errors import Busy, FieldError, OutOfTime, Refused, SafegenError, Unavailable, UsageError
+from safegen.errors import Busy, FieldError, OutOfTime, Refused, SafegenError, Unavailable, Unread, UsageError
 from safegen.prompts.dialects import ALIASES
 from safegen.serve.schemas import IDLE, DrawRequest
 
@@ -16,6 +16,7 @@ from safegen.serve.schemas import IDLE, DrawRequest
 _STATUS: Mapping[type[SafegenError], int] = {
     UsageError: 400,
     Refused: 400,
+    Unread: 400,
     Busy: 429,
     OutOfTime: 504,
     Unavailable: 503,
