@@ -231,6 +231,8 @@ class Conditioning:
         """
         channels = dict(self.channels)
         for name, new in states.items():
+            if name not in channels:
+                raise ValueError(f"there is no channel {name!r}, only {', '.join(channels)}")
             old = channels[name].states
             if (new.shape, new.dtype, new.device) != (old.shape, old.dtype, old.device):
                 raise ValueError(

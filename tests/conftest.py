@@ -14,13 +14,12 @@ import pytest
 
 from safegen.cli import main
 from safegen.generator import Generator
+from tests.helpers.commands import ENTRY
 
 os.environ["CUDA_VISIBLE_DEVICES"] = ""  # what is compared to the bit was computed on a processor
 os.environ["SOURCE_DATE_EPOCH"] = "1767225600"  # files that are compared say that they were made at the same time
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = "1"  # workers that share cores between them wait for each other otherwise
-
-ENTRY = "from safegen.cli import main; main()"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

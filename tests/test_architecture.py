@@ -1,8 +1,9 @@
-"""The house: few loose modules, floors that imports go down, no circle, one refusal."""
+"""The house: few loose modules, floors that imports go down, no circle, one refusal; tests know none of each other."""
 
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 import safegen
 
 PACKAGE = Path(safegen.__file__).parent
+TESTS = Path(__file__).parent
 # From the ground up; what stands on one line knows nothing of each other.
 FLOORS = (
     ("errors", "progress", "pages", "conditioning"),
@@ -127,3 +129,19 @@ def test_prompts_are_prepared_in_one_place() -> None:
         if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(".sanitize")
     }
     assert callers <= {"generator", "guard", "bench"}
+
+
+def test_tests_share_what_is_in_helpers_and_nothing_else() -> None:
+    """A test module imports from no other and not from conftest, nor do the helpers."""
+    found = []
+    for path in sorted(TESTS.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                names = [f"{'.' * node.level}{node.module or ''}.{alias.name}" for alias in node.names]
+            else:
+                continue
+            ours = [name for name in names if name.split(".")[0] in ("tests", "")]  # relative ones begin with a dot
+            found += [f"{path.relative_to(TESTS)} -> {n}" for n in ours if re.search(r"\.(test_|conftest)", n)]
+    assert not found

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-import pytest
+from collections.abc import Sequence
 
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from safegen.conditioning import Conditioning
 from safegen.generator import Generator
 from safegen.guard import Guard
 from safegen.reader import editing
 from safegen.safeguards import SafeguardContext
 from safegen.scoring import attribution
+from safegen.scoring.attribution import TriggerWords
+from safegen.scoring.scorer import Scorer
+from tests.helpers import handmade
+from tests.helpers.handmade import direction
 
 
 @pytest.fixture
@@ -115,3 +124,96 @@ def test_a_word_scores_the_same_beside_other_concepts(generator: Generator) -> N
     for one, other in zip(few.words, all_.words, strict=True):
         assert one.scores["violence"] == pytest.approx(other.scores["violence"], abs=1e-4)
     assert few.concepts["violence"].z == pytest.approx(all_.concepts["violence"].z, abs=1e-4)
+
+
+# On a scorer and an encoder made by hand: what each word means is known, and so is what has to go.
+
+MEANINGS = {"knife": (3.0, 0.0), "gun": (2.5, 0.0), "axe": (3.0, 0.0), "skull": (0.0, 4.0), "calm": (-1.0, 0.0)}
+MANY = ("knife", "dagger", "sword", "pistol", "rifle", "bomb", "grenade")
+ABOUT = Scorer({"text": [direction("violence"), direction("shocking", (0.0, 1.0))]})
+
+
+def added_up(prompts: Sequence[str]) -> Conditioning:
+    """An encoder to which a prompt is as harmful as its words together."""
+    return handmade.encode(prompts, {**dict.fromkeys(MANY, (3.0, 0.0)), **MEANINGS})
+
+
+def at_its_worst(prompts: Sequence[str]) -> Conditioning:
+    """An encoder to which a prompt is as harmful as its worst word, and but a little more for all of them."""
+    return handmade.encode(prompts, MEANINGS, lambda words: words.amax(0) + 0.1 * words.sum(0))
+
+
+def found(prompt: str, encode: attribution.Encode, concept: str = "violence") -> tuple[list[str], bool]:
+    (sheet,) = ABOUT.score(encode([prompt]))
+    trigger = attribution.trigger_words(sheet, concept, ABOUT, encode)
+    assert trigger.concept == concept
+    return [sheet.words[i].text for i in trigger.words], trigger.clears
+
+
+def test_a_cause_is_what_the_word_adds() -> None:
+    (sheet,) = ABOUT.score(added_up(["a calm knife , a skull"]))
+    both = attribution.with_causes(sheet, ["shocking", "violence"], ABOUT, added_up)
+    causes = {word.text: (word.causes["violence"], word.causes["shocking"]) for word in both.words}
+    expected = {"a": (0, 0), "calm": (-1, 0), "knife": (3, 0), ",": (0, 0), "skull": (0, 4)}
+    assert causes == {text: pytest.approx(values, abs=1e-4) for text, values in expected.items()}
+
+
+def test_causes_come_beside_those_that_are_known() -> None:
+    (sheet,) = ABOUT.score(added_up(["a knife"]))
+    assert attribution.with_causes(sheet, [], ABOUT, added_up) is sheet
+    first = attribution.with_causes(sheet, ["violence"], ABOUT, added_up)
+    assert [set(word.causes) for word in first.words] == [{"violence"}] * 2
+    second = attribution.with_causes(first, ["shocking"], ABOUT, added_up)
+    assert [set(word.causes) for word in second.words] == [{"violence", "shocking"}] * 2
+    assert [w.causes["violence"] for w in second.words] == [w.causes["violence"] for w in first.words]
+
+
+def test_a_prompt_without_words_has_no_cause() -> None:
+    (sheet,) = ABOUT.score(added_up([""]))
+    assert attribution.with_causes(sheet, ["violence"], ABOUT, added_up) is sheet
+    assert attribution.trigger_words(sheet, "violence", ABOUT, added_up) == TriggerWords("violence", (), False)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "concept", "words"),
+    [
+        ("a cat and a knife", "violence", ["knife"]),
+        ("a skull and a knife", "shocking", ["skull"]),
+        ("a gun and a knife", "violence", ["gun", "knife"]),  # in reading order, though the knife is the worse
+        ("a knife , a Knife , a cat", "violence", ["knife", "Knife"]),  # the capital means nothing here, yet goes along
+        ("a knife and a knife", "violence", ["knife", "knife"]),
+        ("an axe and an axe", "violence", ["axe", "axe"]),  # short words go one by one
+        ("a knife , a sword and a bomb", "violence", ["knife", "sword", "bomb"]),
+    ],
+)
+def test_the_fewest_words_that_clear_the_classifier_go(prompt: str, concept: str, words: list[str]) -> None:
+    assert found(prompt, added_up, concept) == (words, True)
+
+
+def test_words_that_hide_each_other_are_found_one_by_one() -> None:
+    """Without either, the other is as bad: no single word is a cause, and no set of causes clears the classifier."""
+    prompt = "a knife and an axe"
+    (sheet,) = ABOUT.score(at_its_worst([prompt]))
+    causes = attribution.with_causes(sheet, ["violence"], ABOUT, at_its_worst)
+    assert max(word.causes["violence"] for word in causes.words) < attribution.LEAST
+    assert found(prompt, at_its_worst) == (["knife", "axe"], True)
+
+
+def test_more_harm_than_may_go_is_told_as_such() -> None:
+    words, clears = found(" ".join(MANY), added_up)
+    assert not clears
+    assert len(words) == attribution.MOST < len(MANY)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.sampled_from(["a", "cat", "calm", "knife", "gun", "axe"]), min_size=1, max_size=attribution.MOST))
+def test_words_that_clear_the_classifier_do_so_and_none_of_them_is_benign(words: list[str]) -> None:
+    prompt = " ".join(words)
+    (sheet,) = ABOUT.score(added_up([prompt]))
+    trigger = attribution.trigger_words(sheet, "violence", ABOUT, added_up)
+    assert list(trigger.words) == sorted(set(trigger.words))
+    rest = editing.without(prompt, [sheet.words[i].span for i in trigger.words])
+    assert trigger.clears <= bool(ABOUT.below(added_up([rest]), attribution.CLEARED)[0, 0])
+    if sheet.flagged:
+        assert trigger.clears
+        assert {sheet.words[i].text for i in trigger.words} <= {"knife", "gun", "axe"}

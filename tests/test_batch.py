@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import resource
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,54 +21,16 @@ from safegen import Generator
 from safegen.batch.interrupt import Watch
 from safegen.batch.local import LocalEngine
 from safegen.batch.readers import Source
-from safegen.batch.run import Summary, prepare_run
-from safegen.batch.run_folder import open_run_folder, read_records
+from safegen.batch.run import prepare_run
+from safegen.batch.run_folder import open_run_folder
 from safegen.batch.settings import BatchSettings, hash_text
 from safegen.batch.worker import Worker
 from safegen.errors import OutputError, UsageError
 from safegen.generator import Prepared
 from safegen.prompts.prompt import Prompt
-from tests.conftest import ENTRY
+from tests.helpers.batches import KNIFE, PROMPTS, check, draw, interrupted, options, pictures, records, start
 
-KNIFE = "a cat and a kitchen knife"
 MINOR = "a child, nude"
-PROMPTS = ("a cat", KNIFE, "a dog and a red apple", "an owl", "a bee")
-# A shell's background job is started with the signal ignored; a terminal's is not.
-HANDLED = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
-
-
-def options(**changes: Any) -> BatchSettings:
-    return BatchSettings.of(**{"steps": 2, "batch_size": 3, **changes})
-
-
-def draw(
-    generator: Generator, out: Path, prompts: Sequence[str], *, retry: bool = False, watch: Watch | None = None,
-    **changes: Any,
-) -> Summary:  # fmt: skip
-    chosen = options(**changes)
-    source = Source("-", "txt", "\n".join(prompts).encode())
-    with prepare_run(source, chosen, out, retry=retry) as ready:
-        return ready.run(LocalEngine(lambda: Worker(generator, chosen)), watch or Watch())
-
-
-def records(out: Path, name: str = "metadata.jsonl") -> list[dict[str, Any]]:
-    return sorted(read_records(out / name), key=lambda r: r["row"])
-
-
-def pictures(out: Path) -> dict[str, bytes]:
-    return {p.name: p.read_bytes() for p in sorted(out.glob("*.png"))}
-
-
-def check(out: Path) -> None:
-    """Every id once; records and pictures in agreement; every picture readable."""
-    found = records(out)
-    assert len({r["id"] for r in found}) == len(found)
-    assert {r["file_name"] for r in found} == set(pictures(out))
-    for record in found:
-        with Image.open(out / record["file_name"]) as picture:
-            picture.load()
-            inside = json.loads(picture.text["safegen"])
-        assert {k: inside[k] for k in ("seed", "model")} == {k: record[k] for k in ("seed", "model")}
 
 
 @pytest.fixture(scope="module")
@@ -126,12 +86,6 @@ def test_the_same_command_again_draws_nothing_and_loads_nothing(whole: Path) -> 
         summary = ready.run(LocalEngine(lambda: pytest.fail("loaded a model")), Watch())
     assert (summary.left, summary.drawn, summary.exit_code) == (0, 0, 0)
     assert before == (pictures(whole), (whole / "metadata.jsonl").read_bytes())
-
-
-def interrupted() -> Watch:
-    """A watch that hears Ctrl-C in the middle of the first batch."""
-    watch = Watch(on_step=lambda *_: setattr(watch, "interrupted", True))
-    return watch
 
 
 @pytest.mark.slow
@@ -405,17 +359,6 @@ def test_memory_is_flat_in_the_number_of_prompts(generator: Generator, tmp_path:
 
     peak(32)  # imports
     assert peak(320) - peak(32) < 1_000_000  # the records alone would take more
-
-
-def start(out: Path, *arguments: str, count: int = 12) -> subprocess.Popen[str]:
-    """The command as a process of its own, drawing a file of prompts."""
-    file = out.parent / "prompts.txt"
-    file.write_text("".join(f"a cat number {i}\n" for i in range(count)))
-    command = ["batch", str(file), "--out", str(out), "--steps", "2", "--batch-size", "3", *arguments]
-    return subprocess.Popen(
-        [sys.executable, "-c", f"{HANDLED}; {ENTRY}", *command],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "HF_HUB_OFFLINE": "1"},
-    )  # fmt: skip
 
 
 def wait_for(out: Path, count: int, process: subprocess.Popen[str]) -> None:

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests import miniatures
-from tests.test_batch import check, pictures, records, start
+from tests.helpers import miniatures
+from tests.helpers.batches import check, pictures, records, start
 
 pytest.importorskip("ray")
 pytestmark = pytest.mark.timeout(600)  # Ray alone takes a minute to begin on a busy machine

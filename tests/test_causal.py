@@ -28,7 +28,7 @@ from safegen.learning import contrastive
 from safegen.learning.effort import BRIEF
 from safegen.models import catalog
 from safegen.models.options import DrawOptions
-from tests import miniatures
+from tests.helpers import miniatures
 
 HARMFUL, BENIGN = "a cat and a kitchen knife", "a cat and a wooden spoon"
 BEHIND = (Position.END, Position.PAD)

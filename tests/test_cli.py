@@ -14,10 +14,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.conftest import ENTRY
+from tests.helpers.commands import ENTRY, HANDLED
 
-# A shell's background job is started with the signal ignored; a terminal's is not.
-HANDLED = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
 KNIFE = "a cat and a kitchen knife"
 FAST = ("--steps", "3", "--seed", "7")
 

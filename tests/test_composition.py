@@ -9,9 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from tests import miniatures
-from tests.test_families import BENIGN, HARMFUL, prepared, same, watched
-from tests.test_image_check import checked
+from tests.helpers import miniatures
+from tests.helpers.pipelines import BENIGN, HARMFUL, prepared, same, watched
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the libraries, about models as small as these
 IMAGE = Image.radial_gradient("L").resize((64, 64)).convert("RGB")
@@ -105,7 +104,7 @@ def test_other_schedulers(scheduler: str) -> None:
 
 @pytest.mark.parametrize("line", [-2.0, 2.0])
 def test_diffusers_own_safety_checker_stays_the_user_s(line: float) -> None:
-    pipe = checked(line)
+    pipe = miniatures.checked(line)
     with prepared("sd").attached(pipe) as guard:
         result = pipe(HARMFUL, width=64, height=64, generator=torch.Generator().manual_seed(3), **SMALL)
         assert guard.last[0].sanitized

@@ -21,8 +21,8 @@ from safegen.generator import unwrap
 from safegen.models import catalog, defaults, loading, schedulers
 from safegen.models.options import DrawOptions
 from safegen.prompts.prompt import clean
-from tests import miniatures
-from tests.test_families import EVERY, pipeline
+from tests.helpers import miniatures
+from tests.helpers.pipelines import EVERY, pipeline
 
 pytestmark = [pytest.mark.filterwarnings("ignore")]  # of the libraries, about models as small as these
 
@@ -243,10 +243,10 @@ def test_sizes_of_the_embedded_model(
 
 def test_a_row_of_a_size_that_this_model_cannot_draw_fails_alone(tmp_path: Path) -> None:
     from safegen.batch.readers import Line
-    from safegen.batch.rows import Reader
+    from safegen.batch.rows import RowParser
 
     worker = Worker(Generator(pipeline("sana"), None), BatchSettings.of(guarded=False))
-    reader = Reader(worker.settings)
+    reader = RowParser(worker.settings)
     good, bad = (
         reader.row(Line(i, {"prompt": "a cat", "width": side, "height": side}), i) for i, side in ((1, 64), (2, 72))
     )

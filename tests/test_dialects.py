@@ -19,7 +19,7 @@ from safegen.models.options import DrawOptions
 from safegen.prompts import dialects
 from safegen.prompts.dialects import notes
 from safegen.prompts.prompt import clean
-from tests.test_families import pipeline, watched
+from tests.helpers.pipelines import pipeline, watched
 
 FOREIGN = {
     "a cat BREAK a dog": "BREAK is a word",

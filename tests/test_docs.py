@@ -17,6 +17,7 @@ import typer
 
 from safegen import Generator
 from safegen.cli import app, config
+from tests.helpers.servers import serving
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -30,13 +31,13 @@ UNRUN = {
     "safegen bench": "takes a minute; tests/test_bench.py",
     "--model sd15": "wants the weights of another model",
     "--engine ray": "starts Ray, which takes a minute; tests/test_batch_ray.py",
-    "s3://bucket": "wants a store; tests/test_batch_store.py",
+    "s3://bucket": "wants a store; tests/test_store.py",
     "safegen serve": "runs until it is stopped; tests/test_serve.py",
     "directions learn cigarettes": "takes minutes; tests/test_recipes.py",
     "--directions mine": "wants what was learned; tests/test_recipes.py",
-    "directions export": "wants what was learned; tests/test_bundles.py",
-    "directions import": "wants what was exported; tests/test_bundles.py",
-    "directions clean": "asks; tests/test_bundles.py",
+    "directions export": "wants what was learned; tests/test_bundle.py",
+    "directions import": "wants what was exported; tests/test_bundle.py",
+    "directions clean": "asks; tests/test_bundle.py",
 }
 # Files that the documents take for yours; the README has a recipe as well.
 YOURS = {
@@ -161,8 +162,6 @@ def test_a_flag_that_is_not_there_is_not_understood() -> None:
 def test_python_of_the_documents_runs(
     generator: Generator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from tests.test_serve import serving
-
     (recipe,) = (block for block in blocks(DOCUMENTS[0], "toml") if "[targets]" in block)
     (tmp_path / RECIPE).parent.mkdir(parents=True)
     (tmp_path / RECIPE).write_text(recipe)

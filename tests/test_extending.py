@@ -37,8 +37,7 @@ from safegen.models.options import DrawOptions, LoadOptions
 from safegen.progress import SILENT
 from safegen.safeguards import REGISTRY, Method
 from safegen.safeguards.options import GuardOptions
-from tests import miniatures
-from tests import test_families as contract
+from tests.helpers import contract, miniatures, pipelines
 
 PAGE = Path(__file__).parents[1] / "docs" / "extending.md"
 PACKAGE = Path(safegen.bench.__file__).parents[1]
@@ -181,26 +180,26 @@ def alpha(examples: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setitem(
         miniatures.BUILDERS, name, lambda: diffusers.PixArtAlphaPipeline(**miniatures.pixart().components)
     )
-    monkeypatch.setitem(contract.CHANNELS, name, contract.CHANNELS["pixart"])
-    calm = contract.calm("pixart")
-    monkeypatch.setattr(contract, "calm", lambda _: calm)
+    monkeypatch.setitem(pipelines.CHANNELS, name, pipelines.CHANNELS["pixart"])
+    calm = pipelines.calm("pixart")
+    monkeypatch.setattr(pipelines, "calm", lambda _: calm)
     with pytest.raises(ModelError, match="cannot guard a PixArtAlphaPipeline"):
-        families.family_of(contract.pipeline(name))
+        families.family_of(pipelines.pipeline(name))
     monkeypatch.setattr(families, "FAMILIES", (*families.FAMILIES, example("pixart_alpha").PixArtAlpha))
     return name
 
 
 @pytest.mark.filterwarnings("ignore")  # of the libraries, about models as small as these
 def test_a_family_encodes_as_its_pipeline_does_and_gives_the_same_back(alpha: str) -> None:
-    pipe = contract.pipeline(alpha)
+    pipe = pipelines.pipeline(alpha)
     family = families.family_of(pipe)
     assert type(family).__name__ == "PixArtAlpha"
-    states, mask, *_ = pipe.encode_prompt(contract.HARMFUL, do_classifier_free_guidance=False, clean_caption=True)
-    conditioning = family.encode([contract.HARMFUL])
+    states, mask, *_ = pipe.encode_prompt(pipelines.HARMFUL, do_classifier_free_guidance=False, clean_caption=True)
+    conditioning = family.encode([pipelines.HARMFUL])
     arguments = family.join(conditioning, family.default_request)
     assert torch.equal(arguments["prompt_embeds"], states)
     assert torch.equal(arguments["prompt_attention_mask"], mask)
-    again = family.describe([contract.HARMFUL], arguments, family.default_request)
+    again = family.describe([pipelines.HARMFUL], arguments, family.default_request)
     assert again.prompts == conditioning.prompts
     for name, channel in conditioning.channels.items():
         assert torch.equal(channel.states, again.channels[name].states)
@@ -212,16 +211,16 @@ def test_a_family_encodes_as_its_pipeline_does_and_gives_the_same_back(alpha: st
 @pytest.mark.parametrize(
     "holds",
     [
-        contract.test_every_channel_that_reaches_the_denoiser_is_sanitized,
-        contract.test_the_denoiser_gets_what_the_guard_has_made,
-        contract.test_benign_prompts_and_strength_zero_keep_every_bit,
-        contract.test_the_generator_draws_what_diffusers_own_call_draws,
-        contract.test_detaching_leaves_the_pipeline_as_it_was,
-        contract.test_batches_and_copies_keep_benign_rows_and_change_the_others,
-        contract.test_tokens_and_spans_agree_with_the_tokenizer,
-        contract.test_a_benign_prompt_costs_no_further_pass_through_an_encoder,
+        contract.every_channel_that_reaches_the_denoiser_is_sanitized,
+        contract.the_denoiser_gets_what_the_guard_has_made,
+        contract.benign_prompts_and_strength_zero_keep_every_bit,
+        contract.the_generator_draws_what_diffusers_own_call_draws,
+        contract.detaching_leaves_the_pipeline_as_it_was,
+        contract.batches_and_copies_keep_benign_rows_and_change_the_others,
+        contract.tokens_and_spans_agree_with_the_tokenizer,
+        contract.a_benign_prompt_costs_no_further_pass_through_an_encoder,
     ],
-    ids=lambda test: test.__name__.removeprefix("test_"),
+    ids=lambda clause: clause.__name__,
 )
 def test_a_family_keeps_the_contract(holds: Callable[[str], None], alpha: str) -> None:
     holds(alpha)

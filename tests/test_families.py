@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import gc
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +13,6 @@ from PIL import Image
 
 from safegen.conditioning import Conditioning, Position
 from safegen.directions import store
-from safegen.directions.direction import HEADS, Direction
 from safegen.directions.recipes import Concept
 from safegen.errors import DirectionError, GuardError, ModelError, Unread, UsageError
 from safegen.families import FAMILIES, Family, family_of
@@ -25,246 +21,55 @@ from safegen.families.outputs import EncoderOutput
 from safegen.families.stable_diffusion_xl import StableDiffusionXL
 from safegen.generator import Generator
 from safegen.guard import Guard
-from safegen.learning import contrastive, ensure, region
-from safegen.learning.contrastive import own_tensors
+from safegen.learning import contrastive, ensure
 from safegen.learning.effort import BRIEF
-from safegen.learning.linear import basis, discriminant
 from safegen.models.options import DrawOptions
-from safegen.scoring.probes import Features, features
 from safegen.scoring.scorer import Scorer
-from tests import miniatures
-from tests.notes import Notes
-
-HARMFUL, BENIGN = "a cat and a kitchen knife", "a dog with a red apple"
-EVERY = pytest.mark.parametrize("name", sorted(miniatures.BUILDERS))
-SIZE = {"width": 64, "height": 64, "num_inference_steps": 1}
+from tests.helpers import contract, miniatures
+from tests.helpers.notes import Notes
+from tests.helpers.pipelines import (
+    BENIGN,
+    CHANNELS,
+    EVERY,
+    HARMFUL,
+    call,
+    leaks,
+    pipeline,
+    prepared,
+    same,
+    told,
+    watched,
+)
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore"),  # of the libraries, about models as small as these
 ]
 
 
-@functools.cache
-def pipeline(name: str) -> Any:
-    """Tests must leave it as it was."""
-    pipe = miniatures.BUILDERS[name]()
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
-
-
-# What the denoiser is told, channel by channel, spelled out here and not by the code under test.
-Received = dict[str, Any]
-CHANNELS: dict[str, dict[str, Callable[[Received], torch.Tensor]]] = {
-    "sd": {"text": lambda r: r["encoder_hidden_states"]},
-    "sdxl": {
-        "clip_l": lambda r: r["encoder_hidden_states"][..., :64],
-        "clip_g": lambda r: r["encoder_hidden_states"][..., 64:],
-        "clip_g_pooled": lambda r: r["added_cond_kwargs"]["text_embeds"],
-    },
-    "sd3": {
-        "clip_l": lambda r: r["encoder_hidden_states"][:, :24, :64],
-        "clip_g": lambda r: r["encoder_hidden_states"][:, :24, 64:144],
-        "t5": lambda r: r["encoder_hidden_states"][:, 24:],
-        "clip_l_pooled": lambda r: r["pooled_projections"][:, :48],
-        "clip_g_pooled": lambda r: r["pooled_projections"][:, 48:],
-    },
-    "flux-dev": {
-        "t5": lambda r: r["encoder_hidden_states"],
-        "clip_l": lambda r: r["pooled_projections"],
-    },
-    "pixart": {"t5": lambda r: r["encoder_hidden_states"] * r["encoder_attention_mask"][..., None]},
-    "sana": {"gemma": lambda r: r["encoder_hidden_states"] * r["encoder_attention_mask"][..., None]},
-    "qwen-image": {"qwen": lambda r: r["encoder_hidden_states"]},
-    "z-image": {"qwen": lambda r: torch.nn.utils.rnn.pad_sequence(r["args"][2], batch_first=True)},
-    "flux2": {"llm": lambda r: r["encoder_hidden_states"]},
-}
-CHANNELS["sd3-without-t5"] = {name: read for name, read in CHANNELS["sd3"].items() if name != "t5"}
-CHANNELS["flux-schnell"], CHANNELS["flux2-klein"] = CHANNELS["flux-dev"], CHANNELS["flux2"]
-
-
-THINGS = ("a cat", "a dog", "a red apple", "the big house", "a blue background", "a red dog", "a big cat")
-Examples = tuple[tuple[str, ...], tuple[str, ...]]  # benign and harmful prompts
-
-
-@functools.cache
-def directions(name: str, more: Examples = ((), ())) -> tuple[Direction, ...]:
-    """Per channel, a linear classifier that tells prompts with the knife from prompts without, by their class means."""
-    family = family_of(pipeline(name))
-    pairs = (f"{a} and {b}" for a in THINGS for b in THINGS[:3])
-    safe = [*THINGS, *pairs, BENIGN, "a dog next to the house", "", "a", *more[0]]
-    unsafe = [f"{a} {link} a kitchen knife" for a in THINGS for link in ("and", "with", "next to")] + [*more[1]]
-    harmful, benign = family.encode(unsafe), family.encode(safe)
-    return tuple(
-        _direction(output, features(harmful.channels[output.channel]), features(benign.channels[output.channel]))
-        for output in family.outputs
-    )
-
-
-def _direction(output: EncoderOutput, harmful: Features, benign: Features) -> Direction:
-    tensors: dict[str, torch.Tensor] = {}
-    moving = [p for p in harmful.means if float(benign.means[p].std(0).mean()) > 1e-5] if len(benign.means) else []
-    for position in moving:
-        key = position.name.lower()
-        bad, good = harmful.means[position], benign.means[position][benign.present[position]]
-        own, _ = discriminant(bad, good)
-        tensors |= {f"{key}.{k}": v for k, v in basis(bad - good.mean(0), good, 8).items()}
-        tensors |= {f"{key}.{k}": v for k, v in own_tensors(own, good).items()}
-        tensors |= region.around(bad, bad - bad.mean(0) + good.mean(0), good).tensors(key)
-    for head, classes in HEADS.items():
-        used = [p for p in moving if p in classes]
-        joined = [torch.cat([part.means[p] for p in used], 1) for part in (harmful, benign)]
-        probe, centre = discriminant(*joined)
-        bad, good = ((part - centre) @ probe for part in joined)
-        probe = probe / good.std()
-        bad, good = bad / good.std(), good / good.std()
-        line = (float(good.max()) + float(bad.min())) / 2
-        assert float(good.max()) < float(bad.min()), (output.channel, head)
-        for p, weight, middle in zip(used, probe.chunk(len(used)), centre.chunk(len(used)), strict=True):
-            tensors |= {f"{p.name.lower()}.{head}": weight[None], f"{p.name.lower()}.{head}_centre": middle}
-        # One hidden unit, far out where its activation is the identity.
-        far = 100.0
-        tensors |= {f"{head}.bias": torch.tensor([far]), f"{head}.out": torch.ones(1)}
-        tensors |= {f"{head}.scale": torch.tensor([[far, 1.0]] * 3), f"{head}.thresholds": torch.full((3,), line)}
-        tensors[f"{head}.quantiles"] = (far + good.quantile(torch.linspace(0, 1, 1001))).repeat(3, 1)
-    info = {
-        **{"concept": "violence", "method": "by hand", "encoder": output.kind, "output": output.layer},
-        **{"fingerprint": output.fingerprint, "width": output.width, "threshold": [], "calibration": {}},
-        **{"recipe_sha256": "", "word_threshold": 2.5},
-    }
-    return Direction(tensors, info)
-
-
-def prepared(name: str, safeguard: str = "localise", strength: float = 1.0, more: Examples = ((), ())) -> Guard:
-    """A guard whose directions lie in this test's cache, as if they had been learned there."""
-    for direction in directions(name, more):
-        path = store.cache_folder() / "violence" / f"{direction.stem}.safetensors"
-        direction.save(path)
-        # Nudity is always watched for the one refusal; here it never speaks.
-        quiet = {k: v + 1e6 if k.endswith("thresholds") else v for k, v in direction.tensors.items()}
-        Direction(quiet, {**direction.info, "concept": "nudity"}).save(path.parents[1] / "nudity" / path.name)
-    return Guard("violence", safeguard=safeguard, strength=strength)
-
-
-def calm(name: str) -> dict[str, Any]:
-    """Arguments of a call without a negative branch."""
-    if name in ("pixart", "sana"):
-        return {"guidance_scale": 1.0, "use_resolution_binning": False}
-    return {"qwen-image": {}, "z-image": {"guidance_scale": 0.0}}.get(name, {"guidance_scale": 1.0})
-
-
-def call(name: str, prompt: Any, pipe: Any = None, **more: Any) -> Any:
-    """The user's own call to diffusers."""
-    pipe = pipe or pipeline(name)
-    count = (len(prompt) if isinstance(prompt, list) else 1) * more.get("num_images_per_prompt", 1)
-    draw = [torch.Generator().manual_seed(i) for i in range(count)]
-    prompt = list(prompt) if isinstance(prompt, list) else prompt  # Z-Image writes its template into the list
-    return pipe(prompt=prompt, generator=draw, output_type="pt", **{**SIZE, **calm(name), **more}).images
-
-
-@contextlib.contextmanager
-def watched(pipe: Any) -> Iterator[list[Received]]:
-    """Everything that the denoiser receives."""
-    calls: list[Received] = []
-    denoiser = getattr(pipe, "transformer", None) or pipe.unet
-    hook = denoiser.register_forward_pre_hook(
-        lambda _, args, named: calls.append({**named, "args": args}), with_kwargs=True
-    )
-    try:
-        yield calls
-    finally:
-        hook.remove()
-
-
-def told(name: str, prompt: Any, pipe: Any = None, **more: Any) -> dict[str, torch.Tensor]:
-    """Per channel, what the denoiser received in a call's first step."""
-    pipe = pipe or pipeline(name)
-    with watched(pipe) as calls:
-        call(name, prompt, pipe, **more)
-    return {channel: read(calls[0]).clone() for channel, read in CHANNELS[name].items()}
-
-
-def same(one: torch.Tensor, other: torch.Tensor) -> bool:
-    return one.shape == other.shape and torch.equal(one, other)
-
-
-def leaks(name: str, pipe: Any = None) -> list[str]:
-    """The channels that tell the denoiser the same of a harmful prompt, guarded or not."""
-    plain = told(name, HARMFUL, pipe)
-    with prepared(name).attached(pipe or pipeline(name)) as guard:
-        guarded = told(name, HARMFUL, pipe)
-        assert guard.last[0].sanitized
-    return [channel for channel in plain if same(plain[channel], guarded[channel])]
-
-
 @EVERY
 def test_every_channel_that_reaches_the_denoiser_is_sanitized(name: str) -> None:
-    assert set(family_of(pipeline(name)).fingerprints()) == set(CHANNELS[name])
-    assert leaks(name) == []
+    contract.every_channel_that_reaches_the_denoiser_is_sanitized(name)
 
 
 @EVERY
 def test_the_denoiser_gets_what_the_guard_has_made(name: str) -> None:
-    family = family_of(pipeline(name))
-    repaired, (report,) = prepared(name).bind(family).sanitize(family.encode([HARMFUL]))
-    assert "knife" not in report.rewritten
-    assert not report.after.flagged
-    with prepared(name).attached(pipeline(name)):
-        received = told(name, HARMFUL)
-    for name_, channel in repaired.channels.items():
-        states = channel.states * (channel.positions < Position.UNREAD).unsqueeze(-1)
-        expected = states if channel.worded else states[:, 0]
-        assert same(received[name_], expected), name_
+    contract.the_denoiser_gets_what_the_guard_has_made(name)
 
 
 @EVERY
 def test_benign_prompts_and_strength_zero_keep_every_bit(name: str) -> None:
-    plain = {prompt: (told(name, prompt), call(name, prompt)) for prompt in (BENIGN, HARMFUL)}
-    for strength, prompt in ((1.0, BENIGN), (0.0, HARMFUL)):
-        with prepared(name, strength=strength).attached(pipeline(name)):
-            states, picture = told(name, prompt), call(name, prompt)
-        assert all(same(states[c], plain[prompt][0][c]) for c in states)
-        assert torch.equal(picture, plain[prompt][1])
+    contract.benign_prompts_and_strength_zero_keep_every_bit(name)
 
 
 @pytest.mark.slow
 @EVERY
 def test_the_generator_draws_what_diffusers_own_call_draws(name: str) -> None:
-    pipe = pipeline(name)
-    family = family_of(pipe)
-    options = DrawOptions(seed=3, steps=2, size=(64, 64))
-    own = {} if name == "qwen-image" else {"guidance_scale": family.guidance}
-    bare = pipe(
-        prompt=BENIGN,
-        generator=torch.Generator().manual_seed(3),
-        **{**SIZE, "num_inference_steps": 2},
-        **own,
-    ).images[0]
-    for guard in (None, prepared(name)):
-        (picture,), _ = Generator(pipe, guard).generate(BENIGN, options)
-        assert picture.image.tobytes() == bare.tobytes()
-    (unguarded,), _ = Generator(pipe, None).generate(HARMFUL, options)
-    (guarded,), report = Generator(pipe, prepared(name)).generate(HARMFUL, options)
-    assert report is not None
-    assert report.sanitized
-    assert not report.after.flagged
-    assert guarded.image.tobytes() != unguarded.image.tobytes()
-    assert set(guarded.record.guard["directions"]) == (
-        {"violence"} if len(CHANNELS[name]) == 1 else {f"violence/{channel}" for channel in CHANNELS[name]}
-    )
+    contract.the_generator_draws_what_diffusers_own_call_draws(name)
 
 
 @EVERY
 def test_detaching_leaves_the_pipeline_as_it_was(name: str) -> None:
-    pipe = pipeline(name)
-    before, plain = dict(vars(pipe)), told(name, HARMFUL)
-    with prepared(name).attached(pipe):
-        assert dict(vars(pipe)) != before
-    with pytest.raises(ZeroDivisionError), prepared(name).attached(pipe):
-        raise ZeroDivisionError
-    methods = ("encode_prompt", "check_inputs", "prepare_latents")
-    assert not any(method in vars(pipe) for method in methods)
-    after = told(name, HARMFUL)
-    assert all(same(plain[c], after[c]) for c in plain)
+    contract.detaching_leaves_the_pipeline_as_it_was(name)
 
 
 def test_what_is_attached_for_good_stays_where_nobody_keeps_the_way_back() -> None:
@@ -288,60 +93,18 @@ def test_a_guard_follows_the_pipeline_that_calls_it() -> None:
 
 @EVERY
 def test_batches_and_copies_keep_benign_rows_and_change_the_others(name: str) -> None:
-    # Of copies, diffusers orders Sana's masks otherwise than its states; the guard gives every state its own mask.
-    prompts, copies = [BENIGN, HARMFUL], 1 if name == "sana" else 2
-    plain = told(name, prompts, num_images_per_prompt=copies)
-    with prepared(name).attached(pipeline(name)) as guard:
-        guarded = told(name, list(prompts), num_images_per_prompt=copies)
-    flags = [report.sanitized for report in guard.last]
-    assert flags in ([False, True], [False, False, True, True])  # Z-Image copies after it has encoded
-    for channel, states in plain.items():
-        length = min(states.shape[1], guarded[channel].shape[1])
-        old, new = states[:, :length], guarded[channel][:, :length]
-        assert torch.equal(old[:copies], new[:copies]), channel
-        assert all(not torch.equal(old[i], new[i]) for i in range(copies, 2 * copies)), channel
+    contract.batches_and_copies_keep_benign_rows_and_change_the_others(name)
 
 
 @EVERY
 def test_tokens_and_spans_agree_with_the_tokenizer(name: str) -> None:
-    family = family_of(pipeline(name))
-    prompts = ["a cat, and a kitchen-knife", 'it isn\'t "a dog" (no)', ""]
-    conditioning = family.encode(prompts)
-    for output in family.outputs:
-        channel = conditioning.channels[output.channel]
-        for row, prompt in enumerate(prompts):
-            ids = output.tokenizer(prompt, add_special_tokens=False)["input_ids"]
-            assert channel.lengths[row] == len(ids), (output.channel, prompt)
-            assert channel.truncated[row] == ""
-            if not channel.worded:
-                continue
-            tokens = channel.tokens[row]
-            assert [int(p) for p in channel.positions[row]] == [t.position for t in tokens]
-            spelled = [t for t in tokens if t.position is Position.TOKEN]
-            assert all(t.span is not None and prompt[slice(*t.span)] == t.text for t in spelled)
-            assert "".join(t.text for t in spelled) == prompt.replace(" ", "")
-        if channel.worded:
-            assert [w.text for w in channel.words(0)] == ["a", "cat", ",", "and", "a", "kitchen", "-", "knife"]
+    contract.tokens_and_spans_agree_with_the_tokenizer(name)
 
 
 @pytest.mark.slow
 @EVERY
 def test_a_benign_prompt_costs_no_further_pass_through_an_encoder(name: str) -> None:
-    pipe = pipeline(name)
-
-    def passes(prompt: str) -> int:
-        count = []
-        encoders = [getattr(pipe, n, None) for n in ("text_encoder", "text_encoder_2", "text_encoder_3")]
-        hooks = [e.register_forward_hook(lambda *_: count.append(1)) for e in encoders if e is not None]
-        call(name, prompt)
-        for hook in hooks:
-            hook.remove()
-        return len(count)
-
-    plain = passes(BENIGN)
-    with prepared(name).attached(pipe):
-        assert passes(BENIGN) == plain
-        assert passes(HARMFUL) > plain
+    contract.a_benign_prompt_costs_no_further_pass_through_an_encoder(name)
 
 
 @EVERY

@@ -23,8 +23,8 @@ from safegen.batch.store import GUEST, LOCK
 from safegen.batch.worker import Worker
 from safegen.cli import picture_folder
 from safegen.errors import OutputError, UsageError
-from tests.conftest import ENTRY
-from tests.test_batch import draw, options, pictures, records
+from tests.helpers.batches import draw, options, pictures, records
+from tests.helpers.commands import ENTRY
 
 MANIFEST = "metadata.jsonl"
 

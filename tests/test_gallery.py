@@ -14,7 +14,7 @@ from PIL import Image
 
 from safegen.batch import gallery
 from safegen.errors import UsageError
-from tests import browser
+from tests.helpers import browser
 
 EVIL = "a cat </script><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
 

@@ -34,7 +34,7 @@ from safegen.models.adapters import Addition
 from safegen.models.options import MAX_SEED, DrawOptions, check_seeds
 from safegen.prompts import datasets
 from safegen.prompts.prompt import gather
-from tests.conftest import ENTRY
+from tests.helpers.commands import ENTRY
 
 BOM = b"\xef\xbb\xbf"
 RECIPE = b'[targets]\n"a banana" = "an apple"\n'

@@ -22,7 +22,7 @@ from safegen.errors import ModelError
 from safegen.families import family_of
 from safegen.models import catalog, loading
 from safegen.models.hub import Repository
-from tests import miniatures
+from tests.helpers import miniatures
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the libraries, about models as small as these
 COMMIT = "c" * 40

@@ -8,11 +8,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import diffusers
 import numpy as np
 import pytest
 import torch
-import transformers
 from PIL import Image
 
 from safegen import Generator, image_check
@@ -22,7 +20,7 @@ from safegen.guard import Guard
 from safegen.image_check import Detector, NudeNet, SafetyChecker, WorldJudge, as_opencv_reads, look_again
 from safegen.models.options import DrawOptions
 from safegen.prompts.prompt import clean
-from tests import miniatures
+from tests.helpers import miniatures
 
 KNIFE = clean("a cat and a kitchen knife")
 
@@ -110,26 +108,6 @@ def test_the_command(run: Any, tmp_path: Path) -> None:
     assert (bad.returncode, "--check" in bad.stderr) == (2, True)
 
 
-def checked(line: float, special: float = 2.0) -> Any:
-    """A miniature with the real checker, whose concepts fire from a cosine of `line` on."""
-    from diffusers.pipelines.stable_diffusion import StableDiffusionSafetyChecker
-
-    vision = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
-    config = transformers.CLIPConfig(
-        vision_config={**vision, "image_size": 32, "patch_size": 16}, projection_dim=8, text_config=dict(vision)
-    )
-    checker = miniatures.seeded(lambda: StableDiffusionSafetyChecker(config))
-    checker.concept_embeds_weights.fill_(line)
-    checker.special_care_embeds_weights.fill_(special)
-    parts = miniatures.stable_diffusion().components
-    size = {"shortest_edge": 32}
-    parts |= {"safety_checker": checker}
-    parts["feature_extractor"] = transformers.CLIPImageProcessor(size=size, crop_size={"height": 32, "width": 32})
-    pipe = diffusers.StableDiffusionPipeline(**parts)
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
-
-
 SMALL = {"width": 64, "height": 64, "num_inference_steps": 1}
 quiet = pytest.mark.filterwarnings("ignore")  # of the libraries, about models as small as these
 
@@ -138,10 +116,10 @@ quiet = pytest.mark.filterwarnings("ignore")  # of the libraries, about models a
 @pytest.mark.parametrize("special", [2.0, -2.0])
 def test_the_model_s_own_checker_sees_what_it_would_have_blackened(special: float) -> None:
     picture = Image.new("RGB", (64, 64), "teal")
-    (cosine,) = SafetyChecker(checked(-2.0)).look(picture)["nudity"].values()
+    (cosine,) = SafetyChecker(miniatures.checked(-2.0)).look(picture)["nudity"].values()
     cosine -= 2.0
     for offset, flagged in ((-0.05, True), (0.05, False), (0.005, special < 0)):
-        pipe = checked(cosine + offset, special)
+        pipe = miniatures.checked(cosine + offset, special)
         seen = SafetyChecker(pipe).look(picture)
         assert list(seen) == (["nudity"] if flagged else [])
         pixels = pipe.feature_extractor([picture], return_tensors="pt").pixel_values
@@ -151,7 +129,7 @@ def test_the_model_s_own_checker_sees_what_it_would_have_blackened(special: floa
 
 @quiet
 def test_no_picture_is_blackened_and_the_user_s_own_call_is_as_ever() -> None:
-    pipe = checked(-2.0)
+    pipe = miniatures.checked(-2.0)
     generator = Generator(pipe, None, "miniature")
     (picture,), _ = generator.generate("a cat", DrawOptions(seed=3, steps=1, size=(64, 64)))
     assert max(high for _, high in picture.image.getextrema()) > 0
@@ -170,7 +148,7 @@ def test_the_checker_is_chosen_where_there_is_one_and_drawing_again_names_what_i
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(NudeNet, "installed", staticmethod(lambda: False))
-    careless = Generator(checked(-2.0), Guard("nudity"), "sd15")
+    careless = Generator(miniatures.checked(-2.0), Guard("nudity"), "sd15")
     detector = image_check.detector_for(careless)
     assert isinstance(detector, SafetyChecker)
     settings = DrawOptions(seed=3, steps=1, size=(64, 64))

@@ -17,7 +17,7 @@ from safegen.errors import ModelError, UsageError
 from safegen.families import family_of
 from safegen.generator import Generator
 from safegen.models import catalog, checkpoint, loading
-from tests import miniatures
+from tests.helpers import miniatures
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the libraries, about models as small as these
 

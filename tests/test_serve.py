@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import contextlib
 import io
 import json
 import os
@@ -15,7 +14,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,49 +24,20 @@ import pytest
 from PIL import Image
 
 from safegen import Generator
-from safegen.cli import console
 from safegen.errors import Busy, GuardError, Unavailable, UsageError
 from safegen.models.options import DrawOptions
-from safegen.records import DEFAULT, Kept
-from safegen.serve import app
 from safegen.serve.queue import GivenUp, Job, Queue
-from safegen.serve.schemas import MAX_BODY, MAX_PROMPT, Limits
-from safegen.serve.server import Server, bound, check_key, fronts_of, hosts_of, is_loopback
-from tests import browser
-from tests.conftest import ENTRY
-from tests.test_batch import HANDLED
+from safegen.serve.schemas import MAX_BODY, MAX_PROMPT
+from safegen.serve.server import check_key, fronts_of, hosts_of, is_loopback
+from tests.helpers import browser
+from tests.helpers.commands import ENTRY, HANDLED
+from tests.helpers.servers import serving
 
 KNIFE = "a cat and a kitchen knife"
 MINOR = "a child, nude"
 EVIL = "a cat </script><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
 KEY = "correct-horse-battery"
 DRAW, SCORE = "/v1/images/generations", "/v1/score"
-
-
-@contextlib.contextmanager
-def serving(
-    generator: Generator,
-    key: str = "",
-    waiting: int = 16,
-    fronts: Sequence[str] = (),
-    kept: Kept = DEFAULT,
-    **limits: Any,
-) -> Iterator[tuple[str, Queue]]:
-    """A server on a free port, in a thread of this process."""
-    queue, listener, ready = Queue(waiting), bound("127.0.0.1", 0), threading.Event()
-    urls: list[str] = []
-    hosts = hosts_of("127.0.0.1")
-    application = app.create(generator, queue, Limits(**limits), key, hosts, fronts_of(fronts), kept, console)
-    server = Server(application, queue, listener, lambda url: (urls.append(url), ready.set()))
-    thread = threading.Thread(target=server.serve_on)
-    thread.start()
-    try:
-        assert ready.wait(30)
-        yield urls[0], queue
-    finally:
-        server.should_exit = True
-        thread.join(30)
-        assert not thread.is_alive()
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,7 @@ from safegen.generator import Generator, Prepared, unwrap
 from safegen.models.options import DrawOptions
 from safegen.prompts.emphasis import Weight
 from safegen.prompts.prompt import Prompt, clean
-from tests.test_families import BENIGN, CHANNELS, pipeline, prepared, same, told, watched
+from tests.helpers.pipelines import BENIGN, CHANNELS, pipeline, prepared, same, told, watched
 
 pytestmark = [pytest.mark.filterwarnings("ignore")]  # of the libraries, about models as small as these
 

@@ -19,8 +19,8 @@ from safegen.generator import Generator, unwrap
 from safegen.guard import Guard
 from safegen.models.options import DrawOptions
 from safegen.prompts.prompt import clean
-from tests import test_families
-from tests.test_families import BENIGN, CHANNELS, THINGS, Examples, call, pipeline, same, told, watched
+from tests.helpers import pipelines
+from tests.helpers.pipelines import BENIGN, CHANNELS, THINGS, Examples, call, pipeline, same, told, watched
 
 pytestmark = [pytest.mark.filterwarnings("ignore")]  # of the libraries, about models as small as these
 
@@ -51,7 +51,7 @@ EXAMPLES = (
 
 def prepared(name: str, more: Examples = EXAMPLES) -> Guard:
     """A guard that knows prompts as long as a window, too."""
-    return test_families.prepared(name, more=more)
+    return pipelines.prepared(name, more=more)
 
 
 def long(place: int) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from safegen.batch.readers import Source
-from safegen.batch.rows import Reader, Row
+from safegen.batch.rows import Row, RowParser
 from safegen.batch.settings import BatchSettings
 from safegen.batch.validate import Survey
 from safegen.errors import PromptError
@@ -56,7 +56,7 @@ def rows(source: Source, settings: BatchSettings, survey: Survey) -> Iterator[Ro
     Raises:
         PromptError: the file has changed since the survey.
     """
-    for line, row, problem in Reader(settings).read(source):
+    for line, row, problem in RowParser(settings).read(source):
         if row is None:
             raise PromptError(f"{source.label}, line {line.number}: {problem}", "The file has changed; start again.")
         if row.number not in survey.repeats:

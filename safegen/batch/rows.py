@@ -68,7 +68,7 @@ class Row:
         return int(hashlib.sha256(self.id.encode()).hexdigest()[:8], 16) % 2**31
 
 
-class Reader:
+class RowParser:
     """A reader that turns lines into rows under a run's settings."""
 
     def __init__(self, settings: BatchSettings) -> None:

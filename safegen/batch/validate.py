@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from safegen.batch.readers import Source
-from safegen.batch.rows import Reader, Row
+from safegen.batch.rows import Row, RowParser
 from safegen.batch.settings import BatchSettings
 from safegen.errors import PromptError
 from safegen.models import adapters
@@ -94,7 +94,7 @@ def survey(source: Source, settings: BatchSettings) -> Survey:
     bad = 0
     counts = array("L")
     syntax, asked = dialects.Notes(adapters.scales(settings.load.loras)), _Asked()
-    for line, row, problem in Reader(settings).read(source):
+    for line, row, problem in RowParser(settings).read(source):
         if row is None:
             bad += 1
             if len(problems) < SHOWN:

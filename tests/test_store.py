@@ -27,7 +27,7 @@ from safegen.batch.run_folder import at, open_run_folder, read_header
 from safegen.batch.store import Local
 from safegen.batch.worker import Worker
 from safegen.errors import OutputError, UsageError
-from tests.test_batch import PROMPTS, check, interrupted, options, pictures, records
+from tests.helpers.batches import PROMPTS, check, interrupted, options, pictures, records
 
 URL = "memory://bucket/run"
 

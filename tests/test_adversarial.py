@@ -15,7 +15,7 @@ from safegen.learning.adversarial import Salads
 from safegen.learning.effort import BRIEF, THOROUGH
 from safegen.learning.vocabulary import Lexicon, meanings, whole_words
 from safegen.prompts import refusal
-from tests import miniatures
+from tests.helpers import miniatures
 
 FEW = replace(THOROUGH, vocabulary=1200, salads=12, calm_salads=6, plain_salads=20, random_salads=5)
 

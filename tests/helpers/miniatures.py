@@ -145,6 +145,26 @@ def stable_diffusion() -> Any:
     )
 
 
+def checked(line: float, special: float = 2.0) -> Any:
+    """A miniature with the real checker, whose concepts fire from a cosine of `line` on."""
+    from diffusers.pipelines.stable_diffusion import StableDiffusionSafetyChecker
+
+    vision = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = transformers.CLIPConfig(
+        vision_config={**vision, "image_size": 32, "patch_size": 16}, projection_dim=8, text_config=dict(vision)
+    )
+    checker = seeded(lambda: StableDiffusionSafetyChecker(config))
+    checker.concept_embeds_weights.fill_(line)
+    checker.special_care_embeds_weights.fill_(special)
+    parts = stable_diffusion().components
+    size = {"shortest_edge": 32}
+    parts |= {"safety_checker": checker}
+    parts["feature_extractor"] = transformers.CLIPImageProcessor(size=size, crop_size={"height": 32, "width": 32})
+    pipe = diffusers.StableDiffusionPipeline(**parts)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
 def causal() -> Any:
     """The causal encoder that comes with safegen, in front of a denoiser with random weights."""
     encoder = loading.load(catalog.EMBEDDED_CLIP, device="cpu", offline=True)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from safegen.batch import plan, readers
 from safegen.batch.readers import Source
-from safegen.batch.rows import IGNORED, Reader, Row
+from safegen.batch.rows import IGNORED, Row, RowParser
 from safegen.batch.settings import BatchSettings
 from safegen.batch.validate import survey
 from safegen.errors import PromptError, UnknownConcept
@@ -222,7 +222,7 @@ def test_a_plan_holds_every_picture_once(shapes: list[tuple[int, int]], size: in
 @given(st.text(max_size=30))
 def test_no_id_gets_out_of_the_folder(identity: str) -> None:
     try:
-        row = Reader(BatchSettings.of()).row(readers.Line(1, {"prompt": "a cat", "id": identity}), 1)
+        row = RowParser(BatchSettings.of()).row(readers.Line(1, {"prompt": "a cat", "id": identity}), 1)
     except PromptError:
         return
     assert Path(plan.Shot(row, 0).file_name).name == plan.Shot(row, 0).file_name
