@@ -152,7 +152,7 @@ def groups(reader: Reader) -> list[dict[str, Any]]:
     """Give parameters with their share of the learning rate: the lower a layer, the smaller its share."""
     found = [{"params": [p for n, p in reader.named_parameters() if not n.startswith("encoder.")], "share": 1.0}]
     for depth, layer in enumerate(reversed(reader.encoder.encoder.layer)):
-        found.append({"params": list(layer.parameters()), "share": 0.08 * 0.8**depth})
+        found.append({"params": list(layer.parameters()), "share": 0.12 * 0.8**depth})
     return found
 
 

@@ -50,6 +50,7 @@ SHARES = {
     **{"sentences": 0.35, "nouns": 0.2},
 }
 HARM, UNMARKED = 0.5, 0.15  # share of harmful samples, and, among them, of lines whose words are not marked
+LINES = 0.7  # power of a concept's count of lines by which it is drawn
 TARGETS = 0.08  # share of marked pairs that come from a recipe's targets
 SWAPPED = 0.3  # share of marked lines that take another line's phrase
 
@@ -91,6 +92,7 @@ class Lessons:
     ) -> None:
         self.harmful, self.targets, self.harmless, self.unmarked = harmful, targets, harmless, unmarked
         self.company, self.tails, self.places, self.things = company, tails, places, things
+        self.shares = [len(some) ** LINES for some in harmful]
         pairs = [pair for some in harmful for pair in some]
         self.phrases: dict[Shape, list[tuple[Line, Line]]] = {}
         for pair in telling(pairs, [text for _, some in harmless for text in some]):
@@ -115,7 +117,7 @@ class Lessons:
         elif rng.random() < TARGETS:
             pair = rng.choice(self.targets)
         else:
-            pair = rng.choice(rng.choice(self.harmful))
+            pair = rng.choice(rng.choices(self.harmful, self.shares)[0])
             if rng.random() < SWAPPED:
                 pair = self._swapped(pair, rng)
         twins = self._dressed(pair, rng)
