@@ -254,7 +254,7 @@ def test_names_that_a_tokenizer_cannot_tell_apart(tmp_path: Path) -> None:
 
 def test_vectors_count_where_a_prompt_is_cut_into_windows(tmp_path: Path) -> None:
     family = family_of(added("sd", embeddings=[inversion(tmp_path, "<Toy>", count=19)]))
-    read = family.read([clean("a cat <toy>, dog house")])
+    read = family.encode_windows([clean("a cat <toy>, dog house")])
     assert [row.text for row in read.rows] == ["a cat <toy>,", "dog house"]
     assert read.conditioning.channels["text"].truncated == ("", "")
 

@@ -106,7 +106,7 @@ def test_each_window_is_encoded_as_a_prompt_of_its_own(name: str, place: int) ->
 @CHUNKED
 def test_positions_and_spans_are_those_of_the_whole_prompt(name: str) -> None:
     prompt = long(1)
-    read = Generator(pipeline(name), None).read([clean(prompt)])
+    read = Generator(pipeline(name), None).encode([clean(prompt)])
     (whole,) = read.abreast(read.conditioning)
     assert whole.prompts == (prompt,)
     for channel in whole.channels.values():
@@ -134,7 +134,7 @@ def test_a_negative_prompt_is_as_long_as_the_prompt(name: str) -> None:
 @CHUNKED
 def test_a_prompt_that_fits_is_read_as_diffusers_reads_it(name: str) -> None:
     guarded, unguarded = Generator(pipeline(name), prepared(name)), Generator(pipeline(name), None)
-    assert len(guarded.read([clean(FILL)]).rows) == 1
+    assert len(guarded.encode([clean(FILL)]).rows) == 1
     for generator, prompt in ((guarded, BENIGN), (guarded, FILL), (unguarded, "a dog (with a red apple)")):
         states, _ = received(generator, prompt)
         assert all(same(states[c], value) for c, value in told(name, prompt).items())

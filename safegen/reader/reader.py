@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from safegen.reader.phrases import Phrase
 
-NAMED = 0.75  # share of a line from which on a recipe's target counts as over it
+NAMED = 0.88  # share of a line from which on a recipe's target counts as over it
 LANGUAGE = 0.34  # share of words foreign to English from which on a text counts as unread
 SMALL = 0.8  # share of its score that an article, a preposition or a link keeps
 ROUNDS = 3  # how often spans are looked for, each time in what the last ones leave
