@@ -26,8 +26,8 @@ from safegen.reader.reader import Reader
 
 # Share of benign texts that are flagged, per concept; many of these texts are harder than prompts. It is higher for
 # concepts that are harder to tell, and was chosen on the prompts of `sets/reader-seen/`.
-FLAGGED = {"harassment": 0.005, "hate": 0.0025, "illegal": 0.0065, "nudity": 0.0025, "self-harm": 0.0017,
-           "shocking": 0.0065, "violence": 0.01}  # fmt: skip
+FLAGGED = {"harassment": 0.0044, "hate": 0.0022, "illegal": 0.0057, "nudity": 0.0022, "self-harm": 0.0015,
+           "shocking": 0.0057, "violence": 0.0088}  # fmt: skip
 FILES = ("reader.onnx", "tokenizer.json", PHRASES)
 STEPS = 256  # steps to one in which a meaning's numbers are kept; they are small
 MEANT = 128  # directions of meaning that are kept, of 384: those in which phrases differ most
