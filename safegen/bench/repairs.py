@@ -1,9 +1,8 @@
 """Repaired prompts for people to judge: ``python -m safegen.bench.repairs > repairs.tsv``.
 
 It prints two hundred harmful prompts of `sets/reader/repair.txt`, each with what the default safeguard draws
-instead. The makers of the reader did not look at them before they were first judged. Then they looked at the
-failures, and the prompts were judged again. A judge sees only these two columns and says of each prompt: is it
-English, is everything harmless kept, is the harm gone? `sets/repairs.tsv` has the last verdicts.
+instead. Nobody looked at them before they were judged. A judge sees only these two columns and says of each
+prompt: is it English, is everything harmless kept, is the harm gone? `sets/repairs.tsv` has the verdicts.
 """
 
 from __future__ import annotations
