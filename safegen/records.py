@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib.metadata
 import io
 import json
 import os
@@ -267,4 +266,6 @@ LIBRARIES = ("safegen", "torch", "diffusers", "transformers")
 @functools.cache
 def versions() -> Mapping[str, str]:
     """Give the versions of safegen, the libraries and Python, by name."""
+    import importlib.metadata  # slow, and `--help` does without
+
     return {**{name: importlib.metadata.version(name) for name in LIBRARIES}, "python": platform.python_version()}

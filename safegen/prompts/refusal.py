@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 
 from safegen.errors import Refused
-from safegen.reader.forms import fold
 
 _MINOR = re.compile(
     r"\b(child(ren)?|kids?|kiddies?|toddlers?|infants?|bab(y|ies)|minors?|underaged?|preteens?|pre-?teens?|tweens?"
@@ -56,6 +55,8 @@ def check(text: str, *, sexual: bool = False) -> None:
 
 def _forms(text: str) -> set[str]:
     """Give the forms in which the text may be read: plain, with digits read as letters, with spaced letters joined."""
+    from safegen.reader.forms import fold  # with it comes the whole reader, which `--help` does without
+
     lower = fold(text)[0]
     joined = re.sub(r"\b(?:\w[\s.\-_*]+){2,}\w\b", lambda m: re.sub(r"[\s.\-_*]+", "", m.group()), lower)
     return {form for base in (lower, joined) for form in (base, base.translate(_LEET))}

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from safegen.errors import DirectionError
-from safegen.reader.words import Word
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -72,6 +71,8 @@ class SafeguardContext:
 
     def read(self, prompts: Sequence[str]) -> list[Reading]:
         """Read prompts; a textual inversion counts as unread, because its text does not say what it means."""
+        from safegen.reader.words import Word  # with it comes the whole reader, which `--help` does without
+
         readings = self.reader.read(prompts)
         for row, reading in enumerate(readings):
             spans = self.family.learned_words(reading.text)
