@@ -7,7 +7,7 @@
 # tokens, as the tokenizer spells them, in the prompt. CLIP's tokenizer lower-cases added tokens with the text, so the
 # token is "easynegative" and no added token has that name: the encoder gets one vector of three, without a word.
 # Why it matters here: what the file's author made is drawn by a third, and a negative prompt hardly works.
-# What to do: ask the tokenizer for ids and offsets instead of spellings (see safegen/families/inversions.py).
+# What to do: ask the tokenizer for ids and offsets instead of spellings (see safegen/families/textual_inversion.py).
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

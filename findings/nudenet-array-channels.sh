@@ -8,7 +8,7 @@
 # network up to 257 times as bright as white may be.
 # Why it matters here: scores of one picture differ by way of entry, and thresholds published for one way are used for
 # the other. Of 22 crops of photographs, faces were seen more surely in 17 as an array of red, green, blue.
-# What to do: choose one way. safegen hands over arrays in the order of files, of 8 bits (safegen/detectors.py).
+# What to do: choose one way. safegen hands over arrays in the order of files, of 8 bits (safegen/image_check.py).
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -8,7 +8,7 @@
 # there the class lists the part among those that it can do without.
 # Why it matters here: folders that people saved with a pipeline that draws are "incomplete" to whoever trusts the
 # class's list of parts.
-# What to do: hand over None for the parts that the index names as null (safegen/checkpoints.py, `left_out`).
+# What to do: hand over None for the parts that the index names as null (safegen/models/checkpoint.py, `list_absent`).
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
