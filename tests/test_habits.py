@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import pty
@@ -15,6 +16,7 @@ from typing import Any, get_type_hints
 
 import pytest
 import torch
+import typer
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -25,6 +27,7 @@ from safegen.batch.run import prepare_run
 from safegen.batch.settings import BatchSettings
 from safegen.batch.validate import survey
 from safegen.cli import app, config, console, directions, picture_folder
+from safegen.cli.commands import COMMANDS
 from safegen.directions import bundle, recipes, store
 from safegen.directions.direction import Direction
 from safegen.directions.recipes import Concept
@@ -93,19 +96,36 @@ def taken(function: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:
 
 
 def test_the_home_folder_is_known_in_every_path(empty_home: Path) -> None:
-    commands = [*app.registered_commands, *directions.app.registered_commands]
+    named = [place.split(":") for place, _ in COMMANDS.values()]
+    alone = [getattr(importlib.import_module(f"safegen.cli.{module}"), name) for module, name in named if name != "app"]
+    functions = [*alone, *(command.callback for command in directions.app.registered_commands)]
     paths = ("model", "embedding", "lora", "resume", "out")
     seen = 0
-    for command in commands:
-        assert command.callback is not None
-        for name, (kind, said) in taken(command.callback).items():
-            where = f"{command.callback.__name__} {name}"
+    for function in functions:
+        assert function is not None
+        for name, (kind, said) in taken(function).items():
+            where = f"{function.__name__} {name}"
             if "Path" in str(kind) or (name in paths and where != "pull model") or where == "batch prompts":
                 seen += 1
                 assert said.parser is not None, where
                 assert str(said.parser("~/x:0.8")) == f"{empty_home}/x:0.8"
                 assert str(said.parser("a~/x")) == "a~/x"
     assert seen > 30
+
+
+def test_every_command_has_a_line_of_help_that_fits_and_loads_alone() -> None:
+    group: Any = typer.main.get_command(app)
+    assert list(group.commands) == list(COMMANDS)
+    for name, (_, says) in COMMANDS.items():
+        assert len(says) < 60
+        assert group.commands[name].name == name
+        assert group.commands[name].help
+
+
+def test_the_help_of_all_commands_imports_none_of_them() -> None:
+    code = "import sys, safegen.cli; print(*(m for m in sys.modules if m.startswith('safegen')))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert {f"safegen.cli.{place.split(':')[0]}" for place, _ in COMMANDS.values()}.isdisjoint(loaded)
 
 
 def test_the_home_folder_is_known_in_settings_and_the_environment(

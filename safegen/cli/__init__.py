@@ -4,39 +4,11 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
 
 import typer
-from typer.core import TyperGroup
 
-from safegen.cli import batch, bench, config, directions, doctor, entry, gallery, generate, models, score, serve, show
-from safegen.errors import SafegenError, UsageError
-from safegen.prompts import dialects
-from safegen.records import versions
-
-
-class Commands(TyperGroup):
-    """The commands. When they refuse a setting that was not typed, the error says where it was set."""
-
-    def invoke(self, ctx: Any) -> Any:
-        try:
-            return super().invoke(ctx)
-        except typer.BadParameter as error:
-            name = error.param.name if error.param else None
-            if error.ctx and name in (ctx.obj or {}):
-                source = error.ctx.get_parameter_source(str(name))
-                if source is not None and source.name == "DEFAULT_MAP":
-                    raise UsageError(f"{config.describe(str(name), ctx.obj[name])}: {error.message}") from error
-            raise
-        except SafegenError as error:
-            error.details += tuple(config.blame(str(error), ctx.obj or {}))
-            raise
-        except Exception as error:
-            # An unknown option, in a class that typer does not show.
-            if ours := dialects.FLAGS.get(getattr(error, "option_name", "").replace("_", "-")):
-                error.possibilities = [ours]  # type: ignore[attr-defined]
-            raise
-
+from safegen.cli import config, entry
+from safegen.cli.commands import Commands
 
 app = typer.Typer(
     cls=Commands,
@@ -46,21 +18,12 @@ app = typer.Typer(
     help="Draw pictures from text, safely: score every word, sanitize the prompt's embedding, generate.",
     epilog="Exit codes: 0 done, 1 failed, 2 usage, 3 flagged (--fail-on-flag), 4 some rows failed, 130 interrupted.",
 )
-app.command("generate")(generate.generate)
-app.command("score")(score.score)
-app.command("batch")(batch.batch)
-app.command("gallery")(gallery.gallery)
-app.command("serve")(serve.serve)
-app.command("show")(show.show)
-app.command("doctor")(doctor.doctor)
-app.command("bench")(bench.bench)
-app.command("pull")(models.pull)
-app.add_typer(directions.app, name="directions")
-app.add_typer(models.app, name="models")
 
 
 def _version(wanted: bool) -> None:
     if wanted:
+        from safegen.records import versions
+
         sys.stdout.write(f"safegen {versions()['safegen']}\n")
         raise typer.Exit()
 
@@ -76,8 +39,8 @@ def root(
         from safegen.cli import console
 
         console.say(f"{config.FILE}: {', '.join(f'{name} = {value}' for name, value in found.items())}", "dim")
+        context.default_map = config.defaults(context.command, found)
     context.obj = found
-    context.default_map = config.defaults(context.command, found)
 
 
 def main() -> None:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Optional, cast
 import typer
 
 from safegen import records
-from safegen.cli.options import DRAW, GUARD, LOAD, Images, Record, expand_options, text
+from safegen.cli.options import DRAW, GUARD, LOAD, Images, Record, expand_options
+from safegen.cli.paths import text
 from safegen.models.options import DrawOptions, LoadOptions
 from safegen.safeguards.options import GuardOptions
 

@@ -8,7 +8,8 @@ from typing import Annotated, Optional
 import typer
 
 from safegen.cli import directions_files
-from safegen.cli.options import LOAD, Directions, expand_options, path, text
+from safegen.cli.options import LOAD, Directions, expand_options
+from safegen.cli.paths import path, text
 from safegen.directions.recipes import Concept
 from safegen.learning import METHODS
 from safegen.models.options import LoadOptions

@@ -7,7 +7,8 @@ from typing import Annotated, Optional
 
 import typer
 
-from safegen.cli.options import Directions, path
+from safegen.cli.options import Directions
+from safegen.cli.paths import path
 
 Concepts = Annotated[Optional[list[str]], typer.Argument(help="Names of concepts; all by default.")]  # noqa: UP045
 

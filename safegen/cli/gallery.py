@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from safegen.cli.options import path
+from safegen.cli.paths import path
 
 
 def gallery(

@@ -17,23 +17,13 @@ from typing import Annotated, Any, TypeVar, cast, get_args, get_type_hints
 import typer
 
 from safegen import records, safeguards
+from safegen.cli.paths import path, text
 from safegen.errors import UsageError
-from safegen.files import as_path, home
 from safegen.models.options import MAX_SEED, NO_SEED, DrawOptions, LoadOptions
 from safegen.safeguards.options import MAX_STRENGTH, GuardOptions, check_strength
 
 Command = TypeVar("Command", bound=Callable[..., None])
 LOAD, GUARD, DRAW = LoadOptions(), GuardOptions(), DrawOptions()
-
-
-def path(text: str) -> Path:
-    """Read a path from the command line, the environment or the settings."""
-    return as_path(text)
-
-
-def text(text: str) -> str:
-    """Read what may be a path: a model, a LoRA with its scale, a URL."""
-    return home(text)
 
 
 def parse_size(text: str | None) -> tuple[int, int] | None:

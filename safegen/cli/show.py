@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from safegen.cli.options import path
+from safegen.cli.paths import path
 
 FIELDS = ("prompt", "negative", "model", "seed", "steps", "guidance", "size", "scheduler", "created", "status")
 

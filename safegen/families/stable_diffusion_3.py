@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from safegen.conditioning import Conditioning
 from safegen.families.base import Family, Values, require_parts
-from safegen.families.outputs import EncoderOutput
+from safegen.families.outputs import WITH_POOLED, EncoderOutput
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,12 +23,7 @@ class StableDiffusion3(Family):
         "StableDiffusion3ControlNetPipeline",
         "StableDiffusion3ControlNetInpaintingPipeline",
     )
-    result: ClassVar[tuple[str, ...]] = (
-        "prompt_embeds",
-        "negative_prompt_embeds",
-        "pooled_prompt_embeds",
-        "negative_pooled_prompt_embeds",
-    )
+    result: ClassVar[tuple[str, ...]] = WITH_POOLED
     steps = 28
     guidance = 7.0
 

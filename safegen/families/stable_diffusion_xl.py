@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from safegen.conditioning import Conditioning
 from safegen.families.base import Family, Values, require_parts
-from safegen.families.outputs import EncoderOutput
+from safegen.families.outputs import WITH_POOLED, EncoderOutput
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,12 +24,7 @@ class StableDiffusionXL(Family):
         "StableDiffusionXLControlNetImg2ImgPipeline",
         "StableDiffusionXLControlNetInpaintPipeline",
     )
-    result: ClassVar[tuple[str, ...]] = (
-        "prompt_embeds",
-        "negative_prompt_embeds",
-        "pooled_prompt_embeds",
-        "negative_pooled_prompt_embeds",
-    )
+    result: ClassVar[tuple[str, ...]] = WITH_POOLED
     guidance = 5.0
     windows: ClassVar[int] = 8
     weighted: ClassVar[bool] = True
