@@ -21,7 +21,7 @@ from safegen.reader import Reader, reading
 from safegen.reader.forms import Undoing, fold
 from safegen.reader.grammar import fix_articles
 from safegen.reader.model import WEIGHTS, Network
-from safegen.reader.phrases import BEASTS, Phrases
+from safegen.reader.phrases import Phrases
 from safegen.reader.repair import Repairer
 from safegen.reader.words import OVERLAP, WINDOW, windows
 
@@ -196,12 +196,6 @@ def test_a_recipes_own_phrase_gives_way_to_what_the_recipe_names(repairer: Repai
     assert repairer.repair("a cat and a kitchen knife", NAMES).text == "a cat and a wooden spoon"
 
 
-def test_nobody_is_replaced_by_an_animal_that_is_an_insult() -> None:
-    for phrase in Phrases.load().phrases:
-        if phrase.concept in ("hate", "harassment"):
-            assert BEASTS.isdisjoint(phrase.safe.lower().split())
-
-
 def test_articles_agree_with_what_took_a_place() -> None:
     assert fix_articles("a owl and a apple", 12) == "a owl and an apple"
     assert fix_articles("a cat and an pear", 10) == "a cat and a pear"
@@ -254,19 +248,6 @@ def test_scoring_imports_no_torch_and_no_diffusers() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
-
-
-@pytest.mark.parametrize(
-    ("sound", "broken"),
-    [
-        ("a dog sleeping in the park", "a dog in in the park"),
-        ("two children playing football on the beach", "two children football on playing the beach"),
-        ("the cat sat on the mat", "the cat sat the on mat"),
-    ],
-)
-def test_words_that_do_not_fit_together_are_told(ours: Reader, sound: str, broken: str) -> None:
-    fit, unfit = ours.strangeness([(sound, (0, len(sound))), (broken, (0, len(broken)))])
-    assert 0 <= fit < unfit <= 1
 
 
 @pytest.mark.parametrize("prompt", [*HARMFUL, "a man stabbing a man in an alley", "a model starving herself"])

@@ -9,9 +9,7 @@ from pathlib import Path
 import pytest
 
 from safegen.builtin.training import reader_texts, wordnet
-from safegen.builtin.training.reader_grammar import Grammar
 from safegen.builtin.training.reader_lists import bench_prompts, listed, parse, phrase_of, plain
-from safegen.builtin.training.reader_parses import UNKNOWN, Parses, matched
 from safegen.builtin.training.reader_texts import Lessons, lessons
 from safegen.directions import recipes
 
@@ -66,18 +64,6 @@ def test_lines_are_set_by_text_that_nothing_was_taught_with(taught: Lessons) -> 
     assert not kept & known
 
 
-def test_broken_text_is_marked_where_it_breaks(taught: Lessons) -> None:
-    english, rng = Grammar(taught, Parses([])), random.Random(5)
-    samples = [english.sample(rng) for _ in range(500)]
-    assert all(len(s.words) == len(s.labels) <= reader_texts.WINDOW and set(s.labels) <= {0, 1} for s in samples)
-    broken = [s for s in samples if any(s.labels)]
-    assert 0.3 < len(broken) / len(samples) < 0.7
-    # A break lies at one place: its words stand together.
-    for sample in broken:
-        marked = [i for i, label in enumerate(sample.labels) if label]
-        assert marked == list(range(marked[0], marked[-1] + 1))
-
-
 WORDNET = {
     "noun": "  1 a licence\n"
     '00000010 06 n 02 reading_lamp 0 lamp 0 000 | a lamp to read by; "the lamp stood on a desk"; "lamps"\n'
@@ -111,20 +97,3 @@ def test_a_phrase_that_takes_anothers_place_is_marked_and_harms_under_its_own_co
         assert harm.concept >= 0
         assert not harm.marks or phrase_of(harm)
     assert moved > 100
-
-
-@pytest.mark.parametrize(
-    ("text", "tree", "tags"),
-    [
-        ("a cat chases two dogs", "(S (NP a cat.n) (VP chases.v (NP two dogs.n)))", [0, 2, 1, 0, 2]),
-        ("The cat's tail is red", "(S (NP (NP the cat.n 's.p) tail.n) (VP is.v (ADJP red.a)))", [0, 2, 2, 1, 3]),
-        ("a ruined mill at night", "(S (VP a ruined.v mill.n (PP at (NP night.n-u))))", [0, 3, 2, 0, 2]),
-        ("burger with a tail", "(S (VP burger{?}.v (PP with (NP a tail.n))))", [UNKNOWN, 0, 0, 2]),
-    ],
-)
-def test_a_parsers_words_are_laid_over_the_readers(text: str, tree: str, tags: list[int]) -> None:
-    assert [sample.labels for sample in matched([text], iter([tree]))] == [tags]
-
-
-def test_a_parse_that_leaves_a_word_out_teaches_nothing() -> None:
-    assert list(matched(["switch grass a"], iter(["(S {a} switch.v (NP grass.n-u))"]))) == []

@@ -11,11 +11,6 @@ from safegen.directions import recipes
 from safegen.directions.recipes import Concept
 
 _MARK = re.compile(r"\{([^{}|]*)\|([^{}|]*)\}")
-_PERSONS = """
-adult actress bride couple crowd female gentleman girl girlfriend boyfriend groom guy hero host husband king knight lad
-lady lover male man men model mother father nun nude officer people person pirate prince princess prisoner queen
-samurai stranger student thief victim viking warrior wife witch wizard woman women youth
-"""
 _WORD = re.compile(r"[a-z]{4,}")
 _ARTICLE = re.compile(r"^(?:an?|the)\s+")
 
@@ -45,13 +40,6 @@ def named() -> Mapping[str, Sequence[tuple[str, tuple[str, ...]]]]:
             words = tuple(_ARTICLE.sub("", target.lower()).split())
             found.setdefault(words[0], []).append((name, words))
     return found
-
-
-@functools.cache
-def person_words() -> frozenset[str]:
-    """Collect words for people, in both numbers: what they are in ordinary life, and what anybody may be called."""
-    found = {line.split()[-1] for line in _lines(recipes.directions_folder() / "jobs.txt")} | set(_PERSONS.split())
-    return frozenset(found | {f"{word}s" for word in found})
 
 
 @functools.cache

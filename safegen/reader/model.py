@@ -14,16 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safegen.errors import ReaderError
-from safegen.reader.grammar import TAGS
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 WEIGHTS = Path(__file__).with_name("weights")
-SCHEMA = "safegen.reader/3"
+SCHEMA = "safegen.reader/4"
 BATCH_TOKENS = 1024  # the most tokens of windows read together
-PHRASES = "phrases.safetensors"  # texts, one per line, and their meanings (N, A) in 8 bits along some axes (D, A)
 MOST_PIECES = 8  # of a word; a longer one is not of any language that the reader knows
 CLS, SEP, UNKNOWN = 101, 102, 100
 
@@ -34,7 +32,7 @@ class Network:
     """The network: for every word of a window, the log-odds of harm.
 
     Args:
-        folder: the folder with `reader.onnx`, `tokenizer.json`, `reader.json` and `phrases.safetensors`.
+        folder: the folder with `reader.onnx`, `tokenizer.json` and `reader.json`.
 
     Raises:
         ReaderError: ONNX Runtime is missing, or a file is missing, damaged or not the one that `reader.json` names.
@@ -43,18 +41,10 @@ class Network:
     def __init__(self, folder: Path = WEIGHTS) -> None:
         self.folder, self.facts = folder, read_facts(folder)
         self.concepts: tuple[str, ...] = tuple(self.facts["concepts"])
-        network = _verified(folder, self.facts, "reader.onnx")
-        try:
-            import onnxruntime
-            from tokenizers import Tokenizer
-        except ImportError as error:
-            raise ReaderError(
-                f"the reader needs {error.name}, which is not installed", "Install it: pip install onnxruntime."
-            ) from error
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        self._session = onnxruntime.InferenceSession(network, options, providers=["CPUExecutionProvider"])
-        self._tokenizer: Any = Tokenizer.from_str(_verified(folder, self.facts, "tokenizer.json").decode())
+        self._session = session(verified(folder, self.facts, "reader.onnx"))
+        from tokenizers import Tokenizer
+
+        self._tokenizer: Any = Tokenizer.from_str(verified(folder, self.facts, "tokenizer.json").decode())
         # A sentence encoder's tokenizer.json may ask for padding and truncation.
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
@@ -73,13 +63,18 @@ class Network:
         """Give the log-odds of harm (words, K) of every window's words; a word has those of its highest piece."""
         return self._of_words(windows, "odds", len(self.concepts))
 
-    def breaks(self, windows: Sequence[Sequence[str]]) -> list[NDArray[np.float32]]:
-        """Give, for every window, the log-odds (words, 1) that each word does not fit where it stands."""
-        return self._of_words(windows, "breaks", 1)
+    def gaps(self, windows: Sequence[Sequence[str]]) -> list[NDArray[np.float32]]:
+        """Give, for every window, the log-odds (words, 1) that each word belongs to a harmful situation."""
+        return self._of_words(windows, "gaps", 1)
 
-    def tags(self, windows: Sequence[Sequence[str]]) -> list[NDArray[np.float32]]:
-        """Give, for every window, the log-odds (words, `grammar.TAGS`) of each word's part of speech."""
-        return self._of_words(windows, "tags", len(TAGS))
+    def states(self, windows: Sequence[Sequence[str]]) -> list[NDArray[np.float32]]:
+        """Give every window's states (tokens, D), those of its first and last sign included."""
+        import numpy as np
+
+        found: list[NDArray[np.float32]] = [np.zeros((0, 0), np.float32)] * len(windows)
+        for row, _, states in self._run(windows, "states", signs=1):
+            found[row] = states
+        return found
 
     def _of_words(self, windows: Sequence[Sequence[str]], output: str, width: int) -> list[NDArray[np.float32]]:
         import numpy as np
@@ -90,39 +85,13 @@ class Network:
             found[row] = np.maximum.reduceat(odds, starts, axis=0)
         return found
 
-    def meanings(self, windows: Sequence[Sequence[str]]) -> NDArray[np.float32]:
-        """Give the mean of every window's states (N, D), scaled to length 1."""
-        import numpy as np
-
-        found = np.zeros((len(windows), int(self.facts["width"])), np.float32)
-        for row, _, states in self._run(windows, "states"):
-            mean = states.mean(0)
-            found[row] = mean / max(float(np.linalg.norm(mean)), 1e-9)
-        return found
-
-    def remembered(self) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.float32]]:
-        """Read the meanings of the recipes' phrases, which take seconds to compute; none where the file does not ship.
-
-        Returns:
-            the meanings along some axes, by phrase; and these axes (D, A).
-
-        Raises:
-            ReaderError: the file is missing, damaged or not the one that `reader.json` names.
-        """
-        if PHRASES not in self.facts["sha256"]:
-            import numpy as np
-
-            return {}, np.eye(int(self.facts["width"]), dtype=np.float32)
-        from safetensors.numpy import load
-
-        tensors = load(_verified(self.folder, self.facts, PHRASES))
-        texts = bytes(tensors["texts"]).decode().split("\n")
-        return dict(zip(texts, tensors["meanings"].astype("float32"), strict=True)), tensors["axes"]
-
     def _run(
-        self, windows: Sequence[Sequence[str]], output: str
+        self, windows: Sequence[Sequence[str]], output: str, signs: int = 0
     ) -> Iterator[tuple[int, list[Pieces], NDArray[np.float32]]]:
-        """Run the network; give the index of every window that has words, their pieces, and an output (pieces, ...)."""
+        """Run the network; give the index of every window that has words, their pieces, and an output (pieces, ...).
+
+        The output has `signs` more rows at its beginning and end: those of the window's first and last sign.
+        """
         import numpy as np
 
         cut = [[self.pieces(word) for word in window] for window in windows]
@@ -139,7 +108,7 @@ class Network:
                 ids[i, : lengths[row] + 2] = [CLS, *(piece for word in cut[row] for piece in word), SEP]
             (values,) = self._session.run([output], {"ids": ids, "mask": (ids != 0).astype(np.int64)})
             for i, row in enumerate(rows):
-                yield row, cut[row], values[i, 1 : lengths[row] + 1]
+                yield row, cut[row], values[i, 1 - signs : lengths[row] + 1 + signs]
             start = end
 
 
@@ -158,7 +127,29 @@ def read_facts(folder: Path = WEIGHTS) -> dict[str, Any]:
     return facts
 
 
-def _verified(folder: Path, facts: Mapping[str, Any], name: str) -> bytes:
+def session(network: bytes) -> Any:
+    """Open a network that ONNX Runtime runs on the CPU.
+
+    Raises:
+        ReaderError: ONNX Runtime is missing.
+    """
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise ReaderError(
+            f"the reader needs {error.name}, which is not installed", "Install it: pip install onnxruntime."
+        ) from error
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(network, options, providers=["CPUExecutionProvider"])
+
+
+def verified(folder: Path, facts: Mapping[str, Any], name: str) -> bytes:
+    """Read a file of the reader, and check its hash.
+
+    Raises:
+        ReaderError: it is missing, or not the file that `reader.json` names.
+    """
     try:
         content = (folder / name).read_bytes()
     except OSError as error:

@@ -13,16 +13,15 @@ from typing import TYPE_CHECKING
 
 from safegen.reader import lexicon
 from safegen.reader.forms import Undoing, fold
-from safegen.reader.grammar import LEADING, TAGS
+from safegen.reader.grammar import LEADING
+from safegen.reader.infilling import Filler
 from safegen.reader.model import WEIGHTS, Network
 from safegen.reader.reading import NEAR, Reading, Span, runs
-from safegen.reader.words import WINDOW, Word, split, whole, windows
+from safegen.reader.words import Word, split, whole, windows
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-    from safegen.reader.phrases import Phrase
 
 NAMED = 0.88  # share of a line from which on a recipe's target counts as over it
 LANGUAGE = 0.34  # share of words foreign to English from which on a text counts as unread
@@ -54,7 +53,6 @@ class Reader:
             np.array([calibration[name][key] for name in self.concepts], np.float32)
             for key in ("prompt_quantiles", "word_quantiles")
         )
-        self._remembered: tuple[dict[str, NDArray[np.float32]], NDArray[np.float32]] | None = None
         known = {word for word in self.network.vocabulary if len(word) > 2 and word.isalpha() and word.isascii()}
         self.sought = sought = lexicon.harmful_words()
         self.foreign = lexicon.foreign_words()
@@ -65,6 +63,11 @@ class Reader:
     def load(cls) -> Reader:
         """Load the shipped reader, once per process."""
         return cls()
+
+    @functools.cached_property
+    def filler(self) -> Filler:
+        """The decoder that fills gaps, loaded when it is first needed."""
+        return Filler(self.network)
 
     @property
     def sha256(self) -> str:
@@ -152,65 +155,17 @@ class Reader:
                 found.append(Span(concept, span, float(over[first : last + 1].max())))
         return tuple(sorted(found, key=lambda span: (span.span, -span.score)))
 
-    def nearest(self, asked: Sequence[tuple[str, Sequence[Phrase]]], count: int) -> list[list[Phrase]]:
-        """Find the phrases nearest in meaning to each text, the nearest first.
-
-        Args:
-            asked: texts, each with the phrases to choose from.
-            count: how many phrases to find for each.
-        """
-        import numpy as np
-
-        if self._remembered is None:
-            self._remembered = self.network.remembered()
-        known, axes = self._remembered
-        fresh = list(dict.fromkeys(p.harmful for _, some in asked for p in some if p.harmful not in known))
-        meanings = self.meanings([*(text for text, _ in asked), *fresh]) @ axes
-        known.update(zip(fresh, meanings[len(asked) :], strict=True))
-        found = []
-        for meaning, (_, some) in zip(meanings, asked, strict=False):
-            near = np.stack([known[p.harmful] for p in some]) @ meaning if some else np.zeros(0)
-            found.append([some[i] for i in np.argsort(-near, kind="stable")[:count]])
-        return found
-
-    def tags(self, words: Sequence[Word]) -> list[int]:
-        """Tell each word's part of speech, an index into `grammar.TAGS`."""
+    def gaps(self, words: Sequence[Word]) -> NDArray[np.float32]:
+        """Tell how likely it is that each word (words,) of a harmful text belongs to the harmful situation."""
         import numpy as np
 
         cut = windows(len(words))
-        odds = np.zeros((len(words), len(TAGS)), np.float32)
-        for (start, end), some in zip(
-            cut, self.network.tags([[w.text for w in words[a:b]] for a, b in cut]), strict=True
-        ):
-            odds[start:end] += some
-        return [int(tag) for tag in odds.argmax(1)]
-
-    def strangeness(self, texts: Sequence[tuple[str, tuple[int, int]]]) -> list[float]:
-        """Tell how likely it is that the words at a place of a text, and those beside it, do not fit together.
-
-        Args:
-            texts: texts, each with the span of the place.
-
-        Returns:
-            for each text, the mean chance of its words, from 0 to 1.
-        """
-        import numpy as np
-
-        cut, places = [], []
-        for text, place in texts:
-            words = split(fold(text)[0])
-            near = [i for i, w in enumerate(words) if w.span[1] >= place[0] - 1 and w.span[0] <= place[1] + 1]
-            first, last = (near[0], near[-1]) if near else (0, 0)
-            start = max(0, min(first - (WINDOW - (last - first)) // 2, len(words) - WINDOW))
-            cut.append([word.text for word in words[start : start + WINDOW]])
-            places.append(slice(first - start, last + 1 - start))
-        odds = self.network.breaks(cut)
-        chances = [1 / (1 + np.exp(-some[place])) for some, place in zip(odds, places, strict=True)]
-        return [float(some.mean()) if len(some) else 0.0 for some in chances]
-
-    def meanings(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Give the meanings of texts as vectors (N, D); only their angles count, not their lengths."""
-        return self.network.meanings([[word.text for word in split(fold(text)[0])] for text in texts])
+        odds = np.full(len(words), -np.inf, np.float32)
+        texts = [[word.text for word in words[a:b]] for a, b in cut]
+        for (start, end), found in zip(cut, self.network.gaps(texts), strict=True):
+            odds[start:end] = np.maximum(odds[start:end], found[:, 0])
+        chances: NDArray[np.float32] = (1 / (1 + np.exp(-odds))).astype(np.float32)
+        return chances
 
     def percentiles(self, scores: NDArray[np.float32], *, of_prompts: bool = False) -> NDArray[np.float32]:
         """Give the share (N, K) of benign words, or of benign prompts, with a lower score, in percent."""

@@ -1,45 +1,49 @@
-"""Repairs of a prompt: each harmful phrase is replaced as a whole, and the rest stays as it was written.
+"""Repairs of a prompt: each harmful situation is replaced as a whole, and the rest stays as it was written.
 
-The replacement is a recipe's safe phrase for the very phrase, recipes' safe phrases for phrases near it in meaning, a
-harmless stand-in for the old word, or nothing. The reader reads every attempt, with a stricter line around the
-replacement, and tells whether the words there fit together. Of the attempts that are calm, the one is taken that
-reads well and loses the least.
+Where a recipe names the very words, its safe phrase takes their place. Else the reader says which words belong to the
+situation, so that several gaps are likely, and `infilling.py` says which harmless words are likely in each. The
+reader reads every attempt, with a stricter line around what is new. Of those that are calm, the likeliest is taken.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from safegen.reader import grammar, lexicon
+from safegen.reader import grammar
 from safegen.reader.editing import tidy
 from safegen.reader.forms import fold
-from safegen.reader.phrases import Phrase, Phrases
-from safegen.reader.rewording import changes
-from safegen.reader.syntax import ADJECTIVE, NOUN, PREPOSITIONS, Run, Syntax
+from safegen.reader.infilling import MASK, Gap
+from safegen.reader.phrases import Phrases
+from safegen.reader.words import WINDOW, Word
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from safegen.reader.reader import Reader
     from safegen.reader.reading import Reading, Span
-    from safegen.reader.words import Word
 
-ROUNDS = 6  # how many phrases of a prompt may be replaced, one after the other
-NEAR = 8  # how many phrases near in meaning are tried in every place
-HEAD, LONG = 3, 12  # the most words in the place of a noun phrase or verb alone, and of a longer phrase
+ROUNDS = 6  # how many situations of a prompt may be replaced, one after the other
+GAPS, LONGEST = 8, 14  # how many gaps are tried, and the most words of one
+SURE = 0.98  # no word is taken to belong to a situation, or not to, with more certainty than this
+OPEN = 0.5  # chance from which on a word is hidden beside another gap
 STRICT, AROUND = 0.65, 60  # the stricter line as a share of the line, and how many characters it reaches to each side
-# Costs of an attempt, counted in harmless words lost: words that do not fit together; a phrase, or all between two
-# signs, dropped; a stand-in; the whole prompt replaced; a height near the line; a phrase farther in meaning. Losing a
-# word that carries harm costs up to `CARRIED` less.
-STRANGE, DROPPED, CLAUSE, STANDIN, WHOLE, HIGH, FAR, CARRIED = 6.0, 1.5, 4.0, 0.8, 5.0, 3.0, 0.05, 0.3
-# Somebody gives way to a thing, or a thing to somebody.
-LOST_PERSON, NEW_PERSON = 2.0, 1.0
+# Weights of an attempt's parts: the log-likelihoods of its gap and, per piece, of its fill; its height near the line;
+# and the chance that something of a situation is left.
+GAP, FILL, HIGH, LEFT = 1.0, 3.0, 2.0, 3.0
 TWICE = re.compile(r"\b(\w+)\W+\1\b", re.IGNORECASE)
-LINKS = re.compile(
-    r"(?:\b(?:and|with|of|next to|beside|near|by|or|holding|carrying|on|in|under|at|behind|showing|wearing)\s+)$",
-    re.IGNORECASE,
-)
+# Animals whose names are insults for people: said of a person, they would be the very harm to be repaired.
+_BEASTS = """
+ape apes baboon baboons beast beasts chimp chimpanzee chimps cockroach cockroaches cow cows dog dogs gorilla gorillas
+insect insects lice maggot maggots monkey monkeys parasite parasites pig pigs rat rats roach roaches savage savages
+snake snakes swine vermin worm worms
+"""
+BEASTS = frozenset(_BEASTS.split())
+CONTEMPT = ("hate", "harassment")  # concepts whose harm is done to somebody
 
 
 @dataclass(frozen=True)
@@ -53,18 +57,13 @@ class Edit:
 
 @dataclass(frozen=True)
 class Attempt:
-    """A text that a prompt may become: the old phrase, the new one, its place, and the cost."""
+    """A text that a prompt may become: the old phrase, the new one, its place, and the log-likelihood."""
 
     text: str
     old: str
     new: str
     at: int
-    cost: float
-
-    @property
-    def place(self) -> tuple[int, int]:
-        """The characters that are new."""
-        return self.at, self.at + len(self.new)
+    likelihood: float
 
 
 @dataclass(frozen=True)
@@ -88,46 +87,46 @@ class Repairer:
         reading = self.reader.read([text])[0]
         for _ in range(ROUNDS):
             spans = [span for span in reading.spans if span.concept in names]
-            if not spans:
+            if spans:
+                reading, edit = self._replaced(reading, max(spans, key=lambda span: span.score), names)
+                edits.append(edit)
+            else:
                 break
-            worst = max(spans, key=lambda span: span.score)
-            reading, edit = self._replaced(reading, worst, names)
-            edits.append(edit)
         left = tuple(dict.fromkeys(span.concept for span in reading.spans if span.concept in names))
         return Repair(reading.text, tuple(edits), left)
 
     def _replaced(self, reading: Reading, span: Span, names: Sequence[str]) -> tuple[Reading, Edit]:
         """Replace one phrase: by what a recipe says of the very phrase if that is calm, else by the best attempt."""
-        found = self._best(reading, self._named(reading, span), span, names)
-        if found is None or found[1] >= STRICT:
-            found = self._best(reading, self._attempts(reading, span), span, names) or found
+        for attempts in (self._named, self._filled, self._dropped):
+            found = self._best(list(attempts(reading, span)), span, names)
+            if found is not None and found[1] < STRICT:
+                return found[0], found[2]
         assert found is not None  # the last attempt is a whole phrase of the recipe
         return found[0], found[2]
 
     def _best(
-        self, reading: Reading, attempts: Iterator[Attempt], span: Span, names: Sequence[str]
+        self, attempts: Sequence[Attempt], span: Span, names: Sequence[str]
     ) -> tuple[Reading, float, Edit] | None:
-        """Choose among attempts: of what is calm, take what reads well and keeps the most; else take the calmest.
+        """Choose among attempts: of what is calm, take the likeliest; else take the calmest.
 
         It comes with its height as a share of the line, and its edit.
         """
-        twice = {match.group().lower() for match in TWICE.finditer(reading.text)}
-        tried = [
-            attempt
-            for attempt in dict.fromkeys(attempts)
-            if all(match.group().lower() in twice for match in TWICE.finditer(attempt.text))
-        ]
-        if not tried:
+        if not attempts:
             return None
-        found = self.reader.read([attempt.text for attempt in tried])
-        heights = [self._height(other, attempt.at, names) for other, attempt in zip(found, tried, strict=True)]
+        found = self.reader.read([attempt.text for attempt in attempts])
+        heights = [self._height(other, attempt.at, names) for other, attempt in zip(found, attempts, strict=True)]
         calm = [i for i, height in enumerate(heights) if height < STRICT]
         best = heights.index(min(heights))
         if calm:
-            strange = self.reader.strangeness([(tried[i].text, tried[i].place) for i in calm])
-            costs = [tried[i].cost + STRANGE * s + HIGH * heights[i] for i, s in zip(calm, strange, strict=True)]
-            best = calm[costs.index(min(costs))]
-        return found[best], heights[best], Edit(tried[best].old, tried[best].new, span.concept)
+            best = max(calm, key=lambda i: self._worth(attempts[i], found[i], heights[i]))
+        return found[best], heights[best], Edit(attempts[best].old, attempts[best].new, span.concept)
+
+    def _worth(self, attempt: Attempt, reading: Reading, height: float) -> float:
+        """Weigh an attempt's log-likelihood against what may be left of the harm."""
+        chances = self.reader.gaps(folded(reading.words))
+        near = [i for i, word in enumerate(reading.words) if abs(word.span[0] - attempt.at) <= AROUND]
+        left = float(chances[near].max()) if near else 0.0
+        return attempt.likelihood - HIGH * height - LEFT * left
 
     def _height(self, reading: Reading, at: int, names: Sequence[str]) -> float:
         """Measure the highest word near a place, as a share of its line."""
@@ -139,118 +138,112 @@ class Repairer:
 
     def _named(self, reading: Reading, span: Span) -> Iterator[Attempt]:
         """Give what the recipes that name a phrase of the text as their target would have in its place."""
-        for phrase, start, end in self._known(reading, span):
-            if phrase.named:
+        words = folded(reading.words)
+        for phrase, start, end in self.phrases.at([(w.text, w.span) for w in words], span.span, span.concept):
+            if _apart(words, start, end) and grammar.leads(phrase.harmful) == grammar.leads(phrase.safe):
                 yield fit_in(reading.text, (start, end), phrase.safe, 0.0)
 
-    def _known(self, reading: Reading, span: Span) -> Iterator[tuple[Phrase, int, int]]:
-        """Give the recipes' phrases that stand in the text and are no part of a longer one."""
-        for phrase, start, end in self.phrases.at(folded_words(reading), span.span, span.concept):
-            if _apart(reading.words, start, end) and grammar.leads(phrase.harmful) == grammar.leads(phrase.safe):
-                yield phrase, start, end
+    def _filled(self, reading: Reading, span: Span) -> Iterator[Attempt]:
+        """Give the likeliest gaps with their likeliest fills."""
+        words = folded(reading.words)
+        chances = self.reader.gaps(words)
+        worst = worst_of(reading, span, self.reader.concepts)
+        gaps = likely_gaps(chances, worst)
+        fills = self.reader.filler.fill([around(words, chances, run) for run, _ in gaps])
+        for ((first, last), likelihood), some in zip(gaps, fills, strict=True):
+            place = reading.words[first].span[0], reading.words[last].span[1]
+            for fill in some:
+                if span.concept in CONTEMPT and not BEASTS.isdisjoint(fill.text.split()):
+                    continue
+                attempt = fit_in(reading.text, place, fill.text, GAP * likelihood + FILL * fill.likelihood)
+                if sound(attempt, reading.text):
+                    yield attempt
 
-    def _attempts(self, reading: Reading, span: Span) -> Iterator[Attempt]:
-        """Give the texts that a text may become without a harmful span."""
+    def _dropped(self, reading: Reading, span: Span) -> Iterator[Attempt]:
+        """Give the text without the span, without all between two signs, and a safe phrase of the recipe instead."""
         text = reading.text
-        losses = losses_of(reading, span, self.reader.concepts)
-        for phrase, start, end in self._known(reading, span):
-            yield fit_in(text, (start, end), phrase.safe, 0.0 if phrase.named else _lost(losses, start, end))
-        syntax = Syntax(reading.words, self.reader.tags(reading.words))
-        inside, worst = words_of(reading, span, self.reader.concepts)
-        found = list(dict.fromkeys(places(text, syntax, worst, inside)))
-        for ((start, end), _), near in zip(found, self._near(text, found, span.concept), strict=True):
-            lost = _lost(losses, start, end)
-            for far, safe in enumerate(near):
-                odd = exchanged(text[start:end], safe)
-                yield fit_in(text, (start, end), safe, lost + 1 + FAR * far + odd)
-        for change in changes(text, syntax, worst, inside):
-            lost = _lost(losses, *change.span) - kept_words(text[slice(*change.span)], change.new)
-            if change.new:
-                odd = change.odd + exchanged(text[slice(*change.span)], change.new)
-                yield fit_in(text, change.span, change.new, lost + STANDIN + odd)
-            else:
-                yield from cut_out(text, change.span, lost + DROPPED)
-        for place, _ in found:
-            yield from cut_out(text, place, _lost(losses, *place) + DROPPED)
-        clause = syntax.span(syntax.clause(worst))
-        yield from cut_out(text, clause, _lost(losses, *clause) + CLAUSE)
+        first, last = text.rfind(",", 0, span.span[0]) + 1, text.find(",", span.span[1]) % (len(text) + 1)
+        for place, likelihood in ((grammar.widen(text, span.span), 0.0), ((first, last), -4.0)):
+            rest = tidy(text[: place[0]] + text[place[1] :])
+            if rest:
+                yield Attempt(rest, text[slice(*place)], "", min(place[0], len(rest)), likelihood)
         safe = self.phrases.any(span.concept)
-        yield Attempt(safe, text, safe, 0, _lost(losses, 0, len(text)) + WHOLE)
-
-    def _near(self, text: str, found: Sequence[tuple[tuple[int, int], int]], concept: str) -> Iterator[list[str]]:
-        """Give, for each place of a text, recipes' safe phrases near in meaning and of the same form."""
-        olds = [text[slice(*place)] for place, _ in found]
-        owners = [match.group() if (match := grammar.OWNER.match(old)) else "" for old in olds]
-        # A thing that somebody owns is replaced like any other, but keeps its owner.
-        asked = [f"a {old[len(owner) :]}" if owner else old for old, owner in zip(olds, owners, strict=True)]
-        choices = [self.phrases.alike(concept, old, most) for old, (_, most) in zip(asked, found, strict=True)]
-        nearest = self.reader.nearest(list(zip(asked, choices, strict=True)), NEAR)
-        for owner, phrases in zip(owners, nearest, strict=True):
-            yield [owner + grammar.ARTICLE.sub("", p.safe, count=1) if owner else p.safe for p in phrases]
+        yield Attempt(safe, text, safe, 0, -20.0)
 
 
-def fit_in(text: str, place: tuple[int, int], safe: str, cost: float) -> Attempt:
-    """Put a safe phrase in a place of a text, with the article and the capital that belong there."""
-    start, end = place
-    if text[start : start + 1].isupper() and safe:
-        safe = safe[0].upper() + safe[1:]
-    return Attempt(grammar.fix_articles(text[:start] + safe + text[end:], start), text[start:end], safe, start, cost)
+def likely_gaps(chances: NDArray[np.float32], worst: int) -> list[tuple[tuple[int, int], float]]:
+    """Find the likeliest gaps around a word: first and last word, and how much less likely than the likeliest.
 
-
-def cut_out(text: str, place: tuple[int, int], cost: float) -> Iterator[Attempt]:
-    """Leave out a place of a text and the link before it; give nothing if no text is left.
-
-    Only the part between the commas around it is tidied; the rest stays as the user wrote it.
+    Args:
+        chances: (words,) how likely each word belongs to the situation.
+        worst: a word that every gap holds.
     """
-    before, behind = text[: place[0]], text[place[1] :]
-    first, last = before.rfind(",") + 1, behind.find(",") % (len(behind) + 1)
-    seam = tidy(LINKS.sub("", before[first:]) + behind[:last])
-    head = before[:first].rstrip(" ,")
-    kept = ", ".join(part for part in (head, seam, behind[last + 1 :].strip()) if part)
-    if kept:
-        yield Attempt(kept, text[slice(*place)], "", min(place[0], len(kept)), cost)
+    import numpy as np
+
+    sure = np.clip(chances, 1 - SURE, SURE)
+    odds = np.concatenate([[0.0], np.cumsum(np.log(sure / (1 - sure)))])
+    found = [
+        ((first, last), float(odds[last + 1] - odds[first]))
+        for first in range(max(0, worst - LONGEST), worst + 1)
+        for last in range(worst, min(len(chances), first + LONGEST))
+    ]
+    found.sort(key=lambda gap: -gap[1])
+    return [(run, odd - found[0][1]) for run, odd in found[:GAPS]]
 
 
-def exchanged(old: str, new: str) -> float:
-    """Tell what it costs if somebody gives way to a thing, or a thing to somebody."""
-    persons = lexicon.person_words()
-    before, after = (any(word in persons for word in phrase.lower().split()) for phrase in (old, new))
-    return LOST_PERSON if before and not after else NEW_PERSON if after and not before else 0.0
+def around(words: Sequence[Word], chances: NDArray[np.float32], run: tuple[int, int]) -> Gap:
+    """Take the words around a gap, other situations hidden, as many as a window holds."""
+    hidden = [bool(chance >= OPEN) for chance in chances]
+    # A situation that reaches up to the gap is not hidden: this gap is the guess that it ends here.
+    for side in (range(run[0] - 1, -1, -1), range(run[1] + 1, len(hidden))):
+        for at in itertools.takewhile(hidden.__getitem__, side):
+            hidden[at] = False
+    shown = [MASK if hide else word.text for word, hide in zip(words, hidden, strict=True)]
+    before, behind = _once(shown[: run[0]]), _once(shown[run[1] + 1 :])
+    room = WINDOW - 1
+    left = before[max(0, len(before) - max(room // 2, room - len(behind))) :]
+    return Gap(left, behind[: room - len(left)])
 
 
-def kept_words(old: str, new: str) -> float:
-    """Count the words that a phrase and its replacement share."""
-    return float(len(set(new.lower().split()) & set(old.lower().split())))
+def _once(words: Sequence[str]) -> list[str]:
+    """Leave out every mask behind another."""
+    return [word for i, word in enumerate(words) if word != MASK or i == 0 or words[i - 1] != MASK]
 
 
-def words_of(reading: Reading, span: Span, concepts: Sequence[str]) -> tuple[Run, int]:
-    """Find the first and the last word of a span, and the worst of its words that mean something."""
+def folded(words: Sequence[Word]) -> list[Word]:
+    """Spell words as the reader reads them."""
+    return [Word(fold(word.text)[0] or word.text, word.span) for word in words]
+
+
+def sound(attempt: Attempt, old: str) -> bool:
+    """Tell whether a text is left, which is another one, and no word is said twice in a row that was not before."""
+    twice = {match.group().lower() for match in TWICE.finditer(old)}
+    doubled = (match.group().lower() for match in TWICE.finditer(attempt.text))
+    return bool(attempt.text) and attempt.text != old and all(words in twice for words in doubled)
+
+
+def fit_in(text: str, place: tuple[int, int], new: str, likelihood: float) -> Attempt:
+    """Put words, or nothing, in a place of a text, with the article, the spaces and the capital that belong there."""
+    (start, end), before, behind = place, text[: place[0]], text[place[1] :]
+    old = text[start:end]
+    if not new:
+        before, behind = before.rstrip(" "), behind.lstrip(" ")
+        if not before or before[-1] in ",;:":
+            before, behind = before.rstrip(",;: "), behind if before else behind.lstrip(",;: ")
+        joint = " " if before and behind and (behind[0].isalnum() or behind[0] == "(") else ""
+        before, start = before + joint, len(before + joint)
+    if (old[:1].isupper() or not before) and text[:1].isupper():
+        new, behind = new[:1].upper() + new[1:], behind if new else behind[:1].upper() + behind[1:]
+    fitted = grammar.fix_articles(before + new + behind, start)
+    return Attempt(fitted, old, new, min(start, len(fitted)), likelihood)
+
+
+def worst_of(reading: Reading, span: Span, concepts: Sequence[str]) -> int:
+    """Find the worst of a span's words that mean something."""
     scores = reading.scores[:, concepts.index(span.concept)]
     inside = [i for i, w in enumerate(reading.words) if w.span[0] < span.span[1] and w.span[1] > span.span[0]]
     content = [i for i in inside if reading.words[i].text.lower() not in grammar.LEADING] or inside
-    return (inside[0], inside[-1]), max(content, key=lambda i: scores[i])
-
-
-def places(text: str, syntax: Syntax, worst: int, inside: Run) -> Iterator[tuple[tuple[int, int], int]]:
-    """Give the places that a recipe's phrase may take, and the most words that it may have there.
-
-    These are the worst word's verb alone, or its noun phrase; all that follows a verb or a preposition, with it; and
-    the span with its article.
-    """
-    # Recipes' phrases are matched by a verb's ending, so it has to show the form: *clubs* may be a thing.
-    if syntax.is_verb(worst):
-        if grammar.acts(syntax.text(worst)):
-            place = syntax.span(syntax.verb(worst))
-            yield place, len(text[slice(*place)].split())
-    elif syntax.is_(worst, NOUN, ADJECTIVE):
-        yield syntax.span(syntax.noun_phrase(worst)), HEAD
-    last = syntax.clause_end(max(worst, inside[1]))
-    for i in range(inside[0], worst + 1):
-        if (syntax.is_verb(i) and grammar.acts(syntax.text(i))) or syntax.text(i) in PREPOSITIONS:
-            yield syntax.span((i, inside[1])), LONG
-            yield syntax.span((i, last)), LONG
-    if not any(syntax.is_verb(i) and not grammar.acts(syntax.text(i)) for i in range(inside[0], inside[1] + 1)):
-        yield grammar.widen(text, syntax.span(inside)), LONG
+    return max(content, key=lambda i: scores[i])
 
 
 def _apart(words: Sequence[Word], start: int, end: int) -> bool:
@@ -258,23 +251,3 @@ def _apart(words: Sequence[Word], start: int, end: int) -> bool:
     before = [w.text for w in words if w.span[1] <= start]
     behind = [w.text for w in words if w.span[0] >= end]
     return grammar.parts(*before[-1:], *behind[:1])
-
-
-def losses_of(reading: Reading, span: Span, concepts: Sequence[str]) -> list[tuple[tuple[int, int], float]]:
-    """Tell what losing each word costs: 1 for a harmless word, and less the more of the harm it carries."""
-    scores = reading.scores[:, concepts.index(span.concept)] / span.score
-    return [
-        (word.span, 1 - CARRIED * min(1.0, max(0.0, float(score))))
-        for word, score in zip(reading.words, scores, strict=True)
-        if word.spoken and word.text.lower() not in grammar.DETERMINERS
-    ]
-
-
-def _lost(losses: Sequence[tuple[tuple[int, int], float]], start: int, end: int) -> float:
-    """Add up the costs of losing the words of a place."""
-    return sum(loss for (a, b), loss in losses if a >= start and b <= end)
-
-
-def folded_words(reading: Reading) -> list[tuple[str, tuple[int, int]]]:
-    """Give the words of a reading as recipes spell them, with their places."""
-    return [(fold(word.text)[0], word.span) for word in reading.words]

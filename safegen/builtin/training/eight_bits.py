@@ -107,7 +107,7 @@ def _lookup(node: NodeProto) -> Iterator[NodeProto]:
     from onnx.helper import make_node
 
     (table, rows), y = node.input, node.output[0]
-    yield make_node("Gather", [table + EIGHT, rows], [f"{y}.8"])
-    yield make_node("Gather", [table + SCALE, rows], [f"{y}.scale"])
-    yield make_node("Cast", [f"{y}.8"], [f"{y}.float"], to=FLOAT)
-    yield make_node("Mul", [f"{y}.float", f"{y}.scale"], [y])
+    yield make_node("Gather", [table + EIGHT, rows], [f"{y}.steps"])
+    yield make_node("Gather", [table + SCALE, rows], [f"{y}.scales"])
+    yield make_node("Cast", [f"{y}.steps"], [f"{y}.whole"], to=FLOAT)
+    yield make_node("Mul", [f"{y}.whole", f"{y}.scales"], [y])

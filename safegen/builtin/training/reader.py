@@ -21,18 +21,14 @@ from torch.nn import functional as F
 from safegen.builtin.training import eight_bits, reader_ship
 from safegen.builtin.training.autoencoder import SHIPPED
 from safegen.builtin.training.checkpointing import Progress, device, halved
-from safegen.builtin.training.reader_grammar import Grammar
-from safegen.builtin.training.reader_parses import Parses, parsed
 from safegen.builtin.training.reader_texts import Sample, lessons
 from safegen.directions import recipes
-from safegen.reader import grammar
 from safegen.reader.model import WEIGHTS
 
 TOKENS, POOL = 1_800, 24  # tokens of a batch; samples of like length come from a stock of six times `POOL`
 FREE = 1e-3  # learning rate of the heads; the encoder's layers get a share of it, see `groups`
 MARKED = 2.0  # weight of a marked word
 FROZEN = 2  # layers above the word table that stay as they are
-ENGLISH = 4  # one step in this many is about English: breaks and tags in turn
 OTHER = 0.15  # weight of a harmful word's being harmless under other concepts
 CLS, SEP, PAD = 101, 102, 0
 
@@ -51,16 +47,15 @@ class Pieces:
 
 
 class Reader(nn.Module):
-    """An encoder with three heads on every token: its harm, whether the text breaks there, its part of speech."""
+    """An encoder with two heads on every token: its harm, and whether it belongs to a harmful situation."""
 
     def __init__(self, encoder: Any, concept_count: int) -> None:
         super().__init__()
         self.encoder: Any = encoder
         self.hidden = nn.Linear(384, 256)
         self.out = nn.Linear(256, concept_count)
-        self.break_hidden = nn.Linear(384, 256)
-        self.break_out = nn.Linear(256, 1)
-        self.tag_out = nn.Linear(384, len(grammar.TAGS))
+        self.gap_hidden = nn.Linear(384, 256)
+        self.gap_out = nn.Linear(256, 1)
         nn.init.constant_(self.out.bias, -4.0)
 
     def states(self, ids: Tensor) -> Tensor:
@@ -74,14 +69,9 @@ class Reader(nn.Module):
         odds: Tensor = self.out(F.gelu(self.hidden(states)))
         return odds
 
-    def breaks(self, states: Tensor) -> Tensor:
-        """Turn states (B, T, D) into log-odds (B, T) that a word does not fit where it stands."""
-        odds: Tensor = self.break_out(F.gelu(self.break_hidden(states)))
-        return odds.squeeze(-1)
-
-    def tags(self, states: Tensor) -> Tensor:
-        """Turn states (B, T, D) into log-odds (B, T, `grammar.TAGS`) of parts of speech."""
-        odds: Tensor = self.tag_out(states)
+    def gaps(self, states: Tensor) -> Tensor:
+        """Turn states (B, T, D) into log-odds (B, T, 1) that a word belongs to a harmful situation."""
+        odds: Tensor = self.gap_out(F.gelu(self.gap_hidden(states)))
         return odds
 
 
@@ -118,20 +108,6 @@ def loss_of(reader: Reader, ids: Tensor, labels: Tensor, whole: Tensor) -> Tenso
     weight = torch.where((whole >= 0).unsqueeze(-1) & (target == 0), OTHER, 1.0)
     worst = F.binary_cross_entropy_with_logits(pooled, target, reduction="none") * weight
     return each.sum() / known.sum().clamp(min=1) * 4 + worst.sum(-1).mean()
-
-
-def break_loss(reader: Reader, ids: Tensor, labels: Tensor) -> Tensor:
-    """Compute the cross-entropy of every word: does it stand at a break?"""
-    odds = reader.breaks(reader.states(ids))
-    spoken = labels >= 0
-    return F.binary_cross_entropy_with_logits(odds[spoken], labels[spoken].float())
-
-
-def tag_loss(reader: Reader, ids: Tensor, labels: Tensor) -> Tensor:
-    """Compute the cross-entropy of every word whose part of speech is known."""
-    return F.cross_entropy(
-        reader.tags(reader.states(ids)).flatten(0, 1), labels.flatten().clamp(min=-1), ignore_index=-1
-    )
 
 
 def encoder() -> tuple[Any, Tokenizer]:
@@ -185,8 +161,6 @@ def train(folder: Path, steps: int, minutes: float) -> None:
     named = (os.environ.get(f"SAFEGEN_{name}") for name in ("DATA", "WORDNET"))
     data, wordnet = (Path(value) if value else None for value in named)
     taught = lessons(data, wordnet)
-    parses = Parses(parsed(taught.texts(), random.Random(0)))
-    english = Grammar(taught, parses)
     base, tokenizer = encoder()
     pieces = Pieces(tokenizer)
     reader = Reader(base, len(recipes.known()))
@@ -196,28 +170,14 @@ def train(folder: Path, steps: int, minutes: float) -> None:
     run = Progress(reader, folder, steps, peak_lr=FREE, minutes=minutes, decay=0.998, groups=groups(reader))
     harmless = [len(some) for _, some in taught.harmless]
     print(f"reader from step {run.step}; {[len(h) for h in taught.harmful]} marked, {len(taught.unmarked)} unmarked,"
-          f" {harmless} harmless lines, {len(parses)} parsed", flush=True)  # fmt: skip
-    totals = {key: [0.0] for key in ("harm", "breaks", "tags")}
-    waiting: dict[str, list[Sample]] = {kind: [] for kind in totals}
+          f" {harmless} harmless lines", flush=True)  # fmt: skip
+    total = 0.0
+    waiting: list[Sample] = []
     for step in run:
-        turn = step % (2 * ENGLISH)
-        kind = {ENGLISH - 1: "breaks", 2 * ENGLISH - 1: "tags"}.get(turn, "harm")
-        if kind == "tags" and not parses:
-            kind = "breaks"
-        draw = {
-            "harm": taught.sample,
-            "breaks": lambda rng: [english.sample(rng)],
-            "tags": lambda rng: [parses.sample(rng)],
-        }[kind]
-        ids, labels, whole = collate(batch(draw, step, waiting[kind]), pieces)
-        if kind == "harm":
-            loss = loss_of(reader, ids, labels, whole)
-        else:
-            loss = (break_loss if kind == "breaks" else tag_loss)(reader, ids, labels)
-        totals[kind] = [*totals[kind], loss.item()]
+        loss = loss_of(reader, *collate(batch(taught.sample, step, waiting), pieces))
+        total += loss.item()
         run.update(loss)
         if step % 100 == 99:
-            means = ", ".join(f"{name} {sum(some) / len(some):.4f}" for name, some in totals.items())
-            print(f"reader {step + 1} loss of {means}", flush=True)
-            totals = {key: [0.0] for key in totals}
+            print(f"reader {step + 1} loss {total / 100:.4f}", flush=True)
+            total = 0.0
     reader_ship.ship(run.average, folder, wordnet)

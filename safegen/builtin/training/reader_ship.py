@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.numpy import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -20,17 +19,15 @@ from safegen.builtin.training.autoencoder import SHIPPED
 from safegen.builtin.training.reader_lists import harmless_lists, listed, reserved
 from safegen.builtin.training.reader_texts import JOINTS
 from safegen.directions import recipes
-from safegen.reader.model import PHRASES, SCHEMA, WEIGHTS
-from safegen.reader.phrases import Phrases
+from safegen.reader.infilling import FILE, VOCABULARY
+from safegen.reader.model import SCHEMA, WEIGHTS
 from safegen.reader.reader import Reader
 
 # Share of benign texts that are flagged, per concept; many of these texts are harder than prompts. It is higher for
 # concepts that are harder to tell, and was chosen on the prompts of `sets/reader-seen/`.
 FLAGGED = {"harassment": 0.0044, "hate": 0.0022, "illegal": 0.0057, "nudity": 0.0022, "self-harm": 0.0015,
            "shocking": 0.0057, "violence": 0.0088}  # fmt: skip
-FILES = ("reader.onnx", "tokenizer.json", PHRASES)
-STEPS = 256  # steps to one in which a meaning's numbers are kept; they are small
-MEANT = 128  # directions of meaning that are kept, of 384: those in which phrases differ most
+FILES = ("reader.onnx", "tokenizer.json", FILE, VOCABULARY)
 LEVELS = 401  # levels of a table of quantiles
 MOST = 1_500  # texts of one list, at most
 PROMPTS = ("hard", "lookalikes", "ordinary", "long", "benign", "things")  # lists of what people ask for
@@ -38,22 +35,18 @@ TAIL = 0.02  # share of the highest values; the line comes from their exponentia
 
 
 class Shipped(nn.Module):
-    """The network that is exported: log-odds of tokens' harm, of breaks and of parts of speech, and the states."""
+    """The network that is exported: log-odds of tokens' harm and of gaps, and the states."""
 
     def __init__(self, reader: Any) -> None:
         super().__init__()
         self.encoder, self.hidden, self.out = reader.encoder, reader.hidden, reader.out
-        self.break_hidden, self.break_out, self.tag_out = reader.break_hidden, reader.break_out, reader.tag_out
+        self.gap_hidden, self.gap_out = reader.gap_hidden, reader.gap_out
 
-    def forward(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Turn tokens (B, T) into log-odds and states.
-
-        Returns:
-            log-odds of harm (B, T, K), of breaks (B, T, 1) and of tags (B, T, 4), and states (B, T, D).
-        """
+    def forward(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Turn tokens (B, T) into log-odds of harm (B, T, K) and of gaps (B, T, 1), and states (B, T, D)."""
         states = self.encoder(ids, attention_mask=mask)[0]
-        breaks = self.break_out(F.gelu(self.break_hidden(states)))
-        return self.out(F.gelu(self.hidden(states))), breaks, self.tag_out(states), states
+        gaps = self.gap_out(F.gelu(self.gap_hidden(states)))
+        return self.out(F.gelu(self.hidden(states))), gaps, states
 
 
 def ship(reader: Any, folder: Path, wordnet: Path | None, out: Path = WEIGHTS) -> None:
@@ -69,23 +62,8 @@ def ship(reader: Any, folder: Path, wordnet: Path | None, out: Path = WEIGHTS) -
         "prompt_quantiles": [0.0],
         "word_quantiles": [0.0],
     }
-    (out / PHRASES).unlink(missing_ok=True)
     write_facts(out, dict.fromkeys(names, neutral))
-    fresh = Reader(out)
-    remember(fresh, out / PHRASES)
-    write_facts(out, calibration(fresh, benign_texts(wordnet)))
-
-
-def remember(reader: Reader, file: Path) -> None:
-    """Write the meanings of all phrases that can serve in a repair.
-
-    They are kept small, because they only have to sort phrases.
-    """
-    texts = list(dict.fromkeys(phrase.harmful for phrase in Phrases.load().phrases))
-    meanings = reader.meanings(texts)
-    axes = np.ascontiguousarray(np.linalg.svd(meanings, full_matrices=False)[2][:MEANT].T)
-    steps = np.rint(np.clip(meanings @ axes * STEPS, -127, 127)).astype(np.int8)
-    save_file({"texts": np.frombuffer("\n".join(texts).encode(), np.uint8), "meanings": steps, "axes": axes}, file)
+    write_facts(out, calibration(Reader(out), benign_texts(wordnet)))
 
 
 def export(shipped: nn.Module, folder: Path, file: Path) -> None:
@@ -96,13 +74,13 @@ def export(shipped: nn.Module, folder: Path, file: Path) -> None:
 
     whole, fused = folder / "whole.onnx", folder / "fused.onnx"
     ids = torch.randint(1000, 20000, (2, 9))
-    axes = {name: {0: "batch", 1: "tokens"} for name in ("ids", "mask", "odds", "breaks", "tags", "states")}
+    axes = {name: {0: "batch", 1: "tokens"} for name in ("ids", "mask", "odds", "gaps", "states")}
     torch.onnx.export(
         shipped.float(),
         (ids, torch.ones_like(ids)),
         str(whole),
         input_names=["ids", "mask"],
-        output_names=["odds", "breaks", "tags", "states"],
+        output_names=["odds", "gaps", "states"],
         dynamic_axes=axes,
         opset_version=17,
         dynamo=False,
@@ -169,7 +147,6 @@ def write_facts(out: Path, calibrated: dict[str, dict[str, Any]]) -> None:
             "the recipes and lists of directions/, written for safegen",
             "CoPro v2, training part (Visualignment/SafetyDPO, MIT)",
             "captions of MS-COCO (CC BY 4.0)",
-            "parts of speech by Link Grammar 5.12 (LGPL-2.1), of which nothing ships",
             "words and sentences of WordNet 3.0 (Princeton University, WordNet licence)",
         ],
         "licence": "Apache-2.0",

@@ -1,0 +1,104 @@
+"""What a repair takes out of a prompt, and what it puts there."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from safegen.directions import recipes
+from safegen.reader import Reader
+from safegen.reader.infilling import MASK, MOST, Gap, spelled
+from safegen.reader.phrases import Phrases
+from safegen.reader.repair import BEASTS, GAPS, LONGEST, Repairer, around, fit_in, likely_gaps
+from safegen.reader.words import WINDOW, split
+
+NAMES = tuple(recipes.known())
+
+
+@pytest.fixture(scope="module")
+def ours() -> Reader:
+    return Reader.load()
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=60), st.integers(0, 59))
+def test_the_likely_gaps_hold_the_worst_word_and_come_in_order(chances: list[float], worst: int) -> None:
+    worst %= len(chances)
+    gaps = likely_gaps(np.array(chances, np.float32), worst)
+    assert 0 < len(gaps) <= GAPS
+    assert gaps[0][1] == 0
+    assert [odds for _, odds in gaps] == sorted((odds for _, odds in gaps), reverse=True)
+    for (first, last), _ in gaps:
+        assert 0 <= first <= worst <= last < len(chances)
+        assert last - first < LONGEST
+
+
+def test_the_likeliest_gap_is_the_run_of_likely_words() -> None:
+    assert likely_gaps(np.array([0.1, 0.9, 0.4, 0.9, 0.1], np.float32), 1)[0][0] == (1, 3)
+    assert likely_gaps(np.array([0.1, 0.9, 0.1, 0.1, 0.9], np.float32), 1)[0][0] == (1, 1)
+
+
+def test_another_situation_is_hidden_and_a_neighbour_is_not() -> None:
+    words = split("one two three four five six seven")
+    chances = np.array([0.9, 0.0, 0.9, 0.9, 0.0, 0.9, 0.9], np.float32)
+    assert around(words, chances, (3, 3)) == Gap([MASK, "two", "three"], ["five", MASK])
+
+
+@given(st.integers(1, 90), st.integers(0, 89), st.integers(0, 5))
+def test_a_gap_and_what_is_around_it_fit_into_a_window(count: int, first: int, more: int) -> None:
+    words = split("word " * count)
+    run = (first % count, min(first % count + more, count - 1))
+    gap = around(words, np.zeros(count, np.float32), run)
+    assert len(gap.before) + len(gap.behind) < WINDOW
+    assert len(gap.before) + len(gap.behind) == min(WINDOW - 1, count - (run[1] + 1 - run[0]))
+
+
+@pytest.mark.parametrize(
+    ("text", "old", "new", "fitted"),
+    [
+        ("a big cat on a mat", "big cat", "owl", "an owl on a mat"),
+        ("a cat on a mat", " on a mat", "", "a cat"),
+        ("a bad owl, oil paint", "bad", "", "an owl, oil paint"),
+        ("a cat, a dog, oil paint", "a dog", "", "a cat, oil paint"),
+        ("a dog, oil paint", "a dog", "", "oil paint"),
+        ("Bad men on a bench", "Bad", "", "Men on a bench"),
+        ("Bad men on a bench", "Bad men", "two owls", "Two owls on a bench"),
+        ("a cat", "a cat", "", ""),
+    ],
+)
+def test_what_is_put_in_or_left_out_leaves_plain_text(text: str, old: str, new: str, fitted: str) -> None:
+    start = text.index(old)
+    attempt = fit_in(text, (start, start + len(old)), new, 0.0)
+    assert attempt.text == fitted
+    assert 0 <= attempt.at <= len(fitted)
+
+
+def test_pieces_are_spelled_as_people_write_them() -> None:
+    assert spelled(["an", "old", "-", "fashion", "##ed", "clown", "'", "s", "hat", ",", "red"]) == (
+        "an old-fashioned clown's hat, red"
+    )
+    assert spelled([]) == ""
+
+
+def test_fills_are_words_or_nothing_the_likeliest_first(ours: Reader) -> None:
+    gaps = [Gap(["a", "man"], ["in", "a", "park"]), Gap([], []), Gap(["a", "dog", "and", "a"], [])]
+    for fills in ours.filler.fill(gaps):
+        assert fills
+        assert [fill.likelihood for fill in fills] == sorted((fill.likelihood for fill in fills), reverse=True)
+        assert all(len(fill.text.split()) <= MOST and fill.likelihood <= 0 for fill in fills)
+        assert not any(mark in fill.text for fill in fills for mark in ("#", "[", "]"))
+    assert ours.filler.fill([]) == []
+
+
+def test_a_fill_is_the_same_in_any_company(ours: Reader) -> None:
+    gap, long = Gap(["a", "man"], ["in", "a", "park"]), Gap(["word"] * 20, ["word"] * 6)
+    alone, beside = ours.filler.fill([gap])[0], ours.filler.fill([long, gap])[1]
+    assert [fill.text for fill in alone] == [fill.text for fill in beside]
+
+
+def test_no_fill_is_an_animal_that_is_an_insult_for_people(ours: Reader) -> None:
+    repairer = Repairer(ours, Phrases.load())
+    for text in ("a crowd jeering at a muslim family in a park", "a poster that calls immigrants vermin"):
+        for edit in repairer.repair(text, NAMES).edits:
+            assert edit.concept not in ("hate", "harassment") or BEASTS.isdisjoint(edit.new.split())
