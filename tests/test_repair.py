@@ -11,7 +11,7 @@ from safegen.directions import recipes
 from safegen.reader import Reader
 from safegen.reader.infilling import MASK, MOST, Gap, spelled
 from safegen.reader.phrases import Phrases
-from safegen.reader.repair import BEASTS, GAPS, LONGEST, Repairer, around, fit_in, likely_gaps
+from safegen.reader.repair import BEASTS, GAPS, LONGEST, Repairer, around, fit_in, likely_gaps, window_of
 from safegen.reader.words import WINDOW, split
 
 NAMES = tuple(recipes.known())
@@ -102,3 +102,13 @@ def test_no_fill_is_an_animal_that_is_an_insult_for_people(ours: Reader) -> None
     for text in ("a crowd jeering at a muslim family in a park", "a poster that calls immigrants vermin"):
         for edit in repairer.repair(text, NAMES).edits:
             assert edit.concept not in ("hate", "harassment") or BEASTS.isdisjoint(edit.new.split())
+
+
+@given(st.integers(1, 80), st.integers(0, 79))
+def test_the_window_around_new_words_holds_them(count: int, first: int) -> None:
+    words = [f"w{i}" for i in range(count)]
+    at = len(" ".join(words[: first % count])) + (first % count > 0)
+    new = words[first % count]
+    window = window_of(fit_in(" ".join(words), (at, at + len(new)), new, 0.0), split(" ".join(words)))
+    assert len(window) == min(WINDOW, count)
+    assert new in window

@@ -19,11 +19,8 @@ _KINDS = {
 WORDS = {kind: frozenset(words.split()) for kind, words in _KINDS.items()}
 ARTICLES, DETERMINERS = WORDS["article"], WORDS["article"] | WORDS["owner"]
 LEADING = WORDS["article"] | WORDS["preposition"] | WORDS["link"] | WORDS["owner"] - {"her"}  # a phrase goes on after
-CLAUSES = frozenset({"while", "as", "until", "when", "before", "after", "because"})  # a clause begins with these
-OWNER = re.compile(rf"(?:{'|'.join(sorted(WORDS['owner']))})\s+", re.IGNORECASE)
 ARTICLE = re.compile(r"(?:an?|the)\s+", re.IGNORECASE)
 Form = tuple[str, bool]
-TAGS = ("other", "verb", "noun", "adjective")  # parts of speech that the reader's network knows
 
 
 def form_of(text: str) -> Form:

@@ -38,7 +38,7 @@ class Gap:
 
 @dataclass(frozen=True)
 class Fill:
-    """Words for a gap, perhaps none, and their mean log-likelihood per piece."""
+    """Words for a gap, perhaps none, and their log-likelihood."""
 
     text: str
     likelihood: float
@@ -72,7 +72,7 @@ class Filler:
             memory[row, : len(values)], mask[row, : len(values)] = values, 1
         found: list[list[Fill]] = [[] for _ in gaps]
         for row, pieces, likelihood in self._written(memory, mask, np.array(places, np.int64)):
-            found[row].append(Fill(spelled([self.pieces[i] for i in pieces]), likelihood / (len(pieces) + 1)))
+            found[row].append(Fill(spelled([self.pieces[i] for i in pieces]), likelihood))
         return [sorted(fills, key=lambda fill: -fill.likelihood) for fills in found]
 
     def _written(

@@ -32,9 +32,11 @@ GAPS, LONGEST = 8, 14  # how many gaps are tried, and the most words of one
 SURE = 0.98  # no word is taken to belong to a situation, or not to, with more certainty than this
 OPEN = 0.5  # chance from which on a word is hidden beside another gap
 STRICT, AROUND = 0.65, 60  # the stricter line as a share of the line, and how many characters it reaches to each side
-# Weights of an attempt's parts: the log-likelihoods of its gap and, per piece, of its fill; its height near the line;
-# and the chance that something of a situation is left.
-GAP, FILL, HIGH, LEFT = 1.0, 3.0, 2.0, 3.0
+# Weights of an attempt's parts beside the log-likelihood of its fill: the log-likelihood of its gap, its height near
+# the line, and the chance that something of a situation is left. They were chosen by judged repairs.
+GAP, HIGH, LEFT = 3.0, 2.0, 3.0
+EMPTY = -2.0  # what a fill of no words weighs: people seldom leave words out, and the decoder learned to more often
+WEIGHED = 32  # how many of the likeliest calm attempts are weighed
 TWICE = re.compile(r"\b(\w+)\W+\1\b", re.IGNORECASE)
 # Animals whose names are insults for people: said of a person, they would be the very harm to be repaired.
 _BEASTS = """
@@ -115,18 +117,23 @@ class Repairer:
             return None
         found = self.reader.read([attempt.text for attempt in attempts])
         heights = [self._height(other, attempt.at, names) for other, attempt in zip(found, attempts, strict=True)]
-        calm = [i for i, height in enumerate(heights) if height < STRICT]
         best = heights.index(min(heights))
+        calm = [i for i, height in enumerate(heights) if height < STRICT]
         if calm:
-            best = max(calm, key=lambda i: self._worth(attempts[i], found[i], heights[i]))
+            calm = sorted(calm, key=lambda i: HIGH * heights[i] - attempts[i].likelihood)[:WEIGHED]
+            left = self._left([(attempts[i], found[i]) for i in calm])
+            worths = [
+                attempts[i].likelihood - HIGH * heights[i] - LEFT * rest for i, rest in zip(calm, left, strict=True)
+            ]
+            best = calm[worths.index(max(worths))]
         return found[best], heights[best], Edit(attempts[best].old, attempts[best].new, span.concept)
 
-    def _worth(self, attempt: Attempt, reading: Reading, height: float) -> float:
-        """Weigh an attempt's log-likelihood against what may be left of the harm."""
-        chances = self.reader.gaps(folded(reading.words))
-        near = [i for i, word in enumerate(reading.words) if abs(word.span[0] - attempt.at) <= AROUND]
-        left = float(chances[near].max()) if near else 0.0
-        return attempt.likelihood - HIGH * height - LEFT * left
+    def _left(self, calm: Sequence[tuple[Attempt, Reading]]) -> list[float]:
+        """Tell how likely it is that some word near each attempt belongs to a harmful situation."""
+        import numpy as np
+
+        windows = [window_of(attempt, reading.words) for attempt, reading in calm]
+        return [float(1 / (1 + np.exp(-odds.max(initial=-20)))) for odds in self.reader.network.gaps(windows)]
 
     def _height(self, reading: Reading, at: int, names: Sequence[str]) -> float:
         """Measure the highest word near a place, as a share of its line."""
@@ -155,7 +162,9 @@ class Repairer:
             for fill in some:
                 if span.concept in CONTEMPT and not BEASTS.isdisjoint(fill.text.split()):
                     continue
-                attempt = fit_in(reading.text, place, fill.text, GAP * likelihood + FILL * fill.likelihood)
+                attempt = fit_in(
+                    reading.text, place, fill.text, GAP * likelihood + fill.likelihood + (0.0 if fill.text else EMPTY)
+                )
                 if sound(attempt, reading.text):
                     yield attempt
 
@@ -216,10 +225,19 @@ def folded(words: Sequence[Word]) -> list[Word]:
 
 
 def sound(attempt: Attempt, old: str) -> bool:
-    """Tell whether a text is left, which is another one, and no word is said twice in a row that was not before."""
+    """Tell whether a text is left, which is another one.
+
+    No word is said twice in a row that was not before, and no deed has taken the place of somebody at the beginning.
+    """
     twice = {match.group().lower() for match in TWICE.finditer(old)}
     doubled = (match.group().lower() for match in TWICE.finditer(attempt.text))
-    return bool(attempt.text) and attempt.text != old and all(words in twice for words in doubled)
+    begins = attempt.text[: attempt.at].rstrip()[-1:] in ("", ",", ".", ";")
+    deed = begins and bool(attempt.new) and _ends_ing(attempt.new) and not _ends_ing(attempt.old)
+    return bool(attempt.text) and attempt.text != old and not deed and all(words in twice for words in doubled)
+
+
+def _ends_ing(phrase: str) -> bool:
+    return phrase.split(maxsplit=1)[0].lower().endswith("ing")
 
 
 def fit_in(text: str, place: tuple[int, int], new: str, likelihood: float) -> Attempt:
@@ -236,6 +254,13 @@ def fit_in(text: str, place: tuple[int, int], new: str, likelihood: float) -> At
         new, behind = new[:1].upper() + new[1:], behind if new else behind[:1].upper() + behind[1:]
     fitted = grammar.fix_articles(before + new + behind, start)
     return Attempt(fitted, old, new, min(start, len(fitted)), likelihood)
+
+
+def window_of(attempt: Attempt, words: Sequence[Word]) -> list[str]:
+    """Take a window of words around what an attempt put in."""
+    first = next((i for i, word in enumerate(words) if word.span[1] > attempt.at), len(words))
+    start = max(0, min(first - WINDOW // 2, len(words) - WINDOW))
+    return [word.text for word in folded(words[start : start + WINDOW])]
 
 
 def worst_of(reading: Reading, span: Span, concepts: Sequence[str]) -> int:
