@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from safegen.cli import entry
 from tests.helpers.commands import ENTRY, HANDLED
 
 KNIFE = "a cat and a kitchen knife"
@@ -268,3 +269,21 @@ def test_interrupting_leaves_nothing_half_written(tmp_path: Path) -> None:
     assert out == ""
     assert "Traceback" not in err
     assert list((tmp_path / "o").iterdir()) == []
+
+
+def test_a_reader_who_leaves_ends_the_program_in_silence() -> None:
+    code = "from safegen.cli import entry; entry.run(lambda: print('x' * 10**6))"
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.stderr is not None
+    assert process.stderr.read() == b""
+    assert process.wait() == 1
+
+
+def test_somebody_elses_broken_pipe_does_not_go_by_in_silence() -> None:
+    def program() -> None:
+        raise BrokenPipeError("a worker's")
+
+    with pytest.raises(BrokenPipeError, match="a worker's"):
+        entry.run(program)

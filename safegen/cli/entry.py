@@ -21,6 +21,17 @@ def run(program: Callable[[], None]) -> None:
         sys.stderr.write("interrupted\n")
         sys.exit(130)
     except BrokenPipeError:
-        # The reader of the pipe is gone; a flush at exit must not complain about that.
+        if not _reader_is_gone():
+            raise  # somebody else's pipe, such as one to a worker: that must not go by in silence
+        # A flush at exit must not complain.
         sys.stdout = open("/dev/null", "w")  # noqa: SIM115
         sys.exit(1)
+
+
+def _reader_is_gone() -> bool:
+    """Tell whether nobody reads what this process prints: what could not be written is still to be flushed."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return True
+    return False
