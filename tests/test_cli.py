@@ -273,12 +273,12 @@ def test_interrupting_leaves_nothing_half_written(tmp_path: Path) -> None:
 
 def test_a_reader_who_leaves_ends_the_program_in_silence() -> None:
     code = "from safegen.cli import entry; entry.run(lambda: print('x' * 10**6))"
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    assert process.stdout is not None
-    process.stdout.close()
-    assert process.stderr is not None
-    assert process.stderr.read() == b""
-    assert process.wait() == 1
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait() == 1
 
 
 def test_somebody_elses_broken_pipe_does_not_go_by_in_silence() -> None:
