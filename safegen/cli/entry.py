@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import sys
 from collections.abc import Callable
 
@@ -29,9 +30,13 @@ def run(program: Callable[[], None]) -> None:
 
 
 def _reader_is_gone() -> bool:
-    """Tell whether nobody reads what this process prints: what could not be written is still to be flushed."""
+    """Tell whether nobody reads what this process prints."""
     try:
         sys.stdout.flush()
+        wire = select.poll()
+        wire.register(sys.stdout.fileno(), select.POLLERR)
+        return any(event & select.POLLERR for _, event in wire.poll(0))
     except BrokenPipeError:
         return True
-    return False
+    except (AttributeError, OSError, ValueError):  # no poll on this system, or no output that can be asked
+        return False
