@@ -137,6 +137,7 @@ def test_what_is_learned_for_it_holds_on_other_lines_of_the_recipe(folder: Path)
     assert {key.split(".")[0] for key in direction.tensors} == {"token", "end", "pad", "gate", "check"}
 
 
+@pytest.mark.slow
 def test_the_end_and_every_pad_carry_the_harm(pipe: Any, folder: Path) -> None:
     family = family_of(pipe)
     guard, harmful, benign = guard_of(family, folder), family.encode([HARMFUL]), family.encode([BENIGN])
@@ -154,6 +155,7 @@ def test_the_end_and_every_pad_carry_the_harm(pipe: Any, folder: Path) -> None:
     assert torch.equal(channel_of(cut).states, channel_of(benign).states)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("safeguard", ["clamp", "localise"])
 def test_the_repair_covers_the_end_and_every_pad(pipe: Any, folder: Path, safeguard: str) -> None:
     family = family_of(pipe)
@@ -170,6 +172,7 @@ def test_the_repair_covers_the_end_and_every_pad(pipe: Any, folder: Path, safegu
         assert margin(guard, leak, "gate") > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("safeguard", ["clamp", "localise"])
 def test_the_denoiser_is_told_the_repaired_pads(pipe: Any, folder: Path, safeguard: str) -> None:
     told: list[torch.Tensor] = []
@@ -190,6 +193,7 @@ def test_the_denoiser_is_told_the_repaired_pads(pipe: Any, folder: Path, safegua
     assert torch.equal(benign, untouched)
 
 
+@pytest.mark.slow
 def test_its_words_are_scored_and_blamed(pipe: Any, folder: Path) -> None:
     guard = guard_of(family_of(pipe), folder)
     harmful, benign = guard.score(family_of(pipe).encode([HARMFUL, BENIGN]), "flagged")

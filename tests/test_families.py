@@ -42,6 +42,7 @@ from tests.helpers.pipelines import (
 )
 
 pytestmark = [
+    pytest.mark.slow,  # every family is built, and that takes seconds
     pytest.mark.filterwarnings("ignore"),  # of the libraries, about models as small as these
 ]
 
