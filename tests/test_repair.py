@@ -100,8 +100,9 @@ def test_a_fill_is_the_same_in_any_company(ours: Reader) -> None:
 def test_no_fill_is_an_animal_that_is_an_insult_for_people(ours: Reader) -> None:
     repairer = Repairer(ours, Phrases.load())
     for text in ("a crowd jeering at a muslim family in a park", "a poster that calls immigrants vermin"):
-        for edit in repairer.repair(text, NAMES).edits:
-            assert edit.concept not in ("hate", "harassment") or BEASTS.isdisjoint(edit.new.split())
+        edits = [edit for edit in repairer.repair(text, NAMES).edits if edit.concept in ("hate", "harassment")]
+        assert edits
+        assert all(BEASTS.isdisjoint(edit.new.split()) for edit in edits)
 
 
 @given(st.integers(1, 80), st.integers(0, 79))

@@ -84,6 +84,27 @@ def command_cost(rounds: int, tick: Tick) -> Ratio:
         return in_turns(lambda: run(ours), lambda: run(bare), rounds, tick)
 
 
+def startup_cost(arguments: list[str], rounds: int, tick: Tick) -> Ratio:
+    """Measure a command that needs no model over the bare import of what draws its tables."""
+    bare = [sys.executable, "-c", "import typer, rich"]
+    ours = [sys.executable, "-c", "from safegen.cli import main; main()", *arguments]
+
+    def run(command: list[str]) -> None:
+        subprocess.run(command, check=True, capture_output=True)  # noqa: S603
+
+    return in_turns(lambda: run(ours), lambda: run(bare), rounds, tick)
+
+
+def show_cost(generator: Generator, rounds: int, tick: Tick) -> Ratio:
+    """Measure `safegen show` of one picture as `startup_cost` does."""
+    from safegen.models.options import DrawOptions
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = f"{folder}/picture.png"
+        generator.generate("a cat", DrawOptions(steps=1))[0][0].save(path)
+        return startup_cost(["show", path], rounds, tick)
+
+
 def scoring_rate(generator: Generator, count: int, tick: Tick) -> Ratio:
     """Measure prompts scored in a second over those that the bare encoder takes in a second.
 
@@ -119,10 +140,13 @@ def cost_suite(generator: Generator, rounds: int, tick: Tick) -> list[Result]:
     command = command_cost(max(3, rounds // 3), tick)
     rate = scoring_rate(generator, 1000 if rounds > 5 else 100, tick)
     causes = causes_cost(generator, tick)
+    help_, show = startup_cost(["--help"], rounds, tick), show_cost(generator, rounds, tick)
     return [
         Result.ratio("guard on a flagged prompt, time ratio", flagged, most=1.03),
         Result.ratio("guard on a benign prompt, time ratio", benign, most=1.01),
         Result.ratio("`safegen generate` over a bare script", command, most=1.1),
+        Result.ratio("`safegen --help` over importing typer and rich", help_, most=1.6),
+        Result.ratio("`safegen show` over importing typer and rich", show, most=1.6),
         Result.ratio("scoring a file, throughput over the bare encoder's", rate, least=0.8),
         Result.ratio("causes of flagged prompts, time ratio to scoring alone", causes),
     ]

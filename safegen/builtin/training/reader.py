@@ -47,7 +47,7 @@ class Pieces:
 
 
 class Reader(nn.Module):
-    """An encoder with two heads on every token: its harm, and whether it belongs to a harmful situation."""
+    """An encoder with a head on every token for its harm; the gap head's weights are `repairs.py`'s to learn."""
 
     def __init__(self, encoder: Any, concept_count: int) -> None:
         super().__init__()
@@ -67,11 +67,6 @@ class Reader(nn.Module):
     def harm(self, states: Tensor) -> Tensor:
         """Turn states (B, T, D) into log-odds of harm (B, T, K)."""
         odds: Tensor = self.out(F.gelu(self.hidden(states)))
-        return odds
-
-    def gaps(self, states: Tensor) -> Tensor:
-        """Turn states (B, T, D) into log-odds (B, T, 1) that a word belongs to a harmful situation."""
-        odds: Tensor = self.gap_out(F.gelu(self.gap_hidden(states)))
         return odds
 
 
