@@ -18,7 +18,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from safegen.builtin.training import eight_bits, reader_ship
+from safegen.builtin.training import reader_ship
 from safegen.builtin.training.autoencoder import SHIPPED
 from safegen.builtin.training.checkpointing import Progress, device, halved
 from safegen.builtin.training.reader_texts import Sample, lessons
@@ -160,7 +160,7 @@ def train(folder: Path, steps: int, minutes: float) -> None:
     pieces = Pieces(tokenizer)
     reader = Reader(base, len(recipes.known()))
     if os.environ.get("SAFEGEN_START") == "shipped":
-        reader.load_state_dict(dict(eight_bits.weights(WEIGHTS / "reader.onnx")), strict=False)
+        reader.load_state_dict(reader_ship.weights(WEIGHTS / "reader.onnx"), strict=False)
     reader.to(device())
     run = Progress(reader, folder, steps, peak_lr=FREE, minutes=minutes, decay=0.998, groups=groups(reader))
     harmless = [len(some) for _, some in taught.harmless]

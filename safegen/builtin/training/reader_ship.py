@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import random
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from safegen.builtin.training.reader_lists import harmless_lists, listed, reserv
 from safegen.builtin.training.reader_texts import JOINTS
 from safegen.directions import recipes
 from safegen.reader.infilling import FILE, VOCABULARY
-from safegen.reader.model import SCHEMA, WEIGHTS
+from safegen.reader.model import SCHEMA, UNKNOWN, WEIGHTS
 from safegen.reader.reader import Reader
 
 # Share of benign texts that are flagged, per concept; many of these texts are harder than prompts. It is higher for
@@ -31,29 +31,53 @@ FILES = ("reader.onnx", "tokenizer.json", FILE, VOCABULARY)
 LEVELS = 401  # levels of a table of quantiles
 MOST = 1_500  # texts of one list, at most
 PROMPTS = ("hard", "lookalikes", "ordinary", "long", "benign", "things")  # lists of what people ask for
+SIGNS, WORDS = 4, 999  # pieces that are signs, from `UNKNOWN` on, and the first piece of text; the others mean nothing
+TABLE = "encoder.embeddings.word_embeddings.weight"
 TAIL = 0.02  # share of the highest values; the line comes from their exponential tail
 
 
 class Shipped(nn.Module):
-    """The network that is exported: log-odds of tokens' harm and of gaps, and the states."""
+    """The network that is exported: log-odds of tokens' harm and of gaps, and the states.
+
+    Its table of pieces has no rows for those that mean nothing.
+    """
 
     def __init__(self, reader: Any) -> None:
         super().__init__()
-        self.encoder, self.hidden, self.out = reader.encoder, reader.hidden, reader.out
+        self.encoder, self.hidden, self.out = copy.deepcopy(reader.encoder), reader.hidden, reader.out
         self.gap_hidden, self.gap_out = reader.gap_hidden, reader.gap_out
+        whole = self.encoder.embeddings.word_embeddings.weight.detach()
+        self.encoder.embeddings.word_embeddings = nn.Embedding.from_pretrained(whole[meaningful(len(whole))])
 
     def forward(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Turn tokens (B, T) into log-odds of harm (B, T, K) and of gaps (B, T, 1), and states (B, T, D)."""
-        states = self.encoder(ids, attention_mask=mask)[0]
+        rows = torch.where(ids < WORDS, (ids - UNKNOWN + 1).clamp(0, SIGNS), ids - WORDS + SIGNS + 1)
+        states = self.encoder(rows, attention_mask=mask)[0]
         gaps = self.gap_out(F.gelu(self.gap_hidden(states)))
         return self.out(F.gelu(self.hidden(states))), gaps, states
+
+
+def meaningful(count: int) -> list[int]:
+    """List the pieces of a vocabulary that mean something: the pad, the signs, and those of text."""
+    return [0, *range(UNKNOWN, UNKNOWN + SIGNS), *range(WORDS, count)]
+
+
+def weights(file: Path) -> dict[str, Tensor]:
+    """Give a shipped network's weights, its table of pieces whole again."""
+    found = dict(eight_bits.weights(file))
+    count = len(found[TABLE]) - 1 - SIGNS + WORDS
+    whole = torch.zeros(count, found[TABLE].shape[1])
+    whole[meaningful(count)] = found[TABLE]
+    return found | {TABLE: whole}
 
 
 def ship(reader: Any, folder: Path, wordnet: Path | None, out: Path = WEIGHTS) -> None:
     """Export the reader, calibrate it, and write everything that ships to `out`."""
     out.mkdir(parents=True, exist_ok=True)
     export(Shipped(reader).eval(), folder, out / "reader.onnx")
-    shutil.copy(SHIPPED / "tokenizer" / "tokenizer.json", out / "tokenizer.json")
+    write_json(
+        out / "tokenizer.json", json.loads((SHIPPED / "tokenizer" / "tokenizer.json").read_text(encoding="utf-8"))
+    )
     names = list(recipes.known())
     neutral = {
         "mean": 0.0,
@@ -151,4 +175,9 @@ def write_facts(out: Path, calibrated: dict[str, dict[str, Any]]) -> None:
         ],
         "licence": "Apache-2.0",
     }
-    (out / "reader.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    write_json(out / "reader.json", facts)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as JSON without a space to spare: the files ship."""
+    path.write_text(json.dumps(value, ensure_ascii=False, separators=(",", ":")) + "\n", encoding="utf-8")

@@ -9,7 +9,6 @@ belong to a harmful situation.
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import tempfile
@@ -237,7 +236,7 @@ def train(folder: Path, steps: int, minutes: float) -> None:
     data, wordnet = (Path(value) if value else None for value in named)
     base, tokenizer = encoder()
     reader = Reader(base, len(recipes.known()))
-    reader.load_state_dict(dict(eight_bits.weights(WEIGHTS / "reader.onnx")), strict=False)
+    reader.load_state_dict(reader_ship.weights(WEIGHTS / "reader.onnx"), strict=False)
     reader.eval().requires_grad_(False)
     taught = samples(data, wordnet, Pieces(tokenizer))
     model = Repairs(len(taught.vocabulary))
@@ -290,7 +289,7 @@ def ship(model: Any, reader: Reader, tokenizer: Tokenizer, vocabulary: Sequence[
         )
         onnx.save(eight_bits.quantised(onnx.load(str(whole))), str(out / FILE))
     names = ["", "", *(tokenizer.id_to_token(piece) for piece in vocabulary[2:])]
-    (out / VOCABULARY).write_text(json.dumps(names, ensure_ascii=False) + "\n", encoding="utf-8")
+    reader_ship.write_json(out / VOCABULARY, names)
     reader_ship.write_facts(out, calibration)
 
 
