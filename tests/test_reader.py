@@ -254,3 +254,7 @@ def test_scoring_imports_no_torch_and_no_diffusers() -> None:
 def test_a_repair_says_no_word_twice_in_a_row(repairer: Repairer, prompt: str) -> None:
     words = repairer.repair(prompt, repairer.reader.concepts).text.lower().split()
     assert all(one != other for one, other in itertools.pairwise(words))
+
+
+def test_the_readers_files_are_small_enough_to_ship() -> None:
+    assert sum(path.stat().st_size for path in WEIGHTS.iterdir()) <= 30_000_000

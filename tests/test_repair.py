@@ -9,9 +9,12 @@ from hypothesis import strategies as st
 
 from safegen.directions import recipes
 from safegen.reader import Reader
+from safegen.reader.attempts import fit_in, sound
+from safegen.reader.closing import closings
+from safegen.reader.gaps import LONGEST, around, likely_gaps
 from safegen.reader.infilling import MASK, MOST, Gap, spelled
 from safegen.reader.phrases import Phrases
-from safegen.reader.repair import BEASTS, GAPS, LONGEST, Repairer, around, fit_in, likely_gaps, window_of
+from safegen.reader.repair import BEASTS, Repairer, window_of
 from safegen.reader.words import WINDOW, split
 
 NAMES = tuple(recipes.known())
@@ -26,7 +29,7 @@ def ours() -> Reader:
 def test_the_likely_gaps_hold_the_worst_word_and_come_in_order(chances: list[float], worst: int) -> None:
     worst %= len(chances)
     gaps = likely_gaps(np.array(chances, np.float32), worst)
-    assert 0 < len(gaps) <= GAPS
+    assert gaps
     assert gaps[0][1] == 0
     assert [odds for _, odds in gaps] == sorted((odds for _, odds in gaps), reverse=True)
     for (first, last), _ in gaps:
@@ -72,6 +75,59 @@ def test_what_is_put_in_or_left_out_leaves_plain_text(text: str, old: str, new: 
     attempt = fit_in(text, (start, start + len(old)), new, 0.0)
     assert attempt.text == fitted
     assert 0 <= attempt.at <= len(fitted)
+
+
+@pytest.mark.parametrize(
+    ("before", "inside", "behind", "ways"),
+    [
+        (
+            "two men",
+            "shouting at it",
+            "on a pier",
+            [
+                "",
+            ],
+        ),
+        ("a duke", "tickling", "his rival in a garden", ["and"]),
+        ("a man", "waves at", "the driver", ["and"]),
+        ("a hacker", "strolls from", "a cafe", []),  # a place is no company
+        ("a runner", "painting", "her wrists", []),
+        ("a girl", "with fresh paint", "on her wrist", []),
+        ("a man sitting", "proudly", "in a park", []),  # what he does would hang in the air
+        ("someone", "peeping through", "the blinds", []),
+        ("a", "loud", "man", [""]),
+        ("a", "loud", "running man", []),
+        ("", "a crowd around", "a table", [""]),
+        ("a market ,", "a loud crowd", ", oil paint", [""]),
+        ("", "everything", "", []),
+    ],
+)
+def test_a_gap_is_closed_where_what_is_left_is_english(before: str, inside: str, behind: str, ways: list[str]) -> None:
+    assert list(closings(before.split(), inside.split(), behind.split())) == ways
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "good"),
+    [
+        ("a bad thing on a mat", "cushion", True),
+        ("a bad thing on a mat", "cushions", False),  # behind "a"
+        ("a bad thing on a mat", "glass", True),
+        ("a bad thing on a mat", "cat. a dog", False),
+        ("a bad thing on a mat", "bad thing", False),  # nothing has changed
+    ],
+)
+def test_what_no_repair_may_be(old: str, new: str, good: bool) -> None:
+    assert sound(fit_in(old, (2, 11), new, 0.0), old) is good
+
+
+def test_the_decoder_tells_how_likely_a_given_fill_is(ours: Reader) -> None:
+    gap = Gap(["two", "men"], ["on", "a", "pier"])
+    told = ours.filler.likelihoods([gap, gap], ["", "and"])
+    assert all(value < 0 for value in told)
+    for fill in ours.filler.fill([gap])[0]:
+        if fill.text in ("", "and"):
+            assert fill.likelihood == pytest.approx(told[("", "and").index(fill.text)], abs=1e-3)
+    assert ours.filler.likelihoods([], []) == []
 
 
 def test_pieces_are_spelled_as_people_write_them() -> None:

@@ -6,6 +6,7 @@ harmless text alone. It writes one word piece after the other: the likeliest beg
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Sequence
@@ -44,6 +45,15 @@ class Fill:
     likelihood: float
 
 
+@dataclass(frozen=True)
+class _Around:
+    """What is around gaps: the reader's states (N, T, D), their mask (N, T), and each gap's place (N,)."""
+
+    states: NDArray[np.float32]
+    mask: NDArray[np.int64]
+    places: NDArray[np.int64]
+
+
 class Filler:
     """The decoder with its vocabulary.
 
@@ -61,37 +71,64 @@ class Filler:
 
     def fill(self, gaps: Sequence[Gap]) -> list[list[Fill]]:
         """Give fills for every gap, the likeliest first."""
+        found: list[list[Fill]] = [[] for _ in gaps]
+        for row, pieces, likelihood in self._written(self._around(gaps)):
+            found[row].append(Fill(spelled([self.pieces[i] for i in pieces]), likelihood))
+        return [sorted(fills, key=lambda fill: -fill.likelihood) for fills in found]
+
+    def likelihoods(self, gaps: Sequence[Gap], fills: Sequence[str]) -> list[float]:
+        """Give the log-likelihood of one fill for every gap: of a word of the vocabulary, or of none."""
+        if not gaps:
+            return []
         import numpy as np
 
-        windows = [[*gap.before, MASK, *gap.behind] for gap in gaps]
-        states = self.network.states(windows)
+        around = self._around(gaps)
+        pieces = [self._indices[fill] if fill else END for fill in fills]
+        rows = np.arange(len(gaps))
+        first = self._next(around, rows, np.full((len(gaps), 1), BEGIN))
+        ends = self._next(around, rows, np.array([[BEGIN, piece] for piece in pieces]))[:, END]
+        return [
+            float(first[row, piece]) + (float(ends[row]) if piece != END else 0.0) for row, piece in enumerate(pieces)
+        ]
+
+    @functools.cached_property
+    def _indices(self) -> dict[str, int]:
+        return {piece: i for i, piece in enumerate(self.pieces)}
+
+    def _around(self, gaps: Sequence[Gap]) -> _Around:
+        """Read the texts around gaps."""
+        import numpy as np
+
+        states = self.network.states([[*gap.before, MASK, *gap.behind] for gap in gaps])
         places = [1 + sum(len(self.network.pieces(word)) for word in gap.before) for gap in gaps]
         memory = np.zeros((len(gaps), max(map(len, states), default=0), states[0].shape[1] if gaps else 0), np.float32)
         mask = np.zeros(memory.shape[:2], np.int64)
         for row, values in enumerate(states):
             memory[row, : len(values)], mask[row, : len(values)] = values, 1
-        found: list[list[Fill]] = [[] for _ in gaps]
-        for row, pieces, likelihood in self._written(memory, mask, np.array(places, np.int64)):
-            found[row].append(Fill(spelled([self.pieces[i] for i in pieces]), likelihood))
-        return [sorted(fills, key=lambda fill: -fill.likelihood) for fills in found]
+        return _Around(memory, mask, np.array(places, np.int64))
 
-    def _written(
-        self, memory: NDArray[np.float32], mask: NDArray[np.int64], places: NDArray[np.int64]
-    ) -> list[tuple[int, tuple[int, ...], float]]:
+    def _next(self, around: _Around, rows: NDArray[np.int64], into: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Give the log-likelihood (N, pieces) of every next piece behind the pieces `into` (N, L), for some gaps."""
+        import numpy as np
+
+        feed = {"states": around.states[rows], "mask": around.mask[rows], "gap": around.places[rows], "pieces": into}
+        logits: NDArray[np.float32] = self._session.run(["logits"], feed)[0]
+        logits -= logits.max(1, keepdims=True)
+        logits -= np.log(np.exp(logits).sum(1, keepdims=True))
+        return logits
+
+    def _written(self, around: _Around) -> list[tuple[int, tuple[int, ...], float]]:
         """Write fills piece by piece; gives each one's gap, its pieces and their log-likelihood, the end's included."""
         import numpy as np
 
         done: list[tuple[int, tuple[int, ...], float]] = []
-        open_: list[tuple[int, tuple[int, ...], float]] = [(row, (), 0.0) for row in range(len(memory))]
+        open_: list[tuple[int, tuple[int, ...], float]] = [(row, (), 0.0) for row in range(len(around.places))]
         for step in range(MOST + 1):
             if not open_:
                 break
             rows = np.array([row for row, _, _ in open_])
             into = np.array([[BEGIN, *pieces] for _, pieces, _ in open_], np.int64)
-            feed = {"states": memory[rows], "mask": mask[rows], "gap": places[rows], "pieces": into}
-            (logits,) = self._session.run(["logits"], feed)
-            logits -= logits.max(1, keepdims=True)
-            logits -= np.log(np.exp(logits).sum(1, keepdims=True))
+            logits = self._next(around, rows, into)
             ways = BRANCHES[step] if step < len(BRANCHES) else 1
             best = np.argsort(-logits, 1)[:, :ways]
             grown = [

@@ -1,22 +1,23 @@
 """Repairs of a prompt: each harmful situation is replaced as a whole, and the rest stays as it was written.
 
 Where a recipe names the very words, its safe phrase takes their place. Else the reader says which words belong to the
-situation, so that several gaps are likely, and `infilling.py` says which harmless words are likely in each. The
-reader reads every attempt, with a stricter line around what is new. Of those that are calm, the likeliest is taken.
+situation, so that several gaps are likely. Some can be closed without new words (`closing.py`); `infilling.py` says
+which harmless words are likely in the others. The reader reads every attempt, with a stricter line around what is new.
+Of those that are calm, the likeliest is taken.
 """
 
 from __future__ import annotations
 
-import itertools
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from safegen.reader import grammar
+from safegen.reader.attempts import Attempt, fit_in, sound
+from safegen.reader.closing import closings
 from safegen.reader.editing import tidy
 from safegen.reader.forms import fold
-from safegen.reader.infilling import MASK, Gap
+from safegen.reader.gaps import around, likely_gaps
 from safegen.reader.phrases import Phrases
 from safegen.reader.words import WINDOW, Word
 
@@ -28,16 +29,15 @@ if TYPE_CHECKING:
     from safegen.reader.reading import Reading, Span
 
 ROUNDS = 6  # how many situations of a prompt may be replaced, one after the other
-GAPS, LONGEST = 8, 14  # how many gaps are tried, and the most words of one
-SURE = 0.98  # no word is taken to belong to a situation, or not to, with more certainty than this
-OPEN = 0.5  # chance from which on a word is hidden beside another gap
 STRICT, AROUND = 0.65, 60  # the stricter line as a share of the line, and how many characters it reaches to each side
 # Weights of an attempt's parts beside the log-likelihood of its fill: the log-likelihood of its gap, its height near
 # the line, and the chance that something of a situation is left. Chosen on judged repairs of `sets/reader-seen/`.
 GAP, HIGH, LEFT = 3.0, 2.0, 3.0
-EMPTY = -2.0  # what a fill of no words weighs: people seldom leave words out, and the decoder learned to more often
+GAPS = 8  # how many gaps are filled
+# How many gaps may be closed without new words; what counts of the decoder's log-likelihood of that; and what closing
+# weighs, more where *and* keeps somebody who stood in the situation.
+CLOSED, FLUENT, CLOSING, JOINED = 40, 0.5, 5.0, 3.0
 WEIGHED = 32  # how many of the likeliest calm attempts are weighed
-TWICE = re.compile(r"\b(\w+)\W+\1\b", re.IGNORECASE)
 # Animals whose names are insults for people: said of a person, they would be the very harm to be repaired.
 _BEASTS = """
 ape apes baboon baboons beast beasts chimp chimpanzee chimps cockroach cockroaches cow cows dog dogs gorilla gorillas
@@ -55,17 +55,6 @@ class Edit:
     old: str
     new: str
     concept: str
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """A text that a prompt may become: the old phrase, the new one, its place, and the log-likelihood."""
-
-    text: str
-    old: str
-    new: str
-    at: int
-    likelihood: float
 
 
 @dataclass(frozen=True)
@@ -155,18 +144,42 @@ class Repairer:
         words = folded(reading.words)
         chances = self.reader.gaps(words)
         worst = worst_of(reading, span, self.reader.concepts)
-        gaps = likely_gaps(chances, worst)
+        found = likely_gaps(chances, worst)
+        yield from self._closed(reading, words, chances, found)
+        gaps = found[:GAPS]
         fills = self.reader.filler.fill([around(words, chances, run) for run, _ in gaps])
         for ((first, last), likelihood), some in zip(gaps, fills, strict=True):
             place = reading.words[first].span[0], reading.words[last].span[1]
             for fill in some:
-                if span.concept in CONTEMPT and not BEASTS.isdisjoint(fill.text.split()):
+                if not fill.text or (span.concept in CONTEMPT and not BEASTS.isdisjoint(fill.text.split())):
                     continue
-                attempt = fit_in(
-                    reading.text, place, fill.text, GAP * likelihood + fill.likelihood + (0.0 if fill.text else EMPTY)
-                )
+                attempt = fit_in(reading.text, place, fill.text, GAP * likelihood + fill.likelihood)
                 if sound(attempt, reading.text):
                     yield attempt
+
+    def _closed(
+        self,
+        reading: Reading,
+        words: Sequence[Word],
+        chances: NDArray[np.float32],
+        gaps: Sequence[tuple[tuple[int, int], float]],
+    ) -> Iterator[Attempt]:
+        """Give the likeliest gaps that can be closed without new words."""
+        spoken = [word.text for word in words]
+        ways = [
+            (run, likelihood, joint)
+            for run, likelihood in gaps[:CLOSED]
+            for joint in closings(spoken[: run[0]], spoken[run[0] : run[1] + 1], spoken[run[1] + 1 :])
+        ]
+        told = self.reader.filler.likelihoods(
+            [around(words, chances, run) for run, _, _ in ways], [joint for _, _, joint in ways]
+        )
+        for (run, likelihood, joint), fluent in zip(ways, told, strict=True):
+            place = reading.words[run[0]].span[0], reading.words[run[1]].span[1]
+            worth = GAP * likelihood + FLUENT * fluent + CLOSING + (JOINED if joint else 0.0)
+            attempt = fit_in(reading.text, place, joint, worth)
+            if sound(attempt, reading.text):
+                yield attempt
 
     def _dropped(self, reading: Reading, span: Span) -> Iterator[Attempt]:
         """Give the text without the span, without all between two signs, and a safe phrase of the recipe instead."""
@@ -180,80 +193,9 @@ class Repairer:
         yield Attempt(safe, text, safe, 0, -20.0)
 
 
-def likely_gaps(chances: NDArray[np.float32], worst: int) -> list[tuple[tuple[int, int], float]]:
-    """Find the likeliest gaps around a word: first and last word, and how much less likely than the likeliest.
-
-    Args:
-        chances: (words,) how likely each word belongs to the situation.
-        worst: a word that every gap holds.
-    """
-    import numpy as np
-
-    sure = np.clip(chances, 1 - SURE, SURE)
-    odds = np.concatenate([[0.0], np.cumsum(np.log(sure / (1 - sure)))])
-    found = [
-        ((first, last), float(odds[last + 1] - odds[first]))
-        for first in range(max(0, worst - LONGEST), worst + 1)
-        for last in range(worst, min(len(chances), first + LONGEST))
-    ]
-    found.sort(key=lambda gap: -gap[1])
-    return [(run, odd - found[0][1]) for run, odd in found[:GAPS]]
-
-
-def around(words: Sequence[Word], chances: NDArray[np.float32], run: tuple[int, int]) -> Gap:
-    """Take the words around a gap, other situations hidden, as many as a window holds."""
-    hidden = [bool(chance >= OPEN) for chance in chances]
-    # A situation that reaches up to the gap is not hidden: this gap is the guess that it ends here.
-    for side in (range(run[0] - 1, -1, -1), range(run[1] + 1, len(hidden))):
-        for at in itertools.takewhile(hidden.__getitem__, side):
-            hidden[at] = False
-    shown = [MASK if hide else word.text for word, hide in zip(words, hidden, strict=True)]
-    before, behind = _once(shown[: run[0]]), _once(shown[run[1] + 1 :])
-    room = WINDOW - 1
-    left = before[max(0, len(before) - max(room // 2, room - len(behind))) :]
-    return Gap(left, behind[: room - len(left)])
-
-
-def _once(words: Sequence[str]) -> list[str]:
-    """Leave out every mask behind another."""
-    return [word for i, word in enumerate(words) if word != MASK or i == 0 or words[i - 1] != MASK]
-
-
 def folded(words: Sequence[Word]) -> list[Word]:
     """Spell words as the reader reads them."""
     return [Word(fold(word.text)[0] or word.text, word.span) for word in words]
-
-
-def sound(attempt: Attempt, old: str) -> bool:
-    """Tell whether a text is left, which is another one.
-
-    No word is said twice in a row that was not before, and no deed has taken the place of somebody at the beginning.
-    """
-    twice = {match.group().lower() for match in TWICE.finditer(old)}
-    doubled = (match.group().lower() for match in TWICE.finditer(attempt.text))
-    begins = attempt.text[: attempt.at].rstrip()[-1:] in ("", ",", ".", ";")
-    deed = begins and bool(attempt.new) and _ends_ing(attempt.new) and not _ends_ing(attempt.old)
-    return bool(attempt.text) and attempt.text != old and not deed and all(words in twice for words in doubled)
-
-
-def _ends_ing(phrase: str) -> bool:
-    return phrase.split(maxsplit=1)[0].lower().endswith("ing")
-
-
-def fit_in(text: str, place: tuple[int, int], new: str, likelihood: float) -> Attempt:
-    """Put words, or nothing, in a place of a text, with the article, the spaces and the capital that belong there."""
-    (start, end), before, behind = place, text[: place[0]], text[place[1] :]
-    old = text[start:end]
-    if not new:
-        before, behind = before.rstrip(" "), behind.lstrip(" ")
-        if not before or before[-1] in ",;:":
-            before, behind = before.rstrip(",;: "), behind if before else behind.lstrip(",;: ")
-        joint = " " if before and behind and (behind[0].isalnum() or behind[0] == "(") else ""
-        before, start = before + joint, len(before + joint)
-    if (old[:1].isupper() or not before) and text[:1].isupper():
-        new, behind = new[:1].upper() + new[1:], behind if new else behind[:1].upper() + behind[1:]
-    fitted = grammar.fix_articles(before + new + behind, start)
-    return Attempt(fitted, old, new, min(start, len(fitted)), likelihood)
 
 
 def window_of(attempt: Attempt, words: Sequence[Word]) -> list[str]:

@@ -47,7 +47,9 @@ class Shipped(nn.Module):
         self.encoder, self.hidden, self.out = copy.deepcopy(reader.encoder), reader.hidden, reader.out
         self.gap_hidden, self.gap_out = reader.gap_hidden, reader.gap_out
         whole = self.encoder.embeddings.word_embeddings.weight.detach()
-        self.encoder.embeddings.word_embeddings = nn.Embedding.from_pretrained(whole[meaningful(len(whole))])
+        rows = whole[meaningful(len(whole))]
+        self.encoder.embeddings.word_embeddings = nn.Embedding(*rows.shape)
+        self.encoder.embeddings.word_embeddings.weight.data.copy_(rows)
 
     def forward(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Turn tokens (B, T) into log-odds of harm (B, T, K) and of gaps (B, T, 1), and states (B, T, D)."""

@@ -1,0 +1,62 @@
+"""Attempts at a repair: what a text becomes where other words, or none, take a phrase's place."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from safegen.reader import grammar
+
+TWICE = re.compile(r"\b(\w+)\W+\1\b", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A text that a prompt may become: the old phrase, the new one, its place, and the log-likelihood."""
+
+    text: str
+    old: str
+    new: str
+    at: int
+    likelihood: float
+
+
+def sound(attempt: Attempt, old: str) -> bool:
+    """Tell whether a text is left, which is another one.
+
+    No word is said twice in a row that was not before, and no deed has taken the place of somebody at the beginning.
+    """
+    twice = {match.group().lower() for match in TWICE.finditer(old)}
+    doubled = (match.group().lower() for match in TWICE.finditer(attempt.text))
+    begins = attempt.text[: attempt.at].rstrip()[-1:] in ("", ",", ".", ";")
+    deed = begins and bool(attempt.new) and _ends_ing(attempt.new) and not _ends_ing(attempt.old)
+    ends = re.search(r"[.;:!?]", attempt.new) or (
+        re.search(r"\ban?\s*$", attempt.text[: attempt.at], re.IGNORECASE) and grammar.form_of(attempt.new)[1]
+    )
+    return (
+        bool(attempt.text)
+        and attempt.text != old
+        and not deed
+        and not ends
+        and all(words in twice for words in doubled)
+    )
+
+
+def _ends_ing(phrase: str) -> bool:
+    return phrase.split(maxsplit=1)[0].lower().endswith("ing")
+
+
+def fit_in(text: str, place: tuple[int, int], new: str, likelihood: float) -> Attempt:
+    """Put words, or nothing, in a place of a text, with the article, the spaces and the capital that belong there."""
+    (start, end), before, behind = place, text[: place[0]], text[place[1] :]
+    old = text[start:end]
+    if not new:
+        before, behind = before.rstrip(" "), behind.lstrip(" ")
+        if not before or before[-1] in ",;:":
+            before, behind = before.rstrip(",;: "), behind if before else behind.lstrip(",;: ")
+        joint = " " if before and behind and (behind[0].isalnum() or behind[0] == "(") else ""
+        before, start = before + joint, len(before + joint)
+    if (old[:1].isupper() or not before) and text[:1].isupper():
+        new, behind = new[:1].upper() + new[1:], behind if new else behind[:1].upper() + behind[1:]
+    fitted = grammar.fix_articles(before + new + behind, start)
+    return Attempt(fitted, old, new, min(start, len(fitted)), likelihood)
