@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from safegen.conditioning import Channel, Conditioning, Position, Token
 from safegen.errors import ModelError, UsageError
-from safegen.families import sizes, textual_inversion
+from safegen.families import bottleneck, sizes, textual_inversion
+from safegen.families.bottleneck import Bottleneck, Received
 from safegen.families.intercept import Branch, replace_method
 from safegen.families.outputs import EncoderOutput
 from safegen.families.textual_inversion import tokens_read
@@ -61,6 +62,9 @@ class Family(abc.ABC):
     windows: ClassVar[int] = 1  # how many windows of the text encoder a prompt may fill
     weighted: ClassVar[bool] = False  # whether marks of weight are taken out of prompts, and obeyed
     encodes_negative_apart: ClassVar[bool] = False  # whether encode_prompt is called once more, for the negative prompt
+    blocks: ClassVar[tuple[str, ...]] = ("transformer_blocks",)  # the denoiser's middle block, or its lists of blocks
+    output_sign: ClassVar[int] = 1  # -1 where the pipeline turns the denoiser's output round
+    negative_first: ClassVar[bool] = True  # whether the negative half comes first, where both halves are one batch
     pad_position: ClassVar[Position] = Position.PAD  # UNREAD where the denoiser masks pads, ABSENT where they are cut
 
     def __init__(self, pipe: Any) -> None:
@@ -142,6 +146,19 @@ class Family(abc.ABC):
     def adapted(self) -> bool:
         """Whether a LoRA changes what an encoder makes of text."""
         return any(output.adapted for output in self.outputs)
+
+    @property
+    def bottleneck(self) -> Bottleneck:
+        """The place in the denoiser where latent directions are added.
+
+        Raises:
+            ModelError: there is none.
+        """
+        return bottleneck.find(self.pipe, self.blocks)
+
+    def picture_tokens(self, received: Received) -> slice:
+        """Give the place of the picture's tokens in a block's states, where the text's are among them."""
+        return slice(None)
 
     def fingerprints(self) -> dict[str, str]:
         """Give the fingerprint of each channel's encoder and output; direction files carry the same."""

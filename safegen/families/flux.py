@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from safegen.conditioning import Conditioning
 from safegen.families.base import Family, Values, require_parts
+from safegen.families.bottleneck import Received
 from safegen.families.outputs import EncoderOutput
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class Flux(Family):
     )
     result: ClassVar[tuple[str, ...]] = ("prompt_embeds", "pooled_prompt_embeds", "text_ids")
     patch = 2
+    blocks: ClassVar[tuple[str, ...]] = ("transformer_blocks", "single_transformer_blocks")
     passes_sigmas: ClassVar[bool] = True
     documented_defaults: ClassVar[bool] = True
     negative: ClassVar[bool] = False
@@ -61,3 +63,7 @@ class Flux(Family):
     def join(self, conditioning: Conditioning, request: Values) -> dict[str, Any]:
         channels = conditioning.channels
         return {"prompt_embeds": channels["t5"].states, "pooled_prompt_embeds": channels["clip_l"].states[:, 0]}
+
+    def picture_tokens(self, received: Received) -> slice:
+        """Give the last ones: the blocks of a single stream see the text before the picture."""
+        return slice(-received.named["hidden_states"].shape[1], None)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from safegen.conditioning import Conditioning
 from safegen.families.base import Family, Values, require_parts
+from safegen.families.bottleneck import Received
 from safegen.families.outputs import EncoderOutput
 from safegen.families.tokens import Text
 
@@ -23,6 +24,7 @@ class Flux2(Family):
     pipelines: ClassVar[tuple[str, ...]] = ("Flux2Pipeline", "Flux2KleinPipeline", "Flux2KleinInpaintPipeline")
     result: ClassVar[tuple[str, ...]] = ("prompt_embeds", "text_ids")
     patch = 2
+    blocks: ClassVar[tuple[str, ...]] = ("transformer_blocks", "single_transformer_blocks")
     passes_sigmas: ClassVar[bool] = True
     documented_defaults: ClassVar[bool] = True
     steps = 50
@@ -83,3 +85,7 @@ class Flux2(Family):
 
     def join(self, conditioning: Conditioning, request: Values) -> dict[str, Any]:
         return {"prompt_embeds": conditioning.channels["llm"].states}
+
+    def picture_tokens(self, received: Received) -> slice:
+        """Give the last ones: the blocks of a single stream see the text before the picture."""
+        return slice(-received.named["hidden_states"].shape[1], None)

@@ -93,16 +93,28 @@ class EncoderOutput:
             if short.startswith(ASIDE) or (short.startswith(PROJECTION) and self.layer != "projected"):
                 continue
             weight = _offloaded(self.encoder, name) if stored.is_meta else stored
-            if any(part in name for part in ADAPTERS):
-                digest.update(_bytes(weight))
-            weight = weight[: len(weight) - extra] if weight.shape == table else weight
-            sample = weight.detach().flatten()[:: max(1, weight.numel() // 8)][:8]
-            rounded = [f"{v:.2e}" for v in sample.bfloat16().tolist()]
-            digest.update(f"{short} {tuple(weight.shape)} {rounded}".encode())
-        for name, module in self.encoder.named_modules():
-            if scaling := getattr(module, "scaling", None) if hasattr(module, "lora_A") else None:
-                digest.update(f"{name} {sorted(scaling.items())} {sorted(module.active_adapters)}".encode())
+            digest.update(
+                sample_weight(name, short, weight[: len(weight) - extra] if weight.shape == table else weight)
+            )
+        digest.update(adapter_settings(self.encoder))
         return digest.hexdigest()
+
+
+def sample_weight(name: str, short: str, weight: Any) -> bytes:
+    """Write down a weight's shape and eight of its values, the same in every dtype; of a LoRA all of them."""
+    sample = weight.detach().flatten()[:: max(1, weight.numel() // 8)][:8]
+    rounded = [f"{v:.2e}" for v in sample.bfloat16().tolist()]
+    whole = _bytes(weight) if any(part in name for part in ADAPTERS) else b""
+    return whole + f"{short} {tuple(weight.shape)} {rounded}".encode()
+
+
+def adapter_settings(module: Any) -> bytes:
+    """Write down the LoRAs in a module that are at work, with their scales."""
+    found = b""
+    for name, part in module.named_modules():
+        if scaling := getattr(part, "scaling", None) if hasattr(part, "lora_A") else None:
+            found += f"{name} {sorted(scaling.items())} {sorted(part.active_adapters)}".encode()
+    return found
 
 
 def canonical(name: str) -> str:

@@ -29,6 +29,7 @@ class StableDiffusion(Family):
         "StableDiffusionControlNetInpaintPipeline",
     )
     result: ClassVar[tuple[str, ...]] = ("prompt_embeds", "negative_prompt_embeds")
+    blocks: ClassVar[tuple[str, ...]] = ("mid_block",)
     windows: ClassVar[int] = 8
     weighted: ClassVar[bool] = True
 

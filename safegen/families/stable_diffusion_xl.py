@@ -25,6 +25,7 @@ class StableDiffusionXL(Family):
         "StableDiffusionXLControlNetInpaintPipeline",
     )
     result: ClassVar[tuple[str, ...]] = WITH_POOLED
+    blocks: ClassVar[tuple[str, ...]] = ("mid_block",)
     guidance = 5.0
     windows: ClassVar[int] = 8
     weighted: ClassVar[bool] = True

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from safegen.conditioning import Conditioning, Position
 from safegen.errors import ModelError
 from safegen.families.base import Family, Repair, Values, require_parts
+from safegen.families.bottleneck import Received
 from safegen.families.intercept import replace_method
 from safegen.families.outputs import EncoderOutput
 from safegen.families.tokens import Text
@@ -29,6 +30,9 @@ class ZImage(Family):
     )
     result: ClassVar[tuple[str, ...]] = ("prompt_embeds", "negative_prompt_embeds")
     patch = 2
+    blocks: ClassVar[tuple[str, ...]] = ("layers",)
+    negative_first: ClassVar[bool] = False
+    output_sign: ClassVar[int] = -1
     passes_sigmas: ClassVar[bool] = True
     steps = 50
     guidance = 5.0
@@ -65,6 +69,11 @@ class ZImage(Family):
         channel = conditioning.channels["qwen"]
         counts = (channel.positions != Position.ABSENT).sum(1).tolist()
         return {"prompt_embeds": [states[:count] for states, count in zip(channel.states, counts, strict=True)]}
+
+    def picture_tokens(self, received: Received) -> slice:
+        """Give the first ones: the text comes after the picture."""
+        _, frames, height, width = received.args[0][0].shape
+        return slice(0, frames * (height // self.patch) * (width // self.patch))
 
     def guided(self, guidance: float) -> bool:
         return guidance > 0
