@@ -7,15 +7,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from safegen.directions.latent import cached_folder
 from safegen.directions.store import cache_folder
 from safegen.errors import OutputError
 
-LEARNED, TEXT, OLD = "direction", "encoded benign text", "of another version"
+LEARNED, LATENT, TEXT, OLD = "direction", "latent direction", "encoded benign text", "of another version"
 
 
 @dataclass(frozen=True)
 class Kept:
-    """One file of the cache; its kind is LEARNED, TEXT or OLD."""
+    """One file of the cache; its kind is LEARNED, LATENT, TEXT or OLD."""
 
     path: Path
     kind: str
@@ -23,7 +24,8 @@ class Kept:
     @property
     def name(self) -> str:
         """Its place in the cache; for a direction, CONCEPT/ENCODER."""
-        inner = self.path.relative_to(cache_folder() if self.kind == LEARNED else cache_folder().parent)
+        roots = {LEARNED: cache_folder(), LATENT: cached_folder()}
+        inner = self.path.relative_to(roots.get(self.kind, cache_folder().parent))
         return inner.with_suffix("").as_posix()
 
     @property
@@ -41,11 +43,12 @@ def kept(names: Sequence[str] = ()) -> list[Kept]:
         p for p in sorted(root.rglob("*.safetensors")) if p.is_file() and p.resolve().is_relative_to(root.resolve())
     ]
     found = [Kept(path, _kind(path.relative_to(root).parts)) for path in files if not path.is_symlink()]
-    return [k for k in found if not names or (k.kind == LEARNED and k.path.parent.name in names)]
+    return [k for k in found if not names or (k.kind in (LEARNED, LATENT) and k.path.parent.name in names)]
 
 
 def _kind(parts: Sequence[str]) -> str:
-    return LEARNED if parts[0] == cache_folder().name else TEXT if parts[0] == "background" else OLD
+    kinds = {cache_folder().name: LEARNED, cached_folder().name: LATENT, "background": TEXT}
+    return kinds.get(parts[0], OLD)
 
 
 def remove(files: Iterable[Kept]) -> None:

@@ -73,26 +73,14 @@ class Direction:
             DirectionError: the file is missing, is not safetensors, has another schema, is incomplete, or has a tensor
                 of a wrong shape or with numbers that are not finite.
         """
-        import torch
-        from safetensors import SafetensorError, safe_open
-
         path = as_path(path)
         relearn = "Learn it again: safegen directions learn CONCEPT"
-        try:
-            with safe_open(path, framework="pt") as file:
-                metadata = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        except FileNotFoundError as error:
-            raise DirectionError(f"no direction file {os.fspath(path)}", relearn) from error
-        except (SafetensorError, OSError) as error:
-            raise DirectionError(f"{path.name} is not a safetensors file: {error}", relearn) from error
-        info = _parse(metadata.get("safegen"), path, relearn)
+        tensors, metadata, digest = read_tensors(path, relearn)
+        info = _parse(metadata, path, relearn)
         if missing := [name for name in _needed(tensors) if name not in tensors]:
             raise DirectionError(f"{path.name} lacks the tensors {', '.join(missing)}", relearn)
+        check_finite(tensors, path, relearn)
         for name, tensor in tensors.items():
-            if not tensor.is_floating_point() or not bool(torch.isfinite(tensor).all()):
-                raise DirectionError(f"{path.name}: tensor {name!r} is not finite numbers", relearn)
             width = info["width"]
             if not _is_of_method(name) and name.rsplit(".", 1)[-1] in WIDE and tensor.shape[-1] != width:
                 raise DirectionError(f"{path.name}: {name!r} has width {tensor.shape[-1]}, expected {width}", relearn)
@@ -153,22 +141,73 @@ def _needed(tensors: Collection[str]) -> list[str]:
     return [*CALIBRATION, *own, *(f"{head}{half}" for head in heads for half in ("", "_centre"))]
 
 
-def _parse(text: str | None, path: Path, hint: str) -> dict[str, Any]:
+def read_tensors(path: Path, hint: str) -> tuple[dict[str, Tensor], str | None, str]:
+    """Read a safetensors file: its tensors, our metadata and its hash; nothing in such a file can be run.
+
+    Raises:
+        DirectionError: the file is missing, or is not safetensors.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    except FileNotFoundError as error:
+        raise DirectionError(f"no direction file {os.fspath(path)}", hint) from error
+    except (SafetensorError, OSError) as error:
+        raise DirectionError(f"{path.name} is not a safetensors file: {error}", hint) from error
+    return tensors, metadata.get("safegen"), digest
+
+
+def check_finite(tensors: Mapping[str, Tensor], path: Path, hint: str) -> None:
+    """Check that tensors are finite numbers.
+
+    Raises:
+        DirectionError: one is not.
+    """
+    import torch
+
+    for name, tensor in tensors.items():
+        if not tensor.is_floating_point() or not bool(torch.isfinite(tensor).all()):
+            raise DirectionError(f"{path.name}: tensor {name!r} is not finite numbers", hint)
+
+
+def parse_info(
+    text: str | None, path: Path, hint: str, schema: str, texts: Collection[str], needed: Collection[str]
+) -> dict[str, Any]:
+    """Read the metadata of a file of some schema.
+
+    Raises:
+        DirectionError: they are not JSON, are of another schema, lack something that is needed, or have something else
+            in the place of a text.
+    """
     if text is None:
         raise DirectionError(f"{path.name} is a safetensors file, but not a direction", hint)
     try:
         info = json.loads(text)
     except ValueError as error:
         raise DirectionError(f"{path.name}: its metadata is not JSON", hint) from error
-    if not isinstance(info, dict) or info.get("schema") != SCHEMA:
-        schema = info.get("schema") if isinstance(info, dict) else None
-        raise DirectionError(f"{path.name} has schema {schema!r}, this version reads {SCHEMA!r}", hint)
-    missing = [key for key in REQUIRED if key not in info]
+    if not isinstance(info, dict) or info.get("schema") != schema:
+        found = info.get("schema") if isinstance(info, dict) else None
+        raise DirectionError(f"{path.name} has schema {found!r}, this version reads {schema!r}", hint)
+    missing = [key for key in needed if key not in info]
     if missing:
         raise DirectionError(f"{path.name} lacks {', '.join(missing)}", hint)
-    wrong = [key for key in TEXTS if not isinstance(info[key], str)]
-    wrong += [key for key in NUMBERS if not isinstance(info[key], (int, float))]
-    if wrong:
-        raise DirectionError(f"{path.name}: {', '.join(wrong)} in its metadata is of the wrong type", hint)
+    if wrong := [key for key in texts if not isinstance(info[key], str)]:
+        raise wrong_type(path, wrong, hint)
     info.pop("schema")
+    return info
+
+
+def wrong_type(path: Path, keys: Collection[str], hint: str) -> DirectionError:
+    """Make the error for metadata of a wrong type."""
+    return DirectionError(f"{path.name}: {', '.join(keys)} in its metadata is of the wrong type", hint)
+
+
+def _parse(text: str | None, path: Path, hint: str) -> dict[str, Any]:
+    info = parse_info(text, path, hint, SCHEMA, TEXTS, REQUIRED)
+    if wrong := [key for key in NUMBERS if not isinstance(info[key], (int, float))]:
+        raise wrong_type(path, wrong, hint)
     return info

@@ -1,0 +1,125 @@
+"""The latent direction: one vector at the bottleneck of one denoiser, as a value and as a file.
+
+It is a `.safetensors` file, never pickle, with the one tensor `vector`. It belongs to the denoiser that it was learned
+with, and says which by a fingerprint. It means a class of an attribute (`woman`), or that a concept is absent (`safe`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safegen.directions.direction import check_finite, parse_info, read_tensors
+from safegen.directions.store import cache_folder
+from safegen.errors import DirectionError
+from safegen.files import as_path, write_atomically
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SCHEMA = "safegen.latent/1"
+SAFE = "safe"  # the meaning of the vector that keeps a concept out
+FOLDER = "latent"  # beside a recipe, its latent directions
+TEXTS = ("name", "meaning", "denoiser", "block", "fingerprint", "recipe_sha256")
+NEEDED = (*TEXTS, "held_out", "sources")
+RELEARN = "Learn it again: safegen directions learn NAME --method latent"
+
+
+@dataclass(frozen=True)
+class LatentDirection:
+    """One vector at one denoiser's bottleneck.
+
+    Attributes:
+        vector: (D,), or (D, H, W) at a UNet's bottleneck for pictures of the model's own size.
+        info: the JSON metadata: the name of the concept or attribute, what the vector means, the denoiser's kind, its
+            block and fingerprint, the recipe's hash, held-out figures and sources.
+        sha256: the file's hash, empty for a direction that was never saved.
+    """
+
+    vector: Tensor
+    info: Mapping[str, Any]
+    sha256: str = field(default="", compare=False)
+
+    @classmethod
+    def load(cls, path: Path) -> LatentDirection:
+        """Read and verify a file.
+
+        Raises:
+            DirectionError: the file is missing, is not safetensors, has another schema, is incomplete, or its vector
+                has a wrong shape or numbers that are not finite.
+        """
+        path = as_path(path)
+        tensors, metadata, digest = read_tensors(path, RELEARN)
+        info = parse_info(metadata, path, RELEARN, SCHEMA, TEXTS, NEEDED)
+        if set(tensors) != {"vector"} or tensors["vector"].ndim not in (1, 3):
+            found = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in sorted(tensors.items()))
+            raise DirectionError(f"{path.name} should hold one vector, and holds {found or 'nothing'}", RELEARN)
+        check_finite(tensors, path, RELEARN)
+        return cls(tensors["vector"].float(), info, digest)
+
+    @property
+    def name(self) -> str:
+        return str(self.info["name"])
+
+    @property
+    def meaning(self) -> str:
+        return str(self.info["meaning"])
+
+    @property
+    def file_name(self) -> str:
+        """What it means, the denoiser's kind and the start of its fingerprint."""
+        return f"{self.meaning}-{self.info['denoiser']}-{self.info['fingerprint'][:8]}.safetensors"
+
+    def figures(self) -> str:
+        """Say in one line how good it is on pictures that it was not learned from."""
+        return "held out: " + ", ".join(f"{name} {value:.4g}" for name, value in self.info["held_out"].items())
+
+    def save(self, path: Path) -> None:
+        """Write the file under a temporary name and move it into place."""
+        from safetensors.torch import save
+
+        metadata = {"safegen": json.dumps({"schema": SCHEMA, **self.info}, sort_keys=True)}
+        write_atomically(as_path(path), save({"vector": self.vector.float().contiguous().cpu()}, metadata))
+
+
+def cached_folder() -> Path:
+    """Give the folder of latent directions in the cache; each version of the schema has its own."""
+    return cache_folder().with_name(SCHEMA.replace("safegen.", "").replace("/", "-"))
+
+
+def files(name: str, meaning: str, recipe_folder: Path | None) -> Iterator[Path]:
+    """Find the files of a meaning: in the cache first, then beside the recipe."""
+    for folder in (cached_folder() / name, recipe_folder / FOLDER if recipe_folder else None):
+        if folder is not None:
+            yield from sorted(folder.glob(f"{meaning}-*.safetensors"))
+
+
+def find(name: str, meaning: str, fingerprint: str, recipe_folder: Path | None) -> LatentDirection:
+    """Find the vector of a meaning for a denoiser.
+
+    Raises:
+        DirectionError: there is none, there is one of another denoiser alone, or a file is corrupt.
+    """
+    others = []
+    for path in files(name, meaning, recipe_folder):
+        direction = LatentDirection.load(path)
+        if direction.info["fingerprint"] == fingerprint:
+            return direction
+        others.append(path.name)
+    learn = f"Learn it, with this --model and --lora: safegen directions learn {name} --method latent"
+    if others:
+        raise DirectionError(
+            f"{others[0]} of {name!r} was learned for another denoiser than this one ({fingerprint[:8]})", learn
+        )
+    raise DirectionError(f"there is no latent direction of {name!r} for this denoiser ({meaning})", learn)
+
+
+def find_or_none(name: str, meaning: str, fingerprint: str, recipe_folder: Path | None) -> LatentDirection | None:
+    """Find the vector of a meaning for a denoiser, where there is a sound one."""
+    with contextlib.suppress(DirectionError):
+        return find(name, meaning, fingerprint, recipe_folder)
+    return None
