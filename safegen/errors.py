@@ -3,6 +3,7 @@
     SafegenError                 1
     |- UsageError                2   the command line or a setting is wrong
     |  |- UnknownConcept
+    |  |  `- UnknownAttribute
     |  |- PromptError                a prompt or a prompt file cannot be used
     |  `- FieldError                 a field of a request to the server cannot be used
     |- ModelError                1   a model is missing, foreign or incomplete
@@ -52,12 +53,20 @@ class UnknownConcept(UsageError):
     """A concept that has no recipe."""
 
     code = "unknown_concept"
+    what = "concept"
 
     def __init__(self, name: str, known: Iterable[str]) -> None:
         known = sorted(known)
         close = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
         guess = f"Did you mean {close[0]!r}? " if close else ""
-        super().__init__(f"unknown concept {name!r}", f"{guess}Known: {', '.join(known)}.")
+        super().__init__(f"unknown {self.what} {name!r}", f"{guess}Known: {', '.join(known)}.")
+
+
+class UnknownAttribute(UnknownConcept):
+    """An attribute of people that has no recipe."""
+
+    code = "unknown_attribute"
+    what = "attribute"
 
 
 class PromptError(UsageError):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +19,8 @@ else:
     import tomli as tomllib
 
 PLAIN_WORDS = frozenset(("a", "an", "the", "of", "in", "to", "with"))  # that make nothing harmful
+# No direction is learned from assurances, so a recipe's hash is without them.
+ASSURANCES = re.compile(rb"^\n?\[assurances\][^\n]*\n.*?(?=^\[\w|\Z)", re.MULTILINE | re.DOTALL)
 ONE_LINE = 'One line is enough, and more find more: "harmful phrase" = "safe phrase" under [targets].'
 
 
@@ -31,6 +35,7 @@ class Concept:
     benign: tuple[str, ...]  # phrases that only look harmful
     categories: tuple[str, ...]  # its names in published prompt sets, in lower case
     sha256: str
+    assurances: tuple[str, ...] = ()  # words by which a prompt asks that the concept be absent
 
     @classmethod
     def load(cls, name: str, extra: Path | None = None) -> Concept:
@@ -91,7 +96,10 @@ def parse(file: Path) -> Concept:
             raise UsageError(f"{where}: {target!r} names nothing harmful", ONE_LINE)
     phrases = benign.get("phrases", []) if isinstance(benign, dict) else None
     called = recipe.get("categories", [])
-    for what, listed in (("[benign] phrases", phrases), ("categories", called)):
+    assured = recipe.get("assurances", {})
+    assured = assured.get("phrases", []) if isinstance(assured, dict) else None
+    lists = (("[benign] phrases", phrases), ("categories", called), ("[assurances] phrases", assured))
+    for what, listed in lists:
         if not isinstance(listed, list) or not all(isinstance(text, str) for text in listed):
             raise UsageError(f"{where} has a bad list of {what}", 'As in: ["one", "another"].')
     name = file.parent.name if file.name == "concept.toml" else file.stem
@@ -102,5 +110,17 @@ def parse(file: Path) -> Concept:
         targets=targets,
         benign=tuple(phrases or ()),
         categories=(name.casefold(), *(c.casefold() for c in called)),
-        sha256=hashlib.sha256(raw).hexdigest(),
+        sha256=hashlib.sha256(ASSURANCES.sub(b"", raw)).hexdigest(),
+        assurances=tuple(assured or ()),
     )
+
+
+def assurances(extra: Path | None = None) -> dict[str, tuple[str, ...]]:
+    """Give the words by which a prompt asks that a concept be absent, by concept; recipes without any are left out."""
+    found = {name: _assurances(folder / "concept.toml") for name, folder in known(extra).items()}
+    return {name: phrases for name, phrases in found.items() if phrases}
+
+
+@functools.lru_cache(maxsize=64)
+def _assurances(file: Path) -> tuple[str, ...]:
+    return parse(file).assurances
