@@ -7,7 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from safegen.cli import directions_files
+from safegen.cli import directions_files, directions_latent
 from safegen.cli.options import LOAD, Directions, expand_options
 from safegen.cli.paths import path, text
 from safegen.directions.recipes import Concept
@@ -45,7 +45,10 @@ def learn(
     ] = None,
     method: Annotated[
         str,
-        typer.Option(help=f"What to learn: {', '.join(METHODS)}; every direction needs the first."),
+        typer.Option(
+            help=f"What to learn: {', '.join(METHODS)}; every direction needs the first. Or "
+            f"{directions_latent.METHOD}: vectors in the denoiser, of concepts and of attributes such as gender."
+        ),
     ] = "contrastive",
     effort: Annotated[
         Optional[str],  # noqa: UP045
@@ -70,8 +73,15 @@ def learn(
     from safegen.models import loading
     from safegen.prompts import datasets
 
+    if method == directions_latent.METHOD:
+        if pairs or benign or effort:
+            raise UsageError("--pairs, --benign and --effort are not for --method latent", "Leave them out.")
+        directions_latent.learn(concept, out, directions, load)
+        return
     if method not in METHODS:
-        raise UsageError(f"unknown method {method!r}", f"Known: {', '.join(METHODS)}.")
+        known = ", ".join((*METHODS, directions_latent.METHOD))
+        raise UsageError(f"unknown method {method!r}", f"Known: {known}.")
+    directions_latent.refuse_attributes(concept, directions)
     if effort is not None and effort not in EFFORTS:
         raise UsageError(f"unknown effort {effort!r}", f"Known: {', '.join(EFFORTS)}.")
     concepts = [Concept.load(name, directions) for name in concept]

@@ -1,0 +1,71 @@
+"""``safegen directions learn --method latent``: vectors of concepts and attributes, for the loaded denoiser."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from safegen.directions import attributes, latent, recipes
+from safegen.directions.attributes import Attribute
+from safegen.directions.recipes import Concept
+from safegen.errors import UsageError
+from safegen.models.options import LoadOptions
+
+METHOD = "latent"
+
+
+def learn(names: Sequence[str], out: Path | None, folder: Path | None, load: LoadOptions) -> None:
+    """Learn every meaning of the named concepts and attributes, and save the vectors.
+
+    Raises:
+        UnknownConcept, UsageError: there is no such recipe, or it cannot be used.
+        ModelError: the denoiser has no place for a vector, or is compiled or streamed.
+    """
+    from safegen import files
+    from safegen.cli import console
+    from safegen.families import family_of
+    from safegen.learning import latent as learning
+    from safegen.learning.lessons import meanings
+    from safegen.models import defaults, loading
+
+    found = [find_recipe(name, folder) for name in names]
+    targets = [target_folder(recipe, out, folder) for recipe in found]
+    for target in targets:
+        files.check_writable(target)
+    family = family_of(loading.load(load))
+    guidance, print_ = defaults.of(family, load.model).guidance, family.bottleneck.fingerprint
+    for recipe, target in zip(found, targets, strict=True):
+        for meaning in meanings(recipe):
+            partial = latent.cached_folder() / recipe.name / f".{meaning}-{print_[:8]}.partial"
+            vector = learning.learn(recipe, meaning, family, guidance, partial=partial, progress=console)
+            console.say(f"{recipe.name}, {meaning}, {vector.figures()}")
+            path = target / vector.file_name
+            vector.save(path)
+            console.show_path(path)
+
+
+def find_recipe(name: str, folder: Path | None) -> Attribute | Concept:
+    """Find the recipe of an attribute, or else of a concept."""
+    return Attribute.load(name, folder) if name in attributes.known(folder) else Concept.load(name, folder)
+
+
+def target_folder(recipe: Attribute | Concept, out: Path | None, folder: Path | None) -> Path:
+    """Give the folder for a recipe's vectors: in `out`, else beside the user's own recipe, else the cache."""
+    inner = Path(attributes.FAIR, recipe.name) if isinstance(recipe, Attribute) else Path(recipe.name)
+    if out is not None:
+        return out / inner / latent.FOLDER
+    own = recipe.folder if isinstance(recipe, Attribute) else recipes.known(folder).get(recipe.name)
+    if own is not None and not own.is_relative_to(recipes.directions_folder()):
+        return own / latent.FOLDER
+    return latent.cached_folder() / recipe.name
+
+
+def refuse_attributes(names: Sequence[str], folder: Path | None) -> None:
+    """Refuse to learn an attribute by a method that is for concepts.
+
+    Raises:
+        UsageError: a name is an attribute's.
+    """
+    for name in names:
+        if name in attributes.known(folder) and name not in recipes.known(folder):
+            raise UsageError(f"{name} is an attribute, and no concept", f"Learn it with --method {METHOD}.")

@@ -1,0 +1,153 @@
+"""Calls of a denoiser as its pipeline makes them, recorded so that they can be made again with other latents.
+
+So one program learns through every family: what a denoiser wants besides latents and a time is taken from the pipeline.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from safegen.errors import ModelError
+from safegen.families.bottleneck import Received, watched
+
+if TYPE_CHECKING:
+    from safegen.families import Family
+
+
+@dataclass(frozen=True)
+class Call:
+    """A recorded call of a denoiser, told B prompts."""
+
+    denoiser: Any
+    received: Received
+
+    def predict(self, latents: Tensor, times: Tensor) -> Tensor:
+        """Give the denoiser's output for other latents (B, ...) at other times (B,), as its pipeline gives times."""
+        args, named = list(self.received.args), dict(self.received.named)
+        latents = latents.to(self.denoiser.dtype)
+        own = next((name for name in ("hidden_states", "sample") if name in named), None)
+        if own is not None:
+            named[own] = latents
+        elif isinstance(args[0], list):  # Z-Image takes pictures one by one, as films of one frame
+            args[0] = list(latents.unsqueeze(2).unbind(0))
+        else:
+            args[0] = latents
+        if "timestep" in named:
+            named["timestep"] = times.to(named["timestep"])
+        else:
+            args[1] = times.to(args[1])
+        output = self.denoiser(*args, **named)[0]
+        if isinstance(output, list):
+            output = torch.stack(output).squeeze(2)
+        noise: Tensor = output[:, : latents.shape[1]]  # some put out a variance behind it
+        return noise.float()
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Pictures that were drawn together.
+
+    Attributes:
+        latents: (B, ...), finished.
+        times: the scheduler's time at every step.
+        inputs: the time that the denoiser was told at every step.
+    """
+
+    latents: Tensor
+    times: Tensor
+    inputs: Tensor
+
+
+def draw(
+    family: Family, prompts: Sequence[str], negative: str, guidance: float, steps: int, side: int, seeds: Sequence[int]
+) -> Pictures:
+    """Draw latents of pictures of `side` pixels a side from prompts, and note the times.
+
+    Raises:
+        ModelError: the pipeline draws in a way that cannot be repeated by its denoiser alone.
+    """
+    pipe = family.pipe
+    negative = negative if family.negative else ""
+    with torch.no_grad(), recorded(family) as calls:
+        latents = pipe(
+            **family.arguments(family.encode(prompts), negative, guidance),
+            generator=[torch.Generator().manual_seed(seed) for seed in seeds],
+            num_inference_steps=steps,
+            width=side,
+            height=side,
+            output_type="latent",
+        ).images
+    times = pipe.scheduler.timesteps.float().cpu()
+    inputs = [call.named["timestep"] if "timestep" in call.named else call.args[1] for call in calls]
+    if len(inputs) != len(times) or len(latents) != len(prompts):
+        raise ModelError(
+            f"this {type(pipe).__name__} calls its denoiser {len(inputs)} times in {len(times)} steps",
+            "Take another --scheduler.",
+        )
+    return Pictures(latents.detach().float(), times, torch.stack([time.flatten()[0].float().cpu() for time in inputs]))
+
+
+def tell(family: Family, prompts: Sequence[str], guidance: float, side: int) -> Call:
+    """Record how the pipeline tells its denoiser prompts, for pictures of that size."""
+    quiet = guidance if not family.negative else 0.0 if family.guided(1.0) else 1.0
+    with torch.no_grad(), recorded(family) as calls:
+        family.pipe(
+            **family.arguments(family.encode(prompts), "", quiet),
+            generator=[torch.Generator().manual_seed(0) for _ in prompts],
+            num_inference_steps=1,
+            width=side,
+            height=side,
+            output_type="latent",
+        )
+    return Call(family.bottleneck.denoiser, calls[0])
+
+
+@contextlib.contextmanager
+def recorded(family: Family) -> Iterator[list[Received]]:
+    """Keep what the denoiser is called with, but for the calls with the negative prompt alone."""
+    calls: list[Received] = []
+
+    def keep(received: Received, conditional: bool) -> None:
+        if conditional:
+            calls.append(received)
+
+    bar = getattr(family.pipe, "_progress_bar_config", None)
+    family.pipe.set_progress_bar_config(disable=True)
+    try:
+        with watched(family.bottleneck.denoiser, keep):
+            yield calls
+    finally:
+        family.pipe.set_progress_bar_config(**(bar or {}))
+
+
+@contextlib.contextmanager
+def frozen(module: Any) -> Iterator[None]:
+    """Let no weight ask for a gradient while the context lasts."""
+    asking = [weight for weight in module.parameters() if weight.requires_grad]
+    module.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for weight in asking:
+            weight.requires_grad_(True)
+
+
+def noised(scheduler: Any, latents: Tensor, noise: Tensor, times: Tensor) -> tuple[Tensor, Tensor]:
+    """Add noise to finished latents (B, ...) as at times (B,); also give what a perfect denoiser would put out."""
+    from diffusers import DDPMScheduler
+
+    config = scheduler.config
+    kind = config.get("prediction_type", "")
+    if "beta_start" not in config or kind == "flow_prediction":  # rectified flow
+        share = (times / config.num_train_timesteps).view(-1, *[1] * (latents.ndim - 1)).to(latents)
+        return (1 - share) * latents + share * noise, noise - latents
+    forward, at = DDPMScheduler.from_config(config), times.round().long().to(latents.device)
+    goals = {"epsilon": noise, "sample": latents}
+    goal = goals[kind] if kind in goals else forward.get_velocity(latents, noise, at)
+    return forward.add_noise(latents, noise, at), goal

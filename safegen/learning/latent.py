@@ -1,0 +1,291 @@
+"""Discovery of latent directions, after Li et al. (2024, arXiv 2311.17216).
+
+Pictures are drawn with what the vector should come to mean. Noise is added to them; the frozen denoiser is told a
+prompt that lacks it, and has to predict that noise with the help of the vector, which is added at its bottleneck. So
+the vector learns to supply what the prompt lacks. It is the same at every step, and no weight of the model changes. No
+label is needed: the pictures are the model's own.
+
+A concept is kept out in the published way, by the opposite: pictures drawn with the concept as the negative prompt, and
+from the recipe's safe phrase in the harmful one's place; the denoiser is told the harmful prompt.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from safegen.directions.attributes import Attribute
+from safegen.directions.direction import read_tensors
+from safegen.directions.latent import LatentDirection
+from safegen.directions.recipes import Concept
+from safegen.errors import DirectionError
+from safegen.families.bottleneck import Received, spread, watched
+from safegen.files import write_atomically
+from safegen.learning.denoising import Call, Pictures, draw, frozen, noised, tell
+from safegen.learning.lessons import Lesson, lessons
+from safegen.progress import SILENT, Progress
+
+if TYPE_CHECKING:
+    from safegen.families import Family
+
+BETAS = (0.9, 0.999)  # Adam's
+SAVED = 25  # steps after which a vector in the making is saved
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much a vector is learned from, and how.
+
+    Attributes:
+        pictures: drawn to learn from.
+        held: drawn to measure with.
+        batch: pictures of a step.
+        draw_steps: denoising steps of a picture.
+        steps: steps of learning.
+        rate: Adam's.
+        side: of the pictures, in pixels; 0 is the model's own.
+        placed: whether a UNet's vector has a part for every place, as published, or one for all.
+    """
+
+    pictures: int = 96
+    held: int = 24
+    batch: int = 8
+    draw_steps: int = 20
+    steps: int = 400
+    rate: float = 0.1
+    side: int = 0
+    placed: bool = True
+
+    @property
+    def total(self) -> int:
+        """The pieces of work: batches of pictures, and steps."""
+        return -(-self.pictures // self.batch) - (-self.held // self.batch) + self.steps
+
+
+PLAN = Plan()
+
+
+@dataclass
+class Progressed:
+    """What is done of a vector: its pictures, and how far it is learned."""
+
+    pictures: list[Pictures]
+    vector: Tensor | None = None
+    moments: tuple[Tensor, Tensor] | None = None  # Adam's
+    step: int = 0
+
+
+def learn(
+    recipe: Attribute | Concept,
+    meaning: str,
+    family: Family,
+    guidance: float,
+    plan: Plan = PLAN,
+    partial: Path | None = None,
+    progress: Progress = SILENT,
+) -> LatentDirection:
+    """Learn the vector of one meaning for a model.
+
+    Args:
+        recipe: the attribute or the concept.
+        meaning: a class of the attribute, or `safe`.
+        family: the model's family.
+        guidance: with which the pictures are drawn.
+        plan: how much to learn from.
+        partial: a file that keeps what is done, so that an interrupted run can go on; it is removed at the end.
+        progress: told of every batch of pictures, and of every step.
+
+    Raises:
+        ModelError: the denoiser has no place for a vector, or is compiled or streamed.
+    """
+    place = family.bottleneck
+    place.check()
+    own, held = lessons(recipe, meaning, plan.pictures, plan.held)
+    facts = {"recipe": recipe.sha256, "meaning": meaning, "denoiser": place.fingerprint, "guidance": guidance}
+    identity = hashlib.sha256(json.dumps([facts, asdict(plan)], sort_keys=True).encode()).hexdigest()
+    with progress.counting(f"{recipe.name}, {meaning}: pictures and steps", plan.total) as tick, frozen(place.denoiser):
+        work = Work(family, guidance, plan, identity, partial, tick)
+        vector = work.train(work.batches(own, 0), work.batches(held, len(own)))
+        figures = work.assess(vector)
+    info = {
+        **{"name": recipe.name, "meaning": meaning, "denoiser": place.kind, "block": place.name},
+        **{"class": type(place.denoiser).__name__, "fingerprint": place.fingerprint, "recipe_sha256": recipe.sha256},
+        **{"held_out": figures, "guidance": guidance, "plan": asdict(plan)},
+        "sources": {"pictures": "the model's own", "lessons": len(own), "held": len(held)},
+    }
+    if partial is not None:
+        partial.unlink(missing_ok=True)
+    return LatentDirection(vector, info)
+
+
+class Work:
+    """The work on one vector, which may be interrupted and taken up again."""
+
+    def __init__(
+        self,
+        family: Family,
+        guidance: float,
+        plan: Plan,
+        identity: str,
+        partial: Path | None,
+        tick: Callable[[int], Any],
+    ) -> None:
+        self.family, self.guidance, self.plan, self.tick = family, guidance, plan, tick
+        self.identity, self.partial, self.side = identity, partial, plan.side or family.size
+        self.done = self._taken_up()
+        self.lessons: list[list[Lesson]] = []
+        self.held_from = 0
+
+    def batches(self, some: Sequence[Lesson], first: int) -> list[int]:
+        """Draw the pictures of lessons, as far as they are not drawn yet; gives the numbers of their batches."""
+        numbers = []
+        for start in range(0, len(some), self.plan.batch):
+            part = list(some[start : start + self.plan.batch])
+            numbers.append(len(self.lessons))
+            self.lessons.append(part)
+            if len(self.done.pictures) < len(self.lessons):
+                seeds = range(first + start, first + start + len(part))
+                negative = ", ".join(dict.fromkeys(lesson.negative for lesson in part if lesson.negative))
+                drawn = [lesson.drawn for lesson in part]
+                self.done.pictures.append(
+                    draw(self.family, drawn, negative, self.guidance, self.plan.draw_steps, self.side, list(seeds))
+                )
+                self._keep()
+            self.tick(1)
+        return numbers
+
+    def train(self, own: Sequence[int], held: Sequence[int]) -> Tensor:
+        """Learn the vector from the batches with these numbers, and remember which are for measuring."""
+        self.held_from = held[0]
+        told = [self._tell(i, "told") for i in own]
+        vector = torch.nn.Parameter(self.done.vector if self.done.vector is not None else self._begin(told[0]))
+        optimizer = torch.optim.Adam([vector], lr=self.plan.rate, betas=BETAS)
+        if self.done.moments is not None:
+            first, second = self.done.moments
+            count = torch.tensor(float(self.done.step))
+            optimizer.state[vector] = {"step": count, "exp_avg": first, "exp_avg_sq": second}
+        self.tick(self.done.step)
+        for step in range(self.done.step, self.plan.steps):
+            # All chance of a step comes from its number, so that an interrupted run ends where it would have ended.
+            chance = torch.Generator().manual_seed(step)
+            number = int(torch.randint(len(own), (1,), generator=chance))
+            loss = self._miss(told[number], own[number], vector, chance)
+            (vector.grad,) = torch.autograd.grad(loss, vector)
+            optimizer.step()
+            self.tick(1)
+            if (step + 1) % SAVED == 0 and step + 1 < self.plan.steps:
+                state = optimizer.state[vector]
+                self.done.vector, self.done.step = vector.detach().clone(), step + 1
+                self.done.moments = (state["exp_avg"].clone(), state["exp_avg_sq"].clone())
+                self._keep()
+        if not bool(torch.isfinite(vector).all()):
+            raise DirectionError("the latent direction is not finite", "Learn it with another --dtype.")
+        return vector.detach()
+
+    def assess(self, vector: Tensor) -> dict[str, float]:
+        """Measure how far the vector closes the gap between the two prompts' predictions, on pictures kept apart."""
+        gap, left, before, after = 0.0, 0.0, 0.0, 0.0
+        for number in range(self.held_from, len(self.lessons)):
+            told, drawn = self._tell(number, "told"), self._tell(number, "drawn")
+            for turn in range(4):
+                chance = torch.Generator().manual_seed(10**6 * (number + 1) + turn)
+                latents, times, goal = self._moment(number, chance)
+                with torch.no_grad():
+                    lacking, wanted = told.predict(latents, times), drawn.predict(latents, times)
+                    pushed = self._with(vector, told, latents, times)
+                gap += float((lacking - wanted).square().mean())
+                left += float((pushed - wanted).square().mean())
+                before += float((lacking - goal).square().mean())
+                after += float((pushed - goal).square().mean())
+        return {"gap_closed": round(1 - left / gap, 4) if gap else 0.0, "noise_error": round(after / before, 4)}
+
+    def _tell(self, number: int, which: str) -> Call:
+        """Record how the denoiser is told one of the two prompts of a batch's lessons."""
+        prompts = [getattr(lesson, which) for lesson in self.lessons[number]]
+        return tell(self.family, prompts, self.guidance, self.side)
+
+    def _begin(self, call: Call) -> Tensor:
+        """Give the vector before the first step: zero, of the shape of the bottleneck's states."""
+        place, shape = self.family.bottleneck, list[int]()
+
+        def note(states: Tensor) -> Tensor:
+            shape.extend(states.shape[1:])
+            return states
+
+        latents, times, _ = self._moment(0, torch.Generator().manual_seed(0))
+        with torch.no_grad(), place.changed(note):
+            call.predict(latents, times)
+        whole = place.kind == "unet" and self.plan.placed
+        return torch.zeros(shape if whole else place.width)
+
+    def _miss(self, call: Call, number: int, vector: Tensor, chance: torch.Generator) -> Tensor:
+        latents, times, goal = self._moment(number, chance)
+        return (self._with(vector, call, latents, times) - goal).square().mean()
+
+    def _moment(self, number: int, chance: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Give a batch's latents with noise, each at a time of its own, and what should be predicted for them."""
+        pictures, device = self.done.pictures[number], self.family.pipe._execution_device
+        at = torch.randint(len(pictures.times), (len(pictures.latents),), generator=chance)
+        noise = torch.randn(pictures.latents.shape, generator=chance)
+        latents, goal = noised(self.family.pipe.scheduler, pictures.latents.cpu(), noise, pictures.times[at])
+        return latents.to(device), pictures.inputs[at].to(device), (self.family.output_sign * goal).to(device)
+
+    def _with(self, vector: Tensor, call: Call, latents: Tensor, times: Tensor) -> Tensor:
+        """Give the denoiser's output with the vector at its bottleneck."""
+        received = [call.received]
+
+        def receive(now: Received, _: bool) -> None:
+            received[0] = now
+
+        def push(states: Tensor) -> Tensor:
+            more = spread(vector.to(states.device), states).to(states.dtype)
+            if states.ndim == 4:
+                return states + more
+            mask = torch.zeros(states.shape[1], dtype=states.dtype, device=states.device)
+            mask[self.family.picture_tokens(received[0])] = 1
+            return states + mask[:, None] * more
+
+        with watched(call.denoiser, receive), self.family.bottleneck.changed(push):
+            return call.predict(latents, times)
+
+    def _keep(self) -> None:
+        """Save what is done."""
+        if self.partial is None:
+            return
+        from safetensors.torch import save
+
+        tensors = {}
+        for number, one in enumerate(self.done.pictures):
+            for name in ("latents", "times", "inputs"):
+                tensors[f"{number}.{name}"] = getattr(one, name).contiguous().cpu()
+        if self.done.vector is not None and self.done.moments is not None:
+            names = ("vector", "first", "second")
+            tensors |= dict(zip(names, (self.done.vector, *self.done.moments), strict=True))
+        info = json.dumps({"identity": self.identity, "step": self.done.step, "batches": len(self.done.pictures)})
+        write_atomically(self.partial, save(tensors, {"safegen": info}))
+
+    def _taken_up(self) -> Progressed:
+        """Read what an interrupted run has done; nothing where it was another run, or the file is damaged."""
+        if self.partial is None or not self.partial.is_file():
+            return Progressed([])
+        try:
+            tensors, text, _ = read_tensors(self.partial, "")
+            info = json.loads(text or "{}")
+        except (DirectionError, ValueError):
+            return Progressed([])
+        if info.get("identity") != self.identity:
+            return Progressed([])
+        pictures = [
+            Pictures(*(tensors[f"{number}.{name}"] for name in ("latents", "times", "inputs")))
+            for number in range(info["batches"])
+        ]
+        if "vector" not in tensors:
+            return Progressed(pictures)
+        return Progressed(pictures, tensors["vector"], (tensors["first"], tensors["second"]), info["step"])
