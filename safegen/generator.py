@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from safegen import records, weighting
 from safegen.errors import GuardError, NotFinite, SafegenError
 from safegen.families import family_of, sizes
+from safegen.families.bottleneck import steered
 from safegen.families.intercept import without_safety_checker
 from safegen.families.weights import weigh
 from safegen.families.windows import WindowedPrompts
@@ -30,6 +31,7 @@ from safegen.prompts import emphasis
 from safegen.prompts.prompt import Prompt, admit, clean
 from safegen.records import Picture, Record
 from safegen.safeguards.options import GuardOptions
+from safegen.safeguards.steering import Steerer
 from safegen.scoring.report import Report
 from safegen.scoring.scores import ScoreSheet
 
@@ -54,17 +56,19 @@ class Prepared:
         plain: its conditioning as the model would draw it without a guard.
         conditioning: what is drawn; None where the prompt is skipped.
         report: what the guard found and did, where there is one.
+        guard: the options of the guard that it is drawn behind, which may keep concepts out; None without a guard.
     """
 
     prompt: Prompt
     plain: Conditioning = field(repr=False)
     conditioning: Conditioning | None = field(repr=False)
     report: Report | None = field(repr=False)
+    guard: GuardOptions | None = None
 
     @property
     def unguarded(self) -> Prepared:
         """The same without what the guard did, to compare with."""
-        return replace(self, conditioning=self.plain)
+        return replace(self, conditioning=self.plain, guard=None)
 
 
 class Generator:
@@ -76,6 +80,7 @@ class Generator:
         model: the name that records carry.
         progress: told what has to be learned for this encoder first, and the figures that it reached.
         added: textual inversions and LoRAs that the pipeline was loaded with, as records name them.
+        folder: the folder of the user's own attributes, where there is no guard that knows it.
     """
 
     def __init__(
@@ -85,11 +90,13 @@ class Generator:
         model: str = "custom",
         progress: Progress = SILENT,
         added: Sequence[Mapping[str, Any]] = (),
+        folder: Path | None = None,
     ) -> None:
         self.family = family_of(pipe)
         self.family.check_from_text()
         self.pipe, self.model, self.added = pipe, model, tuple(added)
         self.guard: BoundGuard | None = guard.bind(self.family, progress) if guard is not None else None
+        self.steerer = Steerer(self.family, guard.options.folder if guard is not None else folder)
 
     @classmethod
     def load(
@@ -112,7 +119,7 @@ class Generator:
         wanted = Guard(options=guard) if guard.guarded else None
         pipe = loading.load(how)
         added = [addition.as_json() for addition in adapters.list_additions(how.embeddings, how.loras)]
-        return cls(pipe, wanted, how.model, progress, added)
+        return cls(pipe, wanted, how.model, progress, added, guard.folder)
 
     def behind(self, guard: Guard) -> Generator:
         """Put the same model behind another guard."""
@@ -177,7 +184,7 @@ class Generator:
         reports = read.merge(row_reports, Report.merged)
         for prompt, unguarded, conditioning, report in zip(prompts, plain, read.abreast(rows), reports, strict=True):
             skipped = on_flag == "skip" and report.before.flagged
-            yield Prepared(prompt, unguarded, None if skipped else conditioning, report)
+            yield Prepared(prompt, unguarded, None if skipped else conditioning, report, guard.options)
 
     def encode(self, prompts: Sequence[Prompt]) -> WindowedPrompts:
         """Encode prompts: in several windows if the family has them, without weight marks if it obeys them."""
@@ -201,6 +208,10 @@ class Generator:
         if not rows or len(rows) < len(prepared):
             raise GuardError("a prompt that was skipped cannot be drawn", "Leave it out.")
         steps, guidance, (width, height) = self.resolve(options)
+        steering = [
+            self.steerer.of(one.prompt.text, options.fair, seed, one.guard)
+            for one, seed in zip(prepared, seeds, strict=True)
+        ]
         negative = emphasis.parse(options.negative, weights=False).text
 
         def after_step(_pipe: Any, step: int, _t: Any, tensors: dict[str, Any]) -> dict[str, Any]:
@@ -208,7 +219,7 @@ class Generator:
                 on_step(step + 1, steps)
             return tensors
 
-        with without_safety_checker(self.pipe):
+        with without_safety_checker(self.pipe), steered(self.family, [one.pushes for one in steering]):
             result = self.pipe(
                 **self.family.arguments(rows[0].joined(rows[1:]), negative, guidance),
                 generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
@@ -265,6 +276,7 @@ class Generator:
         """Put down what is kept of one picture."""
         steps, guidance, size = self.resolve(options)
         guard, prompt = self.guard, self.as_read(prompt)
+        latent = self.steerer.of(prompt.text, options.fair, seed, guard.options if guard else None).facts
         drawn, obeyed = (report.after.prompt, report.weights) if report else (prompt.text, prompt.weights)
         weights = [{"text": drawn[slice(*w.span)], "weight": w.value} for w in obeyed]
         return Record(
@@ -286,6 +298,7 @@ class Generator:
                 **records.findings(prompt, report),
                 **({"weights": weights} if weights else {}),
             },
+            latent=latent,
             additions=self.added,
             created=records.now(),
             seconds=round(seconds, 3),
@@ -297,8 +310,10 @@ class Generator:
 
         Raises:
             UsageError: a value that the model cannot use.
-            ModelError: the model has nothing to draw with.
+            ModelError: the model has nothing to draw with, or no place for the latent directions that are asked for.
+            DirectionError: there is no latent direction of what is asked for.
         """
+        self.steerer.check(options.fair, self.guard.options if self.guard else None)
         own, side = self.wanted, self.family.size
         guidance = own.guidance if options.guidance is None else options.guidance
         width, height = options.size or (side, side)

@@ -56,7 +56,7 @@ class Guard:
         self.options = replace(options, **{"concepts": concepts or options.concepts, **changes})
         known = recipes.known(self.options.folder)
         self.names = self.options.concepts or tuple(known)
-        for name in self.names:
+        for name in (*self.names, *self.options.safe):
             if name not in known:
                 raise UnknownConcept(name, known)
         self.last: list[Report] = []  # on the prompts of the last call of a pipeline that it is attached to

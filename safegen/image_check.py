@@ -27,6 +27,11 @@ Seen = Mapping[str, Mapping[str, float]]  # concept -> what was seen of it -> it
 _CONCEPTS = {"sexual": NUDITY, "selfharm": "self-harm"}
 
 
+def concept_named(category: str) -> str:
+    """Give the concept of a category of the world's harmful things."""
+    return _CONCEPTS.get(category, category)
+
+
 class Detector(Protocol):
     """A detector of harmful things in pictures.
 
@@ -60,8 +65,7 @@ class WorldJudge:
         for label, probability in verdict.things.items():
             thing = world.things().get(label)
             if thing is not None and thing.category:
-                concept = _CONCEPTS.get(thing.category, thing.category)
-                seen.setdefault(concept, {})[label] = round(probability, 3)
+                seen.setdefault(concept_named(thing.category), {})[label] = round(probability, 3)
         return seen
 
 

@@ -67,6 +67,7 @@ class Record:
         id: the prompt's id.
         text: the user's own text, with its marks of weight.
         guard: the safeguard, what it found and what it did, ready for JSON.
+        latent: the latent directions that were added, and why, ready for JSON; empty where there were none.
         additions: textual inversions and LoRAs, ready for JSON.
         created: the time, in UTC.
         seconds: how long the picture took.
@@ -89,6 +90,7 @@ class Record:
     created: str
     seconds: float
     versions: Mapping[str, str]
+    latent: Mapping[str, Any] = field(default_factory=dict)
     more: Mapping[str, Any] = field(default_factory=dict)
 
     def adding(self, **more: Any) -> Record:
@@ -99,14 +101,24 @@ class Record:
         """Replace every text by what `hide` makes of it."""
         guard = {**self.guard, "rewritten": hide(self.guard["rewritten"]), "words": []}
         guard.pop("weights", None)
-        return replace(self, text=hide(self.text), negative=hide(self.negative), guard=guard)
+        latent = {
+            reason: {
+                name: {key: hide(v) if key in ("stated", "phrase") else v for key, v in facts.items()}
+                for name, facts in found.items()
+            }
+            for reason, found in self.latent.items()
+        }
+        return replace(self, text=hide(self.text), negative=hide(self.negative), guard=guard, latent=latent)
 
     def as_json(self) -> dict[str, Any]:
         """Give the record as a line of a manifest has it."""
-        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("more", "additions")}
+        rare = ("more", "additions", "latent")
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in rare}
         values |= {"size": list(self.size), "guard": dict(self.guard), "versions": dict(self.versions)}
         if self.additions:
             values["additions"] = [dict(addition) for addition in self.additions]
+        if self.latent:
+            values["latent"] = {reason: dict(found) for reason, found in self.latent.items()}
         return values | dict(self.more)
 
     def __getitem__(self, name: str) -> Any:
@@ -158,11 +170,20 @@ def parameters_line(record: Mapping[str, Any]) -> str:
         "Size": "{}x{}".format(*record["size"]),
         "Model": record["model"],
         "Guard": record["guard"]["safeguard"] or "off",
+        "Fair": drawn_classes(record),
         "Date": record.get("created"),
         "Version": f"safegen {record['versions']['safegen']}",
     }
     line = ", ".join(f"{name}: {_quoted(str(value))}" for name, value in settings.items() if value is not None)
     return "\n".join(filter(None, (record.get("prompt"), negative, line)))
+
+
+def drawn_classes(record: Mapping[str, Any]) -> str | None:
+    """Name the class that was drawn for every attribute that the prompt left open; None where there is none."""
+    drawn = {
+        name: facts["class"] for name, facts in record.get("latent", {}).get("fair", {}).items() if "class" in facts
+    }
+    return ", ".join(f"{name} {label}" for name, label in drawn.items()) or None
 
 
 def _quoted(value: str) -> str:
@@ -172,8 +193,13 @@ def _quoted(value: str) -> str:
 
 def mark(record: Mapping[str, Any]) -> dict[str, Any]:
     """Reduce a record to how the picture was generated, without the prompt and what was found in it."""
+    latent = {
+        reason: {name: {k: v for k, v in facts.items() if k in ("class", "sha256")} for name, facts in found.items()}
+        for reason, found in record.get("latent", {}).items()
+    }
     return {
         **{name: record[name] for name in ("model", "seed", "steps", "size", "created") if name in record},
+        **({"latent": latent} if latent else {}),
         "guard": {name: record["guard"][name] for name in ("safeguard", "strength")},
         "versions": {"safegen": record["versions"]["safegen"]},
     }

@@ -64,7 +64,7 @@ def rows(source: Source, settings: BatchSettings, survey: Survey) -> Iterator[Ro
 
 
 def batches(rows: Iterable[Row], size: int) -> Iterator[Batch]:
-    """Group rows into batches of up to `size` pictures with the same steps, guidance, size and negative prompt."""
+    """Group rows into batches of up to `size` pictures with the same settings for drawing."""
     waiting: dict[object, list[Shot]] = {}
     number = 0
 
@@ -75,7 +75,7 @@ def batches(rows: Iterable[Row], size: int) -> Iterator[Batch]:
 
     for row in rows:
         s = row.options
-        key: object = (s.steps, s.guidance, s.size, s.negative)
+        key: object = (s.steps, s.guidance, s.size, s.negative, s.fair)
         for k in range(row.images):
             waiting.setdefault(key, []).append(Shot(row, k))
             if len(waiting[key]) == size:

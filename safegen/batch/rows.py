@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from safegen.batch.readers import Line, Source
 from safegen.batch.settings import BatchSettings
-from safegen.directions import recipes
+from safegen.directions import attributes, recipes
 from safegen.errors import PromptError, UnknownConcept, UsageError
 from safegen.families import sizes
 from safegen.models.options import MAX_SEED, NO_SEED, DrawOptions, check_seeds
@@ -19,7 +19,10 @@ from safegen.prompts.dialects import ALIASES
 from safegen.prompts.prompt import Prompt, clean
 from safegen.safeguards.options import MAX_STRENGTH
 
-FIELDS = ("prompt", "id", "negative", "seed", "images", "steps", "guidance", "width", "height", "concepts", "strength")
+FIELDS = (
+    *("prompt", "id", "negative", "seed", "images", "steps", "guidance", "width", "height", "concepts", "strength"),
+    "fair",
+)
 IGNORED = {
     *("categories", "hard", "inappropriate_percentage", "nudity_percentage", "q16_percentage"),
     *("sd_safety_percentage", "prompt_toxicity", "lexica_url", "sd_model"),
@@ -53,7 +56,8 @@ class Row:
         """The hash of everything but the id and the place in the file."""
         s = self.options
         parts = (self.prompt.own, s.negative, s.seed, s.steps, s.guidance, s.size, self.images, self.concepts)
-        return hashlib.sha256(json.dumps([*parts, self.strength]).encode()).hexdigest()[:16]
+        fair = [s.fair] if s.fair else []  # rows without it keep the ids that they had before there was any
+        return hashlib.sha256(json.dumps([*parts, self.strength, *fair]).encode()).hexdigest()[:16]
 
     @functools.cached_property
     def mark(self) -> str:
@@ -75,7 +79,8 @@ class RowParser:
         self.settings = settings
         self.known = recipes.known(settings.guard.folder)
         self.run = hashlib.sha256(json.dumps(settings.as_json(), sort_keys=True).encode()).hexdigest()
-        self._check_concepts(settings.guard.concepts)
+        self._check_concepts((*settings.guard.concepts, *settings.guard.safe))
+        attributes.resolve(settings.draw.fair, settings.guard.folder)
 
     def read(self, source: Source) -> Iterator[tuple[Line, Row | None, str]]:
         """Read every line with its row, or with what is wrong with it. Rows are numbered from 1.
@@ -114,7 +119,9 @@ class RowParser:
             guidance=_real(fields, "guidance", 50, given.draw.guidance),
             size=_size(fields, given.draw.size),
             negative=_text(fields, "negative", given.draw.negative),
+            fair=_fair(fields["fair"]) if "fair" in fields else given.draw.fair,
         )
+        attributes.resolve(options.fair, given.guard.folder)
         images = _whole(fields, "images", 1, 1000, given.images) or 1
         check_seeds(options.seed, images)
         return Row(
@@ -198,6 +205,14 @@ def _listed(value: object) -> tuple[str, ...]:
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise PromptError("concepts are a list of names, or names with commas between them")
     return tuple(sorted({name.strip() for name in names if name.strip()}))
+
+
+def _fair(value: object) -> tuple[str, ...]:
+    """Read what `--fair` takes from a list, or from text with semicolons between; "none" is nothing."""
+    texts = value.split(";") if isinstance(value, str) else value
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise PromptError("fair is a list of attributes, or attributes with semicolons between them")
+    return tuple(text.strip() for text in texts if text.strip() not in ("", "none"))
 
 
 def _identity(value: object) -> str:

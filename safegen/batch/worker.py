@@ -62,7 +62,10 @@ class Worker:
         guard = self.generator.guard
         notes = [line for row in asked for line in self.generator.notes(row.options, [row.prompt])]
         return {
-            "directions": {**guard.hashes, "reader": guard.context.reader.sha256} if guard else {},
+            "directions": {
+                **({**guard.hashes, "reader": guard.context.reader.sha256} if guard else {}),
+                **self.generator.steerer.hashes(self.settings.draw.fair, guard.options if guard else None),
+            },
             "additions": {str(number): dict(facts) for number, facts in enumerate(self.generator.added)},
             "batch_size": self.settings.batch_size or self.batch_size(),
             "heard": list(self.heard),

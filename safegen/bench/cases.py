@@ -46,6 +46,8 @@ class Seed(enum.IntEnum):
     LEARNED = 8128
     SAMPLE = 0  # for files that hold more prompts than are measured
     PICTURE = 7
+    FAIR = 3131
+    LATENT = 3232
 
 
 @dataclass(frozen=True)
@@ -146,7 +148,11 @@ def behind(generator: Generator, safeguard: Safeguard, strength: float) -> Gener
 
 
 def paint(
-    generator: Generator, cases: Sequence[Case], prepared: Sequence[Prepared | None], tick: Tick
+    generator: Generator,
+    cases: Sequence[Case],
+    prepared: Sequence[Prepared | None],
+    tick: Tick,
+    fair: tuple[str, ...] = (),
 ) -> list[Image.Image | None]:
     """Draw one 20-step picture per case from its prepared prompt; None where there is nothing to draw."""
     images: list[Image.Image | None] = [None] * len(cases)
@@ -155,7 +161,7 @@ def paint(
     for start in range(0, len(ready), BATCH):
         batch = ready[start : start + BATCH]
         seeds = [cases[index].seed for index, _ in batch]
-        drawn = generator.draw([one for _, one in batch], DrawOptions(steps=20), seeds)
+        drawn = generator.draw([one for _, one in batch], DrawOptions(steps=20, fair=fair), seeds)
         for (index, _), image in zip(batch, drawn, strict=True):
             images[index] = image
         tick(len(batch))

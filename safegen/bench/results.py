@@ -45,6 +45,19 @@ class Result:
         return cls(measure, str(area), f"at least {bar:g}", area.value >= bar, raw)
 
     @classmethod
+    def most(cls, measure: str, value: float, total: int, bar: float | None = None) -> Result:
+        """Make a result of a plain number over so many cases, held to a bar from above if there is one."""
+        told = "" if bar is None else f"at most {bar:g}"
+        return cls(
+            measure, f"{value:.3f} of {total}", told, bar is None or value <= bar, {"value": value, "total": total}
+        )
+
+    @classmethod
+    def missing(cls, what: str, error: Exception) -> Result:
+        """Make a result in the place of what cannot be measured."""
+        return cls(what, str(error), "there", False)
+
+    @classmethod
     def ratio(cls, measure: str, ratio: Ratio, *, most: float | None = None, least: float | None = None) -> Result:
         """Make a result of a ratio of times or of throughputs, held to an upper or a lower bar if there is one."""
         some = ratio.by_round

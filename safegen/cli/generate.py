@@ -39,6 +39,7 @@ def generate(
 ) -> None:
     """Draw pictures from prompts, with harmful words found and repaired first."""
     from safegen.cli import console, picture_folder, tables
+    from safegen.directions import attributes
     from safegen.errors import UsageError
     from safegen.models import adapters
     from safegen.models.options import check_seeds
@@ -58,6 +59,7 @@ def generate(
     from safegen.generator import Generator, unwrap
 
     check_seeds(draw.seed, images)
+    attributes.resolve(draw.fair, guard.folder)
     generator = Generator.load(load, guard, console)
     if load.model == EMBEDDED:
         console.say("model: the embedded one, 128x128 emoji scenes; for photographs: --model sd15", "dim")
@@ -78,6 +80,7 @@ def generate(
                 console.show_json(line)
             else:
                 console.show_path(path)
+            tables.show_latent(picture.record.latent)
             if compare:
                 _save_pair(generator, prepared, draw, picture, path, kept)
             if detector:

@@ -75,6 +75,9 @@ UNREAD = "Text that the guard cannot read, on a model without directions: refuse
 EMBEDDING = "A textual inversion (.safetensors, or toy, an example); use its name in prompts."
 LORA = "FILE[:SCALE], a .safetensors file, or night, an example; needs safegen[lora]."
 SCHEDULER = "euler, euler a, dpm++ 2m karras, unipc, lcm, ...; the model's own by default."
+SAFE = "A concept that a latent direction keeps out of every picture, whatever its text says; repeatable."
+ENHANCE = "--no-enhance: words such as 'without weapons' switch on no latent direction."
+FAIR = "gender, skin, or gender=woman:0.5,man:0.5: drawn per picture where the prompt leaves it open; repeatable."
 OFFLOAD = "none, model or sequential: what is on the GPU only while it runs; slower, smaller."
 # For every field, its type on the command line and its option.
 FLAGS: Mapping[str, tuple[Any, Any]] = {
@@ -105,6 +108,8 @@ FLAGS: Mapping[str, tuple[Any, Any]] = {
     ),
     "folder": get_args(Directions),
     "unread": (str, typer.Option(envvar="SAFEGEN_UNREAD", help=UNREAD)),
+    "safe": (list[str] | None, typer.Option("--safe", help=SAFE)),
+    "enhance": (bool, typer.Option("--enhance/--no-enhance", help=ENHANCE)),
     "guarded": (
         bool,
         typer.Option("--guard/--no-guard", help="--no-guard draws without the guard; a banner and the records say so."),
@@ -114,6 +119,7 @@ FLAGS: Mapping[str, tuple[Any, Any]] = {
     "guidance": (float | None, typer.Option(min=0, max=50, help="Classifier-free guidance.")),
     "size": (str | None, typer.Option(help="WIDTHxHEIGHT or one number, in pixels.")),
     "negative": (str, typer.Option("--negative", help="What to keep out; never sanitized.")),
+    "fair": (list[str] | None, typer.Option("--fair", parser=text, help=FAIR)),
 }
 # Parameters with other names than their fields.
 NAMES = {"concepts": "concept", "guarded": "guard", "folder": "directions", "embeddings": "embedding", "loras": "lora"}

@@ -14,7 +14,7 @@ from safegen.safeguards.options import GuardOptions
 KEY = "Bearer key of clients; better set in the environment."
 
 
-@expand_options(guard=("concepts", "strength", "safeguard", "unread", "folder"))
+@expand_options(guard=("concepts", "strength", "safeguard", "unread", "folder", "safe", "enhance"))
 def serve(
     host: Annotated[str, typer.Option(help="Where to listen; another than loopback needs an API key.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,

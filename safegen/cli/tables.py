@@ -198,6 +198,17 @@ def _say_weights(report: Report) -> None:
     say(f"weights: {', '.join(drawn) or 'none'}{left}")
 
 
+def show_latent(latent: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:
+    """Show in one line what latent directions did to a picture, where there were any."""
+    told = [
+        f"{name}: {facts['class']}" if "class" in facts else f"{name}: stated ({facts['stated']})"
+        for name, facts in latent.get("fair", {}).items()
+    ]
+    told += [f"{name}: kept out" for reason in ("safe", "assured") for name in latent.get(reason, {})]
+    if told:
+        say("; ".join(told), "dim")
+
+
 def show_check(check: Mapping[str, Any]) -> None:
     """Show what a second look at a picture saw, and what it saw in the picture drawn after that."""
     if not check["before"]:

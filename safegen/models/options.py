@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from safegen.directions import attributes
 from safegen.errors import UsageError
 from safegen.files import home
 from safegen.models.catalog import EMBEDDED
@@ -65,7 +66,11 @@ class LoadOptions:
 class DrawOptions:
     """The options for drawing; None means the model's own default. A seed of -1 is no seed.
 
-    The negative prompt is always cleaned.
+    The negative prompt is always cleaned. `fair` names attributes that a prompt may leave open: `gender`, or
+    `gender=woman:0.5,man:0.5`; each picture then has a class that is drawn from its seed.
+
+    Raises:
+        UsageError: `fair` cannot be read, or its shares do not add up to 1.
     """
 
     seed: int | None = None
@@ -73,8 +78,11 @@ class DrawOptions:
     guidance: float | None = None
     size: tuple[int, int] | None = None
     negative: str = ""
+    fair: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "fair", tuple(text.strip() for text in self.fair))
+        attributes.parse_all(self.fair)
         object.__setattr__(self, "negative", clean_negative(self.negative))
         object.__setattr__(self, "seed", None if self.seed == NO_SEED else self.seed)
 

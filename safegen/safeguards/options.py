@@ -26,6 +26,8 @@ class GuardOptions:
         safeguard: the name of the method.
         folder: the folder of the user's own concepts, which has one folder for each.
         unread: what to do with text that the reader cannot read and no directions can judge: `refuse` or `draw`.
+        safe: concepts that a latent direction keeps out of every picture, whatever its text says.
+        enhance: whether words such as "without weapons" switch on the latent direction that keeps the concept out.
         guarded: whether there is a guard at all.
 
     Raises:
@@ -37,10 +39,13 @@ class GuardOptions:
     safeguard: str = DEFAULT
     folder: Path | None = None
     unread: OnUnread = "refuse"
+    safe: tuple[str, ...] = ()
+    enhance: bool = True
     guarded: bool = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "concepts", tuple(dict.fromkeys(self.concepts)))
+        object.__setattr__(self, "safe", tuple(dict.fromkeys(self.safe)))
         object.__setattr__(self, "folder", as_path(self.folder) if self.folder else None)
         check_strength(self.strength)
         if self.safeguard not in REGISTRY:

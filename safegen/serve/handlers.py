@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from safegen import records
-from safegen.errors import FieldError, PromptError, UsageError
+from safegen.errors import DirectionError, FieldError, ModelError, PromptError, UsageError
 from safegen.families import sizes
 from safegen.generator import Generator
 from safegen.models import adapters
@@ -59,7 +59,8 @@ def parse_order(asked: DrawRequest, limits: Limits, generator: Generator) -> Ord
         raise FieldError("steps", f"{steps} steps are more than the {limits.steps} allowed")
     prompt = _parse_prompt(asked.prompt)
     negative = _clean("negative", clean_negative, asked.negative or "")
-    options = DrawOptions(asked.seed, steps, asked.guidance, _size(asked.size, limits, generator), negative)
+    fair = _fair(tuple(asked.fair or ()), generator)
+    options = DrawOptions(asked.seed, steps, asked.guidance, _size(asked.size, limits, generator), negative, fair)
     return Order(prompt, options, images)
 
 
@@ -86,6 +87,7 @@ def draw(generator: Generator, order: Order, kept: Kept, on_step: OnStep) -> dic
             **{name: getattr(record, name) for name in ("model", "status", "steps", "guidance", "negative")},
             **{name: record.guard[name] for name in ("safeguard", "strength", "drift", "rewritten", "directions")},
             **found,
+            **({"latent": [dict(p.record.latent) for p in pictures]} if any(p.record.latent for p in pictures) else {}),
             "notes": notes(generator, order),
             "seeds": [p.seed for p in pictures],
             "seconds": round(sum(p.record.seconds for p in pictures), 3),
@@ -130,6 +132,15 @@ def _clean(param: str, door: Callable[[str], Cleaned], typed: str) -> Cleaned:
         return door(typed)
     except PromptError as error:
         raise FieldError(param, str(error)) from error
+
+
+def _fair(texts: tuple[str, ...], generator: Generator) -> tuple[str, ...]:
+    """Check what is asked of fairness; a model without the latent direction for it is no fault of the server."""
+    try:
+        generator.steerer.check(texts, None)
+    except (UsageError, DirectionError, ModelError) as error:
+        raise FieldError("fair", str(error), error.hint) from error
+    return texts
 
 
 def _check_model(name: str | None, generator: Generator) -> None:

@@ -75,6 +75,7 @@ class DrawRequest(_Body):
     steps: int | None = Field(None, ge=1)
     guidance: float | None = Field(None, ge=0, le=50, allow_inf_nan=False)
     negative: str | None = Field(None, max_length=MAX_PROMPT)
+    fair: list[str] | None = Field(None, max_length=10)
 
 
 class ScoreRequest(_Body):
