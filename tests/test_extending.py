@@ -25,13 +25,13 @@ import safegen.bench
 from safegen import families, safeguards
 from safegen.bench import registry, suites
 from safegen.cli import console, options
-from safegen.directions import store
+from safegen.directions import attributes, store
 from safegen.directions.direction import Direction
 from safegen.directions.recipes import Concept
 from safegen.errors import DirectionError, ModelError, UsageError
 from safegen.generator import Generator
 from safegen.guard import Guard
-from safegen.learning import METHODS
+from safegen.learning import METHODS, lessons
 from safegen.learning.direction import beside
 from safegen.models.options import DrawOptions, LoadOptions
 from safegen.progress import SILENT
@@ -71,10 +71,23 @@ def example(name: str) -> ModuleType:
 def test_every_python_block_of_the_page_is_an_example() -> None:
     marked = {Path(path).name for path in blocks()}
     assert marked == {
-        *("concept.toml", "concept.py", "erase.py", "shift.py", "shift_learning.py"),
+        *("concept.toml", "attribute.toml", "concept.py", "erase.py", "shift.py", "shift_learning.py"),
         *("pixart_alpha.py", "capitals.py"),
     }
     assert len(blocks()) == len(re.findall(r"^```(?:python|toml)$", PAGE.read_text(), re.MULTILINE))
+
+
+# An attribute
+
+
+def test_the_attribute_is_learned_from_and_stated(examples: Path) -> None:
+    ((shares, hair),) = attributes.resolve(["hair=red:0.5,black:0.5"], examples / "mine")
+    assert dict(shares.shares) == {"red": 0.5, "black": 0.5}
+    assert hair.stated("a redhead") == "redhead"
+    assert hair.stated("a bald man") == "bald"
+    assert hair.stated("a singer") == ""
+    own, held = lessons.lessons(hair, "red", 4, 2)
+    assert all("with red hair" in lesson.drawn and "hair" not in lesson.told for lesson in (*own, *held))
 
 
 # A concept
