@@ -72,17 +72,24 @@ def draw(
     Raises:
         ModelError: the pipeline draws in a way that cannot be repeated by its denoiser alone.
     """
-    pipe = family.pipe
+    pipe, ends = family.pipe, list[Tensor]()
     negative = negative if family.negative else ""
+
+    def after_step(_pipe: Any, _step: int, _time: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+        ends[:] = [tensors["latents"]]  # as the denoiser takes them; a pipeline may unpack what it gives back
+        return tensors
+
     with torch.no_grad(), recorded(family) as calls:
-        latents = pipe(
+        result = pipe(
             **family.arguments(family.encode(prompts), negative, guidance),
             generator=[torch.Generator().manual_seed(seed) for seed in seeds],
             num_inference_steps=steps,
             width=side,
             height=side,
             output_type="latent",
+            **({"callback_on_step_end": after_step} if family.reports_steps else {}),
         ).images
+    latents = ends[0] if ends else result
     times = pipe.scheduler.timesteps.float().cpu()
     inputs = [call.named["timestep"] if "timestep" in call.named else call.args[1] for call in calls]
     if len(inputs) != len(times) or len(latents) != len(prompts):
