@@ -323,6 +323,7 @@ def test_the_page_says_how_many_places_each_takes() -> None:
     told = {re.sub(r"[\[\]]|\(#.*?\)", "", what): int(count) for what, count in table}
     assert told == {
         "a concept": 1,
+        "an attribute of people": 1,
         "a safeguard that only edits": 2,
         "a safeguard that learns": 3,
         "a family of pipelines": 3,

@@ -474,6 +474,27 @@ def test_what_cannot_be_drawn_ends_with_a_message_and_a_code(
     assert said in " ".join(capsys.readouterr().err.split())
 
 
+def test_a_batch_hears_of_it_before_a_model_loads(
+    command: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "p.txt").write_text("a doctor\n")
+    for options in (("--fair", "gendr"), ("--safe", "violense"), ("--fair", "gender=woman:2")):
+        assert command("batch", str(tmp_path / "p.txt"), "--out", str(tmp_path / "run"), *options) == 2
+    assert "Did you mean 'gender'?" in " ".join(capsys.readouterr().err.split())
+
+
+def test_the_list_shows_which_vectors_there_are(
+    generator: Generator, command: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    learned(generator.family, *GENDER, ("violence", "safe"))
+    assert command("directions", "list", "--json") == 0
+    lines = map(json.loads, capsys.readouterr().out.splitlines())
+    found = {(line["name"], line["meaning"]): line["denoisers"] for line in lines if "latents" in line["schema"]}
+    print_ = generator.family.bottleneck.fingerprint[:8]
+    assert found["gender", "woman"] == found["violence", "safe"] == [f"unet-{print_}"]
+    assert found["skin", "dark"] == []
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -490,6 +511,31 @@ def test_what_cannot_be_learned_ends_with_a_message(
 
 
 # Discovery
+
+
+def test_lessons_keep_subjects_and_lines_apart_and_are_the_same_every_time() -> None:
+    gender, violence = Attribute.load("gender"), Concept.load("violence")
+    for recipe, meaning, parts in ((gender, "woman", gender.subjects), (violence, "safe", tuple(violence.targets))):
+        own, held = lessons(recipe, meaning, 200, 100)
+        assert (own, held) == lessons(recipe, meaning, 200, 100)
+        # A line may be part of another ("a knife" of "a kitchen knife"), so each is looked for as the longest.
+        found = [
+            {max((p for p in parts if p in one.told), key=len, default="") for one in some} for some in (own, held)
+        ]
+        assert not found[0] & found[1]
+        assert len(found[0]) > len(found[1]) > 0
+
+
+def test_a_class_is_told_without_and_a_concept_is_drawn_with_its_negative() -> None:
+    own, _ = lessons(Attribute.load("skin"), "dark", 12, 3)
+    assert not any(lesson.negative for lesson in own)
+    assert all("with dark skin" in lesson.drawn and "skin" not in lesson.told for lesson in own)
+    violence = Concept.load("violence")
+    own, _ = lessons(violence, "safe", 12, 3)
+    for lesson in own:
+        assert lesson.negative in violence.targets
+        assert lesson.told == lesson.drawn.replace(violence.targets[lesson.negative], lesson.negative, 1)
+
 
 TINY = Plan(pictures=4, held=2, batch=2, draw_steps=3, steps=4, rate=0.05, side=64)
 

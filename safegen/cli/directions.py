@@ -126,6 +126,11 @@ def list_(directions: Directions = None, json: Json = False) -> None:
         if json:
             facts = {"title": recipe.title, "targets": len(recipe.targets), "encoders": files}
             console.show_json({"schema": "safegen.concept/1", "name": name, **facts})
+    vectors = list(directions_latent.listed(directions))
+    if json:
+        for name, meaning, denoisers in vectors:
+            facts = {"meaning": meaning, "denoisers": denoisers}
+            console.show_json({"schema": "safegen.latents/1", "name": name, **facts})
     kept = cache.kept()
     if json:
         for file in kept:
@@ -133,10 +138,12 @@ def list_(directions: Directions = None, json: Json = False) -> None:
             console.show_json({"schema": "safegen.cached/1", "name": file.name, **facts})
         return
     console.show_table("concepts", ("name", "title", "targets", "encoders"), rows)
+    shown = [(name, meaning, ", ".join(denoisers) or "none yet") for name, meaning, denoisers in vectors]
+    console.show_table("latent directions", ("name", "meaning", "denoisers"), shown)
     if kept:
         title = f"cache: {store.cache_folder().parent}, {console.megabytes(sum(file.size for file in kept))}"
-        shown = [(file.name, file.kind, console.megabytes(file.size)) for file in kept]
-        console.show_table(title, ("file", "kind", "size"), shown)
+        cached = [(file.name, file.kind, console.megabytes(file.size)) for file in kept]
+        console.show_table(title, ("file", "kind", "size"), cached)
 
 
 @app.command()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from safegen.directions import attributes, latent, recipes
@@ -58,6 +58,20 @@ def target_folder(recipe: Attribute | Concept, out: Path | None, folder: Path | 
     if own is not None and not own.is_relative_to(recipes.directions_folder()):
         return own / latent.FOLDER
     return latent.cached_folder() / recipe.name
+
+
+def listed(folder: Path | None) -> Iterator[tuple[str, str, list[str]]]:
+    """List every class of every attribute, and the concepts that have a vector, each with its denoisers."""
+    for name, where in attributes.known(folder).items():
+        for label in Attribute.load(name, folder).classes:
+            yield name, label, _denoisers(name, label, where)
+    for name, where in recipes.known(folder).items():
+        if found := _denoisers(name, latent.SAFE, where):
+            yield name, latent.SAFE, found
+
+
+def _denoisers(name: str, meaning: str, where: Path) -> list[str]:
+    return sorted({path.stem.removeprefix(f"{meaning}-") for path in latent.files(name, meaning, where)})
 
 
 def refuse_attributes(names: Sequence[str], folder: Path | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import re
@@ -117,7 +118,10 @@ def parse(file: Path) -> Concept:
 
 def assurances(extra: Path | None = None) -> dict[str, tuple[str, ...]]:
     """Give the words by which a prompt asks that a concept be absent, by concept; recipes without any are left out."""
-    found = {name: _assurances(folder / "concept.toml") for name, folder in known(extra).items()}
+    found = {}
+    for name, folder in known(extra).items():
+        with contextlib.suppress(UsageError):  # of a recipe that nobody has asked for; who does, hears of it
+            found[name] = _assurances(folder / "concept.toml")
     return {name: phrases for name, phrases in found.items() if phrases}
 
 

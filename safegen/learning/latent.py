@@ -49,7 +49,7 @@ class Plan:
         batch: pictures of a step.
         draw_steps: denoising steps of a picture.
         steps: steps of learning.
-        rate: Adam's.
+        rate: Adam's, as a share of what the states at the bottleneck are like: these differ a hundredfold by model.
         side: of the pictures, in pixels; 0 is the model's own.
         placed: whether a UNet's vector has a part for every place, as published, or one for all.
     """
@@ -165,8 +165,9 @@ class Work:
         """Learn the vector from the batches with these numbers, and remember which are for measuring."""
         self.held_from = held[0]
         told = [self._tell(i, "told") for i in own]
-        vector = torch.nn.Parameter(self.done.vector if self.done.vector is not None else self._begin(told[0]))
-        optimizer = torch.optim.Adam([vector], lr=self.plan.rate, betas=BETAS)
+        zero, size = self._begin(told[0])
+        vector = torch.nn.Parameter(zero if self.done.vector is None else self.done.vector)
+        optimizer = torch.optim.Adam([vector], lr=self.plan.rate * size, betas=BETAS)
         if self.done.moments is not None:
             first, second = self.done.moments
             count = torch.tensor(float(self.done.step))
@@ -211,19 +212,20 @@ class Work:
         prompts = [getattr(lesson, which) for lesson in self.lessons[number]]
         return tell(self.family, prompts, self.guidance, self.side)
 
-    def _begin(self, call: Call) -> Tensor:
-        """Give the vector before the first step: zero, of the shape of the bottleneck's states."""
-        place, shape = self.family.bottleneck, list[int]()
+    def _begin(self, call: Call) -> tuple[Tensor, float]:
+        """Give the vector before the first step, which is zero, and the root mean square of the bottleneck's states."""
+        place, seen = self.family.bottleneck, list[Tensor]()
 
         def note(states: Tensor) -> Tensor:
-            shape.extend(states.shape[1:])
+            seen.append(states)
             return states
 
         latents, times, _ = self._moment(0, torch.Generator().manual_seed(0))
         with torch.no_grad(), place.changed(note):
             call.predict(latents, times)
+        states = seen[0].float()
         whole = place.kind == "unet" and self.plan.placed
-        return torch.zeros(shape if whole else place.width)
+        return torch.zeros(states.shape[1:] if whole else place.width), float(states.square().mean().sqrt())
 
     def _miss(self, call: Call, number: int, vector: Tensor, chance: torch.Generator) -> Tensor:
         latents, times, goal = self._moment(number, chance)
