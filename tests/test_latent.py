@@ -493,6 +493,11 @@ def test_the_list_shows_which_vectors_there_are(
     print_ = generator.family.bottleneck.fingerprint[:8]
     assert found["gender", "woman"] == found["violence", "safe"] == [f"unet-{print_}"]
     assert found["skin", "dark"] == []
+    assert command("directions", "info", "gender", "--json") == 0
+    infos = list(map(json.loads, capsys.readouterr().out.splitlines()))
+    assert [(info["schema"], info["meaning"]) for info in infos] == [(latent.SCHEMA, "man"), (latent.SCHEMA, "woman")]
+    assert command("directions", "info", "skin") == 1
+    assert "--method latent" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

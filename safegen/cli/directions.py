@@ -152,26 +152,33 @@ def info(
     directions: Directions = None,
     json: Json = False,
 ) -> None:
-    """Show what a concept's direction files hold: method, calibration, held-out figures, sources."""
+    """Show what a concept's or an attribute's files hold: method, calibration, held-out figures, sources."""
     from safegen.cli import console
-    from safegen.directions import recipes, store
+    from safegen.directions import attributes, latent, recipes, store
     from safegen.directions.direction import SCHEMA, Direction
     from safegen.errors import DirectionError, UnknownConcept
 
-    known = recipes.known(directions)
-    if concept not in known and not concept.endswith(".safetensors"):
-        raise UnknownConcept(concept, known)
-    paths = [Path(concept)] if concept.endswith(".safetensors") else store.direction_files(concept, directions)
+    known, people = recipes.known(directions), attributes.known(directions)
+    if concept.endswith(".safetensors"):
+        paths = [Path(concept)]
+    elif concept in known or concept in people:
+        paths = store.direction_files(concept, directions) if concept in known else []
+        paths += latent.files(concept, "*", people.get(concept, known.get(concept)))
+    else:
+        raise UnknownConcept(concept, [*known, *people])
     if not paths:
-        raise DirectionError(f"{concept!r} has no direction file yet", f"safegen directions learn {concept}")
+        how = "" if concept in known else f" --method {directions_latent.METHOD}"
+        raise DirectionError(f"{concept!r} has no direction file yet", f"safegen directions learn {concept}{how}")
     for file in paths:
-        direction = Direction.load(file)
+        vector = latent.LatentDirection.load(file) if latent.is_latent(file) else None
+        found = vector or Direction.load(file)
         if json:
-            console.show_json({"schema": SCHEMA, **direction.info, "sha256": direction.sha256})
+            schema = latent.SCHEMA if vector else SCHEMA
+            console.show_json({"schema": schema, **found.info, "sha256": found.sha256})
             continue
-        rows = [(key, str(value)) for key, value in sorted(direction.info.items())]
-        rows += [(name, "x".join(map(str, tensor.shape))) for name, tensor in sorted(direction.tensors.items())]
-        console.show_table(f"{direction.concept} ({file.name})", ("field", "value"), rows)
+        rows = [(key, str(value)) for key, value in sorted(found.info.items())]
+        rows += [(name, "x".join(map(str, tensor.shape))) for name, tensor in sorted(found.tensors.items())]
+        console.show_table(f"{found.concept} ({file.name})", ("field", "value"), rows)
 
 
 @app.command()

@@ -66,6 +66,16 @@ class LatentDirection:
         return str(self.info["name"])
 
     @property
+    def concept(self) -> str:
+        """What it is of, in full: the attribute and its class, or the concept."""
+        return self.name if self.meaning == SAFE else f"{self.name}, {self.meaning}"
+
+    @property
+    def tensors(self) -> Mapping[str, Tensor]:
+        """The file's tensors by name, as those of a `Direction`."""
+        return {"vector": self.vector}
+
+    @property
     def meaning(self) -> str:
         return str(self.info["meaning"])
 
@@ -84,6 +94,15 @@ class LatentDirection:
 
         metadata = {"safegen": json.dumps({"schema": SCHEMA, **self.info}, sort_keys=True)}
         write_atomically(as_path(path), save({"vector": self.vector.float().contiguous().cpu()}, metadata))
+
+
+def is_latent(path: Path) -> bool:
+    """Tell a latent direction's file from a direction's by what it says of itself; a broken one is neither."""
+    try:
+        _, metadata, _ = read_tensors(as_path(path), RELEARN)
+        return str(json.loads(metadata or "{}").get("schema", "")).startswith("safegen.latent/")
+    except (DirectionError, ValueError, AttributeError):
+        return False
 
 
 def cached_folder() -> Path:

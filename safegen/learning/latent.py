@@ -59,7 +59,7 @@ class Plan:
     batch: int = 8
     draw_steps: int = 20
     steps: int = 400
-    rate: float = 0.1
+    rate: float = 0.05
     side: int = 0
     placed: bool = True
 
