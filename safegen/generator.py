@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from safegen import records, weighting
 from safegen.errors import GuardError, NotFinite, SafegenError
 from safegen.families import family_of, sizes
-from safegen.families.bottleneck import steered
 from safegen.families.intercept import without_safety_checker
+from safegen.families.pushes import steered
 from safegen.families.weights import weigh
 from safegen.families.windows import WindowedPrompts
 from safegen.files import readable

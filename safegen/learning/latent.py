@@ -26,7 +26,8 @@ from safegen.directions.direction import read_tensors
 from safegen.directions.latent import LatentDirection
 from safegen.directions.recipes import Concept
 from safegen.errors import DirectionError
-from safegen.families.bottleneck import Received, spread, watched
+from safegen.families.bottleneck import Received, watched
+from safegen.families.pushes import spread
 from safegen.files import write_atomically
 from safegen.learning.denoising import Call, Pictures, draw, frozen, noised, tell
 from safegen.learning.lessons import Lesson, lessons
@@ -59,7 +60,7 @@ class Plan:
     batch: int = 8
     draw_steps: int = 20
     steps: int = 400
-    rate: float = 0.05
+    rate: float = 0.1
     side: int = 0
     placed: bool = True
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from safegen.directions import attributes, latent, recipes
 from safegen.directions.latent import SAFE, LatentDirection
 from safegen.directions.recipes import Concept
-from safegen.families.bottleneck import Push, check_vectors
+from safegen.families.pushes import Push, check_vectors
 
 if TYPE_CHECKING:
     from safegen.families import Family
