@@ -556,7 +556,7 @@ def test_every_family_learns_a_vector_and_keeps_its_weights(name: str) -> None:
     assert found.vector.shape[0] == family.bottleneck.width
     assert bool(found.vector.any())
     assert bool(torch.isfinite(found.vector).all())
-    assert set(found.info["held_out"]) == {"gap_closed", "noise_error"}
+    assert set(found.info["held_out"]) == {"gap_closed", "noise_error", "weight", "way_gone"}
     assert found.info["fingerprint"] == family.bottleneck.fingerprint == print_
     assert [w.requires_grad for w in family.bottleneck.denoiser.parameters()] == asking
     assert not family.bottleneck.block._forward_hooks

@@ -1,9 +1,13 @@
 """Discovery of latent directions, after Li et al. (2024, arXiv 2311.17216).
 
 Pictures are drawn with what the vector should come to mean. Noise is added to them; the frozen denoiser is told a
-prompt that lacks it, and has to predict that noise with the help of the vector, which is added at its bottleneck. So
-the vector learns to supply what the prompt lacks. It is the same at every step, and no weight of the model changes. No
-label is needed: the pictures are the model's own.
+prompt that lacks it, and has to predict with the help of the vector, which is added at its bottleneck, what it predicts
+where the prompt has it. So the vector learns to supply what the prompt lacks. It is the same at every step, and no
+weight of the model changes. No label is needed: the pictures are the model's own.
+
+In the paper the noise itself is predicted. The denoiser's own prediction is what that comes to on average, without the
+noise's own spread, so a few hundred steps are enough. One vector for all steps is too weak as it is learned, and the
+paper leaves its weight open: pictures kept apart tell it, see `strength`.
 
 A concept is kept out in the published way, by the opposite: pictures drawn with the concept as the negative prompt, and
 from the recipe's safe phrase in the harmful one's place; the denoiser is told the harmful prompt.
@@ -13,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,15 +27,15 @@ import torch
 from torch import Tensor
 
 from safegen.directions.attributes import Attribute
-from safegen.directions.direction import read_tensors
 from safegen.directions.latent import LatentDirection
 from safegen.directions.recipes import Concept
 from safegen.errors import DirectionError
 from safegen.families.bottleneck import Received, watched
 from safegen.families.pushes import spread
-from safegen.files import write_atomically
-from safegen.learning.denoising import Call, Pictures, draw, frozen, noised, tell
+from safegen.learning import strength
+from safegen.learning.denoising import Call, draw, frozen, noised, tell
 from safegen.learning.lessons import Lesson, lessons
+from safegen.learning.unfinished import Unfinished
 from safegen.progress import SILENT, Progress
 
 if TYPE_CHECKING:
@@ -59,28 +64,19 @@ class Plan:
     held: int = 24
     batch: int = 8
     draw_steps: int = 20
-    steps: int = 400
-    rate: float = 0.1
+    steps: int = 600
+    rate: float = 0.05
     side: int = 0
     placed: bool = True
 
     @property
     def total(self) -> int:
-        """The pieces of work: batches of pictures, and steps."""
-        return -(-self.pictures // self.batch) - (-self.held // self.batch) + self.steps
+        """The pieces of work: batches of pictures, steps, and batches of the vector's every weight."""
+        held = -(-self.held // self.batch)
+        return -(-self.pictures // self.batch) + held + self.steps + held * (1 + len(strength.WEIGHTS))
 
 
 PLAN = Plan()
-
-
-@dataclass
-class Progressed:
-    """What is done of a vector: its pictures, and how far it is learned."""
-
-    pictures: list[Pictures]
-    vector: Tensor | None = None
-    moments: tuple[Tensor, Tensor] | None = None  # Adam's
-    step: int = 0
 
 
 def learn(
@@ -114,7 +110,8 @@ def learn(
     with progress.counting(f"{recipe.name}, {meaning}: pictures and steps", plan.total) as tick, frozen(place.denoiser):
         work = Work(family, guidance, plan, identity, partial, tick)
         vector = work.train(work.batches(own, 0), work.batches(held, len(own)))
-        figures = work.assess(vector)
+        weight, far = work.weigh(vector)
+        figures = {**work.assess(vector), "weight": weight, "way_gone": round(far, 4)}
     info = {
         **{"name": recipe.name, "meaning": meaning, "denoiser": place.kind, "block": place.name},
         **{"class": type(place.denoiser).__name__, "fingerprint": place.fingerprint, "recipe_sha256": recipe.sha256},
@@ -123,7 +120,7 @@ def learn(
     }
     if partial is not None:
         partial.unlink(missing_ok=True)
-    return LatentDirection(vector, info)
+    return LatentDirection(weight * vector, info)
 
 
 class Work:
@@ -140,8 +137,9 @@ class Work:
     ) -> None:
         self.family, self.guidance, self.plan, self.tick = family, guidance, plan, tick
         self.identity, self.partial, self.side = identity, partial, plan.side or family.size
-        self.done = self._taken_up()
+        self.done = Unfinished.load(partial, identity)
         self.lessons: list[list[Lesson]] = []
+        self.seeds: list[list[int]] = []
         self.held_from = 0
 
     def batches(self, some: Sequence[Lesson], first: int) -> list[int]:
@@ -151,21 +149,21 @@ class Work:
             part = list(some[start : start + self.plan.batch])
             numbers.append(len(self.lessons))
             self.lessons.append(part)
+            self.seeds.append(list(range(first + start, first + start + len(part))))
             if len(self.done.pictures) < len(self.lessons):
-                seeds = range(first + start, first + start + len(part))
                 negative = ", ".join(dict.fromkeys(lesson.negative for lesson in part if lesson.negative))
                 drawn = [lesson.drawn for lesson in part]
                 self.done.pictures.append(
-                    draw(self.family, drawn, negative, self.guidance, self.plan.draw_steps, self.side, list(seeds))
+                    draw(self.family, drawn, negative, self.guidance, self.plan.draw_steps, self.side, self.seeds[-1])
                 )
-                self._keep()
+                self.done.save(self.partial, self.identity)
             self.tick(1)
         return numbers
 
     def train(self, own: Sequence[int], held: Sequence[int]) -> Tensor:
         """Learn the vector from the batches with these numbers, and remember which are for measuring."""
         self.held_from = held[0]
-        told = [self._tell(i, "told") for i in own]
+        told, wanted = ([self._tell(i, which) for i in own] for which in ("told", "drawn"))
         zero, size = self._begin(told[0])
         vector = torch.nn.Parameter(zero if self.done.vector is None else self.done.vector)
         optimizer = torch.optim.Adam([vector], lr=self.plan.rate * size, betas=BETAS)
@@ -174,11 +172,16 @@ class Work:
             count = torch.tensor(float(self.done.step))
             optimizer.state[vector] = {"step": count, "exp_avg": first, "exp_avg_sq": second}
         self.tick(self.done.step)
+        rate = optimizer.param_groups[0]["lr"]
         for step in range(self.done.step, self.plan.steps):
+            optimizer.param_groups[0]["lr"] = rate * (1 + math.cos(math.pi * step / self.plan.steps)) / 2
             # All chance of a step comes from its number, so that an interrupted run ends where it would have ended.
             chance = torch.Generator().manual_seed(step)
             number = int(torch.randint(len(own), (1,), generator=chance))
-            loss = self._miss(told[number], own[number], vector, chance)
+            latents, times, _ = self._moment(own[number], chance)
+            with torch.no_grad():
+                goal = wanted[number].predict(latents, times)
+            loss = (self._with(vector, told[number], latents, times) - goal).square().mean()
             (vector.grad,) = torch.autograd.grad(loss, vector)
             optimizer.step()
             self.tick(1)
@@ -186,10 +189,18 @@ class Work:
                 state = optimizer.state[vector]
                 self.done.vector, self.done.step = vector.detach().clone(), step + 1
                 self.done.moments = (state["exp_avg"].clone(), state["exp_avg_sq"].clone())
-                self._keep()
+                self.done.save(self.partial, self.identity)
         if not bool(torch.isfinite(vector).all()):
             raise DirectionError("the latent direction is not finite", "Learn it with another --dtype.")
         return vector.detach()
+
+    def weigh(self, vector: Tensor) -> tuple[float, float]:
+        """Find the weight by which the vector does most of what it means, on pictures kept apart; and how much."""
+        held, plan = slice(self.held_from, None), self.plan
+        return strength.strongest(
+            self.family, vector, self.lessons[held], self.done.pictures[held], self.seeds[held],
+            self.guidance, plan.draw_steps, self.side, self.tick,
+        )  # fmt: skip
 
     def assess(self, vector: Tensor) -> dict[str, float]:
         """Measure how far the vector closes the gap between the two prompts' predictions, on pictures kept apart."""
@@ -228,10 +239,6 @@ class Work:
         whole = place.kind == "unet" and self.plan.placed
         return torch.zeros(states.shape[1:] if whole else place.width), float(states.square().mean().sqrt())
 
-    def _miss(self, call: Call, number: int, vector: Tensor, chance: torch.Generator) -> Tensor:
-        latents, times, goal = self._moment(number, chance)
-        return (self._with(vector, call, latents, times) - goal).square().mean()
-
     def _moment(self, number: int, chance: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """Give a batch's latents with noise, each at a time of its own, and what should be predicted for them."""
         pictures, device = self.done.pictures[number], self.family.pipe._execution_device
@@ -257,38 +264,3 @@ class Work:
 
         with watched(call.denoiser, receive), self.family.bottleneck.changed(push):
             return call.predict(latents, times)
-
-    def _keep(self) -> None:
-        """Save what is done."""
-        if self.partial is None:
-            return
-        from safetensors.torch import save
-
-        tensors = {}
-        for number, one in enumerate(self.done.pictures):
-            for name in ("latents", "times", "inputs"):
-                tensors[f"{number}.{name}"] = getattr(one, name).contiguous().cpu()
-        if self.done.vector is not None and self.done.moments is not None:
-            names = ("vector", "first", "second")
-            tensors |= dict(zip(names, (self.done.vector, *self.done.moments), strict=True))
-        info = json.dumps({"identity": self.identity, "step": self.done.step, "batches": len(self.done.pictures)})
-        write_atomically(self.partial, save(tensors, {"safegen": info}))
-
-    def _taken_up(self) -> Progressed:
-        """Read what an interrupted run has done; nothing where it was another run, or the file is damaged."""
-        if self.partial is None or not self.partial.is_file():
-            return Progressed([])
-        try:
-            tensors, text, _ = read_tensors(self.partial, "")
-            info = json.loads(text or "{}")
-        except (DirectionError, ValueError):
-            return Progressed([])
-        if info.get("identity") != self.identity:
-            return Progressed([])
-        pictures = [
-            Pictures(*(tensors[f"{number}.{name}"] for name in ("latents", "times", "inputs")))
-            for number in range(info["batches"])
-        ]
-        if "vector" not in tensors:
-            return Progressed(pictures)
-        return Progressed(pictures, tensors["vector"], (tensors["first"], tensors["second"]), info["step"])
