@@ -108,6 +108,14 @@ def test_a_file_that_cannot_be_trusted_is_refused(
         LatentDirection.load(tmp_path / "x.safetensors")
 
 
+@pytest.mark.parametrize("held_out", [{}, {"way_gone": 0.1}, {"way_gone": float("nan")}])
+def test_a_vector_that_does_nothing_is_not_ready(held_out: dict[str, float]) -> None:
+    good = vector_for(family_of(pipeline("sd")), "gender", "woman", held_out={"way_gone": 0.5})
+    latent.check_ready(good)
+    with pytest.raises(DirectionError, match="useless"):
+        latent.check_ready(replace(good, info={**good.info, "held_out": held_out}))
+
+
 def test_a_pickle_is_refused(tmp_path: Path) -> None:
     torch.save({"vector": torch.zeros(4)}, tmp_path / "x.safetensors")
     with pytest.raises(DirectionError, match="not a safetensors file"):

@@ -14,7 +14,9 @@ from safegen.bench.pictures import mixed_cases
 from safegen.bench.registry import Bench, suite
 from safegen.bench.results import Result, Tick
 from safegen.bench.statistics import Ratio
+from safegen.errors import DirectionError, SafegenError
 from safegen.learning.corpus import benign_prompts
+from safegen.prompts.prompt import Prompt
 
 if TYPE_CHECKING:
     from safegen.generator import Generator
@@ -133,6 +135,24 @@ def causes_cost(generator: Generator, tick: Tick) -> Ratio:
     return in_turns(lambda: generator.score(prompts, "flagged"), lambda: generator.score(prompts), 3, tick)
 
 
+def steering_cost(generator: Generator, rounds: int, tick: Tick) -> Result:
+    """Measure drawing with a latent direction over drawing without, one 20-step picture each."""
+    from safegen.models.options import DrawOptions
+
+    measure = "drawing with a latent direction, time ratio"
+    (one,) = generator.prepare([Prompt("a doctor")])
+    assert not isinstance(one, SafegenError)
+    try:
+        generator.steerer.check(("gender",), None)
+    except DirectionError as error:
+        return Result.missing(measure, error)
+
+    def draw(fair: tuple[str, ...]) -> None:
+        generator.draw([one], DrawOptions(steps=20, fair=fair), [Seed.PICTURE])
+
+    return Result.ratio(measure, in_turns(lambda: draw(("gender",)), lambda: draw(()), rounds, tick), most=1.005)
+
+
 def cost_suite(generator: Generator, rounds: int, tick: Tick) -> list[Result]:
     """Measure the overheads of guard and command."""
     flagged = guard_cost(generator, FLAGGED, rounds, tick)
@@ -140,11 +160,13 @@ def cost_suite(generator: Generator, rounds: int, tick: Tick) -> list[Result]:
     command = command_cost(max(3, rounds // 3), tick)
     rate = scoring_rate(generator, 1000 if rounds > 5 else 100, tick)
     causes = causes_cost(generator, tick)
+    steered = steering_cost(generator, 2 * rounds, tick)
     help_, show = startup_cost(["--help"], rounds, tick), show_cost(generator, rounds, tick)
     return [
         Result.ratio("guard on a flagged prompt, time ratio", flagged, most=1.03),
         Result.ratio("guard on a benign prompt, time ratio", benign, most=1.01),
         Result.ratio("`safegen generate` over a bare script", command, most=1.1),
+        steered,
         Result.ratio("`safegen --help` over importing typer and rich", help_, most=1.6),
         Result.ratio("`safegen show` over importing typer and rich", show, most=1.6),
         Result.ratio("scoring a file, throughput over the bare encoder's", rate, least=0.8),

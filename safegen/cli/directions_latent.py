@@ -8,18 +8,19 @@ from pathlib import Path
 from safegen.directions import attributes, latent, recipes
 from safegen.directions.attributes import Attribute
 from safegen.directions.recipes import Concept
-from safegen.errors import UsageError
+from safegen.errors import DirectionError, UsageError
 from safegen.models.options import LoadOptions
 
 METHOD = "latent"
 
 
 def learn(names: Sequence[str], out: Path | None, folder: Path | None, load: LoadOptions) -> None:
-    """Learn every meaning of the named concepts and attributes, and save the vectors.
+    """Learn every meaning of the named concepts and attributes, and save the vectors that are of use.
 
     Raises:
         UnknownConcept, UsageError: there is no such recipe, or it cannot be used.
         ModelError: the denoiser has no place for a vector, or is compiled or streamed.
+        DirectionError: a vector is of no use; the others are saved.
     """
     from safegen import files
     from safegen.cli import console
@@ -34,14 +35,22 @@ def learn(names: Sequence[str], out: Path | None, folder: Path | None, load: Loa
         files.check_writable(target)
     family = family_of(loading.load(load))
     guidance, print_ = defaults.of(family, load.model).guidance, family.bottleneck.fingerprint
+    poor = None
     for recipe, target in zip(found, targets, strict=True):
         for meaning in meanings(recipe):
             partial = latent.cached_folder() / recipe.name / f".{meaning}-{print_[:8]}.partial"
             vector = learning.learn(recipe, meaning, family, guidance, partial=partial, progress=console)
             console.say(f"{recipe.name}, {meaning}, {vector.figures()}")
+            try:
+                latent.check_ready(vector)
+            except DirectionError as error:
+                poor = error
+                continue
             path = target / vector.file_name
             vector.save(path)
             console.show_path(path)
+    if poor is not None:
+        raise poor
 
 
 def find_recipe(name: str, folder: Path | None) -> Attribute | Concept:

@@ -26,6 +26,7 @@ SAFE = "safe"  # the meaning of the vector that keeps a concept out
 FOLDER = "latent"  # beside a recipe, its latent directions
 TEXTS = ("name", "meaning", "denoiser", "block", "fingerprint", "recipe_sha256")
 NEEDED = (*TEXTS, "held_out", "sources")
+LEAST_WAY = 0.25  # what a vector of use moves pictures of the way to those that the prompt itself would give
 RELEARN = "Learn it again: safegen directions learn NAME --method latent"
 
 
@@ -94,6 +95,20 @@ class LatentDirection:
 
         metadata = {"safegen": json.dumps({"schema": SCHEMA, **self.info}, sort_keys=True)}
         write_atomically(as_path(path), save({"vector": self.vector.float().contiguous().cpu()}, metadata))
+
+
+def check_ready(direction: LatentDirection) -> None:
+    """Check that a vector does something of what it means, on pictures that it was not learned from.
+
+    Raises:
+        DirectionError: it does too little, or nobody has measured it.
+    """
+    way = direction.info["held_out"].get("way_gone")
+    if not isinstance(way, (int, float)) or not way >= LEAST_WAY:  # written so that NaN is poor, too
+        raise DirectionError(
+            f"the latent direction of {direction.concept} goes {way} of the way; under {LEAST_WAY} it is useless",
+            "Fill its recipe with what this model can draw, or leave it out.",
+        )
 
 
 def is_latent(path: Path) -> bool:
