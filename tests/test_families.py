@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import inspect
 from dataclasses import replace
 from typing import Any
 
@@ -293,34 +294,64 @@ def test_text_that_an_encoder_does_not_see_is_told(name: str) -> None:
         assert long.endswith(channel.truncated[0])
 
 
-IMAGE = Image.new("RGB", (64, 64), "gray")
-AREA = {"width": 64, "height": 64}
+AREA: dict[str, Any] = {"width": 64, "height": 64}
+IMAGE: dict[str, Any] = {"image": Image.new("RGB", (64, 64), "gray")}
+WHOLE = {**IMAGE, "strength": 1.0}
+MASKED = {**WHOLE, "mask_image": IMAGE["image"]}
+FREE = {**AREA, "use_resolution_binning": False}
+KONTEXT = {"_auto_resize": False, "max_area": 64 * 64, **AREA}
 RELATIVES: list[tuple[str, str, dict[str, Any]]] = [
-    ("sd", "StableDiffusionImg2ImgPipeline", {"image": IMAGE, "strength": 1.0}),
-    ("sd", "StableDiffusionInpaintPipeline", {"image": IMAGE, "mask_image": IMAGE, "strength": 1.0}),
-    ("sdxl", "StableDiffusionXLImg2ImgPipeline", {"image": IMAGE, "strength": 1.0}),
-    ("sd3", "StableDiffusion3Img2ImgPipeline", {"image": IMAGE, "strength": 1.0}),
-    ("sdxl", "StableDiffusionXLInpaintPipeline", {"image": IMAGE, "mask_image": IMAGE, "strength": 1.0, **AREA}),
-    ("flux-dev", "FluxImg2ImgPipeline", {"image": IMAGE, "strength": 1.0}),
-    ("flux-dev", "FluxInpaintPipeline", {"image": IMAGE, "mask_image": IMAGE, "strength": 1.0, **AREA}),
-    ("flux-dev", "FluxKontextPipeline", {"image": IMAGE, "_auto_resize": False, "max_area": 64 * 64, **AREA}),
-    ("qwen-image", "QwenImageImg2ImgPipeline", {"image": IMAGE, "strength": 1.0, **AREA}),
-    ("qwen-image", "QwenImageInpaintPipeline", {"image": IMAGE, "mask_image": IMAGE, "strength": 1.0, **AREA}),
-    ("z-image", "ZImageImg2ImgPipeline", {"image": IMAGE, "strength": 1.0, **AREA}),
-    ("z-image", "ZImageInpaintPipeline", {"image": IMAGE, "mask_image": IMAGE, "strength": 1.0, **AREA}),
-    ("flux2-klein", "Flux2KleinInpaintPipeline", {"image": IMAGE, "mask_image": IMAGE, "strength": 1.0, **AREA}),
+    ("sd", "StableDiffusionImg2ImgPipeline", WHOLE),
+    ("sd", "StableDiffusionInpaintPipeline", MASKED),
+    ("sd", "StableDiffusionPAGImg2ImgPipeline", WHOLE),
+    ("sd", "StableDiffusionPAGInpaintPipeline", {**MASKED, **AREA}),
+    ("sd", "LatentConsistencyModelImg2ImgPipeline", WHOLE),
+    ("sdxl", "StableDiffusionXLImg2ImgPipeline", WHOLE),
+    ("sdxl", "StableDiffusionXLPAGImg2ImgPipeline", WHOLE),
+    ("sdxl", "StableDiffusionXLPAGInpaintPipeline", {**MASKED, **AREA}),
+    ("sd3", "StableDiffusion3Img2ImgPipeline", WHOLE),
+    ("sd3", "StableDiffusion3PAGImg2ImgPipeline", {**WHOLE, **AREA}),
+    ("sdxl", "StableDiffusionXLInpaintPipeline", {**MASKED, **AREA}),
+    ("flux-dev", "FluxImg2ImgPipeline", WHOLE),
+    ("flux-dev", "FluxInpaintPipeline", {**MASKED, **AREA}),
+    ("flux-dev", "FluxKontextPipeline", {**IMAGE, **KONTEXT}),
+    ("flux-dev", "FluxKontextInpaintPipeline", {**MASKED, **KONTEXT}),
+    ("qwen-image", "QwenImageImg2ImgPipeline", {**WHOLE, **AREA}),
+    ("qwen-image", "QwenImageInpaintPipeline", {**MASKED, **AREA}),
+    ("z-image", "ZImageImg2ImgPipeline", {**WHOLE, **AREA}),
+    ("z-image", "ZImageInpaintPipeline", {**MASKED, **AREA}),
+    ("flux2-klein", "Flux2KleinInpaintPipeline", {**MASKED, **AREA}),
+    ("sana-sprint", "SanaSprintImg2ImgPipeline", {**WHOLE, **FREE, "num_inference_steps": 2}),
+]
+TWINS: list[tuple[str, str, dict[str, Any]]] = [
+    ("sd", "StableDiffusionPAGPipeline", AREA),
+    ("sd", "LatentConsistencyModelPipeline", AREA),
+    ("sdxl", "StableDiffusionXLPAGPipeline", AREA),
+    ("sd3", "StableDiffusion3PAGPipeline", AREA),
+    ("pixart", "PixArtSigmaPAGPipeline", FREE),
+    ("pixart", "PixArtAlphaPipeline", FREE),
+    ("sana", "SanaPAGPipeline", FREE),
+    ("flux2-klein", "Flux2KleinKVPipeline", AREA),
 ]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("name", "kind", "asked"), RELATIVES, ids=[kind for _, kind, _ in RELATIVES])
-def test_relatives_that_begin_with_a_picture_are_guarded_too(name: str, kind: str, asked: dict[str, Any]) -> None:
-    pipe = getattr(diffusers, kind).from_pipe(pipeline(name))
+def relative(name: str, kind: str) -> Any:
+    """A pipeline of another class with the parts of a miniature."""
+    parts = {"pag_applied_layers": "blocks.0"} if "PAG" in kind and name in ("sd3", "pixart") else {}
+    if kind.startswith("LatentConsistency"):
+        # Here guidance is an input of the denoiser.
+        parts = {"unet": miniatures.unet(64, time_cond_proj_dim=8), "scheduler": diffusers.LCMScheduler()}
+    pipe = getattr(diffusers, kind).from_pipe(pipeline(name), **parts)
     pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def guarded_like_its_family(name: str, pipe: Any, asked: dict[str, Any]) -> None:
+    calm = {"guidance_scale": 1.0} if "guidance_scale" in inspect.signature(type(pipe).__call__).parameters else {}
 
     def received(prompt: str) -> dict[str, torch.Tensor]:
         with watched(pipe) as calls:
-            pipe(prompt=prompt, guidance_scale=1.0, num_inference_steps=1, **asked)
+            pipe(prompt=prompt, **{"num_inference_steps": 1, **calm, **asked})
         return {channel: read(calls[0]).clone() for channel, read in CHANNELS[name].items()}
 
     plain, benign = received(HARMFUL), received(BENIGN)
@@ -328,8 +359,27 @@ def test_relatives_that_begin_with_a_picture_are_guarded_too(name: str, kind: st
         guarded = received(HARMFUL)
         assert all(same(value, benign[c]) for c, value in received(BENIGN).items())
     assert all(not same(plain[c], guarded[c]) for c in plain)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "kind", "asked"), RELATIVES, ids=[kind for _, kind, _ in RELATIVES])
+def test_relatives_that_begin_with_a_picture_are_guarded_too(name: str, kind: str, asked: dict[str, Any]) -> None:
+    pipe = relative(name, kind)
+    guarded_like_its_family(name, pipe, asked)
     with pytest.raises(ModelError, match="draws from a picture"):
         Generator(pipe, None)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "kind", "asked"), TWINS, ids=[kind for _, kind, _ in TWINS])
+def test_relatives_that_draw_from_text_are_guarded_and_drawn(name: str, kind: str, asked: dict[str, Any]) -> None:
+    pipe = relative(name, kind)
+    guarded_like_its_family(name, pipe, asked)
+    drawn = [
+        Generator(pipe, guard).generate(HARMFUL, DrawOptions(steps=1, size=(64, 64)))[0][0].image.tobytes()
+        for guard in (None, prepared(name))
+    ]
+    assert drawn[0] != drawn[1]
 
 
 def test_the_same_output_of_the_same_encoder_shares_its_files() -> None:

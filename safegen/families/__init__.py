@@ -10,7 +10,7 @@ from safegen.families.flux import Flux
 from safegen.families.flux2 import Flux2
 from safegen.families.pixart import PixArt
 from safegen.families.qwen_image import QwenImage
-from safegen.families.sana import Sana
+from safegen.families.sana import Sana, SanaSprint
 from safegen.families.stable_diffusion import StableDiffusion
 from safegen.families.stable_diffusion_3 import StableDiffusion3
 from safegen.families.stable_diffusion_xl import StableDiffusionXL
@@ -18,7 +18,7 @@ from safegen.families.z_image import ZImage
 
 FAMILIES: tuple[type[Family], ...] = (
     *(StableDiffusion, StableDiffusionXL, StableDiffusion3, Flux),
-    *(PixArt, Sana, QwenImage, ZImage, Flux2),
+    *(PixArt, Sana, SanaSprint, QwenImage, ZImage, Flux2),
 )
 
 __all__ = ["FAMILIES", "Family", "check_class", "family_of"]

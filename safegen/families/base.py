@@ -34,8 +34,13 @@ if TYPE_CHECKING:
 
 Repair = Callable[[Conditioning], Conditioning]
 Values = Mapping[str, Any]  # what encode_prompt returns, or its arguments, by name
-# Arguments that change the text or the layers that are read, so that the directions no longer fit.
-UNSUPPORTED = ("prompt_2", "prompt_3", "clip_skip", "text_encoder_out_layers")
+# Marks in the names of classes that need a picture to draw from.
+PICTURED = ("Img2Img", "Inpaint", "Control", "Fill", "Kontext", "Adapter", "Upscale", "Pix2Pix", "Depth2Img", "Edit")
+# Arguments that change the text, what stands around it or the layers that are read: the directions no longer fit.
+UNSUPPORTED = (
+    *("prompt_2", "prompt_3", "clip_skip", "text_encoder_out_layers", "return_index"),
+    *("complex_human_instruction", "system_prompt"),
+)
 
 
 class Family(abc.ABC):
@@ -57,7 +62,7 @@ class Family(abc.ABC):
     )
     patch: int = 1  # side of the square of latent pixels that the denoiser takes as one
     passes_sigmas: ClassVar[bool] = False  # whether the pipeline tells its scheduler the noise of every step
-    negative: ClassVar[bool] = True  # whether the model has a negative branch
+    negative: bool = True  # whether the model has a negative branch, and its class takes a negative prompt
     variable_length: ClassVar[bool] = False  # whether embeddings are as long as their prompts
     windows: ClassVar[int] = 1  # how many windows of the text encoder a prompt may fill
     weighted: ClassVar[bool] = False  # whether marks of weight are taken out of prompts, and obeyed
@@ -70,6 +75,8 @@ class Family(abc.ABC):
     def __init__(self, pipe: Any) -> None:
         self.pipe = pipe
         self._encode_prompt = pipe.encode_prompt  # the pipeline's own, even once a guard is attached
+        self._call = inspect.signature(type(pipe).__call__).parameters
+        self.negative = type(self).negative and "negative_prompt" in self._call
         self.default_request = self._default_request()
         self.outputs = tuple(self.find_outputs())
 
@@ -104,7 +111,7 @@ class Family(abc.ABC):
             ModelError: its class, or the number of channels that its denoiser takes, says that it needs a picture.
         """
         kind = type(self.pipe).__name__
-        if any(mark in kind for mark in ("Img2Img", "Inpaint", "Control", "Fill", "Kontext")):
+        if any(mark in kind for mark in PICTURED):
             raise ModelError(
                 f"a {kind} draws from a picture, not from text alone",
                 "Call it yourself, with a guard attached: safegen.Guard().attached(pipe).",
@@ -126,7 +133,7 @@ class Family(abc.ABC):
     @property
     def reports_steps(self) -> bool:
         """Whether the pipeline reports its progress to `callback_on_step_end`."""
-        return "callback_on_step_end" in inspect.signature(type(self.pipe).__call__).parameters
+        return "callback_on_step_end" in self._call
 
     @property
     def size(self) -> int:
@@ -188,9 +195,8 @@ class Family(abc.ABC):
 
     def _default_request(self) -> dict[str, Any]:
         """Give the arguments of `encode_prompt`, besides prompts, when the pipeline is called with prompts alone."""
-        call = inspect.signature(type(self.pipe).__call__).parameters
         parameters = inspect.signature(self._encode_prompt).parameters
-        usual = {name: call[name].default for name in parameters if name in call}
+        usual = {name: self._call[name].default for name in parameters if name in self._call}
         if "do_classifier_free_guidance" in parameters:
             usual["do_classifier_free_guidance"] = False
         return {name: value for name, value in usual.items() if value is not inspect.Parameter.empty}
@@ -254,7 +260,9 @@ class Family(abc.ABC):
                 f"a {type(self.pipe).__name__} has no negative branch",
                 "Leave out --negative; its guidance is part of the model.",
             )
-        arguments = {**self.join(conditioning, self.default_request), "guidance_scale": guidance}
+        arguments = self.join(conditioning, self.default_request)
+        if "guidance_scale" in self._call:
+            arguments["guidance_scale"] = guidance
         if not self.negative or not self.guided(guidance):
             return arguments
         absent = self.negative_arguments(negative, arguments)

@@ -30,13 +30,16 @@ class Flux(Family):
         "FluxControlNetImg2ImgPipeline",
         "FluxControlNetInpaintPipeline",
         "FluxKontextPipeline",
+        "FluxKontextInpaintPipeline",
+        "FluxControlImg2ImgPipeline",
+        "FluxControlInpaintPipeline",
     )
     result: ClassVar[tuple[str, ...]] = ("prompt_embeds", "pooled_prompt_embeds", "text_ids")
     patch = 2
     blocks: ClassVar[tuple[str, ...]] = ("transformer_blocks", "single_transformer_blocks")
     passes_sigmas: ClassVar[bool] = True
     documented_defaults: ClassVar[bool] = True
-    negative: ClassVar[bool] = False
+    negative = False
     encodes_negative_apart: ClassVar[bool] = True
 
     def __init__(self, pipe: Any) -> None:

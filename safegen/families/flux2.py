@@ -21,7 +21,12 @@ class Flux2(Family):
     Where Klein is not distilled, it has a negative branch, which is always the empty prompt.
     """
 
-    pipelines: ClassVar[tuple[str, ...]] = ("Flux2Pipeline", "Flux2KleinPipeline", "Flux2KleinInpaintPipeline")
+    pipelines: ClassVar[tuple[str, ...]] = (
+        "Flux2Pipeline",
+        "Flux2KleinPipeline",
+        "Flux2KleinInpaintPipeline",
+        "Flux2KleinKVPipeline",
+    )
     result: ClassVar[tuple[str, ...]] = ("prompt_embeds", "text_ids")
     patch = 2
     blocks: ClassVar[tuple[str, ...]] = ("transformer_blocks", "single_transformer_blocks")
@@ -29,7 +34,7 @@ class Flux2(Family):
     documented_defaults: ClassVar[bool] = True
     steps = 50
     guidance = 4.0
-    negative: ClassVar[bool] = False
+    negative = False
     encodes_negative_apart: ClassVar[bool] = True
 
     def __init__(self, pipe: Any) -> None:
@@ -73,7 +78,8 @@ class Flux2(Family):
     def arguments(self, conditioning: Conditioning, negative: str, guidance: float) -> dict[str, Any]:
         """Give the pipeline's arguments, with the empty negative prompt where Klein has a negative branch."""
         arguments = super().arguments(conditioning, negative, guidance)
-        if self._mistral or self.pipe.config.get("is_distilled", False) or guidance <= 1:
+        branched = "negative_prompt_embeds" in self._call
+        if not branched or self.pipe.config.get("is_distilled", False) or guidance <= 1:
             return arguments
         return arguments | {"negative_prompt_embeds": self.negative_arguments("", arguments)["prompt_embeds"]}
 

@@ -1,4 +1,4 @@
-"""PixArt-Sigma: T5's states under a mask."""
+"""PixArt-Sigma and PixArt-Alpha: T5's states under a mask."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from safegen.families.tokens import Text
 
 
 class PixArt(MaskedFamily):
-    """Adapter around a `PixArtSigmaPipeline`."""
+    """Adapter around a `PixArtSigmaPipeline` and its relatives; Alpha's window is shorter."""
 
-    pipelines: ClassVar[tuple[str, ...]] = ("PixArtSigmaPipeline",)
+    pipelines: ClassVar[tuple[str, ...]] = ("PixArtSigmaPipeline", "PixArtSigmaPAGPipeline", "PixArtAlphaPipeline")
     channel: ClassVar[str] = "t5"
 
     def find_outputs(self) -> Iterator[EncoderOutput]:

@@ -25,6 +25,7 @@ class QwenImage(Family):
         "QwenImageImg2ImgPipeline",
         "QwenImageInpaintPipeline",
         "QwenImageControlNetPipeline",
+        "QwenImageControlNetInpaintPipeline",
     )
     result: ClassVar[tuple[str, ...]] = ("prompt_embeds", "prompt_embeds_mask")
     patch = 2

@@ -14,9 +14,9 @@ from safegen.families.tokens import Text
 
 
 class Sana(MaskedFamily):
-    """Adapter around a `SanaPipeline`."""
+    """Adapter around a `SanaPipeline` and its relatives."""
 
-    pipelines: ClassVar[tuple[str, ...]] = ("SanaPipeline",)
+    pipelines: ClassVar[tuple[str, ...]] = ("SanaPipeline", "SanaPAGPipeline", "SanaControlNetPipeline")
     channel: ClassVar[str] = "gemma"
 
     @property
@@ -52,3 +52,12 @@ class Sana(MaskedFamily):
         """Encode the negative prompt without the instruction, as the pipeline does."""
         bare = self.join(self.encode([negative], complex_human_instruction=None), self.default_request)
         return {name: value.expand_as(positive[name]) for name, value in bare.items()}
+
+
+class SanaSprint(Sana):
+    """Adapter around a `SanaSprintPipeline`: distilled, with guidance as an input and no negative branch."""
+
+    pipelines: ClassVar[tuple[str, ...]] = ("SanaSprintPipeline", "SanaSprintImg2ImgPipeline")
+    result: ClassVar[tuple[str, ...]] = ("prompt_embeds", "prompt_attention_mask")
+    documented_defaults: ClassVar[bool] = True
+    steps = 2

@@ -27,6 +27,16 @@ class StableDiffusion(Family):
         "StableDiffusionControlNetPipeline",
         "StableDiffusionControlNetImg2ImgPipeline",
         "StableDiffusionControlNetInpaintPipeline",
+        "StableDiffusionPAGPipeline",
+        "StableDiffusionPAGImg2ImgPipeline",
+        "StableDiffusionPAGInpaintPipeline",
+        "StableDiffusionControlNetPAGPipeline",
+        "StableDiffusionControlNetPAGInpaintPipeline",
+        "StableDiffusionAdapterPipeline",
+        "StableDiffusionDepth2ImgPipeline",
+        "StableDiffusionUpscalePipeline",
+        "LatentConsistencyModelPipeline",
+        "LatentConsistencyModelImg2ImgPipeline",
     )
     result: ClassVar[tuple[str, ...]] = ("prompt_embeds", "negative_prompt_embeds")
     blocks: ClassVar[tuple[str, ...]] = ("mid_block",)

@@ -22,6 +22,8 @@ class StableDiffusion3(Family):
         "StableDiffusion3InpaintPipeline",
         "StableDiffusion3ControlNetPipeline",
         "StableDiffusion3ControlNetInpaintingPipeline",
+        "StableDiffusion3PAGPipeline",
+        "StableDiffusion3PAGImg2ImgPipeline",
     )
     result: ClassVar[tuple[str, ...]] = WITH_POOLED
     steps = 28

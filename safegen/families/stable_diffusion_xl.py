@@ -23,6 +23,16 @@ class StableDiffusionXL(Family):
         "StableDiffusionXLControlNetPipeline",
         "StableDiffusionXLControlNetImg2ImgPipeline",
         "StableDiffusionXLControlNetInpaintPipeline",
+        "StableDiffusionXLControlNetUnionPipeline",
+        "StableDiffusionXLControlNetUnionImg2ImgPipeline",
+        "StableDiffusionXLControlNetUnionInpaintPipeline",
+        "StableDiffusionXLPAGPipeline",
+        "StableDiffusionXLPAGImg2ImgPipeline",
+        "StableDiffusionXLPAGInpaintPipeline",
+        "StableDiffusionXLControlNetPAGPipeline",
+        "StableDiffusionXLControlNetPAGImg2ImgPipeline",
+        "StableDiffusionXLAdapterPipeline",
+        "StableDiffusionXLInstructPix2PixPipeline",
     )
     result: ClassVar[tuple[str, ...]] = WITH_POOLED
     blocks: ClassVar[tuple[str, ...]] = ("mid_block",)

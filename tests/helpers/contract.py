@@ -79,7 +79,7 @@ def detaching_leaves_the_pipeline_as_it_was(name: str) -> None:
 
 def batches_and_copies_keep_benign_rows_and_change_the_others(name: str) -> None:
     # Of copies, diffusers orders Sana's masks otherwise than its states; the guard gives every state its own mask.
-    prompts, copies = [BENIGN, HARMFUL], 1 if name == "sana" else 2
+    prompts, copies = [BENIGN, HARMFUL], 1 if name.startswith("sana") else 2
     plain = told(name, prompts, num_images_per_prompt=copies)
     with prepared(name).attached(pipeline(name)) as guard:
         guarded = told(name, list(prompts), num_images_per_prompt=copies)

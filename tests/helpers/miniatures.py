@@ -273,10 +273,10 @@ def pixart() -> Any:
     )
 
 
-def sana() -> Any:
+def sana(distilled: bool = False) -> Any:
     transformer = seeded(
         lambda: diffusers.SanaTransformer2DModel(
-            sample_size=16,
+            sample_size=32 if distilled else 16,
             patch_size=1,
             in_channels=4,
             out_channels=4,
@@ -287,6 +287,7 @@ def sana() -> Any:
             cross_attention_head_dim=8,
             cross_attention_dim=16,
             caption_channels=48,
+            guidance_embeds=distilled,
         )
     )
     vae = seeded(
@@ -320,6 +321,8 @@ def sana() -> Any:
         max_position_embeddings=4096,
     )
     encoder = seeded(lambda: transformers.Gemma2Model(config))
+    if distilled:
+        return diffusers.SanaSprintPipeline(tokenizer, encoder, vae, transformer, diffusers.SCMScheduler())
     return diffusers.SanaPipeline(tokenizer, encoder, vae, transformer, diffusers.FlowMatchEulerDiscreteScheduler())
 
 
@@ -491,6 +494,7 @@ BUILDERS: dict[str, Callable[[], Any]] = {
     "flux-schnell": lambda: flux(distilled=True),
     "pixart": pixart,
     "sana": sana,
+    "sana-sprint": lambda: sana(distilled=True),
     "qwen-image": qwen_image,
     "z-image": z_image,
     "flux2-klein": flux2_klein,

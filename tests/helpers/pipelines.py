@@ -62,6 +62,7 @@ CHANNELS: dict[str, dict[str, Callable[[Received], torch.Tensor]]] = {
 }
 CHANNELS["sd3-without-t5"] = {name: read for name, read in CHANNELS["sd3"].items() if name != "t5"}
 CHANNELS["flux-schnell"], CHANNELS["flux2-klein"] = CHANNELS["flux-dev"], CHANNELS["flux2"]
+CHANNELS["sana-sprint"] = CHANNELS["sana"]
 
 
 THINGS = ("a cat", "a dog", "a red apple", "the big house", "a blue background", "a red dog", "a big cat")
@@ -129,8 +130,9 @@ def prepared(name: str, safeguard: str = "localise", strength: float = 1.0, more
 
 def calm(name: str) -> dict[str, Any]:
     """Arguments of a call without a negative branch."""
-    if name in ("pixart", "sana"):
-        return {"guidance_scale": 1.0, "use_resolution_binning": False}
+    if name in ("pixart", "sana", "sana-sprint"):
+        own = {"intermediate_timesteps": None} if name == "sana-sprint" else {}
+        return {"guidance_scale": 1.0, "use_resolution_binning": False, **own}
     return {"qwen-image": {}, "z-image": {"guidance_scale": 0.0}}.get(name, {"guidance_scale": 1.0})
 
 
