@@ -5,9 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from safegen.errors import ModelError
+from safegen.families.aura_flow import AuraFlow
 from safegen.families.base import Family
+from safegen.families.chroma import Chroma
+from safegen.families.cogview import CogView3, CogView4
 from safegen.families.flux import Flux
 from safegen.families.flux2 import Flux2
+from safegen.families.krea2 import Krea2
+from safegen.families.lumina import Lumina, Lumina2
+from safegen.families.ovis import Ovis
 from safegen.families.pixart import PixArt
 from safegen.families.qwen_image import QwenImage
 from safegen.families.sana import Sana, SanaSprint
@@ -19,6 +25,7 @@ from safegen.families.z_image import ZImage
 FAMILIES: tuple[type[Family], ...] = (
     *(StableDiffusion, StableDiffusionXL, StableDiffusion3, Flux),
     *(PixArt, Sana, SanaSprint, QwenImage, ZImage, Flux2),
+    *(Chroma, AuraFlow, CogView3, CogView4, Lumina, Lumina2, Ovis, Krea2),
 )
 
 __all__ = ["FAMILIES", "Family", "check_class", "family_of"]

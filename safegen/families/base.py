@@ -66,6 +66,7 @@ class Family(abc.ABC):
     variable_length: ClassVar[bool] = False  # whether embeddings are as long as their prompts
     windows: ClassVar[int] = 1  # how many windows of the text encoder a prompt may fill
     weighted: ClassVar[bool] = False  # whether marks of weight are taken out of prompts, and obeyed
+    carried: ClassVar[tuple[str, ...]] = ("max_sequence_length",)  # what goes with a call's prompt into every encoding
     encodes_negative_apart: ClassVar[bool] = False  # whether encode_prompt is called once more, for the negative prompt
     blocks: ClassVar[tuple[str, ...]] = ("transformer_blocks",)  # the denoiser's middle block, or its lists of blocks
     output_sign: ClassVar[int] = 1  # -1 where the pipeline turns the denoiser's output round
@@ -103,6 +104,10 @@ class Family(abc.ABC):
     def kept_tokens(self, row: tuple[Token, ...], request: Values) -> tuple[Token, ...]:
         """Keep those of a text's tokens whose states the pipeline hands on."""
         return row
+
+    def padded(self, output: EncoderOutput, row: tuple[Token, ...], length: int) -> tuple[Token, ...]:
+        """Fill a text's tokens up to the number of its states."""
+        return pad_tokens(output.tokenizer, row, length, self.pad_position)
 
     def check_from_text(self) -> None:
         """Check that the pipeline draws from text alone, without a picture to begin with.
@@ -208,7 +213,11 @@ class Family(abc.ABC):
         return self.pipe._execution_device if hasattr(encoder, "_hf_hook") else encoder.device
 
     def _named(self, result: Any) -> dict[str, Any]:
-        return dict(zip(self.result, result, strict=True))
+        return dict(zip(self.result, result, strict=True)) if len(self.result) > 1 else {self.result[0]: result}
+
+    def _unnamed(self, values: Values) -> Any:
+        """Give what encode_prompt would return."""
+        return tuple(values[name] for name in self.result) if len(self.result) > 1 else values[self.result[0]]
 
     def describe(self, prompts: Sequence[str], values: Values, request: Values) -> Conditioning:
         """Name the positions of already encoded states.
@@ -219,7 +228,7 @@ class Family(abc.ABC):
         texts, states = self.texts(prompts, request), self.split(values, request)
         channels = {r.channel: self._channel(r, texts, states[r.channel], request) for r in self.outputs}
         # Spans count in the text that the encoder reads, where that is stripped or cleaned.
-        read = (p if len(p) == len(t.prompt) else t.prompt for p, t in zip(prompts, texts, strict=True))
+        read = (p if p.lower() == t.prompt.lower() else t.prompt for p, t in zip(prompts, texts, strict=True))
         return Conditioning(tuple(read), channels)
 
     def _channel(self, output: EncoderOutput, texts: Sequence[Text], states: Tensor, request: Values) -> Channel:
@@ -238,7 +247,7 @@ class Family(abc.ABC):
                 f"with up to {max(map(len, rows))} tokens",
                 "This version of diffusers encodes prompts in another way than safegen knows.",
             )
-        rows = [pad_tokens(output.tokenizer, row, states.shape[1], self.pad_position) for row in rows]
+        rows = [self.padded(output, row, states.shape[1]) for row in rows]
         positions = torch.tensor([[t.position for t in row] for row in rows], device=states.device)
         return Channel(states, positions, tuple(rows), truncated, lengths)
 
@@ -249,12 +258,7 @@ class Family(abc.ABC):
             UsageError: there is a negative prompt and the model has no negative branch, or the prompts differ in length
                 and the denoiser takes one length at a time.
         """
-        if not self.variable_length and any(
-            bool((c.positions == Position.ABSENT).any()) for c in conditioning.channels.values()
-        ):
-            raise UsageError(
-                "prompts that fill different numbers of windows cannot be drawn together", "Draw them apart."
-            )
+        self._check_lengths(conditioning)
         if negative and not self.negative:
             raise UsageError(
                 f"a {type(self.pipe).__name__} has no negative branch",
@@ -268,6 +272,14 @@ class Family(abc.ABC):
         absent = self.negative_arguments(negative, arguments)
         # Some pipelines have an empty negative prompt by default, and take either a text or its embedding, not both.
         return {**arguments, "negative_prompt": None, **{f"negative_{name}": v for name, v in absent.items()}}
+
+    def _check_lengths(self, conditioning: Conditioning) -> None:
+        if not self.variable_length and any(
+            bool((c.positions == Position.ABSENT).any()) for c in conditioning.channels.values()
+        ):
+            raise UsageError(
+                "prompts that fill different numbers of windows cannot be drawn together", "Draw them apart."
+            )
 
     def guided(self, guidance: float) -> bool:
         """Tell whether the pipeline uses a negative prompt at this guidance."""
@@ -309,21 +321,33 @@ class Family(abc.ABC):
             if self.encodes_negative_apart and branch.is_negative(request["prompt"]):
                 return inner(*args, **named)
             prompts = self.prompts_of(request)
-            copies = request.get("num_images_per_prompt") or 1
+            copies = request.get("num_images_per_prompt") or request.get("num_videos_per_prompt") or 1
             result = inner(*args, **named)
             values = self._named(result)
             plain = self.describe([p for p in prompts for _ in range(copies)], values, request)
-            repaired = repair(plain)
+            with self._carrying(request):
+                repaired = repair(plain)
             if repaired is plain:
                 return result
+            self._check_lengths(repaired)
             values |= self.join(repaired, request)
-            return tuple(values[name] for name in self.result)
+            return self._unnamed(values)
 
         with contextlib.ExitStack() as stack:
             stack.enter_context(replace_method(self.pipe, "encode_prompt", encode_prompt))
             if self.encodes_negative_apart:
                 stack.enter_context(replace_method(self.pipe, "check_inputs", branch.watching(self.pipe.check_inputs)))
             yield
+
+    @contextlib.contextmanager
+    def _carrying(self, request: Values) -> Iterator[None]:
+        """Encode variants of a call's prompt as that call encodes the prompt itself."""
+        usual = self.default_request
+        self.default_request = usual | {name: request[name] for name in self.carried if name in request}
+        try:
+            yield
+        finally:
+            self.default_request = usual
 
     def prompts_of(self, request: Values) -> list[str]:
         """Take the prompts from the arguments of a call to `encode_prompt`.

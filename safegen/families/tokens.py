@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -65,8 +66,10 @@ def find_unseen(text: Text, row: Sequence[Token]) -> str:
 
 
 def _row(tokenizer: Any, text: Text, ids: Sequence[int], offsets: Sequence[tuple[int, int]]) -> tuple[Token, ...]:
-    openers = {tokenizer.bos_token_id, getattr(tokenizer, "cls_token_id", None)}
     specials = set(tokenizer.all_special_ids)
+    # Whatever name a tokenizer has for them: the special tokens that it puts before any text.
+    openers = set(itertools.takewhile(specials.__contains__, tokenizer("a")["input_ids"]))
+    openers |= {tokenizer.bos_token_id, getattr(tokenizer, "cls_token_id", None)}
     row, covered = [], text.start
     for token, (start, end) in zip(ids, offsets, strict=True):
         empty = start == end

@@ -59,6 +59,14 @@ CHANNELS: dict[str, dict[str, Callable[[Received], torch.Tensor]]] = {
     "qwen-image": {"qwen": lambda r: r["encoder_hidden_states"]},
     "z-image": {"qwen": lambda r: torch.nn.utils.rnn.pad_sequence(r["args"][2], batch_first=True)},
     "flux2": {"llm": lambda r: r["encoder_hidden_states"]},
+    "chroma": {"t5": lambda r: r["encoder_hidden_states"] * r["attention_mask"][:, :512, None]},
+    "aura-flow": {"t5": lambda r: r["encoder_hidden_states"]},
+    "cogview3": {"t5": lambda r: r["encoder_hidden_states"]},
+    "cogview4": {"glm": lambda r: r["encoder_hidden_states"]},
+    "lumina": {"gemma": lambda r: r["encoder_hidden_states"] * r["encoder_mask"][..., None]},
+    "lumina2": {"gemma": lambda r: r["encoder_hidden_states"] * r["encoder_attention_mask"][..., None]},
+    "ovis": {"qwen": lambda r: r["encoder_hidden_states"]},
+    "krea2": {"qwen": lambda r: (r["encoder_hidden_states"] * r["encoder_attention_mask"][..., None, None]).flatten(2)},
 }
 CHANNELS["sd3-without-t5"] = {name: read for name, read in CHANNELS["sd3"].items() if name != "t5"}
 CHANNELS["flux-schnell"], CHANNELS["flux2-klein"] = CHANNELS["flux-dev"], CHANNELS["flux2"]

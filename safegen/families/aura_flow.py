@@ -1,0 +1,39 @@
+"""AuraFlow: T5's states; pads are zeros, which the denoiser reads like all others."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from safegen.conditioning import Position
+from safegen.families.bottleneck import Received
+from safegen.families.single import SingleFamily
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class AuraFlow(SingleFamily):
+    """Adapter around an `AuraFlowPipeline`."""
+
+    pipelines: ClassVar[tuple[str, ...]] = ("AuraFlowPipeline",)
+    result: ClassVar[tuple[str, ...]] = (
+        *("prompt_embeds", "prompt_attention_mask"),
+        *("negative_prompt_embeds", "negative_prompt_attention_mask"),
+    )
+    channel: ClassVar[str] = "t5"
+    mask: ClassVar[str] = "prompt_attention_mask"  # asked for beside embeddings, and never used
+    blocks: ClassVar[tuple[str, ...]] = ("joint_transformer_blocks", "single_transformer_blocks")
+    passes_sigmas: ClassVar[bool] = True
+    patch = 2
+    steps = 50
+    guidance = 3.5
+    pad_position: ClassVar[Position] = Position.UNREAD
+
+    def mask_of(self, positions: Tensor, states: Tensor) -> Tensor:
+        """Give the mask in the pipeline's own form: a number for every number of the states, (B, T * D)."""
+        return super().mask_of(positions, states).unsqueeze(-1).expand(states.shape).flatten(1)
+
+    def picture_tokens(self, received: Received) -> slice:
+        """Give the last ones: the blocks of a single stream see the text before the picture."""
+        height, width = received.args[0].shape[-2:]
+        return slice(-(height // self.patch) * (width // self.patch), None)

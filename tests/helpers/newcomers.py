@@ -1,0 +1,253 @@
+"""The miniatures of the newer families, as `miniatures` has those of the older ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import diffusers
+import tokenizers
+import transformers
+
+from tests.helpers.parts import (
+    autoencoder,
+    gemma_tokenizer,
+    qwen3,
+    qwen_autoencoder,
+    qwen_tokenizer,
+    seeded,
+    t5,
+    t5_tokenizer,
+)
+
+
+def begun(tokenizer: Any, special: str) -> Any:
+    """Put a special token before every text, as the real tokenizer does."""
+    pair = (special, tokenizer.convert_tokens_to_ids(special))
+    tokenizer.backend_tokenizer.post_processor = tokenizers.processors.TemplateProcessing(
+        single=f"{special} $A", special_tokens=[pair]
+    )
+    return tokenizer
+
+
+def chroma() -> Any:
+    transformer = seeded(
+        lambda: diffusers.ChromaTransformer2DModel(
+            patch_size=1,
+            in_channels=16,
+            num_layers=1,
+            num_single_layers=1,
+            attention_head_dim=16,
+            num_attention_heads=2,
+            joint_attention_dim=64,
+            axes_dims_rope=(4, 4, 8),
+            approximator_num_channels=8,
+            approximator_hidden_dim=16,
+            approximator_layers=1,
+        )
+    )
+    scheduler = diffusers.FlowMatchEulerDiscreteScheduler()
+    return diffusers.ChromaPipeline(scheduler, autoencoder(shift_factor=0.0), t5(), t5_tokenizer(), transformer)
+
+
+def aura_flow() -> Any:
+    transformer = seeded(
+        lambda: diffusers.AuraFlowTransformer2DModel(
+            sample_size=16,
+            num_mmdit_layers=1,
+            num_single_dit_layers=1,
+            attention_head_dim=8,
+            num_attention_heads=2,
+            joint_attention_dim=64,
+            caption_projection_dim=16,
+            pos_embed_max_size=256,
+        )
+    )
+    scheduler = diffusers.FlowMatchEulerDiscreteScheduler()
+    return diffusers.AuraFlowPipeline(t5_tokenizer(), t5(), autoencoder(), transformer, scheduler)
+
+
+def cogview3() -> Any:
+    transformer = seeded(
+        lambda: diffusers.CogView3PlusTransformer2DModel(
+            in_channels=4,
+            num_layers=1,
+            attention_head_dim=8,
+            num_attention_heads=2,
+            out_channels=4,
+            text_embed_dim=64,
+            time_embed_dim=8,
+            condition_dim=2,
+            pos_embed_max_size=16,
+            sample_size=16,
+        )
+    )
+    scheduler = diffusers.CogVideoXDDIMScheduler()
+    return diffusers.CogView3PlusPipeline(t5_tokenizer(), t5(), autoencoder(), transformer, scheduler)
+
+
+def cogview4() -> Any:
+    transformer = seeded(
+        lambda: diffusers.CogView4Transformer2DModel(
+            in_channels=4,
+            num_layers=1,
+            attention_head_dim=8,
+            num_attention_heads=2,
+            out_channels=4,
+            text_embed_dim=48,
+            time_embed_dim=8,
+            condition_dim=2,
+            sample_size=16,
+            rope_axes_dim=(16, 16),
+        )
+    )
+    tokenizer = begun(qwen_tokenizer(), "<|endoftext|>")
+    tokenizer.padding_side = "left"
+    config = transformers.GlmConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=48,
+        intermediate_size=32,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=8,
+        pad_token_id=0,
+        max_position_embeddings=2048,
+    )
+    encoder = seeded(lambda: transformers.GlmModel(config))
+    scheduler = diffusers.FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, base_shift=0.25, max_shift=0.75)
+    return diffusers.CogView4Pipeline(tokenizer, encoder, autoencoder(shift_factor=0.0), transformer, scheduler)
+
+
+def gemma(tokenizer: Any) -> Any:
+    config = transformers.Gemma2Config(
+        vocab_size=len(tokenizer),
+        hidden_size=48,
+        intermediate_size=32,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=8,
+        max_position_embeddings=1024,
+    )
+    return seeded(lambda: transformers.Gemma2Model(config))
+
+
+def lumina() -> Any:
+    transformer = seeded(
+        lambda: diffusers.LuminaNextDiT2DModel(
+            sample_size=16,
+            hidden_size=32,
+            num_layers=1,
+            num_attention_heads=2,
+            num_kv_heads=1,
+            multiple_of=8,
+            cross_attention_dim=48,
+        )
+    )
+    tokenizer = begun(gemma_tokenizer(), "<bos>")
+    scheduler = diffusers.FlowMatchEulerDiscreteScheduler()
+    return diffusers.LuminaPipeline(transformer, scheduler, autoencoder(), gemma(tokenizer), tokenizer)
+
+
+def lumina2() -> Any:
+    transformer = seeded(
+        lambda: diffusers.Lumina2Transformer2DModel(
+            sample_size=16,
+            in_channels=4,
+            hidden_size=24,
+            num_layers=1,
+            num_refiner_layers=1,
+            num_attention_heads=2,
+            num_kv_heads=1,
+            multiple_of=8,
+            axes_dim_rope=(4, 4, 4),
+            axes_lens=(512, 64, 64),
+            cap_feat_dim=48,
+        )
+    )
+    tokenizer = begun(gemma_tokenizer(), "<bos>")
+    scheduler = diffusers.FlowMatchEulerDiscreteScheduler()
+    vae = autoencoder(shift_factor=0.0)
+    return diffusers.Lumina2Pipeline(transformer, scheduler, vae, gemma(tokenizer), tokenizer)
+
+
+def ovis() -> Any:
+    transformer = seeded(
+        lambda: diffusers.OvisImageTransformer2DModel(
+            in_channels=16,
+            out_channels=16,
+            num_layers=1,
+            num_single_layers=1,
+            attention_head_dim=16,
+            num_attention_heads=2,
+            joint_attention_dim=48,
+            axes_dims_rope=(4, 4, 8),
+        )
+    )
+    scheduler = diffusers.FlowMatchEulerDiscreteScheduler()
+    vae = autoencoder(shift_factor=0.0)
+    return diffusers.OvisImagePipeline(scheduler, vae, qwen3(causal=False), qwen_tokenizer(), transformer)
+
+
+def krea2() -> Any:
+    transformer = seeded(
+        lambda: diffusers.Krea2Transformer2DModel(
+            in_channels=16,
+            num_layers=1,
+            attention_head_dim=16,
+            num_attention_heads=2,
+            num_key_value_heads=1,
+            intermediate_size=16,
+            timestep_embed_dim=16,
+            text_hidden_dim=48,
+            num_text_layers=3,
+            text_num_attention_heads=2,
+            text_num_key_value_heads=1,
+            text_intermediate_size=16,
+            num_layerwise_text_blocks=1,
+            num_refiner_text_blocks=1,
+            axes_dims_rope=(4, 4, 8),
+        )
+    )
+    scheduler = diffusers.FlowMatchEulerDiscreteScheduler()
+    pipe = diffusers.Krea2Pipeline(
+        scheduler, qwen_autoencoder(), qwen3_vl(), qwen_tokenizer(), transformer, text_encoder_select_layers=(1, 2, 3)
+    )
+    return pipe
+
+
+def qwen3_vl() -> Any:
+    config = transformers.Qwen3VLConfig(
+        text_config={
+            "vocab_size": len(qwen_tokenizer()),
+            "hidden_size": 48,
+            "intermediate_size": 32,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 1,
+            "head_dim": 16,
+            "max_position_embeddings": 4096,
+            "rope_scaling": {"type": "mrope", "mrope_section": [4, 2, 2], "rope_type": "default"},
+        },
+        vision_config={
+            "depth": 1,
+            "hidden_size": 16,
+            "intermediate_size": 16,
+            "num_heads": 2,
+            "out_hidden_size": 48,
+            "deepstack_visual_indexes": [0],
+        },
+    )
+    return seeded(lambda: transformers.Qwen3VLModel(config))
+
+
+BUILDERS = {
+    "chroma": chroma,
+    "aura-flow": aura_flow,
+    "cogview3": cogview3,
+    "cogview4": cogview4,
+    "lumina": lumina,
+    "lumina2": lumina2,
+    "ovis": ovis,
+    "krea2": krea2,
+}
