@@ -13,9 +13,12 @@ from safegen.families.flux import Flux
 from safegen.families.flux2 import Flux2
 from safegen.families.krea2 import Krea2
 from safegen.families.lumina import Lumina, Lumina2
+from safegen.families.nucleus import Nucleus
 from safegen.families.ovis import Ovis
 from safegen.families.pixart import PixArt
 from safegen.families.qwen_image import QwenImage
+from safegen.families.qwen_image_21 import QwenImage21
+from safegen.families.qwen_image_edit import QwenImageEdit
 from safegen.families.sana import Sana, SanaSprint
 from safegen.families.stable_diffusion import StableDiffusion
 from safegen.families.stable_diffusion_3 import StableDiffusion3
@@ -26,6 +29,7 @@ FAMILIES: tuple[type[Family], ...] = (
     *(StableDiffusion, StableDiffusionXL, StableDiffusion3, Flux),
     *(PixArt, Sana, SanaSprint, QwenImage, ZImage, Flux2),
     *(Chroma, AuraFlow, CogView3, CogView4, Lumina, Lumina2, Ovis, Krea2),
+    *(QwenImageEdit, QwenImage21, Nucleus),
 )
 
 __all__ = ["FAMILIES", "Family", "check_class", "family_of"]

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 Repair = Callable[[Conditioning], Conditioning]
 Values = Mapping[str, Any]  # what encode_prompt returns, or its arguments, by name
 # Marks in the names of classes that need a picture to draw from.
-PICTURED = ("Img2Img", "Inpaint", "Control", "Fill", "Kontext", "Adapter", "Upscale", "Pix2Pix", "Depth2Img", "Edit")
+PICTURED = ("Img2Img", "Inpaint", "Control", "Fill", "Kontext", "Adapter", "Upscale", "Pix2Pix", "Depth2Img", "Edit", "Layered")
 # Arguments that change the text, what stands around it or the layers that are read: the directions no longer fit.
 UNSUPPORTED = (
     *("prompt_2", "prompt_3", "clip_skip", "text_encoder_out_layers", "return_index"),

@@ -26,6 +26,7 @@ class QwenImage(Family):
         "QwenImageInpaintPipeline",
         "QwenImageControlNetPipeline",
         "QwenImageControlNetInpaintPipeline",
+        "QwenImageLayeredPipeline",
     )
     result: ClassVar[tuple[str, ...]] = ("prompt_embeds", "prompt_embeds_mask")
     patch = 2
@@ -55,6 +56,10 @@ class QwenImage(Family):
         """Cut off the template's beginning, and what is beyond the length asked for."""
         first = self.pipe.prompt_template_encode_start_idx
         return row[first : first + int(request["max_sequence_length"])]
+
+    def padded(self, output: EncoderOutput, row: tuple[Token, ...], length: int) -> tuple[Token, ...]:
+        """Fill the end, on whichever side the tokenizer had put pads: the pipeline takes them out."""
+        return (*row, *(Token("[pad]", self.pad_position),) * (length - len(row)))
 
     def split(self, values: Values, request: Values) -> dict[str, Tensor]:
         return {"qwen": values["prompt_embeds"]}

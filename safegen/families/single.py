@@ -42,14 +42,14 @@ class SingleFamily(Family):
         masks = {self.mask: self.mask_of(channel.positions, channel.states)} if self.mask else {}
         return {"prompt_embeds": channel.states, **masks}
 
-    def mask_of(self, positions: Tensor, states: Tensor) -> Tensor:
+    def mask_of(self, positions: Tensor, states: Tensor) -> Tensor | None:
         """Give the mask (B, T) of the states that the denoiser reads."""
         return (positions < Position.UNREAD).long()
 
     def negative_arguments(self, negative: str, positive: Values) -> dict[str, Any]:
         """Let the pipeline encode the negative prompt, with the positive states given: both may have to be as long."""
         if self.encodes_negative_apart:
-            return super().negative_arguments(negative, positive)
+            return self.join(self.encode([negative] * len(positive["prompt_embeds"])), self.default_request)
         import torch
 
         given = {name: positive[name] for name in self.result if name in positive}

@@ -17,7 +17,6 @@ from tests.helpers.parts import (
     clip_tokenizer,
     gemma_tokenizer,
     qwen3,
-    qwen_autoencoder,
     qwen_tokenizer,
     seeded,
     t5,
@@ -220,44 +219,6 @@ def sana(distilled: bool = False) -> Any:
     return diffusers.SanaPipeline(tokenizer, encoder, vae, transformer, diffusers.FlowMatchEulerDiscreteScheduler())
 
 
-def qwen_image() -> Any:
-    transformer = seeded(
-        lambda: diffusers.QwenImageTransformer2DModel(
-            patch_size=2,
-            in_channels=16,
-            out_channels=4,
-            num_layers=1,
-            attention_head_dim=16,
-            num_attention_heads=2,
-            joint_attention_dim=48,
-            axes_dims_rope=(4, 4, 8),
-        )
-    )
-    vae = qwen_autoencoder()
-    config = transformers.Qwen2_5_VLConfig(
-        text_config={
-            "vocab_size": len(qwen_tokenizer()),
-            "hidden_size": 48,
-            "intermediate_size": 32,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 2,
-            "num_key_value_heads": 1,
-            "max_position_embeddings": 4096,
-            "rope_scaling": {"type": "mrope", "mrope_section": [4, 4, 4], "rope_type": "default"},
-        },
-        vision_config={
-            "depth": 1,
-            "hidden_size": 16,
-            "intermediate_size": 16,
-            "num_heads": 2,
-            "out_hidden_size": 48,
-        },
-    )
-    encoder = seeded(lambda: transformers.Qwen2_5_VLForConditionalGeneration(config))
-    scheduler = diffusers.FlowMatchEulerDiscreteScheduler()
-    return diffusers.QwenImagePipeline(scheduler, vae, encoder, qwen_tokenizer(), transformer)
-
-
 def z_image() -> Any:
     transformer = seeded(
         lambda: diffusers.ZImageTransformer2DModel(
@@ -365,7 +326,7 @@ BUILDERS: dict[str, Callable[[], Any]] = {
     "pixart": pixart,
     "sana": sana,
     "sana-sprint": lambda: sana(distilled=True),
-    "qwen-image": qwen_image,
+    "qwen-image": newcomers.qwen_image,
     "z-image": z_image,
     "flux2-klein": flux2_klein,
     "flux2": flux2,

@@ -9,8 +9,10 @@ import tokenizers
 import transformers
 
 from tests.helpers.parts import (
+    VISION,
     autoencoder,
     gemma_tokenizer,
+    processor,
     qwen3,
     qwen_autoencoder,
     qwen_tokenizer,
@@ -216,13 +218,13 @@ def krea2() -> Any:
     return pipe
 
 
-def qwen3_vl() -> Any:
+def qwen3_vl(generating: bool = False, layers: int = 3) -> Any:
     config = transformers.Qwen3VLConfig(
         text_config={
-            "vocab_size": len(qwen_tokenizer()),
+            "vocab_size": len(qwen_tokenizer(pictures=True)),
             "hidden_size": 48,
             "intermediate_size": 32,
-            "num_hidden_layers": 3,
+            "num_hidden_layers": layers,
             "num_attention_heads": 2,
             "num_key_value_heads": 1,
             "head_dim": 16,
@@ -238,7 +240,99 @@ def qwen3_vl() -> Any:
             "deepstack_visual_indexes": [0],
         },
     )
-    return seeded(lambda: transformers.Qwen3VLModel(config))
+    kind = transformers.Qwen3VLForConditionalGeneration if generating else transformers.Qwen3VLModel
+    return seeded(lambda: kind(config))
+
+
+def qwen_image_21() -> Any:
+    transformer = seeded(
+        lambda: diffusers.QwenImage21Transformer2DModel(
+            in_channels=4,
+            out_channels=4,
+            num_layers=1,
+            attention_head_dim=16,
+            num_attention_heads=2,
+            context_in_dim=48,
+            mlp_ratio=1,
+            axes_dims_rope=(4, 4, 8),
+        )
+    )
+    vae = seeded(
+        lambda: diffusers.AutoencoderKLQwenImage21(
+            base_dim=8,
+            decoder_base_dim=8,
+            z_dim=4,
+            dim_mult=[1, 1, 1, 1, 1],
+            num_res_blocks=1,
+            latents_mean=[0.0] * 4,
+            latents_std=[1.0] * 4,
+        )
+    )
+    scheduler = diffusers.FlowMatchEulerDiscreteScheduler()
+    return diffusers.QwenImage21Pipeline(scheduler, vae, qwen3_vl(generating=True), processor(), transformer)
+
+
+def nucleus() -> Any:
+    transformer = seeded(
+        lambda: diffusers.NucleusMoEImageTransformer2DModel(
+            in_channels=16,
+            out_channels=4,
+            num_layers=1,
+            attention_head_dim=16,
+            num_attention_heads=2,
+            joint_attention_dim=48,
+            axes_dims_rope=(4, 4, 8),
+            moe_enabled=False,
+        )
+    )
+    encoder = qwen3_vl(generating=True, layers=8)
+    scheduler = diffusers.FlowMatchEulerDiscreteScheduler()
+    return diffusers.NucleusMoEImagePipeline(transformer, scheduler, qwen_autoencoder(), encoder, processor())
+
+
+def qwen_image(kind: str = "QwenImagePipeline") -> Any:
+    """Qwen-Image, or one of its relatives that see pictures."""
+    sees = kind != "QwenImagePipeline"
+    tokenizer = qwen_tokenizer(pictures=sees)
+    transformer = seeded(
+        lambda: diffusers.QwenImageTransformer2DModel(
+            patch_size=2,
+            in_channels=16,
+            out_channels=4,
+            num_layers=1,
+            attention_head_dim=16,
+            num_attention_heads=2,
+            joint_attention_dim=48,
+            axes_dims_rope=(4, 4, 8),
+        )
+    )
+    vae = qwen_autoencoder()
+    marks = dict(zip(("vision_start", "image", "vision_end", "video"), VISION, strict=True)) if sees else {}
+    config = transformers.Qwen2_5_VLConfig(
+        **{f"{name}_token_id": tokenizer.convert_tokens_to_ids(mark) for name, mark in marks.items()},
+        text_config={
+            "vocab_size": len(tokenizer),
+            "hidden_size": 48,
+            "intermediate_size": 32,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 1,
+            "max_position_embeddings": 4096,
+            "rope_scaling": {"type": "mrope", "mrope_section": [4, 4, 4], "rope_type": "default"},
+        },
+        vision_config={
+            "depth": 1,
+            "hidden_size": 16,
+            "intermediate_size": 16,
+            "num_heads": 2,
+            "out_hidden_size": 48,
+        },
+    )
+    encoder = seeded(lambda: transformers.Qwen2_5_VLForConditionalGeneration(config))
+    scheduler = diffusers.FlowMatchEulerDiscreteScheduler()
+    parts = {"scheduler": scheduler, "vae": vae, "text_encoder": encoder, "tokenizer": tokenizer}
+    parts |= {"transformer": transformer, **({"processor": processor()} if sees else {})}
+    return getattr(diffusers, kind)(**parts)
 
 
 BUILDERS = {
@@ -250,4 +344,6 @@ BUILDERS = {
     "lumina2": lumina2,
     "ovis": ovis,
     "krea2": krea2,
+    "qwen-image-21": qwen_image_21,
+    "nucleus": nucleus,
 }

@@ -12,6 +12,7 @@ import torch
 import transformers
 
 CORPUS = "a cat and a kitchen knife , a dog with a red apple on a blue background next to the big house"
+VISION = ("<|vision_start|>", "<|image_pad|>", "<|vision_end|>", "<|video_pad|>")
 SPECIALS = ("<|startoftext|>", "<|endoftext|>")
 LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789.,:;!?'\"-()*>&_|[]{}<=/+#%@\\^~`$"
 CHAT = (
@@ -53,16 +54,33 @@ def t5_tokenizer() -> Any:
     return transformers.T5TokenizerFast(vocab=scores, extra_ids=0, model_max_length=512)
 
 
-def qwen_tokenizer() -> Any:
+def qwen_tokenizer(pictures: bool = False) -> Any:
     """Bytes, and nothing merged: the template alone has hundreds of tokens."""
     alphabet = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
     vocab = {letter: i for i, letter in enumerate(alphabet)}
     for special in ("<|endoftext|>", "<|im_start|>", "<|im_end|>"):
         vocab[special] = len(vocab)
     tokenizer = transformers.Qwen2TokenizerFast(vocab=vocab, merges=[], model_max_length=4096)
-    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
+    specials = ["<|im_start|>", "<|im_end|>", *(VISION if pictures else ())]
+    tokenizer.add_special_tokens({"additional_special_tokens": specials})
     tokenizer.chat_template = CHAT
     return tokenizer
+
+
+class PictureProcessor(transformers.Qwen2_5_VLProcessor):
+    """Qwen's processor of text and pictures, without the part for video, which wants another library."""
+
+    def __init__(self, image_processor: Any, tokenizer: Any, chat_template: str | None = None) -> None:
+        self.image_token, self.video_token = "<|image_pad|>", "<|video_pad|>"
+        self.image_token_id, self.video_token_id = map(
+            tokenizer.convert_tokens_to_ids, (self.image_token, self.video_token)
+        )
+        transformers.ProcessorMixin.__init__(self, image_processor, tokenizer, chat_template=chat_template)
+
+
+def processor() -> Any:
+    pictures = transformers.Qwen2VLImageProcessorPil(patch_size=14, merge_size=2, min_pixels=784, max_pixels=3136)
+    return PictureProcessor(pictures, qwen_tokenizer(pictures=True), chat_template=CHAT)
 
 
 def gemma_tokenizer() -> Any:

@@ -34,6 +34,11 @@ def pipeline(name: str) -> Any:
     return pipe
 
 
+def read_of(mask: torch.Tensor | None) -> Any:
+    """A factor for states: all are read where there is no mask."""
+    return 1 if mask is None else mask[..., None]
+
+
 # What the denoiser is told, channel by channel, spelled out here and not by the code under test.
 Received = dict[str, Any]
 CHANNELS: dict[str, dict[str, Callable[[Received], torch.Tensor]]] = {
@@ -66,6 +71,8 @@ CHANNELS: dict[str, dict[str, Callable[[Received], torch.Tensor]]] = {
     "lumina": {"gemma": lambda r: r["encoder_hidden_states"] * r["encoder_mask"][..., None]},
     "lumina2": {"gemma": lambda r: r["encoder_hidden_states"] * r["encoder_attention_mask"][..., None]},
     "ovis": {"qwen": lambda r: r["encoder_hidden_states"]},
+    "qwen-image-21": {"qwen": lambda r: r["encoder_hidden_states"]},
+    "nucleus": {"qwen": lambda r: r["encoder_hidden_states"] * read_of(r["encoder_hidden_states_mask"])},
     "krea2": {"qwen": lambda r: (r["encoder_hidden_states"] * r["encoder_attention_mask"][..., None, None]).flatten(2)},
 }
 CHANNELS["sd3-without-t5"] = {name: read for name, read in CHANNELS["sd3"].items() if name != "t5"}
@@ -141,7 +148,7 @@ def calm(name: str) -> dict[str, Any]:
     if name in ("pixart", "sana", "sana-sprint"):
         own = {"intermediate_timesteps": None} if name == "sana-sprint" else {}
         return {"guidance_scale": 1.0, "use_resolution_binning": False, **own}
-    return {"qwen-image": {}, "z-image": {"guidance_scale": 0.0}}.get(name, {"guidance_scale": 1.0})
+    return {"qwen-image": {}, "qwen-image-21": {}, "z-image": {"guidance_scale": 0.0}}.get(name, {"guidance_scale": 1.0})
 
 
 def call(name: str, prompt: Any, pipe: Any = None, **more: Any) -> Any:
