@@ -1,13 +1,14 @@
-"""``safegen models list`` and ``safegen pull``: listing models, and fetching one."""
+"""``safegen models`` and ``safegen pull``: listing models and pipeline classes, and fetching a model."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, help="The models that go by a short name.")
+app = typer.Typer(no_args_is_help=True, help="The models that go by a short name, and the classes that can be guarded.")
 
 
 @app.command("list")
@@ -29,6 +30,23 @@ def list_(json: Annotated[bool, typer.Option("--json", help="JSON lines.")] = Fa
         licence = f"{alias.licence}{' (accept it on the hub first)' if alias.gated else ''}"
         rows.append((name, alias.repo, licence, f"{alias.size:.1f}"))
     console.show_table("models", ("name", "hub", "licence of the weights", "GB"), rows)
+
+
+@app.command("classes")
+def classes(json: Annotated[bool, typer.Option("--json", help="JSON lines.")] = False) -> None:
+    """List diffusers' pipeline classes: what guards each, or why nothing does."""
+    from safegen.cli import console
+    from safegen.families.classes import list_classes
+
+    found = list_classes()
+    if json:
+        for one in found:
+            console.show_json({"schema": "safegen.pipeline_class/1", **asdict(one)})
+        return
+    rows = [(one.name, " ".join(one.tasks), one.family or f"- {one.reason or 'unknown'}") for one in found]
+    console.show_table("pipeline classes", ("class", "draws from", "guarded by, or why not"), rows)
+    guarded = sum(bool(one.family) for one in found)
+    console.say(f"{guarded} of {len(found)} are guarded", "dim")
 
 
 def pull(

@@ -9,27 +9,35 @@ from safegen.families.aura_flow import AuraFlow
 from safegen.families.base import Family
 from safegen.families.chroma import Chroma
 from safegen.families.cogview import CogView3, CogView4
+from safegen.families.deepfloyd_if import DeepFloydIF
 from safegen.families.flux import Flux
 from safegen.families.flux2 import Flux2
+from safegen.families.hunyuan_dit import HunyuanDiT
+from safegen.families.ideogram4 import Ideogram4
+from safegen.families.kandinsky3 import Kandinsky3
 from safegen.families.krea2 import Krea2
 from safegen.families.lumina import Lumina, Lumina2
 from safegen.families.nucleus import Nucleus
 from safegen.families.ovis import Ovis
 from safegen.families.pixart import PixArt
+from safegen.families.prx import PRX
 from safegen.families.qwen_image import QwenImage
 from safegen.families.qwen_image_21 import QwenImage21
 from safegen.families.qwen_image_edit import QwenImageEdit
+from safegen.families.refused import REFUSED
 from safegen.families.sana import Sana, SanaSprint
 from safegen.families.stable_diffusion import StableDiffusion
 from safegen.families.stable_diffusion_3 import StableDiffusion3
 from safegen.families.stable_diffusion_xl import StableDiffusionXL
+from safegen.families.wan import Wan
 from safegen.families.z_image import ZImage
 
 FAMILIES: tuple[type[Family], ...] = (
     *(StableDiffusion, StableDiffusionXL, StableDiffusion3, Flux),
     *(PixArt, Sana, SanaSprint, QwenImage, ZImage, Flux2),
     *(Chroma, AuraFlow, CogView3, CogView4, Lumina, Lumina2, Ovis, Krea2),
-    *(QwenImageEdit, QwenImage21, Nucleus),
+    *(QwenImageEdit, QwenImage21, Nucleus, HunyuanDiT, PRX),
+    *(Kandinsky3, DeepFloydIF, Ideogram4, Wan),
 )
 
 __all__ = ["FAMILIES", "Family", "check_class", "family_of"]
@@ -49,9 +57,10 @@ def check_class(name: str, encoder: str | None = None) -> type[Family]:
         if name in family.pipelines:
             return family
     reason = f"Which states of its {encoder} reach the denoiser is not known, and what is left out leaks. "
-    supported = ", ".join(family.pipelines[0] for family in FAMILIES)
+    known = f": {REFUSED[name]}" if name in REFUSED else ""
     raise ModelError(
-        f"safegen cannot guard a {name}", f"{reason if encoder else ''}Supported: {supported} and relatives."
+        f"safegen cannot guard a {name}{known}",
+        f"{reason if encoder and not known else ''}safegen models classes lists what it can guard.",
     )
 
 

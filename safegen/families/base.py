@@ -35,7 +35,19 @@ if TYPE_CHECKING:
 Repair = Callable[[Conditioning], Conditioning]
 Values = Mapping[str, Any]  # what encode_prompt returns, or its arguments, by name
 # Marks in the names of classes that need a picture to draw from.
-PICTURED = ("Img2Img", "Inpaint", "Control", "Fill", "Kontext", "Adapter", "Upscale", "Pix2Pix", "Depth2Img", "Edit", "Layered")
+PICTURED = (
+    "Img2Img",
+    "Inpaint",
+    "Control",
+    "Fill",
+    "Kontext",
+    "Adapter",
+    "Upscale",
+    "Pix2Pix",
+    "Depth2Img",
+    "Edit",
+    "Layered",
+)
 # Arguments that change the text, what stands around it or the layers that are read: the directions no longer fit.
 UNSUPPORTED = (
     *("prompt_2", "prompt_3", "clip_skip", "text_encoder_out_layers", "return_index"),
@@ -113,12 +125,18 @@ class Family(abc.ABC):
         """Check that the pipeline draws from text alone, without a picture to begin with.
 
         Raises:
-            ModelError: its class, or the number of channels that its denoiser takes, says that it needs a picture.
+            ModelError: its class, or the number of channels that its denoiser takes, says that it needs a picture; or
+                it draws in a way of its own.
         """
         kind = type(self.pipe).__name__
         if any(mark in kind for mark in PICTURED):
             raise ModelError(
                 f"a {kind} draws from a picture, not from text alone",
+                "Call it yourself, with a guard attached: safegen.Guard().attached(pipe).",
+            )
+        if "prompt_embeds" not in self._call or not hasattr(self.pipe, "image_processor"):
+            raise ModelError(
+                f"a {kind} takes no embeddings, or gives no pictures that could be written",
                 "Call it yourself, with a guard attached: safegen.Guard().attached(pipe).",
             )
         parts = {name: getattr(self.pipe, name, None) for name in ("unet", "transformer", "vae")}

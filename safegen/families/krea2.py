@@ -56,7 +56,9 @@ class Krea2(SingleFamily):
 
     def padded(self, output: EncoderOutput, row: tuple[Token, ...], length: int) -> tuple[Token, ...]:
         """Put pads after the prompt, and the template's end after them."""
-        tail = (Token("[end]", Position.END),) * len(output.tokenizer(self.pipe.prompt_template_encode_suffix).input_ids)
+        tail = (Token("[end]", Position.END),) * len(
+            output.tokenizer(self.pipe.prompt_template_encode_suffix).input_ids
+        )
         return (*pad_tokens(output.tokenizer, row, length - len(tail), self.pad_position), *tail)
 
     def split(self, values: Values, request: Values) -> dict[str, Tensor]:

@@ -55,7 +55,5 @@ class SingleFamily(Family):
         given = {name: positive[name] for name in self.result if name in positive}
         asked = {"prompt": None, "negative_prompt": negative or None, "do_classifier_free_guidance": True}
         with torch.no_grad():
-            values = self._named(
-                self._encode_prompt(**self.default_request | {"device": self.device} | given | asked)
-            )
+            values = self._named(self._encode_prompt(**self.default_request | {"device": self.device} | given | asked))
         return {name: values[f"negative_{name}"] for name in given}

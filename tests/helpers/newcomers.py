@@ -7,8 +7,11 @@ from typing import Any
 import diffusers
 import tokenizers
 import transformers
+from diffusers.pipelines.hunyuandit import pipeline_hunyuandit
 
 from tests.helpers.parts import (
+    CORPUS,
+    LETTERS,
     VISION,
     autoencoder,
     gemma_tokenizer,
@@ -19,6 +22,7 @@ from tests.helpers.parts import (
     seeded,
     t5,
     t5_tokenizer,
+    unet,
 )
 
 
@@ -335,6 +339,143 @@ def qwen_image(kind: str = "QwenImagePipeline") -> Any:
     return getattr(diffusers, kind)(**parts)
 
 
+def hunyuan_dit() -> Any:
+    transformer = seeded(
+        lambda: diffusers.HunyuanDiT2DModel(
+            num_attention_heads=2,
+            attention_head_dim=8,
+            in_channels=4,
+            patch_size=2,
+            sample_size=8,
+            hidden_size=16,
+            num_layers=2,
+            cross_attention_dim=32,
+            cross_attention_dim_t5=64,
+            pooled_projection_dim=16,
+        )
+    )
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *sorted(set(CORPUS.split())), *LETTERS, *(f"##{c}" for c in LETTERS)]
+    vocabulary = {word: i for i, word in enumerate(dict.fromkeys(words))}
+    config = transformers.BertConfig(
+        vocab_size=len(vocabulary), hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32
+    )
+    # It takes the nearest of the sizes that it was trained on, and all of them are large.
+    if (64, 64) not in pipeline_hunyuandit.SUPPORTED_SHAPE:
+        pipeline_hunyuandit.SUPPORTED_SHAPE.append((64, 64))
+    vae = autoencoder(blocks=4)
+    return diffusers.HunyuanDiTPipeline(
+        vae,
+        seeded(lambda: transformers.BertModel(config, add_pooling_layer=False)),
+        transformers.BertTokenizerFast(vocab=vocabulary, model_max_length=77),
+        transformer,
+        diffusers.DDIMScheduler(clip_sample=False, steps_offset=1),
+        None,
+        None,
+        requires_safety_checker=False,
+        text_encoder_2=t5(),
+        tokenizer_2=t5_tokenizer(),
+    )
+
+
+def kandinsky3() -> Any:
+    unet = seeded(
+        lambda: diffusers.Kandinsky3UNet(
+            time_embedding_dim=8,
+            groups=2,
+            attention_head_dim=4,
+            layers_per_block=2,
+            block_out_channels=(8, 16, 32, 64),
+            cross_attention_dim=16,
+            encoder_hid_dim=64,
+        )
+    )
+    movq = seeded(
+        lambda: diffusers.VQModel(
+            block_out_channels=(32,) * 4,
+            down_block_types=("DownEncoderBlock2D",) * 4,
+            up_block_types=("UpDecoderBlock2D",) * 4,
+            latent_channels=4,
+            norm_type="spatial",
+            num_vq_embeddings=8,
+            vq_embed_dim=4,
+        )
+    )
+    return diffusers.Kandinsky3Pipeline(t5_tokenizer(), t5(), unet, diffusers.DDPMScheduler(), movq)
+
+
+def deepfloyd_if() -> Any:
+    denoiser = unet(64, in_channels=3, out_channels=6)
+    scheduler = diffusers.DDPMScheduler(variance_type="learned_range")
+    return diffusers.IFPipeline(
+        t5_tokenizer(), t5(), denoiser, scheduler, None, None, None, requires_safety_checker=False
+    )
+
+
+def ideogram4() -> Any:
+    def transformer() -> Any:
+        return diffusers.Ideogram4Transformer2DModel(
+            in_channels=16,
+            num_layers=1,
+            attention_head_dim=16,
+            num_attention_heads=2,
+            intermediate_size=16,
+            adaln_dim=8,
+            llm_features_dim=13 * 48,
+            mrope_section=(4, 2, 2),
+        )
+
+    vae = seeded(
+        lambda: diffusers.AutoencoderKLFlux2(
+            block_out_channels=(8, 8, 8),
+            down_block_types=("DownEncoderBlock2D",) * 3,
+            up_block_types=("UpDecoderBlock2D",) * 3,
+            latent_channels=4,
+            norm_num_groups=4,
+        )
+    )
+    return diffusers.Ideogram4Pipeline(
+        diffusers.FlowMatchEulerDiscreteScheduler(),
+        vae,
+        qwen3_vl(layers=36),
+        qwen_tokenizer(),
+        seeded(transformer),
+        seeded(transformer),
+    )
+
+
+def wan() -> Any:
+    transformer = seeded(
+        lambda: diffusers.WanTransformer3DModel(
+            num_attention_heads=2,
+            attention_head_dim=12,
+            in_channels=4,
+            out_channels=4,
+            text_dim=64,
+            freq_dim=8,
+            ffn_dim=16,
+            num_layers=1,
+            rope_max_seq_len=32,
+        )
+    )
+    vae = seeded(
+        lambda: diffusers.AutoencoderKLWan(
+            base_dim=4,
+            z_dim=4,
+            dim_mult=[1, 1, 1, 1],
+            num_res_blocks=1,
+            temperal_downsample=[False, True, True],
+            latents_mean=[0.0] * 4,
+            latents_std=[1.0] * 4,
+        )
+    )
+    config = transformers.UMT5Config(
+        vocab_size=len(t5_tokenizer()), d_model=64, d_kv=8, d_ff=32, num_layers=2, num_heads=2
+    )
+    encoder = seeded(lambda: transformers.UMT5EncoderModel(config))
+    scheduler = diffusers.FlowMatchEulerDiscreteScheduler()
+    return diffusers.WanPipeline(t5_tokenizer(), encoder, vae, scheduler, transformer)
+
+
 BUILDERS = {
     "chroma": chroma,
     "aura-flow": aura_flow,
@@ -346,4 +487,9 @@ BUILDERS = {
     "krea2": krea2,
     "qwen-image-21": qwen_image_21,
     "nucleus": nucleus,
+    "hunyuan-dit": hunyuan_dit,
+    "kandinsky3": kandinsky3,
+    "if": deepfloyd_if,
+    "ideogram4": ideogram4,
+    "wan": wan,
 }

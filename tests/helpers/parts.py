@@ -118,9 +118,8 @@ def t5(width: int = 64) -> Any:
     return seeded(lambda: transformers.T5EncoderModel(config))
 
 
-def autoencoder(channels: int = 4, **more: Any) -> Any:
-    """Halves pictures twice."""
-    blocks = 3
+def autoencoder(channels: int = 4, blocks: int = 3, **more: Any) -> Any:
+    """Halves pictures once less than it has blocks."""
     return seeded(
         lambda: diffusers.AutoencoderKL(
             block_out_channels=(8,) * blocks,

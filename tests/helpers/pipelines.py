@@ -71,6 +71,14 @@ CHANNELS: dict[str, dict[str, Callable[[Received], torch.Tensor]]] = {
     "lumina": {"gemma": lambda r: r["encoder_hidden_states"] * r["encoder_mask"][..., None]},
     "lumina2": {"gemma": lambda r: r["encoder_hidden_states"] * r["encoder_attention_mask"][..., None]},
     "ovis": {"qwen": lambda r: r["encoder_hidden_states"]},
+    "hunyuan-dit": {
+        "bert": lambda r: r["encoder_hidden_states"] * r["text_embedding_mask"][..., None],
+        "t5": lambda r: r["encoder_hidden_states_t5"] * r["text_embedding_mask_t5"][..., None],
+    },
+    "kandinsky3": {"t5": lambda r: r["encoder_hidden_states"] * r["encoder_attention_mask"][..., None]},
+    "if": {"t5": lambda r: r["encoder_hidden_states"]},
+    "ideogram4": {"qwen": lambda r: torch.nn.functional.pad(r["encoder_hidden_states"][:, :512], (0, 0, 1536, 0))},
+    "wan": {"umt5": lambda r: r["encoder_hidden_states"]},
     "qwen-image-21": {"qwen": lambda r: r["encoder_hidden_states"]},
     "nucleus": {"qwen": lambda r: r["encoder_hidden_states"] * read_of(r["encoder_hidden_states_mask"])},
     "krea2": {"qwen": lambda r: (r["encoder_hidden_states"] * r["encoder_attention_mask"][..., None, None]).flatten(2)},
@@ -143,21 +151,37 @@ def prepared(name: str, safeguard: str = "localise", strength: float = 1.0, more
     return Guard("violence", safeguard=safeguard, strength=strength)
 
 
+# Pipelines that the generator refuses, and guards where a guard is attached.
+ATTACHED = ("kandinsky3", "if", "ideogram4", "wan")
+
+
 def calm(name: str) -> dict[str, Any]:
     """Arguments of a call without a negative branch."""
-    if name in ("pixart", "sana", "sana-sprint"):
+    if name in ("pixart", "sana", "sana-sprint", "hunyuan-dit"):
         own = {"intermediate_timesteps": None} if name == "sana-sprint" else {}
         return {"guidance_scale": 1.0, "use_resolution_binning": False, **own}
-    return {"qwen-image": {}, "qwen-image-21": {}, "z-image": {"guidance_scale": 0.0}}.get(name, {"guidance_scale": 1.0})
+    own = {
+        "qwen-image": {},
+        "qwen-image-21": {},
+        "z-image": {"guidance_scale": 0.0},
+        "krea2": {"guidance_scale": 0.0},
+        "ideogram4": {"guidance_scale": 1.0, "guidance_schedule": None, "max_sequence_length": 512},
+        "wan": {"guidance_scale": 1.0, "num_frames": 1},
+    }
+    return own.get(name, {"guidance_scale": 1.0})
 
 
 def call(name: str, prompt: Any, pipe: Any = None, **more: Any) -> Any:
     """The user's own call to diffusers."""
     pipe = pipe or pipeline(name)
-    count = (len(prompt) if isinstance(prompt, list) else 1) * more.get("num_images_per_prompt", 1)
+    if name == "wan" and "num_images_per_prompt" in more:
+        more["num_videos_per_prompt"] = more.pop("num_images_per_prompt")
+    copies = more.get("num_images_per_prompt") or more.get("num_videos_per_prompt") or 1
+    count = (len(prompt) if isinstance(prompt, list) else 1) * copies
     draw = [torch.Generator().manual_seed(i) for i in range(count)]
     prompt = list(prompt) if isinstance(prompt, list) else prompt  # Z-Image writes its template into the list
-    return pipe(prompt=prompt, generator=draw, output_type="pt", **{**SIZE, **calm(name), **more}).images
+    drawn = pipe(prompt=prompt, generator=draw, output_type="pt", **{**SIZE, **calm(name), **more})
+    return drawn.frames if name == "wan" else drawn.images
 
 
 @contextlib.contextmanager

@@ -1,0 +1,58 @@
+"""PRX: the states of a T5Gemma under a mask."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from safegen.conditioning import Position
+from safegen.families.base import Family, Values
+from safegen.families.outputs import EncoderOutput
+from safegen.families.single import SingleFamily
+from safegen.families.tokens import Text
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class PRX(SingleFamily):
+    """Adapter around a `PRXPipeline`, which cleans every prompt."""
+
+    pipelines: ClassVar[tuple[str, ...]] = ("PRXPipeline",)
+    result: ClassVar[tuple[str, ...]] = (
+        *("prompt_embeds", "prompt_attention_mask"),
+        *("negative_prompt_embeds", "negative_prompt_attention_mask"),
+    )
+    channel: ClassVar[str] = "t5gemma"
+    mask: ClassVar[str] = "prompt_attention_mask"
+    carried: ClassVar[tuple[str, ...]] = ("tokenizer_max_length", "skip_text_cleaning")
+    blocks: ClassVar[tuple[str, ...]] = ("blocks",)
+    pad_position: ClassVar[Position] = Position.UNREAD
+    patch = 2
+    steps = 28
+    guidance = 4.0
+
+    @property
+    def window(self) -> int:
+        """How many tokens the tokenizer names as its length."""
+        return int(self.pipe.tokenizer.model_max_length)
+
+    def max_length(self, output: EncoderOutput, request: Values) -> int:
+        return int(request["tokenizer_max_length"] or output.window)
+
+    def texts(self, prompts: Sequence[str], request: Values) -> list[Text]:
+        """Clean the prompts, as the pipeline does it."""
+        cleaner = self.pipe.text_preprocessor
+        clean = cleaner.basic_clean if request["skip_text_cleaning"] else cleaner.clean_text
+        return [Text.plain(clean(prompt)) for prompt in prompts]
+
+    def mask_of(self, positions: Tensor, states: Tensor) -> Tensor:
+        return positions < Position.UNREAD
+
+    def negative_arguments(self, negative: str, positive: Values) -> dict[str, Any]:
+        """Encode the negative prompt apart: beside embeddings, the pipeline would leave it out."""
+        return Family.negative_arguments(self, negative, positive)
+
+    @property
+    def size(self) -> int:
+        return int(self.pipe.default_sample_size)
