@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from safegen.conditioning import Position
+from safegen.conditioning import Channel, Position
 from safegen.families.bottleneck import Received
 from safegen.families.single import SingleFamily
 
@@ -29,9 +29,10 @@ class AuraFlow(SingleFamily):
     guidance = 3.5
     pad_position: ClassVar[Position] = Position.UNREAD
 
-    def mask_of(self, positions: Tensor, states: Tensor) -> Tensor:
+    def mask_of(self, channel: Channel) -> Tensor:
         """Give the mask in the pipeline's own form: a number for every number of the states, (B, T * D)."""
-        return super().mask_of(positions, states).unsqueeze(-1).expand(states.shape).flatten(1)
+        read = (channel.positions < Position.UNREAD).long()
+        return read.unsqueeze(-1).expand(channel.states.shape).flatten(1)
 
     def picture_tokens(self, received: Received) -> slice:
         """Give the last ones: the blocks of a single stream see the text before the picture."""

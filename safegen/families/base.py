@@ -36,17 +36,8 @@ Repair = Callable[[Conditioning], Conditioning]
 Values = Mapping[str, Any]  # what encode_prompt returns, or its arguments, by name
 # Marks in the names of classes that need a picture to draw from.
 PICTURED = (
-    "Img2Img",
-    "Inpaint",
-    "Control",
-    "Fill",
-    "Kontext",
-    "Adapter",
-    "Upscale",
-    "Pix2Pix",
-    "Depth2Img",
-    "Edit",
-    "Layered",
+    *("Img2Img", "Inpaint", "Control", "Fill", "Kontext", "Adapter", "Upscale", "Pix2Pix", "Depth2Img"),
+    *("Edit", "Layered"),
 )
 # Arguments that change the text, what stands around it or the layers that are read: the directions no longer fit.
 UNSUPPORTED = (

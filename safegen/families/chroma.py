@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from safegen.conditioning import Position, Token
+from safegen.conditioning import Channel, Position, Token
 from safegen.families.base import Values
 from safegen.families.bottleneck import Received
 from safegen.families.single import SingleFamily
@@ -34,8 +34,8 @@ class Chroma(SingleFamily):
         """Add the pad that is read, if there is room."""
         return row if len(row) == self.max_length(self.outputs[0], request) else (*row, Token("[pad]", Position.PAD))
 
-    def mask_of(self, positions: Tensor, states: Tensor) -> Tensor:
-        return (positions < Position.UNREAD).to(states.dtype)
+    def mask_of(self, channel: Channel) -> Tensor:
+        return (channel.positions < Position.UNREAD).to(channel.states.dtype)
 
     def picture_tokens(self, received: Received) -> slice:
         """Give the last ones: the blocks of a single stream see the text before the picture."""

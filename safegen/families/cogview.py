@@ -31,9 +31,7 @@ class CogView4(SingleFamily):
     result: ClassVar[tuple[str, ...]] = ("prompt_embeds", "negative_prompt_embeds")
     channel: ClassVar[str] = "glm"
     layer: ClassVar[str] = "hidden -2 unmasked"
-    pad_position: ClassVar[Position] = (
-        Position.TEMPLATE
-    )  # before the prompt of a causal model, which cannot change them
+    pad_position: ClassVar[Position] = Position.TEMPLATE  # before a causal model's prompt
     passes_sigmas: ClassVar[bool] = True
     patch = 2
     steps = 50

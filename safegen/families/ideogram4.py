@@ -41,9 +41,8 @@ class Ideogram4(SingleFamily):
         encoder, tokenizer = require_parts(self.pipe, "text_encoder", "tokenizer")
         layers = inspect.getmodule(type(self.pipe)).QWEN3_VL_ACTIVATION_LAYERS  # type: ignore[union-attr]
         width = len(layers) * encoder.config.get_text_config().hidden_size
-        yield EncoderOutput(
-            self.channel, encoder, tokenizer, f"layers {' '.join(map(str, layers))}", width, self.window
-        )
+        layer = f"layers {' '.join(map(str, layers))}"
+        yield EncoderOutput(self.channel, encoder, tokenizer, layer, width, self.window)
 
     def texts(self, prompts: Sequence[str], request: Values) -> list[Text]:
         """Put the prompts into the chat template."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from safegen.conditioning import Conditioning, Position, Token
+from safegen.conditioning import Channel, Conditioning, Position, Token
 from safegen.families.base import Values, require_parts
 from safegen.families.outputs import EncoderOutput
 from safegen.families.single import SingleFamily
@@ -56,10 +56,9 @@ class Krea2(SingleFamily):
 
     def padded(self, output: EncoderOutput, row: tuple[Token, ...], length: int) -> tuple[Token, ...]:
         """Put pads after the prompt, and the template's end after them."""
-        tail = (Token("[end]", Position.END),) * len(
-            output.tokenizer(self.pipe.prompt_template_encode_suffix).input_ids
-        )
-        return (*pad_tokens(output.tokenizer, row, length - len(tail), self.pad_position), *tail)
+        count = len(output.tokenizer(self.pipe.prompt_template_encode_suffix)["input_ids"])
+        padded = pad_tokens(output.tokenizer, row, length - count, self.pad_position)
+        return (*padded, *(Token("[end]", Position.END),) * count)
 
     def split(self, values: Values, request: Values) -> dict[str, Tensor]:
         return {self.channel: values["prompt_embeds"].flatten(2)}
@@ -69,8 +68,8 @@ class Krea2(SingleFamily):
         states = joined["prompt_embeds"].unflatten(2, (len(self.pipe.text_encoder_select_layers), -1))
         return {**joined, "prompt_embeds": states}
 
-    def mask_of(self, positions: Tensor, states: Tensor) -> Tensor:
-        return positions < Position.UNREAD
+    def mask_of(self, channel: Channel) -> Tensor:
+        return channel.positions < Position.UNREAD
 
     def guided(self, guidance: float) -> bool:
         return guidance > 0 and not self.pipe.config.is_distilled

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
-from safegen.conditioning import Position
+from safegen.conditioning import Channel, Position
 from safegen.families.base import Values, require_parts
 from safegen.families.outputs import BOUNDLESS, EncoderOutput
 from safegen.families.single import SingleFamily
@@ -42,6 +42,6 @@ class Nucleus(SingleFamily):
         head = self.pipe._format_prompt("\0").split("\0")[0]
         return [Text.inside(head, prompt, self.pipe._format_prompt(prompt)) for prompt in prompts]
 
-    def mask_of(self, positions: Tensor, states: Tensor) -> Tensor | None:
-        mask = super().mask_of(positions, states)
-        return None if bool(mask.all()) else mask
+    def mask_of(self, channel: Channel) -> Tensor | None:
+        read = channel.positions < Position.UNREAD
+        return None if bool(read.all()) else read.long()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from safegen.conditioning import Position
+from safegen.conditioning import Channel, Position
 from safegen.families.base import Family, Values
 from safegen.families.outputs import EncoderOutput
 from safegen.families.single import SingleFamily
@@ -46,8 +46,8 @@ class PRX(SingleFamily):
         clean = cleaner.basic_clean if request["skip_text_cleaning"] else cleaner.clean_text
         return [Text.plain(clean(prompt)) for prompt in prompts]
 
-    def mask_of(self, positions: Tensor, states: Tensor) -> Tensor:
-        return positions < Position.UNREAD
+    def mask_of(self, channel: Channel) -> Tensor:
+        return channel.positions < Position.UNREAD
 
     def negative_arguments(self, negative: str, positive: Values) -> dict[str, Any]:
         """Encode the negative prompt apart: beside embeddings, the pipeline would leave it out."""

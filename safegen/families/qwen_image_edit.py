@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -36,9 +35,8 @@ class QwenImageEdit(QwenImage):
         if PICTURE not in head:
             head += "".join(f"Picture {i + 1}: <|vision_start|>{PICTURE}<|vision_end|>" for i in range(len(counts)))
         first, *rest = head.split(PICTURE)
-        head = first + "".join(
-            PICTURE * count + part for part, count in itertools.zip_longest(rest, counts[: len(rest)], fillvalue=1)
-        )
+        counts += [1] * (len(rest) - len(counts))  # a mark without a picture is one token
+        head = first + "".join(PICTURE * count + part for part, count in zip(rest, counts, strict=True))
         return [Text(head + p + tail, len(head), len(head) + len(p), templated=True) for p in prompts]
 
     def _count_tokens(self, images: Any) -> list[int]:

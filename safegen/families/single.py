@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from safegen.conditioning import Conditioning, Position
+from safegen.conditioning import Channel, Conditioning, Position
 from safegen.families.base import Family, Values, require_parts
 from safegen.families.outputs import EncoderOutput
 
@@ -39,12 +39,12 @@ class SingleFamily(Family):
 
     def join(self, conditioning: Conditioning, request: Values) -> dict[str, Any]:
         channel = conditioning.channels[self.channel]
-        masks = {self.mask: self.mask_of(channel.positions, channel.states)} if self.mask else {}
+        masks = {self.mask: self.mask_of(channel)} if self.mask else {}
         return {"prompt_embeds": channel.states, **masks}
 
-    def mask_of(self, positions: Tensor, states: Tensor) -> Tensor | None:
-        """Give the mask (B, T) of the states that the denoiser reads."""
-        return (positions < Position.UNREAD).long()
+    def mask_of(self, channel: Channel) -> Tensor | None:
+        """Give the mask (B, T) of the states that the denoiser reads, or None where it reads all of them."""
+        return (channel.positions < Position.UNREAD).long()
 
     def negative_arguments(self, negative: str, positive: Values) -> dict[str, Any]:
         """Let the pipeline encode the negative prompt, with the positive states given: both may have to be as long."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 from typing import Any
 
 import diffusers
 import tokenizers
+import torch
 import transformers
 from diffusers.pipelines.hunyuandit import pipeline_hunyuandit
 
@@ -476,6 +478,63 @@ def wan() -> Any:
     return diffusers.WanPipeline(t5_tokenizer(), encoder, vae, scheduler, transformer)
 
 
+def helios() -> Any:
+    transformer = seeded(
+        lambda: diffusers.HeliosTransformer3DModel(
+            num_attention_heads=2,
+            attention_head_dim=12,
+            in_channels=4,
+            out_channels=4,
+            text_dim=64,
+            freq_dim=8,
+            ffn_dim=16,
+            num_layers=1,
+            rope_dim=(4, 4, 4),
+        )
+    )
+    parts = wan().components
+    names = ("tokenizer", "text_encoder", "vae", "scheduler")
+    return diffusers.HeliosPipeline(transformer=transformer, **{name: parts[name] for name in names})
+
+
+def stirred(module: Any) -> Any:
+    """Fill the weights that begin as zeros: with them, a new denoiser draws the same whatever it is told."""
+    for weight in module.parameters():
+        if not weight.any():
+            torch.nn.init.normal_(weight, std=0.2)
+    return module
+
+
+def prx() -> Any:
+    from transformers.models.t5gemma import modeling_t5gemma
+
+    transformer = seeded(
+        lambda: stirred(
+            diffusers.PRXTransformer2DModel(
+                in_channels=4, context_in_dim=48, hidden_size=16, num_heads=2, depth=1, axes_dim=[4, 4]
+            )
+        )
+    )
+    tokenizer = begun(gemma_tokenizer(), "<bos>")
+    tokenizer.model_max_length = 256
+    config = transformers.T5GemmaConfig(
+        encoder={
+            "vocab_size": len(tokenizer),
+            "hidden_size": 48,
+            "intermediate_size": 32,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 1,
+            "head_dim": 8,
+        },
+        is_encoder_decoder=False,
+    )
+    encoder = seeded(lambda: modeling_t5gemma.T5GemmaEncoder(config.encoder))
+    scheduler = diffusers.FlowMatchEulerDiscreteScheduler()
+    vae = autoencoder(shift_factor=0.0)
+    return diffusers.PRXPipeline(transformer, scheduler, encoder, tokenizer, vae, default_sample_size=256)
+
+
 BUILDERS = {
     "chroma": chroma,
     "aura-flow": aura_flow,
@@ -493,3 +552,5 @@ BUILDERS = {
     "ideogram4": ideogram4,
     "wan": wan,
 }
+if importlib.util.find_spec("ftfy"):  # without it, these pipelines fail at the first prompt
+    BUILDERS |= {"helios": helios, "prx": prx}

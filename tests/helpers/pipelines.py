@@ -79,6 +79,8 @@ CHANNELS: dict[str, dict[str, Callable[[Received], torch.Tensor]]] = {
     "if": {"t5": lambda r: r["encoder_hidden_states"]},
     "ideogram4": {"qwen": lambda r: torch.nn.functional.pad(r["encoder_hidden_states"][:, :512], (0, 0, 1536, 0))},
     "wan": {"umt5": lambda r: r["encoder_hidden_states"]},
+    "helios": {"umt5": lambda r: r["encoder_hidden_states"]},
+    "prx": {"t5gemma": lambda r: r["encoder_hidden_states"] * r["attention_mask"][..., None]},
     "qwen-image-21": {"qwen": lambda r: r["encoder_hidden_states"]},
     "nucleus": {"qwen": lambda r: r["encoder_hidden_states"] * read_of(r["encoder_hidden_states_mask"])},
     "krea2": {"qwen": lambda r: (r["encoder_hidden_states"] * r["encoder_attention_mask"][..., None, None]).flatten(2)},
@@ -152,12 +154,12 @@ def prepared(name: str, safeguard: str = "localise", strength: float = 1.0, more
 
 
 # Pipelines that the generator refuses, and guards where a guard is attached.
-ATTACHED = ("kandinsky3", "if", "ideogram4", "wan")
+ATTACHED = ("kandinsky3", "if", "ideogram4", "wan", "helios")
 
 
 def calm(name: str) -> dict[str, Any]:
     """Arguments of a call without a negative branch."""
-    if name in ("pixart", "sana", "sana-sprint", "hunyuan-dit"):
+    if name in ("pixart", "sana", "sana-sprint", "hunyuan-dit", "prx"):
         own = {"intermediate_timesteps": None} if name == "sana-sprint" else {}
         return {"guidance_scale": 1.0, "use_resolution_binning": False, **own}
     own = {
@@ -167,6 +169,7 @@ def calm(name: str) -> dict[str, Any]:
         "krea2": {"guidance_scale": 0.0},
         "ideogram4": {"guidance_scale": 1.0, "guidance_schedule": None, "max_sequence_length": 512},
         "wan": {"guidance_scale": 1.0, "num_frames": 1},
+        "helios": {"guidance_scale": 1.0, "num_frames": 1},
     }
     return own.get(name, {"guidance_scale": 1.0})
 
@@ -174,14 +177,14 @@ def calm(name: str) -> dict[str, Any]:
 def call(name: str, prompt: Any, pipe: Any = None, **more: Any) -> Any:
     """The user's own call to diffusers."""
     pipe = pipe or pipeline(name)
-    if name == "wan" and "num_images_per_prompt" in more:
+    if name in ("wan", "helios") and "num_images_per_prompt" in more:
         more["num_videos_per_prompt"] = more.pop("num_images_per_prompt")
     copies = more.get("num_images_per_prompt") or more.get("num_videos_per_prompt") or 1
     count = (len(prompt) if isinstance(prompt, list) else 1) * copies
     draw = [torch.Generator().manual_seed(i) for i in range(count)]
     prompt = list(prompt) if isinstance(prompt, list) else prompt  # Z-Image writes its template into the list
     drawn = pipe(prompt=prompt, generator=draw, output_type="pt", **{**SIZE, **calm(name), **more})
-    return drawn.frames if name == "wan" else drawn.images
+    return drawn.images if hasattr(drawn, "images") else drawn.frames
 
 
 @contextlib.contextmanager
