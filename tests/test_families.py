@@ -10,6 +10,7 @@ from typing import Any
 import diffusers
 import pytest
 import torch
+from diffusers.pipelines.qwenimage import pipeline_qwenimage_edit_plus
 from PIL import Image
 
 from safegen.conditioning import Conditioning, Position
@@ -19,6 +20,8 @@ from safegen.errors import DirectionError, GuardError, ModelError, Unread, Usage
 from safegen.families import FAMILIES, Family, family_of
 from safegen.families.flux import Flux
 from safegen.families.outputs import EncoderOutput
+from safegen.families.prx import PRX
+from safegen.families.qwen_image_edit import QwenImageEdit
 from safegen.families.stable_diffusion_xl import StableDiffusionXL
 from safegen.generator import Generator
 from safegen.guard import Guard
@@ -26,7 +29,7 @@ from safegen.learning import contrastive, ensure
 from safegen.learning.effort import BRIEF
 from safegen.models.options import DrawOptions
 from safegen.scoring.scorer import Scorer
-from tests.helpers import contract, miniatures
+from tests.helpers import contract, miniatures, newcomers
 from tests.helpers.notes import Notes
 from tests.helpers.pipelines import (
     BENIGN,
@@ -155,7 +158,13 @@ def test_methods_that_edit_along_directions_say_so_where_there_are_none(safeguar
         Guard(safeguard=safeguard).bind(family_of(pipeline("sd")))
 
 
-@pytest.mark.parametrize("name", ["sana", "qwen-image", "z-image", "flux2", "flux2-klein"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("sana", "qwen-image", "z-image", "flux2", "flux2-klein", "cogview4", "lumina2", "ovis", "krea2"),
+        *("nucleus", "qwen-image-21", "ideogram4"),
+    ],
+)
 def test_a_template_is_marked_and_never_scored(name: str) -> None:
     family = family_of(pipeline(name))
     guard = prepared(name).bind(family)
@@ -223,10 +232,17 @@ def test_a_method_that_was_not_learned_is_an_error_at_the_start() -> None:
         pass
 
 
-@pytest.mark.parametrize("name", ["sd", "sdxl", "sd3", "pixart", "sana", "z-image", "flux-dev", "qwen-image"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("sd", "sdxl", "sd3", "pixart", "sana", "z-image", "flux-dev", "qwen-image", "chroma", "aura-flow"),
+        *("cogview3", "cogview4", "lumina", "lumina2", "ovis", "krea2", "nucleus", "qwen-image-21", "hunyuan-dit"),
+        *("kandinsky3", "if", "wan"),
+    ],
+)
 def test_the_negative_prompt_is_never_sanitized(name: str) -> None:
     cfg: dict[str, Any] = {"negative_prompt": HARMFUL, "guidance_scale": 3.0}
-    if name in ("flux-dev", "qwen-image"):
+    if name in ("flux-dev", "qwen-image", "qwen-image-21"):
         cfg = {"negative_prompt": HARMFUL, "true_cfg_scale": 3.0}
 
     def branches() -> list[Any]:
@@ -262,6 +278,9 @@ def test_a_model_without_a_negative_branch_says_so(name: str) -> None:
         ("flux-dev", {"prompt_2": "a kitchen knife"}),
         ("flux2-klein", {"text_encoder_out_layers": (1, 2, 3)}),
         ("sdxl", {"pooled_prompt_embeds": torch.zeros(1, 48)}),
+        ("sana", {"complex_human_instruction": ["a kitchen knife"]}),
+        ("lumina2", {"system_prompt": "a kitchen knife"}),
+        ("nucleus", {"return_index": -2}),
     ],
 )
 def test_what_the_guard_would_not_see_is_refused(name: str, asked: dict[str, Any]) -> None:
@@ -277,6 +296,9 @@ def test_what_the_guard_would_not_see_is_refused(name: str, asked: dict[str, Any
         ("qwen-image", {"prompt_embeds": torch.zeros(1, 8, 48)}),
         ("z-image", {"prompt_embeds": [torch.zeros(8, 48)]}),
         ("flux2", {"prompt_embeds": torch.zeros(1, 8, 144)}),
+        ("cogview3", {"prompt_embeds": torch.zeros(1, 8, 64)}),
+        ("krea2", {"prompt_embeds": torch.zeros(1, 8, 3, 48), "prompt_embeds_mask": torch.ones(1, 8)}),
+        ("wan", {"prompt_embeds": torch.zeros(1, 512, 64)}),
     ],
 )
 def test_embeddings_instead_of_text_are_refused(name: str, given: dict[str, Any]) -> None:
@@ -284,7 +306,10 @@ def test_embeddings_instead_of_text_are_refused(name: str, given: dict[str, Any]
         call(name, None, **given)
 
 
-@pytest.mark.parametrize("name", sorted(set(miniatures.BUILDERS) - {"sd3-without-t5"}))
+UNCUT = {"qwen-image-21", "nucleus", "ideogram4"}  # they read any length, or refuse it
+
+
+@pytest.mark.parametrize("name", sorted(set(miniatures.BUILDERS) - {"sd3-without-t5"} - UNCUT))
 def test_text_that_an_encoder_does_not_see_is_told(name: str) -> None:
     family = family_of(pipeline(name))
     long = " ".join(["a red apple"] * 400) + " dog"
@@ -294,6 +319,7 @@ def test_text_that_an_encoder_does_not_see_is_told(name: str) -> None:
         assert long.endswith(channel.truncated[0])
 
 
+NOISE = Image.effect_noise((64, 64), 80).convert("RGB")
 AREA: dict[str, Any] = {"width": 64, "height": 64}
 IMAGE: dict[str, Any] = {"image": Image.new("RGB", (64, 64), "gray")}
 WHOLE = {**IMAGE, "strength": 1.0}
@@ -461,4 +487,69 @@ def test_every_channel_is_learned_in_one_pass(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_every_family_has_a_miniature() -> None:
-    assert {type(family_of(pipeline(name))) for name in miniatures.BUILDERS} == set(FAMILIES)
+    """Qwen-Image-Edit has tests of its own, and PRX a miniature where ftfy is installed."""
+    built = {type(family_of(pipeline(name))) for name in miniatures.BUILDERS}
+    assert set(FAMILIES) - built <= {QwenImageEdit, PRX}
+
+
+def test_a_second_encoders_embeddings_in_the_place_of_text_are_refused() -> None:
+    given = {"prompt_embeds_2": torch.zeros(1, 256, 64), "prompt_attention_mask_2": torch.ones(1, 256)}
+    with (
+        pytest.raises(ModelError, match="needs the prompt as text"),
+        prepared("hunyuan-dit").attached(pipeline("hunyuan-dit")),
+    ):
+        call("hunyuan-dit", BENIGN, **given)
+
+
+@pytest.mark.parametrize("name", ["flux-dev", "chroma", "krea2"])
+def test_a_length_that_is_asked_for_holds_for_the_repair(name: str) -> None:
+    asked = {"max_sequence_length": 64}
+    plain = told(name, HARMFUL, **asked)
+    with prepared(name).attached(pipeline(name)):
+        guarded = told(name, HARMFUL, **asked)
+    for channel, states in plain.items():
+        assert guarded[channel].shape == states.shape
+        assert not torch.equal(guarded[channel], states)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "asked"),
+    [
+        ("QwenImageEditPipeline", {"image": NOISE}),
+        ("QwenImageEditInpaintPipeline", {"image": NOISE, "mask_image": NOISE, "strength": 1.0}),
+        ("QwenImageEditPlusPipeline", {"image": [NOISE, NOISE.resize((64, 48))]}),
+    ],
+)
+def test_a_picture_goes_with_the_prompt_into_every_encoding(
+    kind: str, asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is drawn in the place of a harmful prompt is what diffusers draws of the repaired one and the picture."""
+    monkeypatch.setattr(pipeline_qwenimage_edit_plus, "VAE_IMAGE_SIZE", 64 * 64)
+    pipe = newcomers.qwen_image(kind)
+    pipe.set_progress_bar_config(disable=True)
+
+    def received(prompt: str) -> torch.Tensor:
+        with watched(pipe) as calls:
+            pipe(prompt=prompt, num_inference_steps=1, true_cfg_scale=1.0, **AREA, **asked)
+        states: torch.Tensor = calls[0]["encoder_hidden_states"].clone()
+        return states
+
+    plain = {prompt: received(prompt) for prompt in (HARMFUL, BENIGN)}
+    with Guard("violence").attached(pipe) as guard:
+        assert same(received(BENIGN), plain[BENIGN])
+        repaired = received(HARMFUL)
+        (report,) = guard.last
+    assert report.sanitized
+    assert not same(repaired, plain[HARMFUL])
+    assert same(repaired, received(report.rewritten))
+    with pytest.raises(ModelError, match="draws from a picture"):
+        Generator(pipe, None)
+
+
+def test_pictures_that_the_guard_does_not_know_how_to_read_are_refused() -> None:
+    with (
+        pytest.raises(ModelError, match="from text alone"),
+        prepared("qwen-image-21").attached(pipeline("qwen-image-21")),
+    ):
+        call("qwen-image-21", BENIGN, image=[NOISE])

@@ -24,7 +24,7 @@ _REFUSED: Mapping[str, str] = {
         UnCLIPImageVariation StableUnCLIP StableUnCLIPImg2Img FluxPriorRedux
     """,
     "its tokenizer says of no token which letters it stands for": "Kolors KolorsImg2Img KolorsPAG HunyuanImage",
-    "a language model turns the prompt into the picture's tokens, and its embeddings hold quoted words alone": "GlmImage",
+    "a language model makes picture tokens of the prompt, and its embeddings hold quoted words alone": "GlmImage",
     "an encoder of pictures tells its denoiser of the prompt's pictures, between parts of the text": "ZImageOmni",
     "its call takes embeddings in the place of text, and no method of it would notice": "ErnieImage",
     "it encodes a second text beside the prompt": """
