@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from safegen.conditioning import Channel, Position
 from safegen.families.bottleneck import Received
+from safegen.families.outputs import WITH_MASK
 from safegen.families.single import SingleFamily
 
 if TYPE_CHECKING:
@@ -16,10 +17,7 @@ class AuraFlow(SingleFamily):
     """Adapter around an `AuraFlowPipeline`."""
 
     pipelines: ClassVar[tuple[str, ...]] = ("AuraFlowPipeline",)
-    result: ClassVar[tuple[str, ...]] = (
-        *("prompt_embeds", "prompt_attention_mask"),
-        *("negative_prompt_embeds", "negative_prompt_attention_mask"),
-    )
+    result: ClassVar[tuple[str, ...]] = WITH_MASK
     channel: ClassVar[str] = "t5"
     mask: ClassVar[str] = "prompt_attention_mask"  # asked for beside embeddings, and never used
     blocks: ClassVar[tuple[str, ...]] = ("joint_transformer_blocks", "single_transformer_blocks")

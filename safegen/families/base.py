@@ -69,7 +69,8 @@ class Family(abc.ABC):
     variable_length: ClassVar[bool] = False  # whether embeddings are as long as their prompts
     windows: ClassVar[int] = 1  # how many windows of the text encoder a prompt may fill
     weighted: ClassVar[bool] = False  # whether marks of weight are taken out of prompts, and obeyed
-    carried: ClassVar[tuple[str, ...]] = ("max_sequence_length",)  # what goes with a call's prompt into every encoding
+    # What a call passes beside its prompt that goes into every further encoding as well.
+    carried: ClassVar[tuple[str, ...]] = ("max_sequence_length", "clean_caption")
     encodes_negative_apart: ClassVar[bool] = False  # whether encode_prompt is called once more, for the negative prompt
     blocks: ClassVar[tuple[str, ...]] = ("transformer_blocks",)  # the denoiser's middle block, or its lists of blocks
     output_sign: ClassVar[int] = 1  # -1 where the pipeline turns the denoiser's output round

@@ -16,7 +16,6 @@ class DeepFloydIF(SingleFamily):
     pipelines: ClassVar[tuple[str, ...]] = ("IFPipeline", "IFImg2ImgPipeline", "IFInpaintingPipeline")
     result: ClassVar[tuple[str, ...]] = ("prompt_embeds", "negative_prompt_embeds")
     channel: ClassVar[str] = "t5"
-    carried: ClassVar[tuple[str, ...]] = ("clean_caption",)
     window = 77
     steps = 100
     guidance = 7.0

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from safegen.conditioning import Position
 from safegen.families.base import Values
-from safegen.families.outputs import EncoderOutput
+from safegen.families.outputs import WITH_MASK, EncoderOutput
 from safegen.families.single import SingleFamily
 from safegen.families.tokens import Text
 
@@ -16,10 +16,7 @@ class Lumina(SingleFamily):
     """Adapter around a `LuminaPipeline`, whose states are as many as the longest prompt has."""
 
     pipelines: ClassVar[tuple[str, ...]] = ("LuminaPipeline",)
-    result: ClassVar[tuple[str, ...]] = (
-        *("prompt_embeds", "prompt_attention_mask"),
-        *("negative_prompt_embeds", "negative_prompt_attention_mask"),
-    )
+    result: ClassVar[tuple[str, ...]] = WITH_MASK
     channel: ClassVar[str] = "gemma"
     layer: ClassVar[str] = "hidden -2"
     mask: ClassVar[str] = "prompt_attention_mask"
@@ -50,7 +47,7 @@ class Lumina2(SingleFamily):
     """Adapter around a `Lumina2Pipeline`, which puts a system prompt before the prompt."""
 
     pipelines: ClassVar[tuple[str, ...]] = ("Lumina2Pipeline",)
-    result: ClassVar[tuple[str, ...]] = Lumina.result
+    result: ClassVar[tuple[str, ...]] = WITH_MASK
     channel: ClassVar[str] = "gemma"
     layer: ClassVar[str] = "hidden -2"
     mask: ClassVar[str] = "prompt_attention_mask"

@@ -1,26 +1,20 @@
-"""Families whose denoiser reads one language model's states under a mask."""
+"""Families whose denoiser reads one text encoder's states under a mask, and draws squares of a size that it names."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
-from safegen.conditioning import Conditioning, Position
+from safegen.conditioning import Position
 from safegen.families.base import Family, Values
+from safegen.families.outputs import WITH_MASK
+from safegen.families.single import SingleFamily
 
-if TYPE_CHECKING:
-    from torch import Tensor
 
+class MaskedFamily(SingleFamily):
+    """The base of PixArt's and Sana's adapters: pads are padded but never read."""
 
-class MaskedFamily(Family):
-    """The base of adapters with a single channel, of which pads are padded but never read."""
-
-    channel: ClassVar[str]
-    result: ClassVar[tuple[str, ...]] = (
-        "prompt_embeds",
-        "prompt_attention_mask",
-        "negative_prompt_embeds",
-        "negative_prompt_attention_mask",
-    )
+    result: ClassVar[tuple[str, ...]] = WITH_MASK
+    mask: ClassVar[str] = "prompt_attention_mask"
     steps = 20
     guidance = 4.5
     pad_position: ClassVar[Position] = Position.UNREAD
@@ -29,13 +23,9 @@ class MaskedFamily(Family):
         super().__init__(pipe)
         self.patch = int(pipe.transformer.config.patch_size)
 
-    def split(self, values: Values, request: Values) -> dict[str, Tensor]:
-        return {self.channel: values["prompt_embeds"]}
-
-    def join(self, conditioning: Conditioning, request: Values) -> dict[str, Any]:
-        channel = conditioning.channels[self.channel]
-        mask = (channel.positions != Position.UNREAD).long()
-        return {"prompt_embeds": channel.states, "prompt_attention_mask": mask}
+    def negative_arguments(self, negative: str, positive: Values) -> dict[str, Any]:
+        """Encode the negative prompt once for all: it is as long as any other."""
+        return Family.negative_arguments(self, negative, positive)
 
     @property
     def size(self) -> int:

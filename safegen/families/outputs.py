@@ -17,7 +17,12 @@ PROJECTION = "text_projection."
 ADAPTERS = (".lora_",)
 # More tokens than any encoder sees; a tokenizer without a configuration claims a larger length.
 BOUNDLESS = 10**6
-# What encode_prompt returns where a pooled vector goes with the states, by the names of the pipeline's arguments.
+# What encode_prompt returns where a mask or a pooled vector goes with the states, by the names of the pipeline's
+# arguments.
+WITH_MASK = (
+    *("prompt_embeds", "prompt_attention_mask"),
+    *("negative_prompt_embeds", "negative_prompt_attention_mask"),
+)
 WITH_POOLED = ("prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds")
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from safegen.conditioning import Channel, Position
 from safegen.families.base import Family, Values
-from safegen.families.outputs import EncoderOutput
+from safegen.families.outputs import WITH_MASK, EncoderOutput
 from safegen.families.single import SingleFamily
 from safegen.families.tokens import Text
 
@@ -19,10 +19,7 @@ class PRX(SingleFamily):
     """Adapter around a `PRXPipeline`, which cleans every prompt."""
 
     pipelines: ClassVar[tuple[str, ...]] = ("PRXPipeline",)
-    result: ClassVar[tuple[str, ...]] = (
-        *("prompt_embeds", "prompt_attention_mask"),
-        *("negative_prompt_embeds", "negative_prompt_attention_mask"),
-    )
+    result: ClassVar[tuple[str, ...]] = WITH_MASK
     channel: ClassVar[str] = "t5gemma"
     mask: ClassVar[str] = "prompt_attention_mask"
     carried: ClassVar[tuple[str, ...]] = ("tokenizer_max_length", "skip_text_cleaning")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from safegen.conditioning import Token
-from safegen.families.base import Values, require_parts
+from safegen.families.base import Values
 from safegen.families.masked import MaskedFamily
 from safegen.families.outputs import EncoderOutput
 from safegen.families.tokens import Text
@@ -23,12 +23,6 @@ class Sana(MaskedFamily):
     def step(self) -> int:
         """The number of pixels that both sides are multiples of; the pipeline asks for 32 with any autoencoder."""
         return math.lcm(32, super().step)
-
-    def find_outputs(self) -> Iterator[EncoderOutput]:
-        """Find Gemma's last layer."""
-        encoder, tokenizer = require_parts(self.pipe, "text_encoder", "tokenizer")
-        length = self.default_request["max_sequence_length"]
-        yield EncoderOutput(self.channel, encoder, tokenizer, "last", encoder.config.hidden_size, length)
 
     def texts(self, prompts: Sequence[str], request: Values) -> list[Text]:
         """Put the prompts, in lower case, after the instruction."""
