@@ -237,7 +237,7 @@ def test_a_method_that_was_not_learned_is_an_error_at_the_start() -> None:
     [
         *("sd", "sdxl", "sd3", "pixart", "sana", "z-image", "flux-dev", "qwen-image", "chroma", "aura-flow"),
         *("cogview3", "cogview4", "lumina", "lumina2", "ovis", "krea2", "nucleus", "qwen-image-21", "hunyuan-dit"),
-        *("kandinsky3", "if", "wan"),
+        *("kandinsky3", "if", "wan", "ernie-image"),
     ],
 )
 def test_the_negative_prompt_is_never_sanitized(name: str) -> None:
@@ -297,6 +297,7 @@ def test_what_the_guard_would_not_see_is_refused(name: str, asked: dict[str, Any
         ("z-image", {"prompt_embeds": [torch.zeros(8, 48)]}),
         ("flux2", {"prompt_embeds": torch.zeros(1, 8, 144)}),
         ("cogview3", {"prompt_embeds": torch.zeros(1, 8, 64)}),
+        ("ernie-image", {"prompt_embeds": [torch.zeros(8, 48)]}),
         ("krea2", {"prompt_embeds": torch.zeros(1, 8, 3, 48), "prompt_embeds_mask": torch.ones(1, 8)}),
         ("wan", {"prompt_embeds": torch.zeros(1, 512, 64)}),
     ],

@@ -10,6 +10,7 @@ from safegen.families.base import Family
 from safegen.families.chroma import Chroma
 from safegen.families.cogview import CogView3, CogView4
 from safegen.families.deepfloyd_if import DeepFloydIF
+from safegen.families.ernie_image import ErnieImage
 from safegen.families.flux import Flux
 from safegen.families.flux2 import Flux2
 from safegen.families.hunyuan_dit import HunyuanDiT
@@ -36,7 +37,7 @@ FAMILIES: tuple[type[Family], ...] = (
     *(StableDiffusion, StableDiffusionXL, StableDiffusion3, Flux),
     *(PixArt, Sana, SanaSprint, QwenImage, ZImage, Flux2),
     *(Chroma, AuraFlow, CogView3, CogView4, Lumina, Lumina2, Ovis, Krea2),
-    *(QwenImageEdit, QwenImage21, Nucleus, HunyuanDiT, PRX),
+    *(QwenImageEdit, QwenImage21, Nucleus, HunyuanDiT, PRX, ErnieImage),
     *(Kandinsky3, DeepFloydIF, Ideogram4, Wan),
 )
 

@@ -26,7 +26,6 @@ _REFUSED: Mapping[str, str] = {
     "its tokenizer says of no token which letters it stands for": "Kolors KolorsImg2Img KolorsPAG HunyuanImage",
     "a language model makes picture tokens of the prompt, and its embeddings hold quoted words alone": "GlmImage",
     "an encoder of pictures tells its denoiser of the prompt's pictures, between parts of the text": "ZImageOmni",
-    "its call takes embeddings in the place of text, and no method of it would notice": "ErnieImage",
     "it encodes a second text beside the prompt": """
         CycleDiffusion StableDiffusionGLIGEN StableDiffusionGLIGENTextImage StableDiffusionDiffEdit
         StableDiffusionPix2PixZero StableDiffusionLatentUpscale SemanticStableDiffusion VisualCloze

@@ -15,6 +15,7 @@ from tests.helpers.parts import (
     autoencoder,
     clip,
     clip_tokenizer,
+    flux2_autoencoder,
     gemma_tokenizer,
     qwen3,
     qwen_tokenizer,
@@ -255,16 +256,7 @@ def flux2_parts() -> tuple[Any, Any]:
             axes_dims_rope=[4, 4, 4, 4],
         )
     )
-    vae = seeded(
-        lambda: diffusers.AutoencoderKLFlux2(
-            block_out_channels=(8, 8, 8),
-            down_block_types=("DownEncoderBlock2D",) * 3,
-            up_block_types=("UpDecoderBlock2D",) * 3,
-            latent_channels=4,
-            norm_num_groups=4,
-        )
-    )
-    return vae, transformer
+    return flux2_autoencoder(), transformer
 
 
 def flux2_klein() -> Any:

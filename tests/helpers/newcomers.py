@@ -16,6 +16,7 @@ from tests.helpers.parts import (
     LETTERS,
     VISION,
     autoencoder,
+    flux2_autoencoder,
     gemma_tokenizer,
     processor,
     qwen3,
@@ -35,6 +36,14 @@ def begun(tokenizer: Any, special: str) -> Any:
         single=f"{special} $A", special_tokens=[pair]
     )
     return tokenizer
+
+
+def stirred(module: Any) -> Any:
+    """Fill the weights that begin as zeros: with them, a new denoiser draws the same whatever it is told."""
+    for weight in module.parameters():
+        if not weight.any():
+            torch.nn.init.normal_(weight, std=0.2)
+    return module
 
 
 def chroma() -> Any:
@@ -426,23 +435,45 @@ def ideogram4() -> Any:
             mrope_section=(4, 2, 2),
         )
 
-    vae = seeded(
-        lambda: diffusers.AutoencoderKLFlux2(
-            block_out_channels=(8, 8, 8),
-            down_block_types=("DownEncoderBlock2D",) * 3,
-            up_block_types=("UpDecoderBlock2D",) * 3,
-            latent_channels=4,
-            norm_num_groups=4,
-        )
-    )
     return diffusers.Ideogram4Pipeline(
         diffusers.FlowMatchEulerDiscreteScheduler(),
-        vae,
+        flux2_autoencoder(),
         qwen3_vl(layers=36),
         qwen_tokenizer(),
         seeded(transformer),
         seeded(transformer),
     )
+
+
+def ernie_image() -> Any:
+    transformer = seeded(
+        lambda: stirred(
+            diffusers.ErnieImageTransformer2DModel(
+                hidden_size=32,
+                num_attention_heads=2,
+                num_layers=1,
+                ffn_hidden_size=16,
+                in_channels=16,
+                out_channels=16,
+                text_in_dim=48,
+                rope_axes_dim=(4, 4, 8),
+            )
+        )
+    )
+    tokenizer = begun(qwen_tokenizer(), "<|endoftext|>")
+    config = transformers.MistralConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=48,
+        intermediate_size=32,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=8,
+        max_position_embeddings=4096,
+    )
+    encoder = seeded(lambda: transformers.MistralModel(config))
+    scheduler = diffusers.FlowMatchEulerDiscreteScheduler()
+    return diffusers.ErnieImagePipeline(transformer, flux2_autoencoder(), encoder, tokenizer, scheduler)
 
 
 def wan() -> Any:
@@ -497,14 +528,6 @@ def helios() -> Any:
     return diffusers.HeliosPipeline(transformer=transformer, **{name: parts[name] for name in names})
 
 
-def stirred(module: Any) -> Any:
-    """Fill the weights that begin as zeros: with them, a new denoiser draws the same whatever it is told."""
-    for weight in module.parameters():
-        if not weight.any():
-            torch.nn.init.normal_(weight, std=0.2)
-    return module
-
-
 def prx() -> Any:
     from transformers.models.t5gemma import modeling_t5gemma
 
@@ -551,6 +574,7 @@ BUILDERS = {
     "if": deepfloyd_if,
     "ideogram4": ideogram4,
     "wan": wan,
+    "ernie-image": ernie_image,
 }
 if importlib.util.find_spec("ftfy"):  # without it, these pipelines fail at the first prompt
     BUILDERS |= {"helios": helios, "prx": prx}

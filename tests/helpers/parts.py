@@ -174,3 +174,15 @@ def qwen_autoencoder() -> Any:
             latents_std=[1.0] * 4,
         )
     )
+
+
+def flux2_autoencoder() -> Any:
+    return seeded(
+        lambda: diffusers.AutoencoderKLFlux2(
+            block_out_channels=(8, 8, 8),
+            down_block_types=("DownEncoderBlock2D",) * 3,
+            up_block_types=("UpDecoderBlock2D",) * 3,
+            latent_channels=4,
+            norm_num_groups=4,
+        )
+    )

@@ -79,6 +79,7 @@ CHANNELS: dict[str, dict[str, Callable[[Received], torch.Tensor]]] = {
     "if": {"t5": lambda r: r["encoder_hidden_states"]},
     "ideogram4": {"qwen": lambda r: torch.nn.functional.pad(r["encoder_hidden_states"][:, :512], (0, 0, 1536, 0))},
     "wan": {"umt5": lambda r: r["encoder_hidden_states"]},
+    "ernie-image": {"mistral": lambda r: r["text_bth"]},
     "helios": {"umt5": lambda r: r["encoder_hidden_states"]},
     "prx": {"t5gemma": lambda r: r["encoder_hidden_states"] * r["attention_mask"][..., None]},
     "qwen-image-21": {"qwen": lambda r: r["encoder_hidden_states"]},
