@@ -318,6 +318,10 @@ class Family(abc.ABC):
         first, *rest = [rows.only(row) for row in range(count)]
         return first.abreast(rest, read.text, [0] * count)
 
+    def refit(self, joined: Values, request: Values) -> dict[str, Any]:
+        """Give the negative prompt's values anew, where they have to be as long as the repaired prompt's."""
+        return {}
+
     @contextlib.contextmanager
     def intercepted(self, repair: Repair) -> Iterator[None]:
         """Let calls draw from repaired conditioning; **changes the pipeline while the context lasts**."""
@@ -340,8 +344,8 @@ class Family(abc.ABC):
             if repaired is plain:
                 return result
             self._check_lengths(repaired)
-            values |= self.join(repaired, request)
-            return self._unnamed(values)
+            joined = self.join(repaired, request)
+            return self._unnamed(values | joined | self.refit(joined, request))
 
         with contextlib.ExitStack() as stack:
             stack.enter_context(replace_method(self.pipe, "encode_prompt", encode_prompt))

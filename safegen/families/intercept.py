@@ -12,16 +12,19 @@ class Branch:
     """The branch of a call to `encode_prompt`, where a pipeline calls it once for each: positive or negative.
 
     Every run of the pipeline begins with `check_inputs`, which gets the negative prompt. The run's second call is the
-    negative one if it has that prompt, or none, or an empty one. Every other call counts as positive.
+    negative one if it has that prompt, or none, or an empty one; or any, if `check_inputs` is not told of it. Every
+    other call counts as positive.
     """
 
     def __init__(self) -> None:
         self._calls = 2
         self._negative: Any = None
+        self._told = True
 
     def watching(self, check_inputs: Callable[..., Any]) -> Callable[..., Any]:
         """Wrap `check_inputs` so that the negative prompt is noted."""
         signature = inspect.signature(check_inputs)
+        self._told = "negative_prompt" in signature.parameters
 
         def watched(*args: Any, **named: Any) -> Any:
             self._calls, self._negative = 0, signature.bind(*args, **named).arguments.get("negative_prompt")
@@ -32,7 +35,14 @@ class Branch:
     def is_negative(self, prompt: Any) -> bool:
         """Tell whether the call for `prompt`, which may be None or empty, is for the negative branch."""
         self._calls += 1
-        return self._calls == 2 and (prompt is None or not any(prompt) or prompt == self._negative)
+        if self._calls != 2:
+            return False
+        return prompt is None or not any(prompt) or not self._told or _listed(prompt) == _listed(self._negative, prompt)
+
+
+def _listed(prompt: Any, others: Any = "") -> Any:
+    """Give prompts as a list; a single one stands for as many as there are `others`."""
+    return [prompt] * (1 if isinstance(others, str) else len(others)) if isinstance(prompt, str) else prompt
 
 
 @contextlib.contextmanager

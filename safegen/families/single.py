@@ -48,12 +48,26 @@ class SingleFamily(Family):
 
     def negative_arguments(self, negative: str, positive: Values) -> dict[str, Any]:
         """Let the pipeline encode the negative prompt, with the positive states given: both may have to be as long."""
+        prompts = [negative] * len(positive["prompt_embeds"])
         if self.encodes_negative_apart:
-            return self.join(self.encode([negative] * len(positive["prompt_embeds"])), self.default_request)
+            return self.join(self.encode(prompts), self.default_request)
+        return self._beside(positive, prompts if negative else None)
+
+    def refit(self, joined: Values, request: Values) -> dict[str, Any]:
+        if not self.variable_length or not request.get("do_classifier_free_guidance"):
+            return {}
+        asked = request.get("negative_prompt")
+        prompts = [asked] if isinstance(asked, str) else asked
+        copies = len(joined["prompt_embeds"]) // len(prompts) if prompts else 0
+        each = [prompt for prompt in prompts or () for _ in range(copies)]
+        return {f"negative_{name}": value for name, value in self._beside(joined, each or None).items()}
+
+    def _beside(self, positive: Values, negatives: list[str] | None) -> dict[str, Any]:
+        """Encode negative prompts beside positive states; None is what the pipeline takes for an absent one."""
         import torch
 
         given = {name: positive[name] for name in self.result if name in positive}
-        asked = {"prompt": None, "negative_prompt": negative or None, "do_classifier_free_guidance": True}
+        asked = {"prompt": None, "negative_prompt": negatives, "do_classifier_free_guidance": True}
         with torch.no_grad():
             values = self._named(self._encode_prompt(**self.default_request | {"device": self.device} | given | asked))
         return {name: values[f"negative_{name}"] for name in given}
