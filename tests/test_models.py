@@ -76,9 +76,11 @@ def test_code_of_a_model_s_own_is_not_run(folder: Path, change: dict[str, Any]) 
 def test_an_unsupported_class_is_refused_before_its_weights_are_read(folder: Path) -> None:
     for weights in folder.glob("*/*.safetensors"):
         weights.unlink()
-    with pytest.raises(ModelError, match="cannot guard a KandinskyPipeline") as raised:
+    with pytest.raises(ModelError, match="cannot guard a KandinskyPipeline: its prompt goes through a prior") as raised:
         loading.load(str(indexed(folder, _class_name="KandinskyPipeline")))
-    assert "StableDiffusionXLPipeline" in raised.value.hint
+    assert "safegen models classes" in raised.value.hint
+    with pytest.raises(ModelError, match="cannot guard a StrangePipeline") as raised:
+        loading.load(str(indexed(folder, _class_name="StrangePipeline")))
     assert "CLIPTextModel reach the denoiser is not known" in raised.value.hint
 
 
