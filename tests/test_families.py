@@ -501,7 +501,7 @@ def test_a_second_encoders_embeddings_in_the_place_of_text_are_refused() -> None
         call("hunyuan-dit", BENIGN, **given)
 
 
-@pytest.mark.parametrize("name", ["flux-dev", "chroma", "krea2"])
+@pytest.mark.parametrize("name", ["flux-dev", "cogview3"])
 def test_a_length_that_is_asked_for_holds_for_the_repair(name: str) -> None:
     asked = {"max_sequence_length": 64}
     plain = told(name, HARMFUL, **asked)
