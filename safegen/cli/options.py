@@ -78,6 +78,9 @@ SCHEDULER = "euler, euler a, dpm++ 2m karras, unipc, lcm, ...; the model's own b
 SAFE = "A concept that a latent direction keeps out of every picture, whatever its text says; repeatable."
 ENHANCE = "--no-enhance: words such as 'without weapons' switch on no latent direction."
 FAIR = "gender, skin, or gender=woman:0.5,man:0.5: drawn per picture where the prompt leaves it open; repeatable."
+IMAGE = "A picture to draw from (PNG, JPEG, WebP); no guard looks at it, but --check image does."
+MASK = "A picture of the same size: white is drawn anew, black stays; or transparent is, and the rest stays."
+ANEW = "How much of the picture is drawn anew, more than 0 and up to 1; 0.6 by default, 1 under a mask."
 OFFLOAD = "none, model or sequential: what is on the GPU only while it runs; slower, smaller."
 # For every field, its type on the command line and its option.
 FLAGS: Mapping[str, tuple[Any, Any]] = {
@@ -120,6 +123,9 @@ FLAGS: Mapping[str, tuple[Any, Any]] = {
     "size": (str | None, typer.Option(help="WIDTHxHEIGHT or one number, in pixels.")),
     "negative": (str, typer.Option("--negative", help="What to keep out; never sanitized.")),
     "fair": (list[str] | None, typer.Option("--fair", parser=text, help=FAIR)),
+    "image": (str | None, typer.Option("--image", parser=text, help=IMAGE)),
+    "mask": (str | None, typer.Option("--mask", parser=text, help=MASK)),
+    "image_strength": (float | None, typer.Option("--image-strength", min=0, max=1, help=ANEW)),
 }
 # Parameters with other names than their fields.
 NAMES = {"concepts": "concept", "guarded": "guard", "folder": "directions", "embeddings": "embedding", "loras": "lora"}

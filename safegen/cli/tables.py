@@ -211,6 +211,8 @@ def show_latent(latent: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:
 
 def show_check(check: Mapping[str, Any]) -> None:
     """Show what a second look at a picture saw, and what it saw in the picture drawn after that."""
+    if begun := _sights(check.get("input", {})):
+        say(f"! the picture that was drawn from shows {begun}", "bold yellow")
     if not check["before"]:
         say(f"second look ({check['detector']}): nothing harmful", "green")
         return

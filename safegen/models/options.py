@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, cast
 
 from safegen.directions import attributes
 from safegen.errors import UsageError
 from safegen.files import home
 from safegen.models.catalog import EMBEDDED
+from safegen.pictures.inputs import Beginning, Given, InputPicture
 from safegen.prompts.prompt import clean_negative
 
 NO_SEED = -1  # as other tools write it
@@ -69,8 +70,14 @@ class DrawOptions:
     The negative prompt is always cleaned. `fair` names attributes that a prompt may leave open: `gender`, or
     `gender=woman:0.5,man:0.5`; each picture then has a class that is drawn from its seed.
 
+    `image` is a picture to draw from: a path, the bytes of a file, or a picture of Pillow's. `mask` shows in white what
+    of it is drawn anew. `image_strength`, more than 0 and up to 1, says how much is drawn anew. **No guard looks at the
+    picture**; see `image_check`.
+
     Raises:
-        UsageError: `fair` cannot be read, or its shares do not add up to 1.
+        UsageError: `fair` cannot be read, or its shares do not add up to 1; or there is a mask or a strength and no
+            picture.
+        PictureError: see `InputPicture` and `Beginning`.
     """
 
     seed: int | None = None
@@ -79,12 +86,33 @@ class DrawOptions:
     size: tuple[int, int] | None = None
     negative: str = ""
     fair: tuple[str, ...] = ()
+    image: Given | None = None
+    mask: Given | None = None
+    image_strength: float | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "fair", tuple(text.strip() for text in self.fair))
         attributes.parse_all(self.fair)
         object.__setattr__(self, "negative", clean_negative(self.negative))
         object.__setattr__(self, "seed", None if self.seed == NO_SEED else self.seed)
+        for name in ("image", "mask"):
+            if (given := getattr(self, name)) is not None:
+                object.__setattr__(self, name, InputPicture.of(given, name, mask=name == "mask"))
+        self._begin()
+
+    def _begin(self) -> Beginning | None:
+        if self.image is not None:
+            image, mask = cast("InputPicture", self.image), cast("InputPicture | None", self.mask)
+            return Beginning(image, mask, self.image_strength)
+        if self.mask is not None or self.image_strength is not None:
+            what = "a mask" if self.mask is not None else "an image strength"
+            raise UsageError(f"there is {what}, and no picture to draw from", "Give --image as well.")
+        return None
+
+    @property
+    def beginning(self) -> Beginning | None:
+        """What is drawn from, where that is not noise alone."""
+        return self._begin()
 
 
 def check_seeds(first: int | None, images: int) -> None:
