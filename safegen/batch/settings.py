@@ -50,6 +50,8 @@ class BatchSettings:
             raise UsageError(f"--on-flag {self.on_flag!r} is not known", f"One of: {', '.join(get_args(OnFlag))}.")
         schedulers.check(self.load.scheduler)
         parse_kept(self.record)
+        if self.draw.image is not None:
+            raise UsageError("a picture to draw from belongs to a row", "Name it in the row's field `image`.")
         if self.draw.size is not None:
             sizes.check(*self.draw.size)
         # Paths are made absolute, because the run may be finished from another folder.
@@ -78,7 +80,7 @@ class BatchSettings:
         for part in (self.load, self.guard, self.draw):
             values |= asdict(part)
         values |= {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("load", "guard", "draw")}
-        for name in PLACES:
+        for name in (*PLACES, "image", "mask", "image_strength"):  # rows alone have pictures
             del values[name]
         values["directions"] = str(values.pop("folder") or "")
         if self.redact:

@@ -42,6 +42,12 @@ def nearest(width: int, height: int, step: int) -> tuple[int, int]:
     return width, height
 
 
+def within(size: tuple[int, int], scale: float, step: int) -> tuple[int, int]:
+    """Find the nearest size that is no larger than a scaled one on either side."""
+    width, height = (max(int(side * scale // step) * step, _up(LEAST, step)) for side in size)
+    return width, height
+
+
 def like(size: tuple[int, int], side: int, step: int) -> tuple[int, int]:
     """Give the size of what is drawn from a picture: the picture's own, in the nearest sides that can be drawn.
 

@@ -106,7 +106,7 @@ class DrawOptions:
             return Beginning(image, mask, self.image_strength)
         if self.mask is not None or self.image_strength is not None:
             what = "a mask" if self.mask is not None else "an image strength"
-            raise UsageError(f"there is {what}, and no picture to draw from", "Give --image as well.")
+            raise UsageError(f"there is {what}, and no picture to draw from", "Give an image as well.")
         return None
 
     @property

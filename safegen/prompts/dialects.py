@@ -192,4 +192,5 @@ ALIASES = {
     **{"negative_prompt": "negative", "guidance_scale": "guidance", "cfg_scale": "guidance", "cfg": "guidance"},
     **{"num_inference_steps": "steps", "num_images": "images", "num_images_per_prompt": "images", "n": "images"},
     **{"positive_prompt": "prompt", "text": "prompt", "caption": "prompt"},
+    **{"init_image": "image", "mask_image": "mask", "denoising_strength": "image_strength"},
 }
