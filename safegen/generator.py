@@ -19,6 +19,7 @@ from safegen import records, weighting
 from safegen.errors import GuardError, NotFinite, SafegenError
 from safegen.families import family_of, sizes
 from safegen.families.intercept import without_safety_checker
+from safegen.families.pictured import sized
 from safegen.families.pushes import steered
 from safegen.families.weights import weigh
 from safegen.families.windows import WindowedPrompts
@@ -208,7 +209,7 @@ class Generator:
         if not rows or len(rows) < len(prepared):
             raise GuardError("a prompt that was skipped cannot be drawn", "Leave it out.")
         steps, guidance, size = self.resolve(options)
-        pipe, more, of, keep = self.pipe, {"width": size[0], "height": size[1]}, steps, None
+        pipe, more, of, keep = self.pipe, sized(self.pipe, size), steps, None
         if (beginning := options.beginning) is not None:
             pipe = self.family.drawing.pipeline(beginning.mask is not None)
             more = self.family.drawing.arguments(beginning, size, len(rows))

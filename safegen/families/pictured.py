@@ -91,10 +91,8 @@ class PictureDrawing:
         One that is read beside the text keeps its own.
         """
         masked = beginning.mask is not None
-        takes, image, (width, height) = self.takes(masked), beginning.image.decode(), size
-        given: dict[str, Any] = {"width": width, "height": height, "max_area": width * height, "_auto_resize": False}
-        given = {name: value for name, value in given.items() if name in takes}
-        if "strength" not in takes:
+        given, image = sized(self.pipeline(masked), size), beginning.image.decode()
+        if "strength" not in self.takes(masked):
             # Some pipelines take a list as several pictures for every prompt.
             return {**given, "image": fit(image, self.size(beginning))}
         given |= {"image": [fit(image, size)] * count, "strength": beginning.share}
@@ -105,6 +103,17 @@ class PictureDrawing:
     def keeping(self, beginning: Beginning, size: Size, seeds: Sequence[int]) -> Keep | None:
         """Give what is to be done with the latents after every step; nothing, where the pipeline does all itself."""
         return None
+
+
+def sized(pipe: Any, size: Size) -> dict[str, Any]:
+    """Give those arguments of a pipeline's call that ask for a size, and for no other.
+
+    FLUX Kontext would otherwise draw a million pixels, whatever width and height say.
+    """
+    width, height = size
+    asked = {"width": width, "height": height, "max_area": width * height, "_auto_resize": False}
+    takes = inspect.signature(type(pipe).__call__).parameters
+    return {name: value for name, value in asked.items() if name in takes}
 
 
 def derive(pipe: Any, kind: str) -> Any:

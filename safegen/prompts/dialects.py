@@ -71,6 +71,9 @@ FLAGS: Mapping[str, str] = {
     **dict.fromkeys(("--lora-paths", "--lora-path", "--lora-scales", "--lora-model-dir"), "--lora FILE:SCALE"),
     **dict.fromkeys(("--prompt-file", "--from-file", "--prompts-file"), "safegen batch FILE"),
     **dict.fromkeys(("--ckpt", "--checkpoint", "--model-path", "--diffusion-model"), "--model"),
+    **dict.fromkeys(("--init-image", "--init-img", "--image-path", "--init"), "--image"),
+    **dict.fromkeys(("--mask-image", "--masked-image-path", "--init-mask"), "--mask"),
+    **dict.fromkeys(("--denoising-strength", "--image-prompt-strength"), "--image-strength"),
     "--metadata": "--record full",
 }
 # Settings after a prompt in files of the web UI and of sd-scripts, and the fields of a row that they set.
