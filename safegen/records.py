@@ -158,14 +158,18 @@ def findings(prompt: Prompt, report: Report | None) -> dict[str, Any]:
     """Say what the guard found and did, as records have it; without a guard all is empty."""
     if report is None:
         return {"senses": [], "drift": 0.0, "rewritten": "", "before": {}, "after": {}, "words": []}
-    words = [word for word in report.before.words if word.flagged]
+    before, words = report.before, [word for word in report.before.words if word.flagged]
     return {
         "senses": list(report.before.senses),
         "drift": report.drift,
         "rewritten": report.rewritten,
         "before": report.before.as_json(prompt.id)["concepts"],
         "after": report.after.as_json(prompt.id)["concepts"],
-        "words": [{"text": w.text, "span": list(prompt.placed(w.span)), "concepts": list(w.flagged)} for w in words],
+        "words": [
+            {"text": w.text, "span": list(prompt.placed(w.span)), "concepts": list(w.flagged)}
+            | ({"key": key} if (key := before.key_of(w.span)) else {})
+            for w in words
+        ],
     }
 
 

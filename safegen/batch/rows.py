@@ -115,6 +115,8 @@ class RowParser:
         """
         fields, given = _named(line.fields), self.settings
         prompt = fields.get("prompt")
+        if isinstance(prompt, (dict, list)):  # a caption of JSON within a line of JSON
+            prompt = json.dumps(prompt, ensure_ascii=False)
         if not isinstance(prompt, str):
             raise PromptError("there is no prompt" if prompt is None else f"the prompt is a {type(prompt).__name__}")
         chosen = _listed(fields["concepts"]) if "concepts" in fields else given.guard.concepts
