@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from safegen import records, weighting
 from safegen.errors import GuardError, NotFinite, SafegenError
 from safegen.families import family_of, sizes
+from safegen.families.caching import begun_afresh
 from safegen.families.intercept import without_safety_checker
 from safegen.families.pictured import sized
 from safegen.families.pushes import steered
@@ -226,7 +227,8 @@ class Generator:
                 on_step(step + 1, of)
             return tensors if keep is None else {"latents": keep(step, tensors["latents"])}
 
-        with without_safety_checker(pipe), steered(self.family, [one.pushes for one in steering]):
+        pushes = [one.pushes for one in steering]
+        with without_safety_checker(pipe), begun_afresh(pipe), steered(self.family, pushes):
             result = pipe(
                 **self.family.arguments(rows[0].joined(rows[1:]), negative, guidance),
                 generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],

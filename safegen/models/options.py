@@ -32,7 +32,12 @@ class LoadOptions:
         offload: one of `placement.OFFLOADS`: whole models, or single layers, are on the device only while they run.
         slicing: decode one picture at a time.
         tiling: decode tile by tile.
-        quantize: one of `placement.BACKENDS`.
+        quantize: one of `quantizing.BACKENDS`; the denoiser alone is quantised.
+        quantize_encoders: quantise text encoders as well, which makes other encoders of them: directions no longer fit.
+        denoiser: a GGUF file with the denoiser, in the place of the model's own.
+        compile: compile the denoiser.
+        cache: one of `speed.CACHES`, by which the denoiser reuses what it computed.
+        attention: one of `speed.ATTENTIONS`, by which the denoiser attends.
         scheduler: one of `schedulers.NAMES`; the model's own by default.
         offline: never use the network; a file that is not in the cache is an error.
         embeddings: textual inversions.
@@ -48,6 +53,11 @@ class LoadOptions:
     slicing: bool = False
     tiling: bool = False
     quantize: str | None = None
+    quantize_encoders: bool = False
+    denoiser: str | None = None
+    compile: bool = False
+    cache: str | None = None
+    attention: str | None = None
     scheduler: str | None = None
     offline: bool = False
     embeddings: tuple[str, ...] = ()
@@ -55,6 +65,7 @@ class LoadOptions:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "model", home(self.model))
+        object.__setattr__(self, "denoiser", home(self.denoiser) if self.denoiser else None)
         for name in ("embeddings", "loras"):
             object.__setattr__(self, name, tuple(home(str(file)) for file in getattr(self, name)))
 
