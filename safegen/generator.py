@@ -20,7 +20,6 @@ from safegen.errors import GuardError, NotFinite, SafegenError
 from safegen.families import family_of, sizes
 from safegen.families.caching import begun_afresh
 from safegen.families.intercept import without_safety_checker
-from safegen.families.pictured import sized
 from safegen.families.pushes import steered
 from safegen.families.weights import weigh
 from safegen.families.windows import WindowedPrompts
@@ -210,12 +209,7 @@ class Generator:
         if not rows or len(rows) < len(prepared):
             raise GuardError("a prompt that was skipped cannot be drawn", "Leave it out.")
         steps, guidance, size = self.resolve(options)
-        pipe, more, of, keep = self.pipe, sized(self.pipe, size), steps, None
-        if (beginning := options.beginning) is not None:
-            pipe = self.family.drawing.pipeline(beginning.mask is not None)
-            more = self.family.drawing.arguments(beginning, size, len(rows))
-            of = self.family.drawing.steps(beginning, steps)
-            keep = self.family.drawing.keeping(beginning, size, seeds)
+        call = self.family.drawing.call(options.beginning, size, steps, seeds)
         steering = [
             self.steerer.of(one.prompt.text, options.fair, seed, one.guard)
             for one, seed in zip(prepared, seeds, strict=True)
@@ -224,19 +218,21 @@ class Generator:
 
         def after_step(_pipe: Any, step: int, _t: Any, tensors: dict[str, Any]) -> dict[str, Any]:
             if on_step is not None:
-                on_step(step + 1, of)
-            return tensors if keep is None else {"latents": keep(step, tensors["latents"])}
+                on_step(step + 1, call.steps)
+            return tensors if call.keep is None else {"latents": call.keep(step, tensors["latents"])}
 
         pushes = [one.pushes for one in steering]
-        with without_safety_checker(pipe), begun_afresh(pipe), steered(self.family, pushes):
-            result = pipe(
+        with without_safety_checker(call.pipe), begun_afresh(call.pipe), steered(self.family, pushes):
+            result = call.pipe(
                 **self.family.arguments(rows[0].joined(rows[1:]), negative, guidance),
                 generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
                 num_inference_steps=steps,
                 output_type="pt",
-                **more,
+                **call.arguments,
                 **({"callback_on_step_end": after_step} if self.family.reports_steps else {}),
             )
+        if call.pipe is not self.pipe:
+            self.pipe.maybe_free_model_hooks()  # it offloads the parts that both share
         finite = torch.isfinite(result.images).flatten(1).all(1).tolist()
         processor = self.pipe.image_processor  # the conversion that diffusers itself ends with
         whole = iter(processor.numpy_to_pil(processor.pt_to_numpy(result.images[finite])) if any(finite) else ())

@@ -114,11 +114,8 @@ class Record:
             }
             for reason, found in self.latent.items()
         }
-        begun = {
-            what: {**facts, "name": hide(facts["name"])} if isinstance(facts, Mapping) else facts
-            for what, facts in self.input.items()
-        }
         own, negative = hide(self.text), hide(self.negative)
+        begun = _with_names(self.input, hide)
         return replace(self, text=own, negative=negative, guard=guard, latent=latent, input=begun)
 
     def as_json(self) -> dict[str, Any]:
@@ -215,10 +212,7 @@ def mark(record: Mapping[str, Any]) -> dict[str, Any]:
         reason: {name: {k: v for k, v in facts.items() if k in ("class", "sha256")} for name, facts in found.items()}
         for reason, found in record.get("latent", {}).items()
     }
-    begun = {
-        what: {k: v for k, v in facts.items() if k != "name"} if isinstance(facts, Mapping) else facts
-        for what, facts in record.get("input", {}).items()
-    }
+    begun = _with_names(record.get("input", {}), lambda _: "")
     return {
         **{name: record[name] for name in ("model", "seed", "steps", "size", "created") if name in record},
         **({"input": begun} if begun else {}),
@@ -226,6 +220,17 @@ def mark(record: Mapping[str, Any]) -> dict[str, Any]:
         "guard": {name: record["guard"][name] for name in ("safeguard", "strength")},
         "versions": {"safegen": record["versions"]["safegen"]},
     }
+
+
+def _with_names(begun: Mapping[str, Any], rename: Callable[[str], str]) -> dict[str, Any]:
+    """Give other names to the pictures that were drawn from; a picture with an empty one has none."""
+    found: dict[str, Any] = {}
+    for what, facts in begun.items():
+        found[what] = facts
+        if isinstance(facts, Mapping):
+            rest = {key: value for key, value in facts.items() if key != "name"}
+            found[what] = {**({"name": name} if (name := rename(facts.get("name", ""))) else {}), **rest}
+    return found
 
 
 def encode_picture(picture: Image.Image, record: Mapping[str, Any], kept: Kept = DEFAULT) -> bytes:

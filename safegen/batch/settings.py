@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 from safegen.errors import OutputError, UsageError
 from safegen.families import sizes
+from safegen.files import as_path
 from safegen.generator import OnFlag
 from safegen.models import adapters, schedulers
 from safegen.models.options import PLACES, DrawOptions, LoadOptions, part_of
@@ -56,7 +57,8 @@ class BatchSettings:
             sizes.check(*self.draw.size)
         # Paths are made absolute, because the run may be finished from another folder.
         files = [tuple(map(adapters.whole, some)) for some in (self.load.embeddings, self.load.loras)]
-        object.__setattr__(self, "load", replace(self.load, embeddings=files[0], loras=files[1]))
+        denoiser = str(as_path(self.load.denoiser).absolute()) if self.load.denoiser else None
+        object.__setattr__(self, "load", replace(self.load, embeddings=files[0], loras=files[1], denoiser=denoiser))
         folder, concepts = self.guard.folder, tuple(sorted(set(self.guard.concepts)))
         object.__setattr__(
             self, "guard", replace(self.guard, concepts=concepts, folder=folder.absolute() if folder else None)

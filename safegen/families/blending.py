@@ -42,7 +42,7 @@ class BlendedDrawing(PictureDrawing):
         pipe, scale = self.pipeline(True), self.pipe.vae.config.scaling_factor
         pixels = pipe.image_processor.preprocess(fit(beginning.image.decode(), size))
         with torch.no_grad():
-            posterior = self.pipe.vae.encode(pixels.to(self.pipe.vae.device, self.pipe.vae.dtype)).latent_dist
+            posterior = self.pipe.vae.encode(pixels.to(pipe._execution_device, self.pipe.vae.dtype)).latent_dist
         draws = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
         own = torch.cat([posterior.sample(draw) * scale for draw in draws])
         noise = torch.cat([torch.randn(own[:1].shape, generator=draw, dtype=own.dtype) for draw in draws]).to(

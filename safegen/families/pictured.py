@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from safegen.errors import ModelError, UsageError
@@ -25,6 +26,23 @@ Size = tuple[int, int]
 Keep = Callable[[int, "Tensor"], "Tensor"]  # what is done with latents after a step
 
 
+@dataclass(frozen=True)
+class Call:
+    """One call of a pipeline, but for the prompts.
+
+    Attributes:
+        pipe: the pipeline.
+        arguments: the size, and the picture if there is one.
+        steps: how many denoising steps it takes.
+        keep: what is done with the latents after every step; None for nothing.
+    """
+
+    pipe: Any
+    arguments: Mapping[str, Any]
+    steps: int
+    keep: Keep | None = None
+
+
 class PictureDrawing:
     """How one loaded pipeline draws from pictures.
 
@@ -38,6 +56,18 @@ class PictureDrawing:
     def __init__(self, pipe: Any, kinds: Kinds, side: int, step: int) -> None:
         self.pipe, self.kinds, self.side, self.step = pipe, kinds, side, step
         self.pipeline = functools.cache(self._pipeline)
+
+    def call(self, beginning: Beginning | None, size: Size, steps: int, seeds: Sequence[int]) -> Call:
+        """Prepare the call that draws one picture per seed, from noise alone or from a picture.
+
+        Raises:
+            UsageError, PictureError: see `steps` and `InputPicture.read`.
+        """
+        if beginning is None:
+            return Call(self.pipe, sized(self.pipe, size), steps)
+        left, pipe = self.steps(beginning, steps), self.pipeline(beginning.mask is not None)
+        keep = self.keeping(beginning, size, seeds)
+        return Call(pipe, self.arguments(beginning, size, len(seeds)), left, keep)
 
     def _pipeline(self, masked: bool) -> Any:
         """Give the pipeline that draws from a picture, with a mask or without; made once.

@@ -111,7 +111,7 @@ class Notes:
             text: a prompt, or a negative one.
             where: the text's place for people to find it, such as a line of a file.
         """
-        if not _ANY.search(text):
+        if not _ANY.search(text) or _is_caption(text):
             return
         for name, scale in emphasis.parse(text).loras:
             if advice := self._lora(name, scale):
@@ -140,6 +140,15 @@ class Notes:
         return [
             f"{first} {advice}{f' (and {more} more)' if more else ''}" for advice, (first, more) in self._seen.items()
         ]
+
+
+def _is_caption(text: str) -> bool:
+    """Tell whether a text is a JSON caption, in which nothing else has a meaning."""
+    if not text.startswith(("{", "[")):
+        return False
+    from safegen.reader import captions  # with it comes the whole reader, which `--help` does without
+
+    return captions.parse(text) is not None
 
 
 def notes(texts: Iterable[str], loaded: Mapping[str, float] | None = None) -> list[str]:
