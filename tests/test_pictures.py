@@ -280,10 +280,11 @@ def test_every_family_that_has_a_class_for_it_draws_from_a_picture_and_leaks_no_
 def test_kontext_reads_the_picture_beside_the_text_and_draws_the_size_asked_for() -> None:
     pipe = derive(pipeline("flux-dev"), "FluxKontextPipeline")
     generator = Generator(pipe, prepared("flux-dev"))
-    for image in (None, scene(96, 64)):
-        (picture,), _ = generator.generate(BENIGN, DrawOptions(seed=1, steps=1, size=(64, 64), image=image))
+    for image, mask in ((None, None), (scene(96, 64), None), (scene(96, 64), half(96, 64))):
+        asked = DrawOptions(seed=1, steps=1, size=(64, 64), image=image, mask=mask)
+        (picture,), _ = generator.generate(BENIGN, asked)
         assert picture.image.size == (64, 64)
-    assert "strength" not in picture.record.input
+        assert ("strength" in picture.record.input) == (mask is not None)
     with pytest.raises(UsageError, match="no image strength"):
         generator.resolve(DrawOptions(image=scene(64, 64), image_strength=0.5))
 
