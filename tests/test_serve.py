@@ -237,11 +237,11 @@ def test_fields_that_ask_for_nothing_are_taken(url: str) -> None:
 
 def test_paths_that_are_not_there_and_heads(url: str) -> None:
     files = {"image": b"x", "prompt": b"a cat"}
-    for path in ("/v1/images/edits", "/v1/images/variations", "/v1/chat/completions", "/v1", DRAW + "/", "/healthz/"):
+    for path in ("/v1/images/edit", "/v1/images/variations", "/v1/chat/completions", "/v1", DRAW + "/", "/healthz/"):
         check_fault(httpx.post(url + path, files=files), 404, "not_found")
         check_fault(httpx.get(url + path), 404, "not_found")
     with pytest.raises(openai.NotFoundError):
-        client(url).images.edit(image=b"x", prompt="a cat")
+        client(url).embeddings.create(input="a cat", model="embedded")
     for path in ("/", "/healthz", "/v1/models", "/v1/models/embedded"):
         head, whole = httpx.head(url + path), httpx.get(url + path)
         assert (head.status_code, head.content) == (200, b"")
