@@ -5,6 +5,7 @@
     |  |- UnknownConcept
     |  |  `- UnknownAttribute
     |  |- PromptError                a prompt or a prompt file cannot be used
+    |  |- PictureError               a picture to draw from cannot be used
     |  `- FieldError                 a field of a request to the server cannot be used
     |- ModelError                1   a model is missing, foreign or incomplete
     |  `- OutOfMemory
@@ -73,6 +74,12 @@ class PromptError(UsageError):
     """A prompt, or a file of prompts, that cannot be read."""
 
     code = "prompt"
+
+
+class PictureError(UsageError):
+    """A picture, or a mask, that cannot be drawn from."""
+
+    code = "picture"
 
 
 class FieldError(UsageError):

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from safegen import records, weighting
 from safegen.errors import GuardError, NotFinite, SafegenError
 from safegen.families import family_of, sizes
+from safegen.families.caching import begun_afresh
 from safegen.families.intercept import without_safety_checker
 from safegen.families.pushes import steered
 from safegen.families.weights import weigh
@@ -207,7 +208,8 @@ class Generator:
         rows = [one.conditioning for one in prepared if one.conditioning is not None]
         if not rows or len(rows) < len(prepared):
             raise GuardError("a prompt that was skipped cannot be drawn", "Leave it out.")
-        steps, guidance, (width, height) = self.resolve(options)
+        steps, guidance, size = self.resolve(options)
+        call = self.family.drawing.call(options.beginning, size, steps, seeds)
         steering = [
             self.steerer.of(one.prompt.text, options.fair, seed, one.guard)
             for one, seed in zip(prepared, seeds, strict=True)
@@ -216,19 +218,21 @@ class Generator:
 
         def after_step(_pipe: Any, step: int, _t: Any, tensors: dict[str, Any]) -> dict[str, Any]:
             if on_step is not None:
-                on_step(step + 1, steps)
-            return tensors
+                on_step(step + 1, call.steps)
+            return tensors if call.keep is None else {"latents": call.keep(step, tensors["latents"])}
 
-        with without_safety_checker(self.pipe), steered(self.family, [one.pushes for one in steering]):
-            result = self.pipe(
+        pushes = [one.pushes for one in steering]
+        with without_safety_checker(call.pipe), begun_afresh(call.pipe), steered(self.family, pushes):
+            result = call.pipe(
                 **self.family.arguments(rows[0].joined(rows[1:]), negative, guidance),
                 generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
                 num_inference_steps=steps,
-                width=width,
-                height=height,
                 output_type="pt",
+                **call.arguments,
                 **({"callback_on_step_end": after_step} if self.family.reports_steps else {}),
             )
+        if call.pipe is not self.pipe:
+            self.pipe.maybe_free_model_hooks()  # it offloads the parts that both share
         finite = torch.isfinite(result.images).flatten(1).all(1).tolist()
         processor = self.pipe.image_processor  # the conversion that diffusers itself ends with
         whole = iter(processor.numpy_to_pil(processor.pt_to_numpy(result.images[finite])) if any(finite) else ())
@@ -277,6 +281,8 @@ class Generator:
         steps, guidance, size = self.resolve(options)
         guard, prompt = self.guard, self.as_read(prompt)
         latent = self.steerer.of(prompt.text, options.fair, seed, guard.options if guard else None).facts
+        beginning = options.beginning
+        begun = {} if beginning is None else beginning.as_json(self.family.drawing.strength(beginning))
         drawn, obeyed = (report.after.prompt, report.weights) if report else (prompt.text, prompt.weights)
         weights = [{"text": drawn[slice(*w.span)], "weight": w.value} for w in obeyed]
         return Record(
@@ -298,6 +304,7 @@ class Generator:
                 **records.findings(prompt, report),
                 **({"weights": weights} if weights else {}),
             },
+            input=begun,
             latent=latent,
             additions=self.added,
             created=records.now(),
@@ -308,17 +315,22 @@ class Generator:
     def resolve(self, options: DrawOptions) -> tuple[int, float, tuple[int, int]]:
         """Give steps, guidance and (width, height) in pixels after defaults.
 
+        Without a size, a picture is as large as the one that it is drawn from, see `sizes.like`.
+
         Raises:
-            UsageError: a value that the model cannot use.
+            UsageError: a value that the model cannot use, or a picture that it cannot draw from.
             ModelError: the model has nothing to draw with, or no place for the latent directions that are asked for.
             DirectionError: there is no latent direction of what is asked for.
         """
         self.steerer.check(options.fair, self.guard.options if self.guard else None)
         own, side = self.wanted, self.family.size
         guidance = own.guidance if options.guidance is None else options.guidance
-        width, height = options.size or (side, side)
-        sizes.check(width, height, self.family.step, type(self.pipe).__name__)
-        return options.steps or own.steps, guidance, (width, height)
+        steps, size = options.steps or own.steps, options.size or (side, side)
+        if (beginning := options.beginning) is not None:
+            self.family.drawing.steps(beginning, steps)
+            size = options.size or self.family.drawing.size(beginning)
+        sizes.check(*size, self.family.step, type(self.pipe).__name__)
+        return steps, guidance, size
 
     @functools.cached_property
     def wanted(self) -> defaults.Defaults:

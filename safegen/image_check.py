@@ -1,4 +1,7 @@
-"""The image check: detectors that find harm in finished pictures, and a second try where they do."""
+"""The image check: detectors that find harm in finished pictures, and a second try where they do.
+
+They look at the picture that is drawn from as well: no guard that reads text sees what it shows.
+"""
 
 from __future__ import annotations
 
@@ -185,13 +188,16 @@ def look_again(
 ) -> Picture:
     """Return the picture, or draw it once more where the detector sees something harmful in it.
 
-    The second picture has the same seed. Its guard also has the concepts that were seen, at full strength if its
+    What it sees in a picture that is drawn from is put down, and is no reason to draw again: only what is left of it
+    is. The second picture has the same seed. Its guard also has the concepts that were seen, at full strength if its
     strength was 0. Where the prompt stays below their lines even so, what was seen goes into the negative prompt, if
     the model has one; a prompt that names the thing outweighs it. The second picture is returned whatever it shows;
-    `check` in its record says what was seen in both.
+    `check` in its record says what was seen in all of them.
     """
     seen = detector.look(picture.image)
     check: dict[str, object] = {"detector": detector.name, "threshold": detector.threshold, "before": seen}
+    if (beginning := options.beginning) is not None:
+        check["input"] = detector.look(beginning.image.decode())
     if not seen:
         return replace(picture, record=picture.record.adding(check=check))
     wider, wiser = _widen(generator, seen), replace(options, seed=picture.seed)

@@ -11,6 +11,7 @@ import io
 import json
 import os
 import platform
+import re
 import time
 import warnings
 from collections.abc import Callable, Mapping
@@ -32,12 +33,14 @@ SCHEMA, MARK = "safegen.image/1", "safegen.mark/1"
 # machine made it.
 Kept = Literal["full", "mark", "none"]
 DEFAULT: Kept = "mark"
-# IPTC's term for pictures made by a trained model, as asked for by the EU AI Act's article 50(2).
+# IPTC's terms for pictures made by a trained model, and made by one from another picture, as asked for by the EU AI
+# Act's article 50(2).
+MADE, COMPOSED = "trainedAlgorithmicMedia", "compositeWithTrainedAlgorithmicMedia"
 XMP = (
     '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'
     '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
     '<rdf:Description rdf:about="" xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/" '
-    'Iptc4xmpExt:DigitalSourceType="http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"/>'
+    'Iptc4xmpExt:DigitalSourceType="http://cv.iptc.org/newscodes/digitalsourcetype/{}"/>'
     '</rdf:RDF></x:xmpmeta><?xpacket end="w"?>'
 )
 
@@ -67,6 +70,8 @@ class Record:
         id: the prompt's id.
         text: the user's own text, with its marks of weight.
         guard: the safeguard, what it found and what it did, ready for JSON.
+        input: the picture that was drawn from and its mask, by name, hash and size, ready for JSON; empty where there
+            was none.
         latent: the latent directions that were added, and why, ready for JSON; empty where there were none.
         additions: textual inversions and LoRAs, ready for JSON.
         created: the time, in UTC.
@@ -90,6 +95,7 @@ class Record:
     created: str
     seconds: float
     versions: Mapping[str, str]
+    input: Mapping[str, Any] = field(default_factory=dict)
     latent: Mapping[str, Any] = field(default_factory=dict)
     more: Mapping[str, Any] = field(default_factory=dict)
 
@@ -108,15 +114,19 @@ class Record:
             }
             for reason, found in self.latent.items()
         }
-        return replace(self, text=hide(self.text), negative=hide(self.negative), guard=guard, latent=latent)
+        own, negative = hide(self.text), hide(self.negative)
+        begun = _with_names(self.input, hide)
+        return replace(self, text=own, negative=negative, guard=guard, latent=latent, input=begun)
 
     def as_json(self) -> dict[str, Any]:
         """Give the record as a line of a manifest has it."""
-        rare = ("more", "additions", "latent")
+        rare = ("more", "additions", "input", "latent")
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in rare}
         values |= {"size": list(self.size), "guard": dict(self.guard), "versions": dict(self.versions)}
         if self.additions:
             values["additions"] = [dict(addition) for addition in self.additions]
+        if self.input:
+            values["input"] = dict(self.input)
         if self.latent:
             values["latent"] = {reason: dict(found) for reason, found in self.latent.items()}
         return values | dict(self.more)
@@ -145,14 +155,18 @@ def findings(prompt: Prompt, report: Report | None) -> dict[str, Any]:
     """Say what the guard found and did, as records have it; without a guard all is empty."""
     if report is None:
         return {"senses": [], "drift": 0.0, "rewritten": "", "before": {}, "after": {}, "words": []}
-    words = [word for word in report.before.words if word.flagged]
+    before, words = report.before, [word for word in report.before.words if word.flagged]
     return {
         "senses": list(report.before.senses),
         "drift": report.drift,
         "rewritten": report.rewritten,
         "before": report.before.as_json(prompt.id)["concepts"],
         "after": report.after.as_json(prompt.id)["concepts"],
-        "words": [{"text": w.text, "span": list(prompt.placed(w.span)), "concepts": list(w.flagged)} for w in words],
+        "words": [
+            {"text": w.text, "span": list(prompt.placed(w.span)), "concepts": list(w.flagged)}
+            | ({"key": key} if (key := before.key_of(w.span)) else {})
+            for w in words
+        ],
     }
 
 
@@ -170,6 +184,7 @@ def parameters_line(record: Mapping[str, Any]) -> str:
         "Size": "{}x{}".format(*record["size"]),
         "Model": record["model"],
         "Guard": record["guard"]["safeguard"] or "off",
+        "Denoising strength": record.get("input", {}).get("strength"),
         "Fair": drawn_classes(record),
         "Date": record.get("created"),
         "Version": f"safegen {record['versions']['safegen']}",
@@ -192,17 +207,30 @@ def _quoted(value: str) -> str:
 
 
 def mark(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Reduce a record to how the picture was generated, without the prompt and what was found in it."""
+    """Reduce a record to how the picture was generated, without the prompt, what was found in it and names of files."""
     latent = {
         reason: {name: {k: v for k, v in facts.items() if k in ("class", "sha256")} for name, facts in found.items()}
         for reason, found in record.get("latent", {}).items()
     }
+    begun = _with_names(record.get("input", {}), lambda _: "")
     return {
         **{name: record[name] for name in ("model", "seed", "steps", "size", "created") if name in record},
+        **({"input": begun} if begun else {}),
         **({"latent": latent} if latent else {}),
         "guard": {name: record["guard"][name] for name in ("safeguard", "strength")},
         "versions": {"safegen": record["versions"]["safegen"]},
     }
+
+
+def _with_names(begun: Mapping[str, Any], rename: Callable[[str], str]) -> dict[str, Any]:
+    """Give other names to the pictures that were drawn from; a picture with an empty one has none."""
+    found: dict[str, Any] = {}
+    for what, facts in begun.items():
+        found[what] = facts
+        if isinstance(facts, Mapping):
+            rest = {key: value for key, value in facts.items() if key != "name"}
+            found[what] = {**({"name": name} if (name := rename(facts.get("name", ""))) else {}), **rest}
+    return found
 
 
 def encode_picture(picture: Image.Image, record: Mapping[str, Any], kept: Kept = DEFAULT) -> bytes:
@@ -216,7 +244,7 @@ def encode_picture(picture: Image.Image, record: Mapping[str, Any], kept: Kept =
     from PIL.PngImagePlugin import PngInfo
 
     chunks = PngInfo()
-    chunks.add_itxt("XML:com.adobe.xmp", XMP)
+    chunks.add_itxt("XML:com.adobe.xmp", XMP.format(COMPOSED if record.get("input") else MADE))
     if parse_kept(kept) != "none":
         whole = {("prompt" if name == "text" else name): value for name, value in record.items()}
         schema, said = (SCHEMA, whole) if kept == "full" else (MARK, mark(record))
@@ -261,14 +289,14 @@ def read_picture(path: Path) -> dict[str, Any]:
         record = json.loads(text["safegen"]) if "safegen" in text else None
     except ValueError:
         record = None
-    marked = "trainedAlgorithmicMedia" in text.get("XML:com.adobe.xmp", "")
+    marked = re.search(rf"digitalsourcetype/({MADE}|{COMPOSED})\b", text.get("XML:com.adobe.xmp", ""))
     record = record if isinstance(record, dict) else None
     return {
         "size": list(size),
         "parameters": text.get("parameters", ""),
         "record": record,
         "beside": _beside(path, record or {}),
-        "source_type": "trainedAlgorithmicMedia" if marked else "",
+        "source_type": marked[1] if marked else "",
     }
 
 

@@ -17,6 +17,7 @@ TESTS = Path(__file__).parent
 FLOORS = (
     ("errors", "progress", "pages", "conditioning"),
     ("files",),
+    ("pictures",),
     ("directions",),
     ("reader",),
     ("prompts",),

@@ -18,12 +18,14 @@ import torch
 from PIL import Image
 
 from safegen import Generator
+from safegen.batch import plan
 from safegen.batch.interrupt import Watch
 from safegen.batch.local import LocalEngine
 from safegen.batch.readers import Source
-from safegen.batch.run import prepare_run
+from safegen.batch.run import Summary, prepare_run
 from safegen.batch.run_folder import open_run_folder
 from safegen.batch.settings import BatchSettings, hash_text
+from safegen.batch.validate import survey
 from safegen.batch.worker import Worker
 from safegen.errors import OutputError, UsageError
 from safegen.generator import Prepared
@@ -448,3 +450,45 @@ def test_bad_input(run: Any, tmp_path: Path, arguments: tuple[str, ...], code: i
     assert words in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
+
+
+def test_a_row_draws_from_its_picture_and_a_resumed_run_knows_when_it_is_another_one(
+    generator: Generator, tmp_path: Path
+) -> None:
+    file, chosen, out = tmp_path / "rows.csv", options(), tmp_path / "run"
+    file.write_text("prompt,image,image_strength,images\na dog,from.png,0.8,2\na cat,,,\n")
+    Image.new("RGB", (128, 128), "red").save(tmp_path / "from.png")
+
+    def drawn() -> Summary:
+        with prepare_run(Source.of(str(file)), chosen, out) as ready:
+            return ready.run(LocalEngine(lambda: Worker(generator, chosen)), Watch())
+
+    assert drawn().counts == {"ok": 3}
+    check(out)
+    dog, other, cat = records(out)
+    assert dog["input"] == other["input"]
+    assert dog["input"]["image"]["name"] == "from.png"
+    assert dog["input"]["strength"] == 0.8
+    assert "input" not in cat
+    before = pictures(out)
+    assert drawn().drawn == 0
+    Image.new("RGB", (128, 128), "blue").save(tmp_path / "from.png")
+    with pytest.raises(UsageError, match="other prompts"):
+        drawn()
+    assert pictures(out) == before
+
+
+def test_a_picture_that_changes_before_its_row_is_drawn_fails_that_row_alone(
+    generator: Generator, tmp_path: Path
+) -> None:
+    file, chosen = tmp_path / "rows.csv", options()
+    file.write_text("prompt,image\na dog,from.png\na cat,\n")
+    Image.new("RGB", (128, 128), "red").save(tmp_path / "from.png")
+    of = Source.of(str(file))
+    planned = list(plan.batches(plan.rows(of, chosen, survey(of, chosen)), 2))
+    Image.new("RGB", (128, 128), "blue").save(tmp_path / "from.png")
+    worker = Worker(generator, chosen)
+    found = {one.record["text"]: one.record for batch in planned for one in worker.draw(batch)}
+    assert found["a dog"]["error"]["code"] == "picture"
+    assert "has changed" in found["a dog"]["error"]["message"]
+    assert found["a cat"]["status"] == "ok"

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import typer
+from PIL import Image
 
 from safegen import Generator
 from safegen.cli import app, config
@@ -45,6 +46,7 @@ YOURS = {
     "prompts.txt": "a cat\na kitchen knife\n",
     "prompts.csv": "prompt,seed\na cat,1\na kitchen knife,2\n",
 }
+PICTURES = ("photo.png", "photo.jpg", "sky.png")
 RECIPE = "mine/cigarettes/concept.toml"
 # Its code within lines is other tools'.
 OTHERS = ROOT / "docs" / "coming-from.md"
@@ -93,6 +95,14 @@ def understood(given: list[str]) -> None:
         name, one, given = one.resolve_command(context, [*context._protected_args, *context.args])
 
 
+def lay_out_yours() -> None:
+    """Put into this folder what the documents take for yours."""
+    for name, content in YOURS.items():
+        Path(name).write_text(content)
+    for name in PICTURES:
+        Image.new("RGB", (128, 128), "white").save(name)
+
+
 def globbed(words: list[str]) -> list[str]:
     return [found for word in words for found in (sorted(glob.glob(word)) or [word])]
 
@@ -107,8 +117,7 @@ def test_what_a_document_tells_you_to_type_runs(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for name, content in YOURS.items():
-        Path(name).write_text(content)
+    lay_out_yours()
     for words in itertools.chain.from_iterable(map(parts, blocks(document, "bash"))):
         given, line = arguments(words), " ".join(words)
         if given:
@@ -167,6 +176,7 @@ def test_python_of_the_documents_runs(
     (tmp_path / RECIPE).parent.mkdir(parents=True)
     (tmp_path / RECIPE).write_text(recipe)
     monkeypatch.chdir(tmp_path)
+    lay_out_yours()
     own = Generator.load(offline=True)
     with serving(generator) as (url, _):
         for block in (block for path in DOCUMENTS for block in blocks(path, "python")):

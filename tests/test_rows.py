@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from safegen.batch import plan, readers
 from safegen.batch.readers import Source
 from safegen.batch.rows import IGNORED, Row, RowParser
 from safegen.batch.settings import BatchSettings
 from safegen.batch.validate import survey
-from safegen.errors import PromptError, UnknownConcept
+from safegen.errors import PromptError, UnknownConcept, UsageError
 
 
 def source(content: str | bytes, kind: str = "jsonl") -> Source:
@@ -226,3 +227,63 @@ def test_no_id_gets_out_of_the_folder(identity: str) -> None:
     except PromptError:
         return
     assert Path(plan.Shot(row, 0).file_name).name == plan.Shot(row, 0).file_name
+
+
+def beside(folder: Path, *lines: dict[str, object], **options: object) -> list[Row]:
+    """The rows of a file in a folder that has pictures as well."""
+    folder.mkdir(exist_ok=True)
+    for name, colour in (("one.png", "red"), ("two.png", "blue"), ("mask.png", "white")):
+        Image.new("RGB", (64, 64), colour).save(folder / name)
+    (folder / "rows.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    chosen, of = BatchSettings.of(**options), Source.of(str(folder / "rows.jsonl"))  # type: ignore[arg-type]
+    return list(plan.rows(of, chosen, survey(of, chosen)))
+
+
+def test_pictures_lie_beside_the_file_and_count_by_what_is_in_them(tmp_path: Path) -> None:
+    cat: dict[str, object] = {"prompt": "a cat"}
+    lines = [
+        cat,
+        {**cat, "image": "one.png"},
+        {**cat, "image": "two.png"},
+        {**cat, "init_image": "one.png", "image_strength": 0.5},
+        {**cat, "image": "one.png", "mask": "mask.png"},
+    ]
+    found = beside(tmp_path / "run", *lines)
+    assert len({row.id for row in found}) == len(lines)
+    assert found[0].id == rows('{"prompt": "a cat"}')[0].id  # as before there were pictures
+    elsewhere = beside(tmp_path / "moved", *lines)
+    assert [row.id for row in elsewhere] == [row.id for row in found]
+    again = beside(tmp_path / "run", *lines[:1], {**cat, "image": "mask.png"})
+    assert again[1].id != found[1].id
+    together = [[shot.row.number for shot in batch.shots] for batch in plan.batches(found, 8)]
+    assert together == [[1], [2], [3], [4], [5]]  # only pictures from the same source are drawn together
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("../secret.png", "not in the folder"),
+        ("link.png", "not in the folder"),
+        ("nothing.png", "cannot read the picture nothing.png"),
+        (".", "cannot read"),
+        ("rows.jsonl", "not a picture"),
+        ("a\0b.png", "not in the folder"),
+        (7, "not a path"),
+    ],
+)
+def test_no_row_draws_from_beyond_the_folder_of_its_file(tmp_path: Path, path: object, reason: str) -> None:
+    Image.new("RGB", (64, 64)).save(tmp_path / "secret.png")
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "link.png").symlink_to(tmp_path / "secret.png")
+    for given_ in (path, str(tmp_path / "secret.png")) if path == "../secret.png" else (path,):
+        with pytest.raises(PromptError) as raised:
+            beside(folder, {"prompt": "a cat", "image": given_})
+        assert reason in raised.value.details[0]
+
+
+def test_standard_input_and_the_whole_run_have_no_pictures() -> None:
+    assert "no folder" in problems('{"prompt": "a cat", "image": "one.png"}')[0]
+    assert "no picture to draw from" in problems('{"prompt": "a cat", "image_strength": 0.5}')[0]
+    with pytest.raises(UsageError, match="belongs to a row"):
+        BatchSettings.of(image=Image.new("RGB", (64, 64)))

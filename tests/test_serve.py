@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import io
 import json
 import os
@@ -21,11 +22,14 @@ from typing import Any
 import httpx
 import openai
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from safegen import Generator
-from safegen.errors import Busy, GuardError, Unavailable, UsageError
+from safegen.errors import Busy, FieldError, GuardError, Unavailable, UsageError
 from safegen.models.options import DrawOptions
+from safegen.serve.multipart import read_form
 from safegen.serve.queue import GivenUp, Job, Queue
 from safegen.serve.schemas import MAX_BODY, MAX_PROMPT
 from safegen.serve.server import check_key, fronts_of, hosts_of, is_loopback
@@ -233,11 +237,11 @@ def test_fields_that_ask_for_nothing_are_taken(url: str) -> None:
 
 def test_paths_that_are_not_there_and_heads(url: str) -> None:
     files = {"image": b"x", "prompt": b"a cat"}
-    for path in ("/v1/images/edits", "/v1/images/variations", "/v1/chat/completions", "/v1", DRAW + "/", "/healthz/"):
+    for path in ("/v1/images/edit", "/v1/images/variations", "/v1/chat/completions", "/v1", DRAW + "/", "/healthz/"):
         check_fault(httpx.post(url + path, files=files), 404, "not_found")
         check_fault(httpx.get(url + path), 404, "not_found")
     with pytest.raises(openai.NotFoundError):
-        client(url).images.edit(image=b"x", prompt="a cat")
+        client(url).embeddings.create(input="a cat", model="embedded")
     for path in ("/", "/healthz", "/v1/models", "/v1/models/embedded"):
         head, whole = httpx.head(url + path), httpx.get(url + path)
         assert (head.status_code, head.content) == (200, b"")
@@ -590,3 +594,89 @@ def test_the_page_in_a_real_browser(generator: Generator, tmp_path: Path) -> Non
         assert len(evil["sizes"]) == 2  # the pictures drawn, and none of the prompt's
         assert "script" in " ".join(evil["words"])
         assert "[refused]" in press(MINOR)["status"]
+
+
+EDITS = "/v1/images/edits"
+
+
+def coded(picture: Image.Image, kind: str = "PNG") -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, kind)
+    return buffer.getvalue()
+
+
+def test_openais_client_edits_a_picture(url: str) -> None:
+    picture, mask = Image.new("RGB", (200, 160), "red"), Image.new("RGBA", (200, 160))
+    asked = {"seed": 3, "steps": 2, "image_strength": 0.9}
+    with_mask = client(url).images.edit(
+        image=("holiday.png", coded(picture)), mask=coded(mask), prompt="a dog", n=1, extra_body=asked
+    )
+    facts = with_mask.safegen["input"]  # type: ignore[attr-defined]
+    assert facts["image"]["size"] == facts["mask"]["size"] == [200, 160]
+    assert facts["strength"] == 0.9
+    assert "holiday" not in json.dumps(facts)
+    assert opened(with_mask.data[0]).size == (144, 112)  # no more pixels than the model has learned
+    several = client(url).images.edit(image=[coded(picture)], prompt=KNIFE, extra_body={"steps": 2})
+    assert "knife" not in several.data[0].revised_prompt
+
+
+@pytest.mark.parametrize(
+    ("files", "fields", "status", "code", "param"),
+    [
+        ({}, {"prompt": "a cat"}, 415, "content_type", None),
+        ({"image": b"text"}, {"prompt": "a cat"}, 400, "invalid_value", "image"),
+        ({"mask": coded(Image.new("L", (64, 64), 255))}, {"prompt": "a cat"}, 400, "invalid_value", "image"),
+        ({"image": coded(Image.new("L", (64, 64))), "mask": coded(Image.new("L", (64, 64)))}, {"prompt": "a cat"}, 400,
+         "invalid_value", "mask"),
+        ({"image": coded(Image.new("L", (64, 64))), "mask": coded(Image.new("L", (80, 64), 255))}, {"prompt": "a cat"},
+         400, "invalid_value", "mask"),
+        ({"image": coded(Image.new("L", (1, 1)))}, {"prompt": "a cat"}, 400, "invalid_value", "image"),
+        ({"image": coded(Image.new("L", (64, 64)))}, {}, 400, "invalid_value", "prompt"),
+        ({"image": coded(Image.new("L", (64, 64)))}, {"prompt": MINOR}, 400, "refused", None),
+        ({"image": coded(Image.new("L", (64, 64)))}, {"prompt": "a cat", "n": "many"}, 400, "invalid_value", "n"),
+        ({"image": coded(Image.new("L", (64, 64)))}, {"prompt": "a cat", "image_strength": "0"}, 400, "invalid_value",
+         "image_strength"),
+        ({"image": coded(Image.new("L", (64, 64)))}, {"prompt": "a cat", "image_strength": "0.001"}, 400,
+         "invalid_value", "image"),
+        ({"image": coded(Image.new("L", (64, 64)))}, {"prompt": "a cat", "stream": "true"}, 400, "unknown_parameter",
+         "stream"),
+        ({"image": coded(Image.new("L", (64, 64)))}, {"prompt": "a cat", "strange": "1"}, 400, "unknown_parameter",
+         "strange"),
+        ({"image": bytes(17 * 2**20)}, {"prompt": "a cat"}, 413, "body_too_large", None),
+    ],
+)  # fmt: skip
+def test_an_edit_that_cannot_be_made_is_refused_by_its_field(
+    url: str, files: dict[str, bytes], fields: dict[str, str], status: int, code: str, param: str | None
+) -> None:
+    answer = httpx.post(url + EDITS, files=files, data=fields, timeout=60)
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"], error["param"]) == (status, code, param)
+
+
+def test_a_page_elsewhere_cannot_post_a_form(url: str) -> None:
+    files, fields = {"image": coded(Image.new("L", (64, 64)))}, {"prompt": "a cat", "steps": "2"}
+    for headers in ({"origin": "https://evil.example"}, {"origin": "null"}, {"sec-fetch-site": "cross-site"}):
+        assert httpx.post(url + EDITS, files=files, data=fields, headers=headers).status_code == 403
+    own = {"origin": url, "sec-fetch-site": "same-origin"}
+    assert httpx.post(url + EDITS, files=files, data=fields, headers=own, timeout=60).status_code == 200
+    assert httpx.post(url + DRAW, files=files, data=fields).status_code == 415
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.tuples(st.text(min_size=1, max_size=20), st.binary(max_size=200)), min_size=1, max_size=5))
+def test_a_form_is_read_as_it_was_written(fields: list[tuple[str, bytes]]) -> None:
+    files = [(f"f{i}", (f"file {i}", content)) for i, (_, content) in enumerate(fields)]
+    request = httpx.Request("POST", "http://x", files=files)
+    parts = read_form(request.read(), request.headers["content-type"])
+    assert [(part.name, part.file, part.content) for part in parts] == [
+        (name, file, content) for name, (file, content) in files
+    ]
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.binary(max_size=300), st.text(max_size=40))
+def test_no_body_makes_the_form_reader_raise_anything_but_our_own_error(body: bytes, boundary: str) -> None:
+    for content in (body, b"--x\r\n" + body, b"--x\r\n" + body + b"\r\n--x--"):
+        for kind in (f"multipart/form-data; boundary={boundary}", "multipart/form-data; boundary=x"):
+            with contextlib.suppress(FieldError):
+                read_form(content, kind)

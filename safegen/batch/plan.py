@@ -75,7 +75,7 @@ def batches(rows: Iterable[Row], size: int) -> Iterator[Batch]:
 
     for row in rows:
         s = row.options
-        key: object = (s.steps, s.guidance, s.size, s.negative, s.fair)
+        key: object = (s.steps, s.guidance, s.size, s.negative, s.fair, s.image, s.mask, s.image_strength)
         for k in range(row.images):
             waiting.setdefault(key, []).append(Shot(row, k))
             if len(waiting[key]) == size:

@@ -62,6 +62,11 @@ class Source:
         return cls(STDIN, kind, Path(name).read_bytes()) if pipe else cls(name, kind)
 
     @property
+    def folder(self) -> Path | None:
+        """The folder of the file, in which its pictures lie; standard input has none."""
+        return None if self.content is not None else Path(self.name).absolute().parent
+
+    @property
     def label(self) -> str:
         """The name that people know it by."""
         return "stdin" if self.name == STDIN else Path(self.name).name

@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from safegen.batch.readers import Line, Source
 from safegen.batch.settings import BatchSettings
@@ -15,13 +16,14 @@ from safegen.directions import attributes, recipes
 from safegen.errors import PromptError, UnknownConcept, UsageError
 from safegen.families import sizes
 from safegen.models.options import MAX_SEED, NO_SEED, DrawOptions, check_seeds
+from safegen.pictures.inputs import InputPicture
 from safegen.prompts.dialects import ALIASES
 from safegen.prompts.prompt import Prompt, clean
 from safegen.safeguards.options import MAX_STRENGTH
 
 FIELDS = (
     *("prompt", "id", "negative", "seed", "images", "steps", "guidance", "width", "height", "concepts", "strength"),
-    "fair",
+    *("fair", "image", "mask", "image_strength"),
 )
 IGNORED = {
     *("categories", "hard", "inappropriate_percentage", "nudity_percentage", "q16_percentage"),
@@ -56,8 +58,12 @@ class Row:
         """The hash of everything but the id and the place in the file."""
         s = self.options
         parts = (self.prompt.own, s.negative, s.seed, s.steps, s.guidance, s.size, self.images, self.concepts)
-        fair = [s.fair] if s.fair else []  # rows without it keep the ids that they had before there was any
-        return hashlib.sha256(json.dumps([*parts, self.strength, *fair]).encode()).hexdigest()[:16]
+        # Rows without these keep the ids that they had before there were any.
+        rare: list[object] = [s.fair] if s.fair else []
+        if (beginning := s.beginning) is not None:
+            mask = beginning.mask.sha256 if beginning.mask else ""
+            rare.append({"image": beginning.image.sha256, "mask": mask, "strength": beginning.strength})
+        return hashlib.sha256(json.dumps([*parts, self.strength, *rare]).encode()).hexdigest()[:16]
 
     @functools.cached_property
     def mark(self) -> str:
@@ -93,7 +99,7 @@ class RowParser:
             try:
                 if line.problem:
                     raise PromptError(line.problem)
-                row = self.row(line, number + 1)
+                row = self.row(line, number + 1, source.folder)
             except UsageError as error:
                 hint = "" if isinstance(error, PromptError) else f": {error.hint}"
                 yield line, None, f"{error}{hint}"
@@ -101,14 +107,16 @@ class RowParser:
                 number += 1
                 yield line, row, ""
 
-    def row(self, line: Line, number: int) -> Row:
-        """Make one row.
+    def row(self, line: Line, number: int, folder: Path | None = None) -> Row:
+        """Make one row, with its pictures from the folder of the file.
 
         Raises:
             UsageError: a field is unknown, missing or out of range.
         """
         fields, given = _named(line.fields), self.settings
         prompt = fields.get("prompt")
+        if isinstance(prompt, (dict, list)):  # a caption of JSON within a line of JSON
+            prompt = json.dumps(prompt, ensure_ascii=False)
         if not isinstance(prompt, str):
             raise PromptError("there is no prompt" if prompt is None else f"the prompt is a {type(prompt).__name__}")
         chosen = _listed(fields["concepts"]) if "concepts" in fields else given.guard.concepts
@@ -120,6 +128,9 @@ class RowParser:
             size=_size(fields, given.draw.size),
             negative=_text(fields, "negative", given.draw.negative),
             fair=_fair(fields["fair"]) if "fair" in fields else given.draw.fair,
+            image=_picture(fields, "image", folder),
+            mask=_picture(fields, "mask", folder),
+            image_strength=_real(fields, "image_strength", 1, None),
         )
         attributes.resolve(options.fair, given.guard.folder)
         images = _whole(fields, "images", 1, 1000, given.images) or 1
@@ -197,6 +208,30 @@ def _text(fields: Mapping[str, object], name: str, default: str) -> str:
     if not isinstance(value, str):
         raise PromptError(f"{name} is a {type(value).__name__}, not text")
     return value
+
+
+def _picture(fields: Mapping[str, object], name: str, folder: Path | None) -> InputPicture | None:
+    """Read a picture that lies in the folder of the prompt file, or below it.
+
+    A prompt file may come from anywhere, and what it draws from goes into pictures that are shown. So no row reaches
+    beyond that folder, not through a link either.
+    """
+    if name not in fields:
+        return None
+    written = fields[name]
+    if not isinstance(written, str):
+        raise PromptError(f"{name} is a {type(written).__name__}, not a path")
+    if folder is None:
+        raise PromptError(
+            f"{name}: prompts from standard input have no folder; put them into a file beside the picture"
+        )
+    try:
+        inside = (folder / written).resolve().is_relative_to(folder.resolve())
+    except (OSError, ValueError):  # a circle of links, or a byte that no path has
+        inside = False
+    if Path(written).is_absolute() or not inside:
+        raise PromptError(f"{name} {written[:60]!r} is not in the folder of the prompt file, where pictures have to be")
+    return InputPicture.of(folder / written, mask=name == "mask")
 
 
 def _listed(value: object) -> tuple[str, ...]:

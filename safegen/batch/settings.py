@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 from safegen.errors import OutputError, UsageError
 from safegen.families import sizes
+from safegen.files import as_path
 from safegen.generator import OnFlag
 from safegen.models import adapters, schedulers
 from safegen.models.options import PLACES, DrawOptions, LoadOptions, part_of
@@ -50,11 +51,14 @@ class BatchSettings:
             raise UsageError(f"--on-flag {self.on_flag!r} is not known", f"One of: {', '.join(get_args(OnFlag))}.")
         schedulers.check(self.load.scheduler)
         parse_kept(self.record)
+        if self.draw.image is not None:
+            raise UsageError("a picture to draw from belongs to a row", "Name it in the row's field `image`.")
         if self.draw.size is not None:
             sizes.check(*self.draw.size)
         # Paths are made absolute, because the run may be finished from another folder.
         files = [tuple(map(adapters.whole, some)) for some in (self.load.embeddings, self.load.loras)]
-        object.__setattr__(self, "load", replace(self.load, embeddings=files[0], loras=files[1]))
+        denoiser = str(as_path(self.load.denoiser).absolute()) if self.load.denoiser else None
+        object.__setattr__(self, "load", replace(self.load, embeddings=files[0], loras=files[1], denoiser=denoiser))
         folder, concepts = self.guard.folder, tuple(sorted(set(self.guard.concepts)))
         object.__setattr__(
             self, "guard", replace(self.guard, concepts=concepts, folder=folder.absolute() if folder else None)
@@ -78,7 +82,7 @@ class BatchSettings:
         for part in (self.load, self.guard, self.draw):
             values |= asdict(part)
         values |= {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("load", "guard", "draw")}
-        for name in PLACES:
+        for name in (*PLACES, "image", "mask", "image_strength"):  # rows alone have pictures
             del values[name]
         values["directions"] = str(values.pop("folder") or "")
         if self.redact:

@@ -139,9 +139,10 @@ class Worker:
     ) -> list[tuple[Image.Image | SafegenError, int]]:
         """Draw pictures, or give errors, each with how many were drawn together; halve a batch too large for memory."""
         done: list[tuple[Image.Image | SafegenError, int]] = []
+        place = (options.size, options.image)  # a picture is as large as the one that it is drawn from
         while len(done) < len(seeds):
             first = len(done)
-            count = min(self.fits.get(options.size, len(seeds)), len(seeds) - first)
+            count = min(self.fits.get(place, len(seeds)), len(seeds) - first)
             count = self._alike(prepared[first : first + count])
             part = slice(first, first + count)
             try:
@@ -150,7 +151,7 @@ class Worker:
                 if is_out_of_memory(error):
                     _free()
                     if count > 1:
-                        self.fits[options.size] = count // 2
+                        self.fits[place] = count // 2
                         continue
                 done += [(_explain(error), count)] * count
             else:

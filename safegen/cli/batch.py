@@ -31,7 +31,7 @@ _FREE = {
 }
 
 
-@expand_options()
+@expand_options(draw=("seed", "steps", "guidance", "size", "negative", "fair"))
 def batch(
     context: typer.Context,
     prompts: Annotated[str | None, typer.Argument(parser=text, help="A txt, JSONL or CSV file; - reads stdin.")] = None,

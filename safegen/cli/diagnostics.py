@@ -16,6 +16,9 @@ EXTRAS: Mapping[str, Sequence[str]] = {
     "serve": ("fastapi", "uvicorn"),
     "offload": ("accelerate",),
     "lora": ("peft",),
+    "quantize": ("bitsandbytes", "accelerate"),
+    "torchao": ("torchao",),
+    "gguf": ("gguf", "accelerate"),
     "nudenet": ("nudenet",),
 }
 CALM = "a red apple"

@@ -18,7 +18,18 @@ app = typer.Typer(no_args_is_help=True, help="Recipes of concepts and the direct
 app.command("export")(directions_files.export)
 app.command("import")(directions_files.import_)
 app.command("clean")(directions_files.clean)
-PARTS = ("model", "loras", "device", "dtype", "revision", "variant", "offload", "quantize", "offline")
+PARTS = (
+    "model",
+    "loras",
+    "device",
+    "dtype",
+    "revision",
+    "variant",
+    "offload",
+    "quantize",
+    "quantize_encoders",
+    "offline",
+)
 Json = Annotated[bool, typer.Option("--json", help="JSON lines.")]
 
 

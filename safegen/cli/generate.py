@@ -65,6 +65,8 @@ def generate(
         console.say("model: the embedded one, 128x128 emoji scenes; for photographs: --model sd15", "dim")
     detector = image_check.detector_for(generator) if check == "image" else None
     tables.note(generator.notes(draw, batch))
+    if draw.image is not None and draw.image_strength is None and guard.strength != 1:
+        console.say("--strength is the guard's; how much of a picture is drawn anew is --image-strength", "yellow")
     for prompt in batch:
         with console.stepping(f"{prompt.own[:40]}") as on_step:
             prepared = unwrap(generator.prepare([prompt])[0])

@@ -19,6 +19,7 @@ import typer
 from safegen import records, safeguards
 from safegen.cli.paths import path, text
 from safegen.errors import UsageError
+from safegen.models import quantizing, speed
 from safegen.models.options import MAX_SEED, NO_SEED, DrawOptions, LoadOptions
 from safegen.safeguards.options import MAX_STRENGTH, GuardOptions, check_strength
 
@@ -78,6 +79,11 @@ SCHEDULER = "euler, euler a, dpm++ 2m karras, unipc, lcm, ...; the model's own b
 SAFE = "A concept that a latent direction keeps out of every picture, whatever its text says; repeatable."
 ENHANCE = "--no-enhance: words such as 'without weapons' switch on no latent direction."
 FAIR = "gender, skin, or gender=woman:0.5,man:0.5: drawn per picture where the prompt leaves it open; repeatable."
+IMAGE = "A picture to draw from (PNG, JPEG, WebP); no guard looks at it, but --check image does."
+MASK = "A picture of the same size: white is drawn anew, black stays; or transparent is, and the rest stays."
+ANEW = "How much of the picture is drawn anew, more than 0 and up to 1; 0.6 by default, 1 under a mask."
+ENCODERS = "Quantise text encoders, too; directions then have to be learned for them."
+DENOISER = "A GGUF file with the denoiser, in the place of the model's own."
 OFFLOAD = "none, model or sequential: what is on the GPU only while it runs; slower, smaller."
 # For every field, its type on the command line and its option.
 FLAGS: Mapping[str, tuple[Any, Any]] = {
@@ -94,8 +100,13 @@ FLAGS: Mapping[str, tuple[Any, Any]] = {
     "tiling": (bool, typer.Option("--vae-tiling", help="Decode pictures tile by tile.")),
     "quantize": (
         str | None,
-        typer.Option(help="Load weights quantised: bitsandbytes_4bit or bitsandbytes_8bit."),
+        typer.Option(help=f"Load the denoiser quantised: {', '.join(quantizing.BACKENDS)}."),
     ),
+    "quantize_encoders": (bool, typer.Option("--quantize-encoders", help=ENCODERS)),
+    "denoiser": (str | None, typer.Option("--denoiser", parser=text, help=DENOISER)),
+    "compile": (bool, typer.Option("--compile", help="Compile the denoiser; the first picture takes minutes.")),
+    "cache": (str | None, typer.Option("--cache", help=f"Reuse from step to step: {', '.join(speed.CACHES)}.")),
+    "attention": (str | None, typer.Option("--attention", help=f"One of: {', '.join(speed.ATTENTIONS)}.")),
     "scheduler": (str | None, typer.Option("--scheduler", help=SCHEDULER)),
     "offline": (bool, typer.Option("--offline", help="Never ask the network.")),
     "embeddings": (list[str] | None, typer.Option("--embedding", parser=text, help=EMBEDDING)),
@@ -120,6 +131,9 @@ FLAGS: Mapping[str, tuple[Any, Any]] = {
     "size": (str | None, typer.Option(help="WIDTHxHEIGHT or one number, in pixels.")),
     "negative": (str, typer.Option("--negative", help="What to keep out; never sanitized.")),
     "fair": (list[str] | None, typer.Option("--fair", parser=text, help=FAIR)),
+    "image": (str | None, typer.Option("--image", parser=text, help=IMAGE)),
+    "mask": (str | None, typer.Option("--mask", parser=text, help=MASK)),
+    "image_strength": (float | None, typer.Option("--image-strength", min=0, max=1, help=ANEW)),
 }
 # Parameters with other names than their fields.
 NAMES = {"concepts": "concept", "guarded": "guard", "folder": "directions", "embeddings": "embedding", "loras": "lora"}

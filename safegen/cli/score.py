@@ -20,7 +20,18 @@ if TYPE_CHECKING:
     from safegen.scoring.scores import ScoreSheet
 
 BATCH = 256
-PARTS = ("embeddings", "loras", "device", "dtype", "revision", "variant", "offload", "quantize", "offline")
+PARTS = (
+    "embeddings",
+    "loras",
+    "device",
+    "dtype",
+    "revision",
+    "variant",
+    "offload",
+    "quantize",
+    "quantize_encoders",
+    "offline",
+)
 
 
 @expand_options(guard=("concepts", "folder", "safeguard"), load=PARTS)
@@ -49,7 +60,7 @@ def score(
     from safegen.cli import console, tables
     from safegen.errors import UsageError
     from safegen.guard import Guard
-    from safegen.models import adapters, placement
+    from safegen.models import adapters, placement, quantizing
     from safegen.prompts.prompt import gather
     from safegen.reader.model import read_facts
     from safegen.scoring.text import Causes
@@ -58,6 +69,7 @@ def score(
         raise UsageError(f"--cause {cause!r} is not known", f"One of: {', '.join(get_args(Causes))}.")
     causes = cast("Causes", cause)
     placement.check(load)  # known options, model or no model
+    quantizing.check(load)
     guard_alone = Guard(options=replace(guard, safeguard=DEFAULT))
     batch = gather(prompts or [], file)
     called = [lora for prompt in batch for lora in prompt.loras]

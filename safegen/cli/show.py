@@ -52,6 +52,7 @@ def _show(name: str, found: dict[str, Any]) -> None:
     guard = record.get("guard", {})
     record = {"prompt": record["text"], **record} if "text" in record else record  # batches have only the text
     rows = [(key, str(record[key])) for key in FIELDS if key in record]
+    rows += _drawn_from(record.get("input", {}))
     rows += [
         (addition["kind"], f"{addition['file']} at {addition['scale']}") for addition in record.get("additions", [])
     ]
@@ -66,6 +67,16 @@ def _show(name: str, found: dict[str, Any]) -> None:
     rows.append(("source type", found["source_type"]))
     rows.append(("inside", _inside(found)))
     console.show_table(name, ("field", "value"), rows)
+
+
+def _drawn_from(begun: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Tell which picture was drawn from, and how much of it was drawn anew."""
+    rows = []
+    for what in ("image", "mask"):
+        if facts := begun.get(what):
+            parts = (facts.get("name", ""), "{}x{}".format(*facts["size"]), f"sha256 {facts['sha256'][:12]}")
+            rows.append((f"from {what}", ", ".join(filter(None, parts))))
+    return [*rows, ("image strength", str(begun["strength"]))] if "strength" in begun else rows
 
 
 def _inside(found: Mapping[str, Any]) -> str:

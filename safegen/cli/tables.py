@@ -100,6 +100,8 @@ def _table(sheet: ScoreSheet, rows: Sequence[tuple[int, WordScore]], names: Sequ
     table = Table(padding=0, box=box.SIMPLE_HEAD)
     table.add_column("#", justify="right", style="dim", no_wrap=True)
     table.add_column("token" if tokens else "word", min_width=10, overflow="fold")
+    if keyed := any(sheet.key_of(word.span) for _, word in rows):
+        table.add_column("key", max_width=WORD, overflow="fold", style="dim")
     for name in names:
         table.add_column(SHORT.get(name, name)[:10], justify="right", no_wrap=True, min_width=6)
     # Narrow terminals have room for percentiles and causes of only the concept farthest over its line. JSON has all.
@@ -124,16 +126,19 @@ def _table(sheet: ScoreSheet, rows: Sequence[tuple[int, WordScore]], names: Sequ
         cells += [Text(f"{word.causes[name]:+.1f}" if name in word.causes else "") for name in caused]
         cells += [Text("" if word.intensity is None else f"{word.intensity:.2f}")] if edited else []
         cells += [Text(f"{word.weight:.2f}")] if weighted else []
-        table.add_row(str(number), Text(plain(word.text)), *cells)
+        key = [Text(plain(sheet.key_of(word.span)))] if keyed else []
+        table.add_row(str(number), Text(plain(word.text)), *key, *cells)
+    blank = [Text()] if keyed else []
     if sheet.truncated:
-        table.add_row(
-            "-", Text(plain(sheet.truncated), style="dim italic"), *[Text("unseen", style="dim")] * len(names)
-        )
+        unseen = [Text("unseen", style="dim")] * len(names)
+        table.add_row("-", Text(plain(sheet.truncated), style="dim italic"), *blank, *unseen)
     verdicts = [sheet.concepts[name] for name in names]
     table.add_section()
-    table.add_row("", Text("prompt", style="bold"), *[_cell(c.z, c.flagged) for c in verdicts])
-    table.add_row("", Text("line", style="dim"), *[Text(f"{c.threshold:.1f}", style="dim") for c in verdicts])
-    table.add_row("", Text("percentile", style="dim"), *[Text(f"{c.percentile:.1f}", style="dim") for c in verdicts])
+    lines = [Text(f"{c.threshold:.1f}", style="dim") for c in verdicts]
+    shares = [Text(f"{c.percentile:.1f}", style="dim") for c in verdicts]
+    table.add_row("", Text("prompt", style="bold"), *blank, *[_cell(c.z, c.flagged) for c in verdicts])
+    table.add_row("", Text("line", style="dim"), *blank, *lines)
+    table.add_row("", Text("percentile", style="dim"), *blank, *shares)
     return table
 
 
@@ -146,12 +151,17 @@ def _verdict(sheet: ScoreSheet) -> Text:
         nearest = max(sheet.concepts.items(), key=lambda item: item[1].margin)
         return Text.assemble(("benign", "green"), f": nearest is {_distance(*nearest)}")
     parts = [_distance(name, sheet.concepts[name]) for name in sheet.flagged_concepts()]
-    carried = list(dict.fromkeys(plain(s.text) for s in sheet.spans)) or [
-        plain(w.text) for w in sheet.words if w.flagged
-    ]
+    found = sheet.spans or [w for w in sheet.words if w.flagged]
+    carried = list(dict.fromkeys(_placed(sheet, one.text, one.span) for one in found))
     return Text.assemble(
         ("! flagged", "bold red"), ": " + "; ".join(parts), f" | words: {', '.join(carried) or 'none'}"
     )
+
+
+def _placed(sheet: ScoreSheet, text: str, span: tuple[int, int]) -> str:
+    """Name a word with the key under which it stands, in a JSON caption."""
+    key = sheet.key_of(span)
+    return plain(f"{text} ({key})" if key else text)
 
 
 def _distance(name: str, score: ConceptScore) -> str:
@@ -211,6 +221,8 @@ def show_latent(latent: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:
 
 def show_check(check: Mapping[str, Any]) -> None:
     """Show what a second look at a picture saw, and what it saw in the picture drawn after that."""
+    if begun := _sights(check.get("input", {})):
+        say(f"! the picture that was drawn from shows {begun}", "bold yellow")
     if not check["before"]:
         say(f"second look ({check['detector']}): nothing harmful", "green")
         return

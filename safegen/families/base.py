@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import abc
 import contextlib
+import functools
 import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,6 +21,7 @@ from safegen.families import bottleneck, sizes, textual_inversion
 from safegen.families.bottleneck import Bottleneck, Received
 from safegen.families.intercept import Branch, replace_method
 from safegen.families.outputs import EncoderOutput
+from safegen.families.pictured import Kinds, PictureDrawing
 from safegen.families.textual_inversion import tokens_read
 from safegen.families.tokens import Text, find_unseen, pad_tokens
 from safegen.families.weights import cut_weights, weigh
@@ -36,7 +38,7 @@ Repair = Callable[[Conditioning], Conditioning]
 Values = Mapping[str, Any]  # what encode_prompt returns, or its arguments, by name
 # Marks in the names of classes that need a picture to draw from.
 PICTURED = (
-    *("Img2Img", "Inpaint", "Control", "Fill", "Kontext", "Adapter", "Upscale", "Pix2Pix", "Depth2Img"),
+    *("Img2Img", "Inpaint", "Control", "Fill", "Adapter", "Upscale", "Pix2Pix", "Depth2Img"),
     *("Edit", "Layered"),
 )
 # Arguments that change the text, what stands around it or the layers that are read: the directions no longer fit.
@@ -75,6 +77,8 @@ class Family(abc.ABC):
     blocks: ClassVar[tuple[str, ...]] = ("transformer_blocks",)  # the denoiser's middle block, or its lists of blocks
     output_sign: ClassVar[int] = 1  # -1 where the pipeline turns the denoiser's output round
     negative_first: ClassVar[bool] = True  # whether the negative half comes first, where both halves are one batch
+    # For a loaded class, the classes that draw from a picture and from a picture with a mask, around the same parts.
+    picture_kinds: ClassVar[Mapping[str, Kinds]] = {}
     pad_position: ClassVar[Position] = Position.PAD  # UNREAD where the denoiser masks pads, ABSENT where they are cut
 
     def __init__(self, pipe: Any) -> None:
@@ -168,6 +172,15 @@ class Family(abc.ABC):
     def adapted(self) -> bool:
         """Whether a LoRA changes what an encoder makes of text."""
         return any(output.adapted for output in self.outputs)
+
+    @functools.cached_property
+    def drawing(self) -> PictureDrawing:
+        """How the pipeline draws from pictures."""
+        return self.find_drawing(self.picture_kinds.get(type(self.pipe).__name__, ("", "")))
+
+    def find_drawing(self, kinds: Kinds) -> PictureDrawing:
+        """Find how the pipeline draws from pictures, given the classes that do so."""
+        return PictureDrawing(self.pipe, kinds, self.size, self.step)
 
     @property
     def bottleneck(self) -> Bottleneck:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from safegen.errors import ModelError
+from safegen.families.caching import caches, find_denoiser
 from safegen.families.intercept import replace_method
 from safegen.families.outputs import adapter_settings, sample_weight
 
@@ -75,6 +76,11 @@ class Bottleneck:
         """
         if any(getattr(module, "_compiled_call_impl", None) is not None for module in self.denoiser.modules()):
             raise compiled()
+        if caches(self.denoiser):
+            raise ModelError(
+                "the denoiser reuses what it computed for earlier steps, and a vector would miss the steps between",
+                "Load it without --cache where latent directions are used.",
+            )
         if any(weight.is_meta for weight in self.denoiser.parameters()):
             raise ModelError(
                 "the denoiser is streamed layer by layer, so nobody can tell whether a latent direction is its own",
@@ -113,8 +119,7 @@ def find(pipe: Any, places: Sequence[str]) -> Bottleneck:
     Raises:
         ModelError: the pipeline has no denoiser, or the denoiser has no such block or is compiled.
     """
-    parts = [getattr(pipe, name, None) for name in ("unet", "transformer")]
-    denoiser = next((part for part in parts if part is not None), None)
+    denoiser = find_denoiser(pipe)
     if denoiser is None:
         raise ModelError(
             f"this {type(pipe).__name__} has no denoiser, so there is no place for a latent direction",

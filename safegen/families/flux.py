@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from safegen.conditioning import Conditioning
 from safegen.families.base import Family, Values, require_parts
 from safegen.families.bottleneck import Received
 from safegen.families.outputs import EncoderOutput
+from safegen.families.pictured import Kinds
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,6 +35,10 @@ class Flux(Family):
         "FluxControlImg2ImgPipeline",
         "FluxControlInpaintPipeline",
     )
+    picture_kinds: ClassVar[Mapping[str, Kinds]] = {
+        "FluxPipeline": ("FluxImg2ImgPipeline", "FluxInpaintPipeline"),
+        "FluxKontextPipeline": ("FluxKontextPipeline", "FluxKontextInpaintPipeline"),
+    }
     result: ClassVar[tuple[str, ...]] = ("prompt_embeds", "pooled_prompt_embeds", "text_ids")
     patch = 2
     blocks: ClassVar[tuple[str, ...]] = ("transformer_blocks", "single_transformer_blocks")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from safegen.conditioning import Conditioning
 from safegen.families.base import Family, Values, require_parts
 from safegen.families.bottleneck import Received
 from safegen.families.outputs import EncoderOutput
+from safegen.families.pictured import Kinds
 from safegen.families.tokens import Text
 
 if TYPE_CHECKING:
@@ -27,6 +28,10 @@ class Flux2(Family):
         "Flux2KleinInpaintPipeline",
         "Flux2KleinKVPipeline",
     )
+    picture_kinds: ClassVar[Mapping[str, Kinds]] = {
+        "Flux2Pipeline": ("Flux2Pipeline", ""),
+        "Flux2KleinPipeline": ("Flux2KleinPipeline", "Flux2KleinInpaintPipeline"),
+    }
     result: ClassVar[tuple[str, ...]] = ("prompt_embeds", "text_ids")
     patch = 2
     blocks: ClassVar[tuple[str, ...]] = ("transformer_blocks", "single_transformer_blocks")

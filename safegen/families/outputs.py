@@ -107,6 +107,10 @@ class EncoderOutput:
 
 def sample_weight(name: str, short: str, weight: Any) -> bytes:
     """Write down a weight's shape and eight of its values, the same in every dtype; of a LoRA all of them."""
+    import torch
+
+    if type(weight) not in (torch.Tensor, torch.nn.Parameter):  # quantised, in a form that cannot be cut into samples
+        weight = weight.dequantize()
     sample = weight.detach().flatten()[:: max(1, weight.numel() // 8)][:8]
     rounded = [f"{v:.2e}" for v in sample.bfloat16().tolist()]
     whole = _bytes(weight) if any(part in name for part in ADAPTERS) else b""
@@ -123,7 +127,8 @@ def adapter_settings(module: Any) -> bytes:
 
 
 def canonical(name: str) -> str:
-    """Strip from a weight's name the prefixes that classes around the same encoder add."""
+    """Strip from a weight's name what classes around the same encoder add, and what a compiler adds anywhere in it."""
+    name = name.replace("_orig_mod.", "")
     for wrapper in ("model.", "text_model.", "language_model."):
         name = name.removeprefix(wrapper)
     return name

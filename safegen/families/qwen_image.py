@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from safegen.conditioning import Conditioning, Position, Token
 from safegen.families.base import Family, Values, require_parts
 from safegen.families.outputs import EncoderOutput
+from safegen.families.pictured import Kinds
 from safegen.families.tokens import Text
 
 if TYPE_CHECKING:
@@ -28,6 +29,9 @@ class QwenImage(Family):
         "QwenImageControlNetInpaintPipeline",
         "QwenImageLayeredPipeline",
     )
+    picture_kinds: ClassVar[Mapping[str, Kinds]] = {
+        "QwenImagePipeline": ("QwenImageImg2ImgPipeline", "QwenImageInpaintPipeline"),
+    }
     result: ClassVar[tuple[str, ...]] = ("prompt_embeds", "prompt_embeds_mask")
     patch = 2
     passes_sigmas: ClassVar[bool] = True

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from safegen.errors import UsageError
 
 LEAST, MOST = 64, 4096
@@ -38,6 +40,21 @@ def nearest(width: int, height: int, step: int) -> tuple[int, int]:
         min(max(round(side / step) * step, _up(LEAST, step)), MOST // step * step) for side in (width, height)
     )
     return width, height
+
+
+def within(size: tuple[int, int], scale: float, step: int) -> tuple[int, int]:
+    """Find the nearest size that is no larger than a scaled one on either side."""
+    width, height = (max(int(side * scale // step) * step, _up(LEAST, step)) for side in size)
+    return width, height
+
+
+def like(size: tuple[int, int], side: int, step: int) -> tuple[int, int]:
+    """Give the size of what is drawn from a picture: the picture's own, in the nearest sides that can be drawn.
+
+    A picture with more pixels than the model has learned, which is `side` squared, is drawn smaller.
+    """
+    scale = min(1.0, side / math.sqrt(size[0] * size[1]))
+    return nearest(round(size[0] * scale), round(size[1] * scale), step)
 
 
 def _up(least: int, step: int) -> int:

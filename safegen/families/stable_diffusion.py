@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from safegen.conditioning import Conditioning
 from safegen.errors import ModelError
 from safegen.families.base import Family, Values, require_parts
+from safegen.families.blending import BlendedDrawing
 from safegen.families.outputs import EncoderOutput
+from safegen.families.pictured import Kinds, PictureDrawing
 from safegen.families.textual_inversion import convert
 
 if TYPE_CHECKING:
@@ -38,6 +40,9 @@ class StableDiffusion(Family):
         "LatentConsistencyModelPipeline",
         "LatentConsistencyModelImg2ImgPipeline",
     )
+    picture_kinds: ClassVar[Mapping[str, Kinds]] = {
+        "StableDiffusionPipeline": ("StableDiffusionImg2ImgPipeline", "StableDiffusionInpaintPipeline"),
+    }
     result: ClassVar[tuple[str, ...]] = ("prompt_embeds", "negative_prompt_embeds")
     blocks: ClassVar[tuple[str, ...]] = ("mid_block",)
     windows: ClassVar[int] = 8
@@ -53,6 +58,11 @@ class StableDiffusion(Family):
 
     def join(self, conditioning: Conditioning, request: Values) -> dict[str, Any]:
         return {"prompt_embeds": conditioning.channels[CHANNEL].states}
+
+    def find_drawing(self, kinds: Kinds) -> PictureDrawing:
+        """Find how the pipeline draws from pictures; diffusers' own pipeline for masks takes four channels alone."""
+        way = PictureDrawing if self.pipe.vae.config.latent_channels == 4 else BlendedDrawing
+        return way(self.pipe, kinds, self.size, self.step)
 
     @property
     def size(self) -> int:

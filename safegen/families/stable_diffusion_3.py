@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from safegen.conditioning import Conditioning
 from safegen.families.base import Family, Values, require_parts
 from safegen.families.outputs import WITH_POOLED, EncoderOutput
+from safegen.families.pictured import Kinds
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,6 +26,9 @@ class StableDiffusion3(Family):
         "StableDiffusion3PAGPipeline",
         "StableDiffusion3PAGImg2ImgPipeline",
     )
+    picture_kinds: ClassVar[Mapping[str, Kinds]] = {
+        "StableDiffusion3Pipeline": ("StableDiffusion3Img2ImgPipeline", "StableDiffusion3InpaintPipeline"),
+    }
     result: ClassVar[tuple[str, ...]] = WITH_POOLED
     steps = 28
     guidance = 7.0

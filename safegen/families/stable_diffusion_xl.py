@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from safegen.conditioning import Conditioning
 from safegen.families.base import Family, Values, require_parts
 from safegen.families.outputs import WITH_POOLED, EncoderOutput
+from safegen.families.pictured import Kinds
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,6 +35,9 @@ class StableDiffusionXL(Family):
         "StableDiffusionXLAdapterPipeline",
         "StableDiffusionXLInstructPix2PixPipeline",
     )
+    picture_kinds: ClassVar[Mapping[str, Kinds]] = {
+        "StableDiffusionXLPipeline": ("StableDiffusionXLImg2ImgPipeline", "StableDiffusionXLInpaintPipeline"),
+    }
     result: ClassVar[tuple[str, ...]] = WITH_POOLED
     blocks: ClassVar[tuple[str, ...]] = ("mid_block",)
     guidance = 5.0

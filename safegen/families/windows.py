@@ -14,8 +14,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
+from safegen.errors import PromptError
 from safegen.families.weights import Weights, cut_weights
 from safegen.prompts.prompt import lay_out
+from safegen.reader import captions
 
 if TYPE_CHECKING:
     from safegen.conditioning import Conditioning
@@ -118,6 +120,11 @@ def cut(text: str, outputs: Sequence[EncoderOutput], most: int) -> list[Span]:
 
 def _windows(prompt: Prompt, outputs: Sequence[EncoderOutput], most: int) -> list[Window]:
     spans = cut(prompt.text, outputs, most)
+    if len(spans) > 1 and captions.parse(prompt.text) is not None:
+        raise PromptError(
+            f"the prompt is JSON that fills {len(spans)} windows of the text encoder, and a part of it is no JSON",
+            "This model reads plain text: say it in sentences, or in less JSON.",
+        )
     return [Window(prompt.text, span, cut_weights(prompt.weights, span)) for span in spans]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from safegen.conditioning import Conditioning, Position
@@ -12,6 +12,7 @@ from safegen.families.base import Family, Repair, Values, require_parts
 from safegen.families.bottleneck import Received
 from safegen.families.intercept import replace_method
 from safegen.families.outputs import EncoderOutput
+from safegen.families.pictured import Kinds
 from safegen.families.tokens import Text
 
 if TYPE_CHECKING:
@@ -28,6 +29,9 @@ class ZImage(Family):
         "ZImageControlNetPipeline",
         "ZImageControlNetInpaintPipeline",
     )
+    picture_kinds: ClassVar[Mapping[str, Kinds]] = {
+        "ZImagePipeline": ("ZImageImg2ImgPipeline", "ZImageInpaintPipeline"),
+    }
     result: ClassVar[tuple[str, ...]] = ("prompt_embeds", "negative_prompt_embeds")
     patch = 2
     blocks: ClassVar[tuple[str, ...]] = ("layers",)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from safegen.errors import ModelError
-from safegen.models import adapters, checkpoint, hub, placement, schedulers
+from safegen.models import adapters, checkpoint, hub, placement, quantizing, schedulers, speed
 from safegen.models.catalog import EMBEDDED, EMBEDDED_CLIP, SHIPPED, locate
 from safegen.models.options import LoadOptions
 
@@ -29,7 +29,7 @@ def load(model: str | LoadOptions = EMBEDDED, **changes: Any) -> Any:
         ModelError: the model is not found, not in the cache while offline, pickled or incomplete; it has code of its
             own, a class that cannot be guarded, or a dtype that the device lacks; or an addition does not belong to
             it, see `adapters`.
-        UsageError: the dtype, the way to offload, the backend to quantise with or the scheduler is not known.
+        UsageError: the dtype, the way to offload or to quantise, the cache, the attention or the scheduler is unknown.
     """
     how = replace(LoadOptions(model) if isinstance(model, str) else model, **changes)
     with _without_collector():
@@ -39,6 +39,8 @@ def load(model: str | LoadOptions = EMBEDDED, **changes: Any) -> Any:
 def _load(how: LoadOptions) -> Any:
     name = how.model
     placement.check(how)
+    quantizing.check(how)
+    speed.check(how)
     schedulers.check(how.scheduler)
     additions = adapters.list_additions(how.embeddings, how.loras)
     source = locate(name)
@@ -54,22 +56,29 @@ def _load(how: LoadOptions) -> Any:
     single = Path(source).suffix == ".safetensors"
     folder, kind = _configuration(name, Path(source), how) if single else _whole(name, source, how)
     checkpoint.check_packages(folder, name)
+    parts = checkpoint.parts(checkpoint.index(folder, name))
     options = {
         "torch_dtype": placement.dtype(how.dtype, where, kind, torch),
         "variant": how.variant,
-        "quantization_config": placement.quantization(how.quantize),
+        "quantization_config": quantizing.configuration(how, parts),
     }
     options = {key: value for key, value in options.items() if value is not None}
     if name == EMBEDDED_CLIP:  # only a text encoder; diffusers has to be told which parts are missing
         options |= dict.fromkeys(("unet", "vae"))
     try:
+        if how.denoiser is not None:
+            options |= quantizing.load_denoiser(how.denoiser, folder, parts, options["torch_dtype"])
         pipe = _read(kind, folder, Path(source) if single else None, options)
+    except ModelError:
+        raise
     except Exception as error:  # diffusers raises a dozen kinds; all mean that there is no model
         raise _explain(name, error, how) from error
     pipe.set_progress_bar_config(disable=True)
     schedulers.exchange(pipe, how.scheduler, check_class(kind).passes_sigmas)
     adapters.add(pipe, additions)
-    return placement.place(pipe, where, how)
+    pipe = placement.place(pipe, where, how)
+    speed.apply(pipe, how)
+    return pipe
 
 
 def pull(name: str, *, revision: str | None = None, variant: str | None = None) -> str:
@@ -167,6 +176,8 @@ def _explain(name: str, error: Exception, how: LoadOptions) -> ModelError:
     hint = "Download it again; it must be a diffusers model in safetensors."
     if isinstance(error, ImportError):
         hint = "Install what it asks for."
+    elif how.denoiser:
+        hint = "The file has to hold a denoiser of this very kind of model."
     elif how.quantize:
         hint = "Leave out --quantize, or load it on a GPU that the backend supports."
     return ModelError(f"cannot load the model {name!r}: {text[:300]}", hint)

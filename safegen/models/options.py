@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, cast
 
 from safegen.directions import attributes
 from safegen.errors import UsageError
 from safegen.files import home
 from safegen.models.catalog import EMBEDDED
+from safegen.pictures.inputs import Beginning, Given, InputPicture
 from safegen.prompts.prompt import clean_negative
 
 NO_SEED = -1  # as other tools write it
@@ -31,7 +32,12 @@ class LoadOptions:
         offload: one of `placement.OFFLOADS`: whole models, or single layers, are on the device only while they run.
         slicing: decode one picture at a time.
         tiling: decode tile by tile.
-        quantize: one of `placement.BACKENDS`.
+        quantize: one of `quantizing.BACKENDS`; the denoiser alone is quantised.
+        quantize_encoders: quantise text encoders as well, which makes other encoders of them: directions no longer fit.
+        denoiser: a GGUF file with the denoiser, in the place of the model's own.
+        compile: compile the denoiser.
+        cache: one of `speed.CACHES`, by which the denoiser reuses what it computed.
+        attention: one of `speed.ATTENTIONS`, by which the denoiser attends.
         scheduler: one of `schedulers.NAMES`; the model's own by default.
         offline: never use the network; a file that is not in the cache is an error.
         embeddings: textual inversions.
@@ -47,6 +53,11 @@ class LoadOptions:
     slicing: bool = False
     tiling: bool = False
     quantize: str | None = None
+    quantize_encoders: bool = False
+    denoiser: str | None = None
+    compile: bool = False
+    cache: str | None = None
+    attention: str | None = None
     scheduler: str | None = None
     offline: bool = False
     embeddings: tuple[str, ...] = ()
@@ -54,6 +65,7 @@ class LoadOptions:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "model", home(self.model))
+        object.__setattr__(self, "denoiser", home(self.denoiser) if self.denoiser else None)
         for name in ("embeddings", "loras"):
             object.__setattr__(self, name, tuple(home(str(file)) for file in getattr(self, name)))
 
@@ -69,8 +81,14 @@ class DrawOptions:
     The negative prompt is always cleaned. `fair` names attributes that a prompt may leave open: `gender`, or
     `gender=woman:0.5,man:0.5`; each picture then has a class that is drawn from its seed.
 
+    `image` is a picture to draw from: a path, the bytes of a file, or a picture of Pillow's. `mask` shows in white what
+    of it is drawn anew. `image_strength`, more than 0 and up to 1, says how much is drawn anew. **No guard looks at the
+    picture**; see `image_check`.
+
     Raises:
-        UsageError: `fair` cannot be read, or its shares do not add up to 1.
+        UsageError: `fair` cannot be read, or its shares do not add up to 1; or there is a mask or a strength and no
+            picture.
+        PictureError: see `InputPicture` and `Beginning`.
     """
 
     seed: int | None = None
@@ -79,12 +97,33 @@ class DrawOptions:
     size: tuple[int, int] | None = None
     negative: str = ""
     fair: tuple[str, ...] = ()
+    image: Given | None = None
+    mask: Given | None = None
+    image_strength: float | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "fair", tuple(text.strip() for text in self.fair))
         attributes.parse_all(self.fair)
         object.__setattr__(self, "negative", clean_negative(self.negative))
         object.__setattr__(self, "seed", None if self.seed == NO_SEED else self.seed)
+        for name in ("image", "mask"):
+            if (given := getattr(self, name)) is not None:
+                object.__setattr__(self, name, InputPicture.of(given, name, mask=name == "mask"))
+        self._begin()
+
+    def _begin(self) -> Beginning | None:
+        if self.image is not None:
+            image, mask = cast("InputPicture", self.image), cast("InputPicture | None", self.mask)
+            return Beginning(image, mask, self.image_strength)
+        if self.mask is not None or self.image_strength is not None:
+            what = "a mask" if self.mask is not None else "an image strength"
+            raise UsageError(f"there is {what}, and no picture to draw from", "Give an image as well.")
+        return None
+
+    @property
+    def beginning(self) -> Beginning | None:
+        """What is drawn from, where that is not noise alone."""
+        return self._begin()
 
 
 def check_seeds(first: int | None, images: int) -> None:

@@ -1,9 +1,7 @@
-"""Where a pipeline runs, and in which precision: device, dtype, offloading, quantised weights."""
+"""Where a pipeline runs, and in which precision: device, dtype, offloading."""
 
 from __future__ import annotations
 
-import importlib.util
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from safegen.errors import ModelError, UsageError
@@ -13,38 +11,17 @@ if TYPE_CHECKING:
 
 DTYPES = ("auto", "float32", "float16", "bfloat16")
 OFFLOADS = ("none", "model", "sequential")
-# Those of diffusers' backends that quantise weights without further settings.
-BACKENDS: Mapping[str, Mapping[str, bool]] = {
-    "bitsandbytes_4bit": {"load_in_4bit": True},
-    "bitsandbytes_8bit": {"load_in_8bit": True},
-}
-PACKAGES = ("bitsandbytes", "accelerate")  # what the backends need
 
 
 def check(how: LoadOptions) -> None:
     """Check that every option is known, before anything is loaded.
 
     Raises:
-        UsageError: the dtype, the way to offload or the backend to quantise with is not known.
-        ModelError: the backend is not installed.
+        UsageError: the dtype or the way to offload is not known.
     """
-    quantize = how.quantize
-    asked = (("dtype", how.dtype, DTYPES), ("offload", how.offload, OFFLOADS))
-    for key, value, known in (*asked, ("backend to quantise with:", quantize, tuple(BACKENDS))):
-        if value is not None and value not in known:
+    for key, value, known in (("dtype", how.dtype, DTYPES), ("offload", how.offload, OFFLOADS)):
+        if value not in known:
             raise UsageError(f"unknown {key} {value!r}", f"One of: {', '.join(known)}.")
-    missing = [package for package in PACKAGES if quantize and importlib.util.find_spec(package) is None]
-    if missing:
-        raise ModelError(f"--quantize {quantize} needs {' and '.join(missing)}", f"pip install {' '.join(missing)}")
-
-
-def quantization(backend: str | None) -> Any:
-    """Make diffusers' configuration for a backend of `BACKENDS`; None for none."""
-    if backend is None:
-        return None
-    from diffusers import PipelineQuantizationConfig
-
-    return PipelineQuantizationConfig(quant_backend=backend, quant_kwargs=dict(BACKENDS[backend]))
 
 
 def place(pipe: Any, where: str, how: LoadOptions) -> Any:

@@ -71,6 +71,9 @@ FLAGS: Mapping[str, str] = {
     **dict.fromkeys(("--lora-paths", "--lora-path", "--lora-scales", "--lora-model-dir"), "--lora FILE:SCALE"),
     **dict.fromkeys(("--prompt-file", "--from-file", "--prompts-file"), "safegen batch FILE"),
     **dict.fromkeys(("--ckpt", "--checkpoint", "--model-path", "--diffusion-model"), "--model"),
+    **dict.fromkeys(("--init-image", "--init-img", "--image-path", "--init"), "--image"),
+    **dict.fromkeys(("--mask-image", "--masked-image-path", "--init-mask"), "--mask"),
+    **dict.fromkeys(("--denoising-strength", "--image-prompt-strength"), "--image-strength"),
     "--metadata": "--record full",
 }
 # Settings after a prompt in files of the web UI and of sd-scripts, and the fields of a row that they set.
@@ -108,7 +111,7 @@ class Notes:
             text: a prompt, or a negative one.
             where: the text's place for people to find it, such as a line of a file.
         """
-        if not _ANY.search(text):
+        if not _ANY.search(text) or _is_caption(text):
             return
         for name, scale in emphasis.parse(text).loras:
             if advice := self._lora(name, scale):
@@ -137,6 +140,15 @@ class Notes:
         return [
             f"{first} {advice}{f' (and {more} more)' if more else ''}" for advice, (first, more) in self._seen.items()
         ]
+
+
+def _is_caption(text: str) -> bool:
+    """Tell whether a text is a JSON caption, in which nothing else has a meaning."""
+    if not text.startswith(("{", "[")):
+        return False
+    from safegen.reader import captions  # with it comes the whole reader, which `--help` does without
+
+    return captions.parse(text) is not None
 
 
 def notes(texts: Iterable[str], loaded: Mapping[str, float] | None = None) -> list[str]:
@@ -192,4 +204,5 @@ ALIASES = {
     **{"negative_prompt": "negative", "guidance_scale": "guidance", "cfg_scale": "guidance", "cfg": "guidance"},
     **{"num_inference_steps": "steps", "num_images": "images", "num_images_per_prompt": "images", "n": "images"},
     **{"positive_prompt": "prompt", "text": "prompt", "caption": "prompt"},
+    **{"init_image": "image", "mask_image": "mask", "denoising_strength": "image_strength"},
 }

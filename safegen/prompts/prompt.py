@@ -83,6 +83,8 @@ def clean(typed: str) -> Prompt:
     Raises:
         PromptError: the text is not valid, is empty after cleaning, or is far too long.
     """
+    if typed.lstrip().startswith(("{", "[")) and (caption := _clean_caption(typed)) is not None:
+        return caption
     text = _clean_text(typed, "prompt")
     found = emphasis.parse(text)
     if found.text == text:
@@ -92,6 +94,25 @@ def clean(typed: str) -> Prompt:
     if not plain:
         raise PromptError("the prompt calls for a LoRA and says nothing else", "Say what to draw with it.")
     return Prompt(plain, typed if typed != text else "", text, found.weights, found.places, found.loras)
+
+
+def _clean_caption(typed: str) -> Prompt | None:
+    """Clean a JSON caption, see `reader.captions`; None where it does not even begin as one.
+
+    Its letters stand there as themselves afterwards, and its brackets are no marks of weight. What begins as JSON and
+    is none is not taken as text: an encoder may still read it as JSON, with letters that stand there as numbers.
+    """
+    from safegen.reader import captions
+
+    text = _clean_text(captions.spell_out(typed), "prompt") if captions.begins(typed) else ""
+    if captions.parse(text) is not None:
+        return Prompt(text, typed if typed != text else "")
+    if not text:
+        return None
+    raise PromptError(
+        "the prompt begins as JSON and is none: a quote, comma or bracket is missing or too much",
+        "Mend it, or begin it with a word.",
+    )
 
 
 def clean_negative(typed: str) -> str:

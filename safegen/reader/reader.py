@@ -7,11 +7,13 @@ is set so that only the share of benign prompts given in `reader.json` is flagge
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from safegen.reader import lexicon
+from safegen.reader import captions, lexicon
+from safegen.reader.captions import Caption
 from safegen.reader.forms import Undoing, fold
 from safegen.reader.grammar import LEADING
 from safegen.reader.infilling import Filler
@@ -94,13 +96,22 @@ class Reader:
         return found
 
     def read(self, texts: Sequence[str]) -> list[Reading]:
-        """Read prompts; those with words in disguise are read in both forms, and the worse one counts."""
+        """Read prompts; those with words in disguise are read in both forms, and the worse one counts.
+
+        The texts of a JSON caption are read together, keys among them, and one by one; again the worse one counts.
+        """
         import numpy as np
 
-        folds = [fold(text) for text in texts]
+        known = [captions.parse(text) for text in texts]
+        folds = [fold(text if one is None else one.prose) for text, one in zip(texts, known, strict=True)]
         plain = [split(fold) for fold, _ in folds]
         undone = [self.undoing.words(fold) for fold, _ in folds]
         extra = [(row, words) for row, words in enumerate(undone) if words is not None]
+        extra += [
+            (row, part)
+            for row, (one, words) in enumerate(zip(known, plain, strict=True))
+            for part in (_texts_of(one, words, folds[row][1]) if one is not None else ())
+        ]
         scored = self.scores([*plain, *(words for _, words in extra)])
         scores, others = scored[: len(texts)], scored[len(texts) :]
         for (row, words), other in zip(extra, others, strict=True):
@@ -110,10 +121,11 @@ class Reader:
                         scores[row][i] = np.maximum(scores[row][i], values)
         for words, values in zip(plain, scores, strict=True):
             self._hold_named(words, values)
-        return [
+        readings = [
             self._reading(text, places, words, values)
             for text, (_, places), words, values in zip(texts, folds, plain, scores, strict=True)
         ]
+        return [_without_hidden(reading, one) for reading, one in zip(readings, known, strict=True)]
 
     def _hold_named(self, words: Sequence[Word], scores: NDArray[np.float32]) -> None:
         """Raise a recipe's target to the line where it is just below it. **Changes `scores`**."""
@@ -175,6 +187,19 @@ class Reader:
         below = [np.searchsorted(row, values, side="right") for row, values in zip(table, scores.T, strict=True)]
         percent: NDArray[np.float32] = (np.stack(below, 1) * (100.0 / table.shape[1])).astype(np.float32)
         return percent
+
+
+def _texts_of(caption: Caption, words: Sequence[Word], places: Sequence[int]) -> Iterator[list[Word]]:
+    """Give the words of each of a caption's texts."""
+    for value in caption.values:
+        if part := [word for word in words if value.span[0] <= places[word.span[0]] < value.span[1]]:
+            yield part
+
+
+def _without_hidden(reading: Reading, caption: Caption | None) -> Reading:
+    """Say that characters were not read where they stand as numbers; `prompts` spells them out."""
+    found = tuple(Word(reading.text[slice(*span)], span) for span in caption.hidden) if caption is not None else ()
+    return replace(reading, unread=(*reading.unread, *found), legible=False) if found else reading
 
 
 def _placed(word: Word, places: Sequence[int], text: str) -> Word:

@@ -15,7 +15,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from safegen.reader import editing
+from safegen.reader import captions, editing
 from safegen.reader.phrases import Phrases
 from safegen.reader.repair import Repairer
 from safegen.reader.words import whole
@@ -70,13 +70,26 @@ class Localise(Safeguard):
 def rewrite_prompt(sheet: ScoreSheet, conditioning: Conditioning, context: SafeguardContext) -> Conditioning:
     """Repair one prompt's text with the reader and encode it again; then repair what directions still flag."""
     if sheet.spans:
-        repaired = Repairer(context.reader, Phrases.load(context.folder)).repair(sheet.prompt, context.readable)
-        conditioning = context.family.encode([repaired.text])
+        conditioning = context.family.encode([repair_text(sheet.prompt, context)])
     if context.scorer_or_none is None:
         return conditioning
     (reading,) = context.read(conditioning.prompts)
     (left,) = context.scorer_or_none.score(conditioning, [context.calm(reading)])
     return repair_by_directions(left, conditioning, context) if left.flagged else conditioning
+
+
+def repair_text(prompt: str, context: SafeguardContext) -> str:
+    """Repair a prompt by the reader; of a JSON caption each text, and what is harmful only together is taken out."""
+    repairer = Repairer(context.reader, Phrases.load(context.folder))
+    text = captions.change_texts(prompt, lambda part: repairer.repair(part, context.readable).text)
+    if captions.parse(prompt) is None:
+        return text
+    for _ in range(ROUNDS):
+        (reading,) = context.read([text])
+        if not (left := [span.span for span in reading.spans if span.concept in context.readable]):
+            break
+        text = captions.take_out(text, left)
+    return text
 
 
 def repair_by_directions(sheet: ScoreSheet, conditioning: Conditioning, context: SafeguardContext) -> Conditioning:
@@ -116,7 +129,7 @@ def candidates(sheet: ScoreSheet, found: TriggerWords, recipes: Mapping[str, Con
     anchors = recipes[found.concept].targets
     dropped = without_words(sheet, found.words)
     texts = [dropped or next(iter(anchors.values()))]
-    if (line := find_named(sheet, found, anchors)) is not None:
+    if captions.parse(sheet.prompt) is None and (line := find_named(sheet, found, anchors)) is not None:
         words, anchor = line
         start, end = whole(sheet.prompt, (sheet.words[words[0]].span[0], sheet.words[words[-1]].span[1]))
         rest = sheet.prompt[:start] + "\0" * (end - start) + sheet.prompt[end:]
@@ -141,7 +154,7 @@ def find_named(sheet: ScoreSheet, found: TriggerWords, anchors: Mapping[str, str
 
 def without_words(sheet: ScoreSheet, indices: Sequence[int]) -> str:
     """Take words out of the prompt, and mend its grammar."""
-    return editing.tidy(editing.without(sheet.prompt, [sheet.words[i].span for i in indices]))
+    return captions.take_out(sheet.prompt, [sheet.words[i].span for i in indices])
 
 
 def best(texts: Sequence[str], context: SafeguardContext) -> Conditioning:

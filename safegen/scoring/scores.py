@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from safegen.prompts.prompt import lay_out
+from safegen.reader import captions
 
 if TYPE_CHECKING:
     from safegen.prompts.emphasis import Weight
@@ -104,6 +105,11 @@ class ScoreSheet:
     def windows(self) -> int:
         """The number of the encoder's windows that the prompt's words fill."""
         return 1 + max((w.window for w in self.words), default=0)
+
+    def key_of(self, span: tuple[int, int]) -> str:
+        """Name the key of a JSON caption under which a span stands; empty in any other prompt."""
+        caption = captions.parse(self.prompt)
+        return caption.path(span) if caption is not None else ""
 
     def flagged_concepts(self) -> list[str]:
         """List the concepts over their threshold, the farthest over first."""
@@ -209,11 +215,13 @@ class ScoreSheet:
                 | ({"intensity": round(w.intensity, 3)} if w.intensity is not None else {})
                 | ({"weight": w.weight} if w.weight != 1 else {})
                 | ({"window": w.window} if self.windows > 1 else {})
+                | ({"key": key} if (key := self.key_of(w.span)) else {})
                 for w in self.words
             ],
             "truncated": self.truncated,
             "spans": [
                 {"text": s.text, "span": list(s.span), "concept": s.concept, "score": round(s.score, 3)}
+                | ({"key": key} if (key := self.key_of(s.span)) else {})
                 for s in self.spans
             ],
             "senses": list(self.senses),

@@ -9,6 +9,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
@@ -18,10 +19,10 @@ from safegen.generator import Generator
 from safegen.models.options import DrawOptions
 from safegen.progress import SILENT, Progress
 from safegen.records import DEFAULT, Kept, versions
-from safegen.serve import errors, handlers
+from safegen.serve import edits, errors, handlers
 from safegen.serve.middleware import Gatekeeper
 from safegen.serve.queue import GivenUp, Job, Queue
-from safegen.serve.schemas import DrawRequest, Limits, ScoreRequest
+from safegen.serve.schemas import EDITS, DrawRequest, Limits, ScoreRequest
 
 CLIENT_GONE = 499  # nginx's number; nobody reads it
 
@@ -54,6 +55,13 @@ def create(
     @app.post("/v1/images/generations")
     async def generations(asked: DrawRequest, request: Request) -> Response:
         order = handlers.parse_order(asked, limits, generator)
+        job = queue.draw(lambda on_step: handlers.draw(generator, order, kept, on_step))
+        return await _answer(queue, job, request, limits.seconds)
+
+    @app.post(EDITS)
+    async def edit(request: Request) -> Response:
+        body, kind = await request.body(), request.headers.get("content-type", "")
+        order = await asyncio.to_thread(edits.parse_edit, body, kind, limits, generator)  # decoding takes a while
         job = queue.draw(lambda on_step: handlers.draw(generator, order, kept, on_step))
         return await _answer(queue, job, request, limits.seconds)
 
@@ -133,7 +141,8 @@ def _add_errors(app: FastAPI, progress: Progress) -> None:
         return errors.of(error)
 
     @app.exception_handler(RequestValidationError)
-    async def invalid(_: Request, error: RequestValidationError) -> Response:
+    @app.exception_handler(ValidationError)
+    async def invalid(_: Request, error: RequestValidationError | ValidationError) -> Response:
         return errors.of_validation(error)
 
     @app.exception_handler(HTTPException)

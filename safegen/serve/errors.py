@@ -6,11 +6,12 @@ import json
 from collections.abc import Mapping
 
 from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
 from starlette.responses import JSONResponse
 
 from safegen.errors import Busy, FieldError, OutOfTime, Refused, SafegenError, Unavailable, Unread, UsageError
 from safegen.prompts.dialects import ALIASES
-from safegen.serve.schemas import IDLE, DrawRequest
+from safegen.serve.schemas import IDLE, EditRequest
 
 # The first class that fits counts. The client can mend a refusal; any other failure of the guard is ours.
 _STATUS: Mapping[type[SafegenError], int] = {
@@ -53,16 +54,17 @@ def of(error: SafegenError) -> JSONResponse:
     return response(status, message, code, param, headers)
 
 
-def of_validation(error: RequestValidationError) -> JSONResponse:
-    """Answer with the first problem of a body; no part of the body is quoted."""
+def of_validation(error: RequestValidationError | ValidationError) -> JSONResponse:
+    """Answer with the first problem of a body, JSON or form; no part of the body is quoted."""
     first = error.errors()[0]
-    param = ".".join(str(part) for part in first["loc"][1:])[:100] or None
+    place = first["loc"][1:] if isinstance(error, RequestValidationError) else first["loc"]
+    param = ".".join(str(part) for part in place)[:100] or None
     if first["type"] == "json_invalid":
         return response(400, "the body is not valid JSON", "invalid_json")
     if first["type"] == "extra_forbidden":
         idle = [json.dumps(value) for value in IDLE.get(str(param), ())]
         reason = f"this server takes {' or '.join(idle)} alone" if idle else "this server knows no such field"
-        if (ours := ALIASES.get(str(param))) in DrawRequest.model_fields:
+        if (ours := ALIASES.get(str(param))) in EditRequest.model_fields:
             reason = f"here it is called {ours}"
         return response(400, f"{param}: {reason}", "unknown_parameter", param)
     return response(400, f"{param or 'body'}: {first['msg']}", "invalid_value", param)

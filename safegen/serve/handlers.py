@@ -87,6 +87,7 @@ def draw(generator: Generator, order: Order, kept: Kept, on_step: OnStep) -> dic
             **{name: getattr(record, name) for name in ("model", "status", "steps", "guidance", "negative")},
             **{name: record.guard[name] for name in ("safeguard", "strength", "drift", "rewritten", "directions")},
             **found,
+            **({"input": dict(record.input)} if record.input else {}),
             **({"latent": [dict(p.record.latent) for p in pictures]} if any(p.record.latent for p in pictures) else {}),
             "notes": notes(generator, order),
             "seeds": [p.seed for p in pictures],

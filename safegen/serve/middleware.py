@@ -12,7 +12,7 @@ from starlette.routing import Match
 
 from safegen.progress import SILENT, Progress
 from safegen.serve import errors
-from safegen.serve.schemas import MAX_BODY
+from safegen.serve.schemas import EDITS, MAX_BODY, MAX_FORM
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -78,19 +78,19 @@ class Gatekeeper:
                 await errors.response(500, "internal error", "internal")(scope, receive, send_guarded)
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
-        denied = self._denied(scope, Headers(scope=scope))
+        denied, most = self._denied(scope, Headers(scope=scope)), _most(scope)
         if denied is None:
             try:
-                body = await asyncio.wait_for(_read(receive), BODY_SECONDS)
+                body = await asyncio.wait_for(_read(receive, most), BODY_SECONDS)
             except asyncio.TimeoutError:
                 denied = errors.response(408, f"the body took longer than {BODY_SECONDS} s", "body_timeout")
             else:
                 if body is None:
                     return  # the client is gone
-                if len(body) <= MAX_BODY:
+                if len(body) <= most:
                     await self.app(scope, _again(body, receive), send)
                     return
-                denied = _too_large()
+                denied = _too_large(most)
         await denied(scope, receive, send)
 
     def _denied(self, scope: Scope, headers: Headers) -> Response | None:
@@ -104,7 +104,7 @@ class Gatekeeper:
             return errors.response(401, message, "invalid_api_key", None, {"www-authenticate": "Bearer"})
         if all(route.matches(scope)[0] is Match.NONE for route in self.app.routes):
             return errors.response(404, "there is nothing at this path", "not_found")
-        return _unfit(headers) if scope["method"] == "POST" else None
+        return _unfit(headers, scope) if scope["method"] == "POST" else None
 
     def _is_own(self, origin: str, host: str) -> bool:
         """Tell whether a page belongs to this server, by the name in the request or by a proxy's name."""
@@ -116,27 +116,36 @@ class Gatekeeper:
         return scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode("latin-1"), self.key)
 
 
-def _unfit(headers: Headers) -> Response | None:
+def _most(scope: Scope) -> int:
+    """Give the most bytes that a body may have."""
+    return MAX_FORM if scope["path"] == EDITS else MAX_BODY
+
+
+def _unfit(headers: Headers, scope: Scope) -> Response | None:
     """Find what is wrong with a body by its headers."""
-    # A form on another page can post any type but this one.
-    if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-        return errors.response(415, "the body has to be application/json", "content_type")
-    if (length := headers.get("content-length", "")).isdecimal() and int(length[:12]) > MAX_BODY:
-        return _too_large()
+    wanted = "multipart/form-data" if scope["path"] == EDITS else "application/json"
+    if headers.get("content-type", "").partition(";")[0].strip().lower() != wanted:
+        return errors.response(415, f"the body has to be {wanted}", "content_type")
+    # Pages elsewhere can post a form without asking first, and no other type; browsers say where it comes from.
+    if scope["path"] == EDITS and headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
+        return errors.response(403, f"pages of other origins may not ask here; {_BEHIND}", "origin", None)
+    most = _most(scope)
+    if (length := headers.get("content-length", "")).isdecimal() and int(length[:12]) > most:
+        return _too_large(most)
     return None
 
 
-async def _read(receive: Receive) -> bytes | None:
+async def _read(receive: Receive, most: int) -> bytes | None:
     """Read the whole body, or enough of it to show that it is too large; None if the client is gone."""
-    body = b""
-    while len(body) <= MAX_BODY:
+    body = bytearray()
+    while len(body) <= most:
         message = await receive()
         if message["type"] == "http.disconnect":
             return None
         body += message.get("body", b"")
         if not message.get("more_body", False):
             break
-    return body
+    return bytes(body)
 
 
 def _again(body: bytes, receive: Receive) -> Receive:
@@ -157,5 +166,5 @@ def name_of(host: str) -> str:
         return ""
 
 
-def _too_large() -> Response:
-    return errors.response(413, f"the body is larger than {MAX_BODY} bytes", "body_too_large")
+def _too_large(most: int) -> Response:
+    return errors.response(413, f"the body is larger than {most} bytes", "body_too_large")

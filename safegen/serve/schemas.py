@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -13,6 +14,8 @@ from safegen.scoring.text import Causes
 
 MAX_PROMPT = 4000  # characters
 MAX_BODY = 128 * 1024  # bytes; a prompt and a negative one in JSON's longest form fit
+MAX_FORM = 16 * 1024 * 1024  # bytes; a picture and its mask
+EDITS = "/v1/images/edits"  # the one path that takes a form
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,11 @@ def _is_idle(name: str, value: object) -> bool:
     return any(type(value) is type(idle) and value == idle for idle in IDLE.get(name, ()))
 
 
+def read_text(name: str, text: str) -> object:
+    """Read a form's text as the value that it stands for, where that is one of `IDLE`."""
+    return next((idle for idle in IDLE.get(name, ()) if text in (idle, json.dumps(idle))), text)
+
+
 class DrawRequest(_Body):
     """The body of `POST /v1/images/generations`."""
 
@@ -76,6 +84,12 @@ class DrawRequest(_Body):
     guidance: float | None = Field(None, ge=0, le=50, allow_inf_nan=False)
     negative: str | None = Field(None, max_length=MAX_PROMPT)
     fair: list[str] | None = Field(None, max_length=10)
+
+
+class EditRequest(DrawRequest):
+    """The fields of `POST /v1/images/edits` that are text; a form has no other types."""
+
+    image_strength: float | None = Field(None, gt=0, le=1, allow_inf_nan=False)
 
 
 class ScoreRequest(_Body):

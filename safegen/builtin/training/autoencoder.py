@@ -17,6 +17,7 @@ from safegen.builtin.training.checkpointing import Progress, device, halved
 
 SHIPPED = Path(__file__).parents[1] / "weights" / "pipeline"
 BATCH = 16
+NO_VARIANCE = -30.0  # the logarithm of a variance, where diffusers cuts it off
 LATENT_NOISE = 0.1  # the decoder learns to tolerate small errors of the denoiser
 
 
@@ -70,6 +71,16 @@ def trained(runs: Path) -> AutoencoderKL:
     return vae.to(device(), memory_format=torch.channels_last).eval().requires_grad_(False)
 
 
+def fix_variance(model: AutoencoderKL) -> None:
+    """Make every sample of an encoding its mean; **changes the model**.
+
+    Only the mean is trained. Pipelines that begin from a picture sample, and would add noise that means nothing.
+    """
+    _, variance = model.quant_conv.weight.data.chunk(2)
+    variance.zero_()
+    model.quant_conv.bias.data.chunk(2)[1].fill_(NO_VARIANCE)
+
+
 def train(folder: Path, steps: int, minutes: float) -> None:
     """Train, or go on training, under `folder`."""
     model = build().to(device(), memory_format=torch.channels_last)
@@ -82,4 +93,5 @@ def train(folder: Path, steps: int, minutes: float) -> None:
         run.update(loss)
         if step % 20 == 0:
             print(f"autoencoder {step} loss {loss.item():.4f}", flush=True)
+    fix_variance(run.average)
     run.average.save_pretrained(folder / "model")
