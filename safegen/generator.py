@@ -6,6 +6,7 @@ pipeline of your own with a guard attached (`guard.py`).
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import secrets
 import time
@@ -32,7 +33,7 @@ from safegen.prompts.prompt import Prompt, admit, clean
 from safegen.records import Picture, Record
 from safegen.safeguards.options import GuardOptions
 from safegen.safeguards.steering import Steerer
-from safegen.scoring.report import Report
+from safegen.scoring.report import Report, Treatment
 from safegen.scoring.scores import ScoreSheet
 
 if TYPE_CHECKING:
@@ -64,6 +65,11 @@ class Prepared:
     conditioning: Conditioning | None = field(repr=False)
     report: Report | None = field(repr=False)
     guard: GuardOptions | None = None
+
+    @property
+    def treatment(self) -> Treatment | None:
+        """What the safeguard does while the prompt is drawn."""
+        return self.report.treatment if self.report is not None and self.guard is not None else None
 
     @property
     def unguarded(self) -> Prepared:
@@ -219,7 +225,11 @@ class Generator:
                 on_step(step + 1, steps)
             return tensors
 
-        with without_safety_checker(self.pipe), steered(self.family, [one.pushes for one in steering]):
+        with (
+            without_safety_checker(self.pipe),
+            self._treating([one.treatment for one in prepared], guidance, (width, height)),
+            steered(self.family, [one.pushes for one in steering]),
+        ):
             result = self.pipe(
                 **self.family.arguments(rows[0].joined(rows[1:]), negative, guidance),
                 generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
@@ -233,6 +243,24 @@ class Generator:
         processor = self.pipe.image_processor  # the conversion that diffusers itself ends with
         whole = iter(processor.numpy_to_pil(processor.pt_to_numpy(result.images[finite])) if any(finite) else ())
         return [next(whole) if good else None for good in finite]
+
+    def _treating(
+        self, treatments: Sequence[Treatment | None], guidance: float, size: tuple[int, int]
+    ) -> contextlib.AbstractContextManager[None]:
+        """Let the safeguard act while pictures are drawn, where it has something to do.
+
+        Raises:
+            GuardError: another safeguard has prepared the prompts.
+        """
+        if not any(treatments):
+            return contextlib.nullcontext()
+        guard, names = self.guard, {one.safeguard for one in treatments if one is not None}
+        if guard is None or names != {guard.safeguard.name}:
+            raise GuardError(
+                f"what {' and '.join(sorted(names))} prepared cannot be drawn behind another safeguard",
+                "Draw with the generator that prepared it.",
+            )
+        return guard.safeguard.drawing(treatments, guard.context, guidance, size)
 
     def generate(
         self,

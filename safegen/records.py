@@ -146,6 +146,7 @@ def findings(prompt: Prompt, report: Report | None) -> dict[str, Any]:
     if report is None:
         return {"senses": [], "drift": 0.0, "rewritten": "", "before": {}, "after": {}, "words": []}
     words = [word for word in report.before.words if word.flagged]
+    drawing = {"drawing": report.treatment.as_json()} if report.treatment else {}
     return {
         "senses": list(report.before.senses),
         "drift": report.drift,
@@ -153,6 +154,7 @@ def findings(prompt: Prompt, report: Report | None) -> dict[str, Any]:
         "before": report.before.as_json(prompt.id)["concepts"],
         "after": report.after.as_json(prompt.id)["concepts"],
         "words": [{"text": w.text, "span": list(prompt.placed(w.span)), "concepts": list(w.flagged)} for w in words],
+        **drawing,
     }
 
 

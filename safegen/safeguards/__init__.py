@@ -1,12 +1,14 @@
 """Safeguards: one file per method, one base class; methods are imported when they are used.
 
 A method implements `repair`, and `check` if it needs more than an encoder. The base class sees to the rest: strength 0
-is the identity, only flagged prompts are edited, and at full strength nothing leaves that directions object to.
+is the identity, only flagged prompts are edited, and at full strength nothing leaves that directions object to. Methods
+that act while a picture is drawn have a base class of their own, in `drawing.py`.
 """
 
 from __future__ import annotations
 
 import abc
+import contextlib
 import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +19,7 @@ from safegen.safeguards.context import SafeguardContext, check_directed
 
 if TYPE_CHECKING:
     from safegen.conditioning import Conditioning
+    from safegen.scoring.report import Treatment
     from safegen.scoring.scores import ScoreSheet
 
 __all__ = ["DEFAULT", "REGISTRY", "Safeguard", "SafeguardContext", "check_directed", "create"]
@@ -46,6 +49,7 @@ REGISTRY: Mapping[str, Method] = {
     ),
     "surgery": Method("safegen.safeguards.surgery:SemanticSurgery"),
     "safree": Method("safegen.safeguards.safree:Safree"),
+    "sld": Method("safegen.safeguards.sld:SafeLatentDiffusion"),
 }
 DEFAULT = "localise"
 
@@ -54,6 +58,7 @@ class Safeguard(abc.ABC):
     """A method that repairs conditioning before denoising."""
 
     name: ClassVar[str]
+    while_drawing: ClassVar[bool] = False  # whether it acts while a picture is drawn
 
     def check(self, context: SafeguardContext) -> None:  # noqa: B027
         """Check once, before use, that the method can work on every channel of the model.
@@ -107,6 +112,27 @@ class Safeguard(abc.ABC):
             if names := sorted({name for row in rows for name in objections[row]}):
                 raise unsafe(names)
         return conditioning
+
+    def treat(self, sheet: ScoreSheet, context: SafeguardContext, strength: float) -> Treatment | None:
+        """Decide what is done to a flagged prompt's picture while it is drawn; None where that is nothing."""
+        return None
+
+    def drawing(
+        self,
+        treatments: Sequence[Treatment | None],
+        context: SafeguardContext,
+        guidance: float,
+        size: tuple[int, int],
+    ) -> contextlib.AbstractContextManager[None]:
+        """Act on what is drawn while the context lasts; **changes the pipeline** meanwhile.
+
+        Args:
+            treatments: one for every picture of a call; None where nothing is done.
+            context: see `repair`.
+            guidance: of the pictures.
+            size: their width and height, in pixels.
+        """
+        return contextlib.nullcontext()
 
 
 class Baseline(Safeguard):
