@@ -31,6 +31,7 @@ from safegen.progress import SILENT, Progress
 from safegen.prompts import emphasis
 from safegen.prompts.prompt import Prompt, admit, clean
 from safegen.records import Picture, Record
+from safegen.safeguards.canvas import Canvas
 from safegen.safeguards.options import GuardOptions
 from safegen.safeguards.steering import Steerer
 from safegen.scoring.report import Report, Treatment
@@ -219,6 +220,7 @@ class Generator:
             for one, seed in zip(prepared, seeds, strict=True)
         ]
         negative = emphasis.parse(options.negative, weights=False).text
+        treatments = tuple(one.treatment for one in prepared)
 
         def after_step(_pipe: Any, step: int, _t: Any, tensors: dict[str, Any]) -> dict[str, Any]:
             if on_step is not None:
@@ -227,7 +229,7 @@ class Generator:
 
         with (
             without_safety_checker(self.pipe),
-            self._treating([one.treatment for one in prepared], guidance, (width, height)),
+            self._treating(Canvas(treatments, guidance, (width, height))),
             steered(self.family, [one.pushes for one in steering]),
         ):
             result = self.pipe(
@@ -244,23 +246,21 @@ class Generator:
         whole = iter(processor.numpy_to_pil(processor.pt_to_numpy(result.images[finite])) if any(finite) else ())
         return [next(whole) if good else None for good in finite]
 
-    def _treating(
-        self, treatments: Sequence[Treatment | None], guidance: float, size: tuple[int, int]
-    ) -> contextlib.AbstractContextManager[None]:
+    def _treating(self, canvas: Canvas) -> contextlib.AbstractContextManager[None]:
         """Let the safeguard act while pictures are drawn, where it has something to do.
 
         Raises:
             GuardError: another safeguard has prepared the prompts.
         """
-        if not any(treatments):
+        guard, names = self.guard, {one.safeguard for one in canvas.own.values()}
+        if not names:
             return contextlib.nullcontext()
-        guard, names = self.guard, {one.safeguard for one in treatments if one is not None}
         if guard is None or names != {guard.safeguard.name}:
             raise GuardError(
                 f"what {' and '.join(sorted(names))} prepared cannot be drawn behind another safeguard",
                 "Draw with the generator that prepared it.",
             )
-        return guard.safeguard.drawing(treatments, guard.context, guidance, size)
+        return guard.safeguard.drawing(canvas, guard.context)
 
     def generate(
         self,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from safegen.errors import ModelError
+from safegen.errors import ModelError, UsageError
 from safegen.families.intercept import replace_method
 
 if TYPE_CHECKING:
@@ -124,3 +124,19 @@ def prompted_rows(rows: int, pictures: int, negative_first: bool) -> slice:
         )
     first = pictures if rows > pictures and negative_first else 0
     return slice(first, first + pictures)
+
+
+def cross_attention(denoiser: Any) -> dict[str, Any]:
+    """Find the layers in which places of the picture attend to the text, by their names.
+
+    Raises:
+        UsageError: there are none. In a transformer with joint attention, blocks change the text, too.
+    """
+    found = {name: part for name, part in denoiser.named_modules() if getattr(part, "is_cross_attention", False)}
+    if not found:
+        raise UsageError(
+            f"a {type(denoiser).__name__} has no cross-attention to act in: "
+            "its blocks change the text as they change the picture",
+            "Choose another method: --safeguard localise.",
+        )
+    return found

@@ -19,6 +19,7 @@ from safegen.safeguards.context import SafeguardContext, check_directed
 
 if TYPE_CHECKING:
     from safegen.conditioning import Conditioning
+    from safegen.safeguards.canvas import Canvas
     from safegen.scoring.report import Treatment
     from safegen.scoring.scores import ScoreSheet
 
@@ -32,10 +33,12 @@ class Method:
     Attributes:
         safeguard: the class, as module:name.
         learn: functions that learn it, as module:name, by the name of the way to learn; empty if nothing is learned.
+        edit: the function that learns its weight edit of a denoiser, as module:name; empty if it has none.
     """
 
     safeguard: str
     learn: Mapping[str, str] = field(default_factory=dict)
+    edit: str = ""
 
 
 # To add a method, write a file beside this one, another under `learning/` if it learns anything, and a row here.
@@ -50,6 +53,10 @@ REGISTRY: Mapping[str, Method] = {
     "surgery": Method("safegen.safeguards.surgery:SemanticSurgery"),
     "safree": Method("safegen.safeguards.safree:Safree"),
     "sld": Method("safegen.safeguards.sld:SafeLatentDiffusion"),
+    "eiup": Method("safegen.safeguards.eiup:ErasurePrompt"),
+    "dual": Method("safegen.safeguards.dual:DualReconstruction"),
+    "uce": Method("safegen.safeguards.editing:UnifiedConceptEditing", edit="safegen.learning.erasing:learn_uce"),
+    "rece": Method("safegen.safeguards.editing:ReliableErasing", edit="safegen.learning.erasing:learn_rece"),
 }
 DEFAULT = "localise"
 
@@ -117,20 +124,12 @@ class Safeguard(abc.ABC):
         """Decide what is done to a flagged prompt's picture while it is drawn; None where that is nothing."""
         return None
 
-    def drawing(
-        self,
-        treatments: Sequence[Treatment | None],
-        context: SafeguardContext,
-        guidance: float,
-        size: tuple[int, int],
-    ) -> contextlib.AbstractContextManager[None]:
+    def drawing(self, canvas: Canvas, context: SafeguardContext) -> contextlib.AbstractContextManager[None]:
         """Act on what is drawn while the context lasts; **changes the pipeline** meanwhile.
 
         Args:
-            treatments: one for every picture of a call; None where nothing is done.
+            canvas: the pictures of one call of the pipeline, at least one of them with a treatment.
             context: see `repair`.
-            guidance: of the pictures.
-            size: their width and height, in pixels.
         """
         return contextlib.nullcontext()
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from torch.nn import functional as F
 
+from safegen.reader import editing
 from safegen.safeguards import Baseline
 from safegen.safeguards.safree import sentences
 from safegen.scoring.report import Treatment
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from safegen.conditioning import Conditioning
     from safegen.safeguards import SafeguardContext
+    from safegen.safeguards.canvas import Canvas
     from safegen.scoring.scores import ScoreSheet
 
 PHRASES = 4  # of the recipes, that stand for a concept; the nearest to the prompt
@@ -51,21 +53,17 @@ class DrawingSafeguard(Baseline):
         return conditioning
 
     def treat(self, sheet: ScoreSheet, context: SafeguardContext, strength: float) -> Treatment | None:
-        """Name the flagged concepts and the phrases of theirs that are nearest to the prompt."""
+        """Name the flagged concepts, the phrases of theirs that are nearest to the prompt, and what else it says."""
         concepts = tuple(sheet.flagged_concepts())
         if not concepts or strength == 0:
             return None
         phrases = tuple(p for name in concepts for p in context.recipes[name].targets)
-        return Treatment(self.name, strength, concepts, self._nearest(sheet.prompt, phrases, context))
+        said = [*(s.span for s in sheet.spans), *(word.span for word in sheet.words if word.flagged)]
+        rest = editing.tidy(editing.without(sheet.prompt, said))
+        return Treatment(self.name, strength, concepts, self._nearest(sheet.prompt, phrases, context), rest)
 
     @abc.abstractmethod
-    def drawing(
-        self,
-        treatments: Sequence[Treatment | None],
-        context: SafeguardContext,
-        guidance: float,
-        size: tuple[int, int],
-    ) -> contextlib.AbstractContextManager[None]:
+    def drawing(self, canvas: Canvas, context: SafeguardContext) -> contextlib.AbstractContextManager[None]:
         """Act on what is drawn, see the base class."""
 
     def _nearest(self, prompt: str, phrases: tuple[str, ...], context: SafeguardContext) -> tuple[str, ...]:
@@ -82,8 +80,3 @@ class DrawingSafeguard(Baseline):
 def _words(texts: Sequence[str], context: SafeguardContext) -> Tensor:
     """Give the mean state (N, D) of each text's words, in the first channel."""
     return next(iter(sentences(context, texts).values()))
-
-
-def treated(treatments: Sequence[Treatment | None]) -> dict[int, Treatment]:
-    """Give the treatments by the number of their picture."""
-    return {row: one for row, one in enumerate(treatments) if one is not None}

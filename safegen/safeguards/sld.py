@@ -18,7 +18,7 @@ hold, on another scale.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -27,7 +27,7 @@ import torch
 from safegen.errors import UsageError
 from safegen.families import predictions
 from safegen.families.calls import Call, tell
-from safegen.safeguards.drawing import DrawingSafeguard, treated
+from safegen.safeguards.drawing import DrawingSafeguard
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from safegen.families import Family
     from safegen.families.predictions import Prediction
     from safegen.safeguards import SafeguardContext
+    from safegen.safeguards.canvas import Canvas
     from safegen.scoring.report import Treatment
     from safegen.scoring.scores import ScoreSheet
 
@@ -94,20 +95,14 @@ class SafeLatentDiffusion(DrawingSafeguard):
         return found and replace(found, facts={"preset": preset(strength).name})
 
     @contextlib.contextmanager
-    def drawing(
-        self,
-        treatments: Sequence[Treatment | None],
-        context: SafeguardContext,
-        guidance: float,
-        size: tuple[int, int],
-    ) -> Iterator[None]:
+    def drawing(self, canvas: Canvas, context: SafeguardContext) -> Iterator[None]:
         """Guide the pictures that have a treatment."""
-        own, family = treated(treatments), context.family
-        concept = tell(family, [", ".join(one.phrases) for one in own.values()], guidance, size)
-        nothing = tell(family, [""] * len(own), guidance, size)
+        own, family = canvas.own, context.family
+        concept = tell(family, [", ".join(one.phrases) for one in own.values()], canvas.guidance, canvas.size)
+        nothing = tell(family, [""] * len(own), canvas.guidance, canvas.size)
         strength = next(iter(own.values())).strength
         guide = Guide(family, preset(strength), concept, nothing)
-        with predictions.changed(family, len(treatments), list(own), guide.move):
+        with predictions.changed(family, len(canvas.treatments), list(own), guide.move):
             yield
 
 

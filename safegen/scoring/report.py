@@ -24,6 +24,7 @@ class Treatment:
         strength: more than 0.
         concepts: those that flag the prompt, the farthest over first.
         phrases: harmful ones of their recipes, the nearest to the prompt first.
+        rest: the prompt without the words that are flagged.
         facts: what else records say of it, ready for JSON.
     """
 
@@ -31,6 +32,7 @@ class Treatment:
     strength: float
     concepts: tuple[str, ...]
     phrases: tuple[str, ...]
+    rest: str
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     def joined(self, others: Sequence[Treatment]) -> Treatment:
@@ -39,7 +41,8 @@ class Treatment:
             tuple(dict.fromkeys(name for one in (self, *others) for name in getattr(one, part)))
             for part in ("concepts", "phrases")
         )
-        return replace(self, concepts=concepts, phrases=phrases)
+        rest = " ".join(one.rest for one in (self, *others))
+        return replace(self, concepts=concepts, phrases=phrases, rest=rest)
 
     def as_json(self) -> dict[str, Any]:
         """Give what records say of it; what the recipes' phrases are depends on the prompt, so they stay out."""
