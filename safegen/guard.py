@@ -237,7 +237,8 @@ class BoundGuard:
         self._check_read(before)
         asked: Sequence[Weights] = weights or [()] * len(before)
         strength = self.options.strength
-        acts = strength > 0 and any(sheet.flagged for sheet in before)
+        with _failing_closed("sanitizing"):
+            acts = strength > 0 and bool(self.safeguard.concerned(conditioning, before, self.context))
         if not acts and not any(asked):
             return conditioning, [Report(sheet, sheet, 0.0) for sheet in before]
         treatments: list[Treatment | None] = [None] * len(before)

@@ -111,15 +111,6 @@ def check_ready(direction: LatentDirection) -> None:
         )
 
 
-def is_latent(path: Path) -> bool:
-    """Tell a latent direction's file from a direction's by what it says of itself; a broken one is neither."""
-    try:
-        _, metadata, _ = read_tensors(as_path(path), RELEARN)
-        return str(json.loads(metadata or "{}").get("schema", "")).startswith("safegen.latent/")
-    except (DirectionError, ValueError, AttributeError):
-        return False
-
-
 def cached_folder() -> Path:
     """Give the folder of latent directions in the cache; each version of the schema has its own."""
     return cache_folder().with_name(SCHEMA.replace("safegen.", "").replace("/", "-"))

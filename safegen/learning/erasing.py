@@ -11,25 +11,27 @@ bring the concept back after the edit, also in closed form, and erases those as 
     c' = (sum W'^T W' + ridge)^-1 (sum W'^T W) c       over all layers
 
 The papers pair the last token of one phrase for each concept with that of its anchor. Here harmful states are those of
-the recipe's lines in many sentences at every position that is scored, each with the state of the safe line at the same
-place. In bidirectional encoders all of them carry the concept. Sums are means, so that no side of the balance depends
-on how many states there are. Later rounds keep what the first has done with c, and the change is kept at a low rank.
-Layers that the papers leave alone, because their models have none, are edited in the same way: those that read a pooled
-vector, or sum up the text by themselves.
+the recipe's lines in many sentences at every position that is scored, each with the state at the same place of the
+sentence with a safe phrase. In bidirectional encoders all of them carry the concept. The safe phrase is one for all
+lines, that which is most like the others: no change that is linear could lead every line to a phrase of its own. Sums
+are means, in which all position classes of a prompt count alike, so that its many pads do not outweigh its words. Later
+rounds keep what the first has done with c, and the change is kept at a low rank. Layers that the papers leave alone,
+because their models have none, are edited in the same way: those that read a pooled vector, or sum up the text.
 """
 
 from __future__ import annotations
 
 import contextlib
 import random
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from safegen.conditioning import SCORED
+from safegen.conditioning import SCORED, Position
 from safegen.directions.edits import WeightEdit
 from safegen.families.calls import tell
 from safegen.families.edits import text_layers
@@ -38,21 +40,23 @@ from safegen.learning.effort import PLAIN_SIGHT
 from safegen.learning.es import alignment
 from safegen.learning.held import kind, split_held_out
 from safegen.progress import SILENT, Progress
+from safegen.scoring.probes import features
 
 if TYPE_CHECKING:
     from safegen.directions.recipes import Concept
     from safegen.families import Family
 
-ROUNDS = {"uce": 0, "rece": 3}  # of erasing what would bring the concept back
-PROMPTS, BATCH = 256, 32  # harmful prompts, and as many benign ones; how many are told at once
+ROUNDS = {"uce": 0, "rece": 2}  # of erasing what would bring the concept back
+PROMPTS, BATCH = 192, 32  # harmful prompts, and as many benign ones; how many are told at once
+SMALLER = 4  # times, than the model's own pictures
 HELD = 10  # one recipe line in this many is kept out of what is assessed
-KEEP, RIDGE = 1.0, 0.01  # weight of benign states; the ridge, as a share of the harmful states' mean square
+KEEP, RIDGE = 0.3, 0.01  # weight of benign states; the ridge, as a share of the harmful states' mean square
 RANK = 32
 
 
 @dataclass(frozen=True)
 class States:
-    """States of N positions, as a layer reads them."""
+    """States of N positions, as a layer reads them, times the roots of the positions' weights."""
 
     harmful: Tensor  # (N, D)
     safe: Tensor  # (N, D), of the safe prompt in the same place
@@ -90,7 +94,7 @@ def learn(concept: Concept, family: Family, method: str, progress: Progress = SI
     place = family.bottleneck
     place.check()
     layers = text_layers(place.denoiser)
-    corpus = Corpus.of(concept, PLAIN_SIGHT)
+    corpus = Corpus.of(replace(concept, targets=dict.fromkeys(concept.targets, central(concept, family))), PLAIN_SIGHT)
     found = states_of(corpus, family, {what: names[0] for what, names in layers.items()}, progress)
     modules, tensors, figures = dict(place.denoiser.named_modules()), dict[str, Tensor](), dict[str, float]()
     for what, names in layers.items():
@@ -112,6 +116,14 @@ def learn(concept: Concept, family: Family, method: str, progress: Progress = SI
         "sources": {"harmful": min(PROMPTS, len(corpus.targets)), "benign": PROMPTS},
     }
     return WeightEdit(tensors, info)
+
+
+def central(concept: Concept, family: Family) -> str:
+    """Find the recipe's safe phrase that is most like all of them, in the first channel."""
+    phrases = list(concept.targets.values())
+    channel = next(iter(family.encode_words(phrases).word_channels.values()))
+    means = features(channel).means[Position.TOKEN]
+    return phrases[int((means - means.mean(0)).norm(dim=-1).argmin())]
 
 
 def solve(states: States, square: Tensor, rounds: int) -> Tensor:
@@ -202,28 +214,24 @@ class Reading:
         """Tell the denoiser prompts, and note what layers read."""
         told = family.encode(prompts)
         with watching(family.bottleneck.denoiser, layers) as seen:
-            tell(family, told, family.guidance, (family.size, family.size))
+            tell(family, told, family.guidance, small(family))
         inputs = {what: (x.unsqueeze(1) if x.ndim == 2 else x).float().cpu() for what, x in seen.items()}
         return cls(inputs, next(iter(told.word_channels.values())).tokens)
 
     def paired(self, what: str, groups: Sequence[int]) -> States:
         """Pair the states of the first prompts, by position, with those of as many safe ones behind them."""
         states, count = self.inputs[what], len(groups)
-        extra = states.shape[1] - len(self.tokens[0])  # a state before all others that sums them up
         harmful, safe, lines, benign = [], [], [], []
         for row, group in enumerate(groups):
-            ours, theirs = self.tokens[row], self.tokens[row + count]
-            goals = alignment(ours, theirs)[0]
-            places = [i for i, token in enumerate(ours) if token.position in SCORED]
-            own, other = ([*range(extra), *(i + extra for i in some)] for some in (places, [goals[i] for i in places]))
-            if extra < 0:  # a pooled vector
-                own = other = [0]
-            harmful.append(states[row, own])
-            safe.append(states[row + count, other])
+            goals = alignment(self.tokens[row], self.tokens[row + count])[0]
+            own, weights, extra = self._places(what, row)
+            other = [i if i < extra or extra < 0 else goals[i - extra] + extra for i in own]
+            harmful.append(weights * states[row, own])
+            safe.append(weights * states[row + count, other])
             lines += [group] * len(own)
         for row in range(2 * count, len(states)):
-            places = [i + extra for i, token in enumerate(self.tokens[row]) if token.position in SCORED]
-            benign.append(states[row, [*range(extra), *places] if extra >= 0 else [0]])
+            own, weights, _ = self._places(what, row)
+            benign.append(weights * states[row, own])
         none = states[:0].flatten(0, 1)
         return States(
             torch.cat([none, *harmful]),
@@ -231,6 +239,26 @@ class Reading:
             torch.tensor(lines, dtype=torch.long),
             torch.cat([none, *benign]),
         )
+
+    def _places(self, what: str, row: int) -> tuple[list[int], Tensor, int]:
+        """Give the places of a prompt that count, the roots of their weights (N, 1), and what comes before its tokens.
+
+        A pooled vector is one place. A state that sums up the prompt comes before the others, as a class of its own.
+        """
+        extra = self.inputs[what].shape[1] - len(self.tokens[row])
+        if extra < 0:
+            return [0], torch.ones(1, 1), extra
+        classes: list[Position | None] = [*[None] * extra, *(token.position for token in self.tokens[row])]
+        counts = Counter(one for one in classes if one is None or one in SCORED)
+        places = [i for i, one in enumerate(classes) if one in counts]
+        weights = torch.tensor([1 / counts[classes[i]] / len(counts) for i in places])
+        return places, weights.sqrt().unsqueeze(1), extra
+
+
+def small(family: Family) -> tuple[int, int]:
+    """Give a small size of pictures; what layers read of the text depends on none."""
+    side = max(family.step, family.size // SMALLER // family.step * family.step)
+    return side, side
 
 
 @contextlib.contextmanager

@@ -53,6 +53,9 @@ REGISTRY: Mapping[str, Method] = {
     "surgery": Method("safegen.safeguards.surgery:SemanticSurgery"),
     "safree": Method("safegen.safeguards.safree:Safree"),
     "sld": Method("safegen.safeguards.sld:SafeLatentDiffusion"),
+    "latent-guard": Method(
+        "safegen.safeguards.latent_guard:LatentGuard", {"latent-guard": "safegen.learning.latent_guard:learn"}
+    ),
     "eiup": Method("safegen.safeguards.eiup:ErasurePrompt"),
     "dual": Method("safegen.safeguards.dual:DualReconstruction"),
     "uce": Method("safegen.safeguards.editing:UnifiedConceptEditing", edit="safegen.learning.erasing:learn_uce"),
@@ -87,6 +90,12 @@ class Safeguard(abc.ABC):
             strength: more than 0, up to 1.5.
         """
 
+    def concerned(
+        self, conditioning: Conditioning, sheets: Sequence[ScoreSheet], context: SafeguardContext
+    ) -> list[int]:
+        """List the prompts that the method acts on: the flagged ones, unless it has a gate of its own."""
+        return flagged_rows(sheets)
+
     def edit(
         self, conditioning: Conditioning, sheets: Sequence[ScoreSheet], context: SafeguardContext, strength: float
     ) -> Conditioning:
@@ -95,8 +104,8 @@ class Safeguard(abc.ABC):
         Raises:
             GuardError: the classifier or the verifier objects to a repaired prompt, which fails closed.
         """
-        rows = flagged_rows(sheets)
-        if strength == 0 or not rows:
+        rows = self.concerned(conditioning, sheets, context) if strength > 0 else []
+        if not rows:
             return conditioning
         return self.verify(self.repair(conditioning, sheets, context, strength), rows, context, strength)
 

@@ -7,7 +7,7 @@ drawn, even if the user's prompt does not name it; there its features are taken 
 
 It happens in every layer of cross-attention and in every step. The paper's code is not public; how the features are
 weighed again is filled in. The erasure prompt is made of the flagged concepts' phrases that are nearest to the prompt,
-and w is the strength. What a denoiser sums up of the text beside cross-attention is left alone.
+and w is the strength, times a constant. What a denoiser sums up of the text beside cross-attention is left alone.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from safegen.safeguards import SafeguardContext
     from safegen.safeguards.canvas import Canvas
 
-VARIANT = "B"
+WEIGHT = 3.0  # w at strength 1
 
 
 class ErasurePrompt(DrawingSafeguard):
@@ -51,14 +51,10 @@ class ErasurePrompt(DrawingSafeguard):
         own = canvas.own
         texts = [", ".join(one.phrases) for one in own.values()]
         second = crossing.second_text(context.family, texts, canvas.guidance, canvas.size)
-        weight = next(iter(own.values())).strength
+        weight = WEIGHT * next(iter(own.values())).strength
 
         def erase(both: Crossing) -> Tensor:
             mask = both.share / both.share.amax(1, keepdim=True).clamp(min=1e-6)
-            if VARIANT == "A":
-                return (1 - weight * mask).clamp(min=0) * both.first
-            if VARIANT == "C":
-                return both.first - weight * mask * (both.second + both.first) / 2
             return both.first - weight * mask * both.second
 
         with crossing.crossed(context.family, len(canvas.treatments), list(own), second, erase):

@@ -71,10 +71,11 @@ def triggers(variants: Mapping[str, Tensor], toxic: Mapping[str, Tensor]) -> set
 
 def sentences(context: SafeguardContext, texts: Sequence[str]) -> dict[str, Tensor]:
     """Give, by channel, one vector (N, D) per text: the mean state of its words, or the pooled vector."""
-    return {name: _sentence(channel) for name, channel in context.family.encode_words(texts).channels.items()}
+    return {name: sentence(channel) for name, channel in context.family.encode_words(texts).channels.items()}
 
 
-def _sentence(channel: Channel) -> Tensor:
+def sentence(channel: Channel) -> Tensor:
+    """Give one vector (N, D) per prompt of a channel, see `sentences`."""
     means = features(channel).means
     return means[Position.TOKEN if channel.worded else Position.POOLED]
 
