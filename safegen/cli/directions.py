@@ -165,6 +165,8 @@ def info(
     from safegen.cli import console
     from safegen.directions import attributes, edits, latent, recipes, store
     from safegen.directions.direction import Direction, schema_of
+    from safegen.directions.edits import WeightEdit
+    from safegen.directions.latent import LatentDirection
     from safegen.errors import DirectionError, UnknownConcept
 
     known, people = recipes.known(directions), attributes.known(directions)
@@ -181,8 +183,11 @@ def info(
         raise DirectionError(f"{concept!r} has no direction file yet", f"safegen directions learn {concept}{how}")
     for file in paths:
         schema = schema_of(file)
-        kinds = {latent.SCHEMA: latent.LatentDirection, edits.SCHEMA: edits.WeightEdit}
-        found = kinds.get(schema, Direction).load(file)
+        found: Direction | LatentDirection | WeightEdit
+        if schema == edits.SCHEMA:
+            found = WeightEdit.load(file)
+        else:
+            found = LatentDirection.load(file) if schema == latent.SCHEMA else Direction.load(file)
         if json:
             console.show_json({"schema": schema, **found.info, "sha256": found.sha256})
             continue
