@@ -24,7 +24,7 @@ from safegen.prompts.prompt import Prompt, clean
 from safegen.reader import Reader
 from safegen.safeguards.options import GuardOptions
 from safegen.scoring import attribution, text
-from safegen.scoring.report import Report, Treatment, drifts
+from safegen.scoring.report import Report, drifts
 from safegen.scoring.scorer import Scorer, ScoresTokens, empty_sheets, with_intensities
 from safegen.scoring.text import Causes
 
@@ -241,11 +241,9 @@ class BoundGuard:
             acts = strength > 0 and bool(self.safeguard.concerned(conditioning, before, self.context))
         if not acts and not any(asked):
             return conditioning, [Report(sheet, sheet, 0.0) for sheet in before]
-        treatments: list[Treatment | None] = [None] * len(before)
         with _failing_closed("sanitizing"):
             edited = self.safeguard.edit(conditioning, before, self.context, strength) if acts else conditioning
-            if acts:
-                treatments = [self.safeguard.treat(sheet, self.context, strength) for sheet in before]
+            treatments = [self.safeguard.treat(sheet, self.context, strength) if acts else None for sheet in before]
             moved = drifts(conditioning, edited)
             objections: list[list[str]] = [[] for _ in before]
             if strength > 0:

@@ -55,7 +55,7 @@ class DrawingSafeguard(Baseline):
     def treat(self, sheet: ScoreSheet, context: SafeguardContext, strength: float) -> Treatment | None:
         """Name the flagged concepts, the phrases of theirs that are nearest to the prompt, and what else it says."""
         concepts = tuple(sheet.flagged_concepts())
-        if not concepts or strength == 0:
+        if not concepts:
             return None
         phrases = tuple(p for name in concepts for p in context.recipes[name].targets)
         said = [*(s.span for s in sheet.spans), *(word.span for word in sheet.words if word.flagged)]
