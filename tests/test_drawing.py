@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from safetensors.torch import save_file
 
 from safegen import safeguards
 from safegen.conditioning import Position
-from safegen.directions import edits, store
+from safegen.directions import cache, edits, store
 from safegen.directions.edits import WeightEdit
 from safegen.directions.recipes import Concept
 from safegen.errors import DirectionError, GuardError, ModelError, SafegenError, UsageError
@@ -380,6 +381,29 @@ def test_an_edit_of_another_size_is_refused_before_anything_is_drawn() -> None:
         with pytest.raises(DirectionError, match=why), edited(family, 1, {0: [(edit, 1.0)]}):
             raise AssertionError
     assert hooks(pipeline("sd")) == []
+
+
+def test_the_commands_know_edits(command: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+    with_edits("sd")
+    assert {file.kind for file in cache.kept()} == {cache.EDIT}
+    assert {file.name.split("/")[0] for file in cache.kept(["violence"])} == {"violence"}
+    for what, schema in (("list", "safegen.edits/1"), ("info", edits.SCHEMA)):
+        assert command("directions", what, *(["violence"] if what == "info" else []), "--json") == 0
+        lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        assert schema in {line["schema"] for line in lines}
+    assert command("directions", "learn", "violence", "--method", "rece", "--effort", "brief") == 2
+    assert "not for --method rece" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_an_edit_that_was_learned_is_found(
+    command: Callable[..., int], monkeypatch: pytest.MonkeyPatch, generator: Generator, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(erasing, "PROMPTS", 24)
+    assert command("directions", "learn", "violence", "--method", "uce", "--out", str(tmp_path)) == 0
+    (file,) = tmp_path.rglob("*.safetensors")
+    assert file.parent == tmp_path / "violence" / edits.FOLDER
+    assert file.name == f"uce-unet-{generator.family.bottleneck.fingerprint[:8]}.safetensors"
 
 
 # The gate
