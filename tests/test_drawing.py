@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 from safegen import safeguards
+from safegen.bench.methods import usable
 from safegen.conditioning import Position
 from safegen.directions import cache, edits, store
 from safegen.directions.edits import WeightEdit
@@ -440,6 +441,12 @@ def test_without_a_latent_space_the_gate_says_what_to_learn(generator: Generator
     with pytest.raises(DirectionError, match="no latent space") as missing:
         Guard("violence", safeguard="latent-guard").bind(generator.family)
     assert "--method latent-guard" in missing.value.hint
+
+
+def test_the_bench_leaves_out_what_is_not_learned(generator: Generator) -> None:
+    """The weight edits of the embedded model ship, and no latent space."""
+    unlearned = [name for name in safeguards.REGISTRY if not usable(generator, safeguards.create(name))]
+    assert unlearned == ["latent-guard"]
 
 
 @pytest.mark.slow
