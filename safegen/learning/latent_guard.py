@@ -19,7 +19,7 @@ from safegen.learning.corpus import Corpus, benign_prompts
 from safegen.learning.effort import PLAIN_SIGHT
 from safegen.learning.held import kind, split_held_out
 from safegen.safeguards.latent_guard import PART, LatentSpace, read_positions
-from safegen.safeguards.safree import sentence
+from safegen.safeguards.sentences import sentence
 
 if TYPE_CHECKING:
     from safegen.directions.direction import Direction
@@ -57,7 +57,7 @@ class Texts:
     def __init__(self, family: Family, channel: str, prompts: list[str]) -> None:
         states, read = [], []
         for start in range(0, len(prompts), 64):
-            part = family.encode(prompts[start : start + 64]).channels[channel]
+            part = family.encode_words(prompts[start : start + 64]).channels[channel]
             states.append(part.states.half().cpu())
             read.append(read_positions(part).cpu())
         length = max(part.shape[1] for part in states)

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from safegen.reader import editing
 from safegen.safeguards import Baseline
-from safegen.safeguards.safree import sentences
+from safegen.safeguards.sentences import sentences
 from safegen.scoring.report import Treatment
 
 if TYPE_CHECKING:

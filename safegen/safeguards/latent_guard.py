@@ -10,8 +10,8 @@ Where the score is over the threshold, there is no picture; the method repairs n
 by its own measure alone. The blacklist is the recipe's harmful phrases. It can be edited without learning anew: a
 phrase that is added to a recipe is checked from then on. The paper has one network and one fixed threshold for all;
 here every concept has its own, in its direction file, and a threshold that few benign prompts pass. In place of CLIP's
-end token stands the mean state of a phrase's words. `safegen.learning.latent_guard` trains it. Any strength above 0 is
-the same.
+end token stands the mean state of a phrase's words, and pads are not read. `safegen.learning.latent_guard` trains it.
+Any strength above 0 is the same.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from safegen.conditioning import SCORED
+from safegen.conditioning import SCORED, Position
 from safegen.errors import DirectionError, GuardError
 from safegen.safeguards import Safeguard, check_directed
-from safegen.safeguards.safree import sentences
+from safegen.safeguards.sentences import sentences
 
 if TYPE_CHECKING:
     from safegen.conditioning import Channel, Conditioning
@@ -97,8 +97,8 @@ def space(direction: Direction, device: torch.device | None = None) -> LatentSpa
 
 
 def read_positions(channel: Channel) -> Tensor:
-    """Tell which positions (B, T) of a channel are read."""
-    return channel.positions < len(SCORED)
+    """Tell which positions (B, T) of a channel are read: all that are scored, but pads."""
+    return (channel.positions < len(SCORED)) & (channel.positions != Position.PAD)
 
 
 class LatentGuard(Safeguard):
