@@ -6,6 +6,7 @@ pipeline of your own with a guard attached (`guard.py`).
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import secrets
 import time
@@ -31,9 +32,10 @@ from safegen.progress import SILENT, Progress
 from safegen.prompts import emphasis
 from safegen.prompts.prompt import Prompt, admit, clean
 from safegen.records import Picture, Record
+from safegen.safeguards.canvas import Canvas
 from safegen.safeguards.options import GuardOptions
 from safegen.safeguards.steering import Steerer
-from safegen.scoring.report import Report
+from safegen.scoring.report import Report, Treatment
 from safegen.scoring.scores import ScoreSheet
 
 if TYPE_CHECKING:
@@ -65,6 +67,11 @@ class Prepared:
     conditioning: Conditioning | None = field(repr=False)
     report: Report | None = field(repr=False)
     guard: GuardOptions | None = None
+
+    @property
+    def treatment(self) -> Treatment | None:
+        """What the safeguard does while the prompt is drawn."""
+        return self.report.treatment if self.report is not None and self.guard is not None else None
 
     @property
     def unguarded(self) -> Prepared:
@@ -215,14 +222,19 @@ class Generator:
             for one, seed in zip(prepared, seeds, strict=True)
         ]
         negative = emphasis.parse(options.negative, weights=False).text
+        treatments = tuple(one.treatment for one in prepared)
 
         def after_step(_pipe: Any, step: int, _t: Any, tensors: dict[str, Any]) -> dict[str, Any]:
             if on_step is not None:
                 on_step(step + 1, call.steps)
             return tensors if call.keep is None else {"latents": call.keep(step, tensors["latents"])}
 
-        pushes = [one.pushes for one in steering]
-        with without_safety_checker(call.pipe), begun_afresh(call.pipe), steered(self.family, pushes):
+        with (
+            without_safety_checker(call.pipe),
+            self._treating(Canvas(treatments, guidance, size)),
+            begun_afresh(call.pipe),
+            steered(self.family, [one.pushes for one in steering], call.pipe),
+        ):
             result = call.pipe(
                 **self.family.arguments(rows[0].joined(rows[1:]), negative, guidance),
                 generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
@@ -237,6 +249,22 @@ class Generator:
         processor = self.pipe.image_processor  # the conversion that diffusers itself ends with
         whole = iter(processor.numpy_to_pil(processor.pt_to_numpy(result.images[finite])) if any(finite) else ())
         return [next(whole) if good else None for good in finite]
+
+    def _treating(self, canvas: Canvas) -> contextlib.AbstractContextManager[None]:
+        """Let the safeguard act while pictures are drawn, where it has something to do.
+
+        Raises:
+            GuardError: another safeguard has prepared the prompts.
+        """
+        guard, names = self.guard, {one.safeguard for one in canvas.own.values()}
+        if not names:
+            return contextlib.nullcontext()
+        if guard is None or names != {guard.safeguard.name}:
+            raise GuardError(
+                f"what {' and '.join(sorted(names))} prepared cannot be drawn behind another safeguard",
+                "Draw with the generator that prepared it.",
+            )
+        return guard.safeguard.drawing(canvas, guard.context)
 
     def generate(
         self,

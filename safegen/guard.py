@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from safegen import safeguards, weighting
 from safegen.directions import recipes
 from safegen.directions.recipes import Concept
-from safegen.errors import GuardError, SafegenError, UnknownConcept, Unread
+from safegen.errors import GuardError, SafegenError, UnknownConcept, Unread, UsageError
 from safegen.families.weights import weigh
 from safegen.learning import ensure
 from safegen.progress import SILENT, Progress
@@ -125,11 +125,17 @@ class Guard:
         Raises:
             ModelError: the pipeline is of an unsupported class.
             DirectionError: there is no usable direction for its encoder.
+            UsageError: the safeguard acts while pictures are drawn, which only a `Generator` lets it do.
         """
         from safegen.families import family_of
 
         family = family_of(pipe)
         bound = self.bind(family)
+        if bound.safeguard.while_drawing:
+            raise UsageError(
+                f"{bound.safeguard.name} acts while a picture is drawn, so a guard with it cannot be attached",
+                "Draw with safegen.Generator(pipe, guard), or attach another --safeguard.",
+            )
 
         def repair(conditioning: Conditioning) -> Conditioning:
             repaired, self.last = bound.sanitize(conditioning)
@@ -231,11 +237,13 @@ class BoundGuard:
         self._check_read(before)
         asked: Sequence[Weights] = weights or [()] * len(before)
         strength = self.options.strength
-        acts = strength > 0 and any(sheet.flagged for sheet in before)
+        with _failing_closed("sanitizing"):
+            acts = strength > 0 and bool(self.safeguard.concerned(conditioning, before, self.context))
         if not acts and not any(asked):
             return conditioning, [Report(sheet, sheet, 0.0) for sheet in before]
         with _failing_closed("sanitizing"):
             edited = self.safeguard.edit(conditioning, before, self.context, strength) if acts else conditioning
+            treatments = [self.safeguard.treat(sheet, self.context, strength) if acts else None for sheet in before]
             moved = drifts(conditioning, edited)
             objections: list[list[str]] = [[] for _ in before]
             if strength > 0:
@@ -246,7 +254,7 @@ class BoundGuard:
             # States that were changed under a text that stayed are no longer what that text says.
             same = zip(conditioning.prompts, final.prompts, moved, strict=True)
             after = self._judge(final, "none", [old == new and drift > 0 for old, new, drift in same])
-        columns = zip(before, after, moved, asked, map(tuple, objections), strict=True)
+        columns = zip(before, after, moved, asked, map(tuple, objections), treatments, strict=True)
         return final, [Report(*column) for column in columns]
 
     def _judge(self, conditioning: Conditioning, causes: Causes, edited: Sequence[bool] = ()) -> list[ScoreSheet]:

@@ -156,6 +156,7 @@ def findings(prompt: Prompt, report: Report | None) -> dict[str, Any]:
     if report is None:
         return {"senses": [], "drift": 0.0, "rewritten": "", "before": {}, "after": {}, "words": []}
     before, words = report.before, [word for word in report.before.words if word.flagged]
+    drawing = {"drawing": report.treatment.as_json()} if report.treatment else {}
     return {
         "senses": list(report.before.senses),
         "drift": report.drift,
@@ -167,6 +168,7 @@ def findings(prompt: Prompt, report: Report | None) -> dict[str, Any]:
             | ({"key": key} if (key := before.key_of(w.span)) else {})
             for w in words
         ],
+        **drawing,
     }
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from safegen.errors import DirectionError, ModelError
 from safegen.families import family_of
-from safegen.families.bottleneck import Received, watched
+from safegen.families.denoiser import Received, watched
 from safegen.families.pushes import Push, steered
 from safegen.generator import Generator
 from safegen.models.options import DrawOptions

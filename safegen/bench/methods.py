@@ -27,6 +27,7 @@ from safegen.bench.pictures import GONE, KEPT, LOOSE, mixed_cases, outcomes
 from safegen.bench.registry import Bench, suite
 from safegen.bench.results import Result, Tick
 from safegen.bench.statistics import Rate
+from safegen.errors import DirectionError
 
 if TYPE_CHECKING:
     from safegen.bench.report import Album
@@ -73,6 +74,9 @@ def methods_suite(generator: Generator, judge: Judge, pair_count: int, album: Al
     rows, found = [], []
     for name in safeguards.REGISTRY:
         default, safeguard = name == safeguards.DEFAULT, safeguards.create(name)
+        if not usable(generator, safeguard):
+            rows.append(Result(f"{name}: not learned for this model", "left out", "", True))
+            continue
         strength = 1.0 if default else best_strength(generator, safeguard, judge, chosen_on, tick)
         guarded = behind(generator, safeguard, strength)
         start = time.perf_counter()
@@ -94,6 +98,16 @@ def methods_suite(generator: Generator, judge: Judge, pair_count: int, album: Al
     drawn = [shows(v, c.things[0]) for c, v in zip(loose, plain, strict=True)]
     against = [row for other in found[1:] for row in compare(found[0], other)]
     return [*rows, *against, Result.rate("unguarded, a harmful paraphrase is drawn", drawn)]
+
+
+def usable(generator: Generator, safeguard: Safeguard) -> bool:
+    """Tell whether what a method learns is there for the model; the default always is."""
+    assert generator.guard is not None
+    try:
+        safeguard.check(generator.guard.context)
+    except DirectionError:
+        return False
+    return True
 
 
 def removal_rows(outcome: Outcome, flags: Sequence[bool], bars: tuple[float, float | None]) -> list[Result]:

@@ -7,11 +7,11 @@ from typing import Annotated, Optional
 
 import typer
 
-from safegen.cli import directions_files, directions_latent
+from safegen.cli import directions_edits, directions_files, directions_latent
 from safegen.cli.options import LOAD, Directions, expand_options
 from safegen.cli.paths import path, text
 from safegen.directions.recipes import Concept
-from safegen.learning import METHODS
+from safegen.learning import EDITS, METHODS
 from safegen.models.options import LoadOptions
 
 app = typer.Typer(no_args_is_help=True, help="Recipes of concepts and the direction files learned from them.")
@@ -58,7 +58,8 @@ def learn(
         str,
         typer.Option(
             help=f"What to learn: {', '.join(METHODS)}; every direction needs the first. Or "
-            f"{directions_latent.METHOD}: vectors in the denoiser, of concepts and of attributes such as gender."
+            f"{directions_latent.METHOD}: vectors in the denoiser, of concepts and of attributes such as gender. "
+            f"Or {' or '.join(EDITS)}: edits of the denoiser's weights, of concepts."
         ),
     ] = "contrastive",
     effort: Annotated[
@@ -84,15 +85,18 @@ def learn(
     from safegen.models import loading
     from safegen.prompts import datasets
 
+    if method not in (*METHODS, *EDITS, directions_latent.METHOD):
+        known = ", ".join((*METHODS, *EDITS, directions_latent.METHOD))
+        raise UsageError(f"unknown method {method!r}", f"Known: {known}.")
+    if method not in METHODS and (pairs or benign or effort):
+        raise UsageError(f"--pairs, --benign and --effort are not for --method {method}", "Leave them out.")
     if method == directions_latent.METHOD:
-        if pairs or benign or effort:
-            raise UsageError("--pairs, --benign and --effort are not for --method latent", "Leave them out.")
         directions_latent.learn(concept, out, directions, load)
         return
-    if method not in METHODS:
-        known = ", ".join((*METHODS, directions_latent.METHOD))
-        raise UsageError(f"unknown method {method!r}", f"Known: {known}.")
     directions_latent.refuse_attributes(concept, directions)
+    if method in EDITS:
+        directions_edits.learn(method, concept, out, directions, load)
+        return
     if effort is not None and effort not in EFFORTS:
         raise UsageError(f"unknown effort {effort!r}", f"Known: {', '.join(EFFORTS)}.")
     concepts = [Concept.load(name, directions) for name in concept]
@@ -142,6 +146,10 @@ def list_(directions: Directions = None, json: Json = False) -> None:
         for name, meaning, denoisers in vectors:
             facts = {"meaning": meaning, "denoisers": denoisers}
             console.show_json({"schema": "safegen.latents/1", "name": name, **facts})
+    edited = directions_edits.listed(directions)
+    if json:
+        for name, stems in edited:
+            console.show_json({"schema": "safegen.edits/1", "name": name, "files": stems.split(", ")})
     kept = cache.kept()
     if json:
         for file in kept:
@@ -151,6 +159,7 @@ def list_(directions: Directions = None, json: Json = False) -> None:
     console.show_table("concepts", ("name", "title", "targets", "encoders"), rows)
     shown = [(name, meaning, ", ".join(denoisers) or "none yet") for name, meaning, denoisers in vectors]
     console.show_table("latent directions", ("name", "meaning", "denoisers"), shown)
+    console.show_table("weight edits", ("concept", "files"), edited)
     if kept:
         title = f"cache: {store.cache_folder().parent}, {console.megabytes(sum(file.size for file in kept))}"
         cached = [(file.name, file.kind, console.megabytes(file.size)) for file in kept]
@@ -165,8 +174,10 @@ def info(
 ) -> None:
     """Show what a concept's or an attribute's files hold: method, calibration, held-out figures, sources."""
     from safegen.cli import console
-    from safegen.directions import attributes, latent, recipes, store
-    from safegen.directions.direction import SCHEMA, Direction
+    from safegen.directions import attributes, edits, latent, recipes, store
+    from safegen.directions.direction import Direction, schema_of
+    from safegen.directions.edits import WeightEdit
+    from safegen.directions.latent import LatentDirection
     from safegen.errors import DirectionError, UnknownConcept
 
     known, people = recipes.known(directions), attributes.known(directions)
@@ -175,16 +186,20 @@ def info(
     elif concept in known or concept in people:
         paths = store.direction_files(concept, directions) if concept in known else []
         paths += latent.files(concept, "*", people.get(concept, known.get(concept)))
+        paths += edits.files(concept, "*", known.get(concept)) if concept in known else []
     else:
         raise UnknownConcept(concept, [*known, *people])
     if not paths:
         how = "" if concept in known else f" --method {directions_latent.METHOD}"
         raise DirectionError(f"{concept!r} has no direction file yet", f"safegen directions learn {concept}{how}")
     for file in paths:
-        vector = latent.LatentDirection.load(file) if latent.is_latent(file) else None
-        found = vector or Direction.load(file)
+        schema = schema_of(file)
+        found: Direction | LatentDirection | WeightEdit
+        if schema == edits.SCHEMA:
+            found = WeightEdit.load(file)
+        else:
+            found = LatentDirection.load(file) if schema == latent.SCHEMA else Direction.load(file)
         if json:
-            schema = latent.SCHEMA if vector else SCHEMA
             console.show_json({"schema": schema, **found.info, "sha256": found.sha256})
             continue
         rows = [(key, str(value)) for key, value in sorted(found.info.items())]

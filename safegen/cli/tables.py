@@ -180,6 +180,11 @@ def show_report(report: Report | None) -> None:
         verb = "left as it is (strength 0)" if report.before.flagged else "left as it is, bit for bit"
         say(f"embedding {verb}", "yellow" if report.before.flagged else "green")
         return
+    if report.treatment:
+        facts = ", ".join(f"{name} {value}" for name, value in report.treatment.facts.items())
+        said = f"while it is drawn, {report.treatment.safeguard} keeps out {', '.join(report.treatment.concepts)}"
+        say(f"{said} ({facts})" if facts else said)
+        return
     table = Table(title="what was changed", title_justify="left", pad_edge=False, box=box.SIMPLE_HEAD)
     for column in ("concept", "before", "after", "threshold"):
         table.add_column(column, justify="left" if column == "concept" else "right", no_wrap=True)

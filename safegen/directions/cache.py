@@ -7,16 +7,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from safegen.directions.latent import cached_folder
+from safegen.directions import edits, latent
 from safegen.directions.store import cache_folder
 from safegen.errors import OutputError
 
-LEARNED, LATENT, TEXT, OLD = "direction", "latent direction", "encoded benign text", "of another version"
+LEARNED, LATENT, EDIT = "direction", "latent direction", "weight edit"
+TEXT, OLD = "encoded benign text", "of another version"
 
 
 @dataclass(frozen=True)
 class Kept:
-    """One file of the cache; its kind is LEARNED, LATENT, TEXT or OLD."""
+    """One file of the cache; its kind is LEARNED, LATENT, EDIT, TEXT or OLD."""
 
     path: Path
     kind: str
@@ -24,7 +25,7 @@ class Kept:
     @property
     def name(self) -> str:
         """Its place in the cache; for a direction, CONCEPT/ENCODER."""
-        roots = {LEARNED: cache_folder(), LATENT: cached_folder()}
+        roots = {LEARNED: cache_folder(), LATENT: latent.cached_folder(), EDIT: edits.cached_folder()}
         inner = self.path.relative_to(roots.get(self.kind, cache_folder().parent))
         return inner.with_suffix("").as_posix()
 
@@ -43,11 +44,12 @@ def kept(names: Sequence[str] = ()) -> list[Kept]:
         p for p in sorted(root.rglob("*.safetensors")) if p.is_file() and p.resolve().is_relative_to(root.resolve())
     ]
     found = [Kept(path, _kind(path.relative_to(root).parts)) for path in files if not path.is_symlink()]
-    return [k for k in found if not names or (k.kind in (LEARNED, LATENT) and k.path.parent.name in names)]
+    return [k for k in found if not names or (k.kind in (LEARNED, LATENT, EDIT) and k.path.parent.name in names)]
 
 
 def _kind(parts: Sequence[str]) -> str:
-    kinds = {cache_folder().name: LEARNED, cached_folder().name: LATENT, "background": TEXT}
+    kinds = {cache_folder().name: LEARNED, latent.cached_folder().name: LATENT, edits.cached_folder().name: EDIT}
+    kinds["background"] = TEXT
     return kinds.get(parts[0], OLD)
 
 

@@ -161,6 +161,15 @@ def read_tensors(path: Path, hint: str) -> tuple[dict[str, Tensor], str | None, 
     return tensors, metadata.get("safegen"), digest
 
 
+def schema_of(path: Path) -> str:
+    """Give the schema that a file says it has; one that is damaged counts as a direction, which says what is wrong."""
+    try:
+        found = json.loads(read_tensors(as_path(path), "")[1] or "{}")
+        return str(found.get("schema", SCHEMA))
+    except (DirectionError, ValueError, AttributeError):
+        return SCHEMA
+
+
 def check_finite(tensors: Mapping[str, Tensor], path: Path, hint: str) -> None:
     """Check that tensors are finite numbers.
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from safegen.directions.direction import check_finite, parse_info, read_tensors
 from safegen.directions.store import cache_folder
@@ -111,15 +111,6 @@ def check_ready(direction: LatentDirection) -> None:
         )
 
 
-def is_latent(path: Path) -> bool:
-    """Tell a latent direction's file from a direction's by what it says of itself; a broken one is neither."""
-    try:
-        _, metadata, _ = read_tensors(as_path(path), RELEARN)
-        return str(json.loads(metadata or "{}").get("schema", "")).startswith("safegen.latent/")
-    except (DirectionError, ValueError, AttributeError):
-        return False
-
-
 def cached_folder() -> Path:
     """Give the folder of latent directions in the cache; each version of the schema has its own."""
     return cache_folder().with_name(SCHEMA.replace("safegen.", "").replace("/", "-"))
@@ -138,18 +129,38 @@ def find(name: str, meaning: str, fingerprint: str, recipe_folder: Path | None) 
     Raises:
         DirectionError: there is none, there is one of another denoiser alone, or a file is corrupt.
     """
-    others = []
-    for path in files(name, meaning, recipe_folder):
-        direction = LatentDirection.load(path)
-        if direction.info["fingerprint"] == fingerprint:
-            return direction
-        others.append(path.name)
     learn = f"Learn it, with this --model and --lora: safegen directions learn {name} --method latent"
+    what = f"latent direction of {name!r} ({meaning})"
+    return match(files(name, meaning, recipe_folder), LatentDirection.load, fingerprint, what, learn)
+
+
+class OfDenoiser(Protocol):
+    """The value of a file that belongs to one denoiser."""
+
+    @property
+    def info(self) -> Mapping[str, Any]: ...
+
+
+File = TypeVar("File", bound=OfDenoiser)
+
+
+def match(paths: Iterable[Path], load: Callable[[Path], File], fingerprint: str, what: str, learn: str) -> File:
+    """Find, among files, the one that belongs to a denoiser.
+
+    Raises:
+        DirectionError: there is none, there is one of another denoiser alone, or a file is corrupt.
+    """
+    others = []
+    for path in paths:
+        found = load(path)
+        if found.info["fingerprint"] == fingerprint:
+            return found
+        others.append(path.name)
     if others:
         raise DirectionError(
-            f"{others[0]} of {name!r} was learned for another denoiser than this one ({fingerprint[:8]})", learn
+            f"{others[0]}, a {what}, was learned for another denoiser than this one ({fingerprint[:8]})", learn
         )
-    raise DirectionError(f"there is no latent direction of {name!r} for this denoiser ({meaning})", learn)
+    raise DirectionError(f"there is no {what} for this denoiser", learn)
 
 
 def find_or_none(name: str, meaning: str, fingerprint: str, recipe_folder: Path | None) -> LatentDirection | None:

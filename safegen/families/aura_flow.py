@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from safegen.conditioning import Channel, Position
-from safegen.families.bottleneck import Received
+from safegen.families.denoiser import Received
 from safegen.families.outputs import WITH_MASK
 from safegen.families.single import SingleFamily
 

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from safegen.conditioning import Channel, Conditioning, Position, Token
 from safegen.errors import ModelError, UsageError
 from safegen.families import bottleneck, sizes, textual_inversion
-from safegen.families.bottleneck import Bottleneck, Received
+from safegen.families.bottleneck import Bottleneck
+from safegen.families.denoiser import Received
 from safegen.families.intercept import Branch, replace_method
 from safegen.families.outputs import EncoderOutput
 from safegen.families.pictured import Kinds, PictureDrawing

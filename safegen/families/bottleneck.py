@@ -15,21 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from safegen.errors import ModelError
 from safegen.families.caching import caches, find_denoiser
-from safegen.families.intercept import replace_method
+from safegen.families.denoiser import is_aside
 from safegen.families.outputs import adapter_settings, sample_weight
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 Change = Callable[["Tensor"], "Tensor"]
-
-
-@dataclass(frozen=True)
-class Received:
-    """What a denoiser was called with."""
-
-    args: tuple[Any, ...]
-    named: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -68,19 +60,27 @@ class Bottleneck:
         digest.update(adapter_settings(self.denoiser))
         return digest.hexdigest()
 
-    def check(self) -> None:
-        """Check that a hook at the block would work.
+    def check_hooks(self) -> None:
+        """Check that a hook in the denoiser would be called.
 
         Raises:
-            ModelError: the denoiser is compiled, or its weights are elsewhere until they are used.
+            ModelError: the denoiser is compiled, or reuses what it computed for earlier steps.
         """
         if any(getattr(module, "_compiled_call_impl", None) is not None for module in self.denoiser.modules()):
             raise compiled()
         if caches(self.denoiser):
             raise ModelError(
-                "the denoiser reuses what it computed for earlier steps, and a vector would miss the steps between",
-                "Load it without --cache where latent directions are used.",
+                "the denoiser reuses what it computed for earlier steps, and what acts in it would miss the others",
+                "Load it without --cache where a latent direction, or a method that acts while drawing, is used.",
             )
+
+    def check(self) -> None:
+        """Check that a hook at the block would work, and that the denoiser's fingerprint can be taken.
+
+        Raises:
+            ModelError: see `check_hooks`; or its weights are elsewhere until they are used.
+        """
+        self.check_hooks()
         if any(weight.is_meta for weight in self.denoiser.parameters()):
             raise ModelError(
                 "the denoiser is streamed layer by layer, so nobody can tell whether a latent direction is its own",
@@ -96,6 +96,8 @@ class Bottleneck:
         """
 
         def hook(_module: Any, _inputs: Any, output: Any) -> Any:
+            if is_aside():
+                return None
             whole = output[-1] if isinstance(output, tuple) else output  # behind the text's states, where it has both
             new = change(whole)
             if new is whole:
@@ -145,7 +147,7 @@ def compiled() -> ModelError:
     """Make the error for a compiled denoiser: hooks that are added to it later are never called."""
     return ModelError(
         "the denoiser is compiled, and a compiled one would not hear of a vector that is added later",
-        "Load it without torch.compile where latent directions are used.",
+        "Load it without torch.compile where something acts in the denoiser.",
     )
 
 
@@ -155,33 +157,3 @@ def _width(config: Mapping[str, Any]) -> int:
     if "dim" in config:
         return int(config["dim"])
     return int(config["num_attention_heads"] * config["attention_head_dim"])
-
-
-@contextlib.contextmanager
-def watched(denoiser: Any, receive: Callable[[Received, bool], None]) -> Iterator[None]:
-    """Tell `receive` what the denoiser is called with, and whether the call is the conditional one.
-
-    Pipelines that call the denoiser once for each half of guidance name the half by `cache_context`.
-    """
-    named = ["cond"]
-    with contextlib.ExitStack() as stack:
-        if hasattr(denoiser, "cache_context"):
-            enter = denoiser.cache_context
-
-            @contextlib.contextmanager
-            def cache_context(name: str) -> Iterator[None]:
-                named.append(name)
-                try:
-                    with enter(name):
-                        yield
-                finally:
-                    named.pop()
-
-            stack.enter_context(replace_method(denoiser, "cache_context", cache_context))
-
-        def before(_module: Any, args: tuple[Any, ...], given: dict[str, Any]) -> None:
-            receive(Received(args, given), named[-1] != "uncond")
-
-        handle = denoiser.register_forward_pre_hook(before, with_kwargs=True)
-        stack.callback(handle.remove)
-        yield

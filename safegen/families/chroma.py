@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from safegen.conditioning import Channel, Position, Token
 from safegen.families.base import Values
-from safegen.families.bottleneck import Received
+from safegen.families.denoiser import Received
 from safegen.families.single import SingleFamily
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from safegen.conditioning import Conditioning
 from safegen.families.base import Family, Values, require_parts
-from safegen.families.bottleneck import Received
+from safegen.families.denoiser import Received
 from safegen.families.outputs import EncoderOutput
 from safegen.families.pictured import Kinds
 from safegen.families.tokens import Text

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from safegen.conditioning import Position, Token
 from safegen.families.base import Values
-from safegen.families.bottleneck import Received
+from safegen.families.denoiser import Received
 from safegen.families.outputs import EncoderOutput
 from safegen.families.single import SingleFamily
 from safegen.families.tokens import Text

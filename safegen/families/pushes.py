@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from safegen.errors import DirectionError, ModelError
-from safegen.families.bottleneck import Bottleneck, Received, watched
+from safegen.families.bottleneck import Bottleneck
+from safegen.families.denoiser import Received, prompted_rows, watched
 from safegen.families.intercept import replace_method
 
 if TYPE_CHECKING:
@@ -36,12 +37,13 @@ class Steerable(Protocol):
 
 
 @contextlib.contextmanager
-def steered(family: Steerable, pushes: Sequence[Sequence[Push]]) -> Iterator[None]:
+def steered(family: Steerable, pushes: Sequence[Sequence[Push]], pipe: Any = None) -> Iterator[None]:
     """Add vectors to what is drawn while the context lasts; **changes the pipeline** meanwhile.
 
     Args:
         family: the family of the pipeline that draws.
         pushes: what is added to every picture of a call; one entry for each picture, or for each prompt.
+        pipe: the pipeline that draws, where it is another around the same denoiser.
 
     Raises:
         ModelError: the denoiser has no hook point, or is compiled or streamed.
@@ -56,8 +58,8 @@ def steered(family: Steerable, pushes: Sequence[Sequence[Push]]) -> Iterator[Non
     check_vectors(place, [push.vector for own in wanted for push in own])
     adding = _Adding(family, wanted)
     with contextlib.ExitStack() as stack:
-        counted = adding.counting(family.pipe.prepare_latents)
-        stack.enter_context(replace_method(family.pipe, "prepare_latents", counted))
+        drawing = family.pipe if pipe is None else pipe
+        stack.enter_context(replace_method(drawing, "prepare_latents", adding.counting(drawing.prepare_latents)))
         stack.enter_context(watched(place.denoiser, adding.receive))
         stack.enter_context(place.changed(adding.add))
         yield
@@ -115,26 +117,22 @@ class _Adding:
         """Add the vectors; rows without one keep every bit."""
         if not self.conditional:
             return states
-        first = self._first_row(len(states))
+        rows = prompted_rows(len(states), self.pictures, self.family.negative_first)
+        if self.pictures % len(self.pushes):
+            raise ModelError(
+                f"{self.pictures} pictures are drawn of {len(self.pushes)} prompts, "
+                "and which of them a latent direction belongs to cannot be told",
+                "Draw the same number of pictures for every prompt.",
+            )
         own = [i * len(self.pushes) // self.pictures for i in range(self.pictures)]
         new = states.clone()
         tokens = self.family.picture_tokens(self.received)
-        for row, index in enumerate(own, start=first):
+        for row, index in enumerate(own, start=rows.start):
             if self.pushes[index]:
                 one = new[row : row + 1]
                 part = one if one.ndim == 4 else one[:, tokens]
                 part += self._offset(index, part)
         return new
-
-    def _first_row(self, rows: int) -> int:
-        """Find where the conditional half begins."""
-        if not self.pictures or rows not in (self.pictures, 2 * self.pictures) or self.pictures % len(self.pushes):
-            raise ModelError(
-                f"the denoiser was given {rows} rows for {self.pictures} pictures of {len(self.pushes)} prompts, "
-                "and which of them the prompt guides cannot be told",
-                "Latent directions work with the pipeline's own guidance; leave out what adds rows to it.",
-            )
-        return self.pictures if rows > self.pictures and self.family.negative_first else 0
 
     def _offset(self, index: int, states: Tensor) -> Tensor:
         """Give what is added to the states of one picture, (1, D, H, W) or (1, T, D)."""

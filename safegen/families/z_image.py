@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from safegen.conditioning import Conditioning, Position
 from safegen.errors import ModelError
 from safegen.families.base import Family, Repair, Values, require_parts
-from safegen.families.bottleneck import Received
+from safegen.families.denoiser import Received
 from safegen.families.intercept import replace_method
 from safegen.families.outputs import EncoderOutput
 from safegen.families.pictured import Kinds

@@ -4,3 +4,5 @@ from safegen.safeguards import REGISTRY
 
 # What can be learned, and where a file keeps its figures.
 METHODS = {"contrastive": "held_out"} | {way: name for name, method in REGISTRY.items() for way in method.learn}
+# The methods that learn a weight edit of a denoiser, and the function that does it, as module:name.
+EDITS = {name: method.edit for name, method in REGISTRY.items() if method.edit}

@@ -1,7 +1,4 @@
-"""Calls of a denoiser as its pipeline makes them, recorded so that they can be made again with other latents.
-
-So one program learns through every family: what a denoiser wants besides latents and a time is taken from the pipeline.
-"""
+"""Pictures to learn from, in latents: drawn by the model itself, and with noise added again."""
 
 from __future__ import annotations
 
@@ -14,39 +11,10 @@ import torch
 from torch import Tensor
 
 from safegen.errors import ModelError
-from safegen.families.bottleneck import Received, watched
+from safegen.families.calls import recorded
 
 if TYPE_CHECKING:
     from safegen.families import Family
-
-
-@dataclass(frozen=True)
-class Call:
-    """A recorded call of a denoiser, told B prompts."""
-
-    denoiser: Any
-    received: Received
-
-    def predict(self, latents: Tensor, times: Tensor) -> Tensor:
-        """Give the denoiser's output for other latents (B, ...) at other times (B,), as its pipeline gives times."""
-        args, named = list(self.received.args), dict(self.received.named)
-        latents = latents.to(self.denoiser.dtype)
-        own = next((name for name in ("hidden_states", "sample") if name in named), None)
-        if own is not None:
-            named[own] = latents
-        elif isinstance(args[0], list):  # Z-Image takes pictures one by one, as films of one frame
-            args[0] = list(latents.unsqueeze(2).unbind(0))
-        else:
-            args[0] = latents
-        if "timestep" in named:
-            named["timestep"] = times.to(named["timestep"])
-        else:
-            args[1] = times.to(args[1])
-        output = self.denoiser(*args, **named)[0]
-        if isinstance(output, list):
-            output = torch.stack(output).squeeze(2)
-        noise: Tensor = output[:, : latents.shape[1]]  # some put out a variance behind it
-        return noise.float()
 
 
 @dataclass(frozen=True)
@@ -91,46 +59,13 @@ def draw(
         ).images
     latents = ends[0] if ends else result
     times = pipe.scheduler.timesteps.float().cpu()
-    inputs = [call.named["timestep"] if "timestep" in call.named else call.args[1] for call in calls]
+    inputs = [call.times for call in calls]
     if len(inputs) != len(times) or len(latents) != len(prompts):
         raise ModelError(
             f"this {type(pipe).__name__} calls its denoiser {len(inputs)} times in {len(times)} steps",
             "Take another --scheduler.",
         )
     return Pictures(latents.detach().float(), times, torch.stack([time.flatten()[0].float().cpu() for time in inputs]))
-
-
-def tell(family: Family, prompts: Sequence[str], guidance: float, side: int) -> Call:
-    """Record how the pipeline tells its denoiser prompts, for pictures of that size."""
-    quiet = guidance if not family.negative else 0.0 if family.guided(1.0) else 1.0
-    with torch.no_grad(), recorded(family) as calls:
-        family.pipe(
-            **family.arguments(family.encode(prompts), "", quiet),
-            generator=[torch.Generator().manual_seed(0) for _ in prompts],
-            num_inference_steps=1,
-            width=side,
-            height=side,
-            output_type="latent",
-        )
-    return Call(family.bottleneck.denoiser, calls[0])
-
-
-@contextlib.contextmanager
-def recorded(family: Family) -> Iterator[list[Received]]:
-    """Keep what the denoiser is called with, but for the calls with the negative prompt alone."""
-    calls: list[Received] = []
-
-    def keep(received: Received, conditional: bool) -> None:
-        if conditional:
-            calls.append(received)
-
-    bar = getattr(family.pipe, "_progress_bar_config", None)
-    family.pipe.set_progress_bar_config(disable=True)
-    try:
-        with watched(family.bottleneck.denoiser, keep):
-            yield calls
-    finally:
-        family.pipe.set_progress_bar_config(**(bar or {}))
 
 
 @contextlib.contextmanager

@@ -30,10 +30,11 @@ from safegen.directions.attributes import Attribute
 from safegen.directions.latent import LatentDirection
 from safegen.directions.recipes import Concept
 from safegen.errors import DirectionError
-from safegen.families.bottleneck import Received, watched
+from safegen.families.calls import Call, tell
+from safegen.families.denoiser import Received, watched
 from safegen.families.pushes import spread
 from safegen.learning import strength
-from safegen.learning.denoising import Call, draw, frozen, noised, tell
+from safegen.learning.denoising import draw, frozen, noised
 from safegen.learning.lessons import Lesson, lessons
 from safegen.learning.unfinished import Unfinished
 from safegen.progress import SILENT, Progress
@@ -222,7 +223,7 @@ class Work:
     def _tell(self, number: int, which: str) -> Call:
         """Record how the denoiser is told one of the two prompts of a batch's lessons."""
         prompts = [getattr(lesson, which) for lesson in self.lessons[number]]
-        return tell(self.family, prompts, self.guidance, self.side)
+        return tell(self.family, prompts, self.guidance, (self.side, self.side))
 
     def _begin(self, call: Call) -> tuple[Tensor, float]:
         """Give the vector before the first step, which is zero, and the root mean square of the bottleneck's states."""

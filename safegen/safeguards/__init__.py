@@ -1,12 +1,14 @@
 """Safeguards: one file per method, one base class; methods are imported when they are used.
 
 A method implements `repair`, and `check` if it needs more than an encoder. The base class sees to the rest: strength 0
-is the identity, only flagged prompts are edited, and at full strength nothing leaves that directions object to.
+is the identity, only flagged prompts are edited, and at full strength nothing leaves that directions object to. Methods
+that act while a picture is drawn have a base class of their own, in `drawing.py`.
 """
 
 from __future__ import annotations
 
 import abc
+import contextlib
 import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +19,8 @@ from safegen.safeguards.context import SafeguardContext, check_directed
 
 if TYPE_CHECKING:
     from safegen.conditioning import Conditioning
+    from safegen.safeguards.canvas import Canvas
+    from safegen.scoring.report import Treatment
     from safegen.scoring.scores import ScoreSheet
 
 __all__ = ["DEFAULT", "REGISTRY", "Safeguard", "SafeguardContext", "check_directed", "create"]
@@ -29,10 +33,12 @@ class Method:
     Attributes:
         safeguard: the class, as module:name.
         learn: functions that learn it, as module:name, by the name of the way to learn; empty if nothing is learned.
+        edit: the function that learns its weight edit of a denoiser, as module:name; empty if it has none.
     """
 
     safeguard: str
     learn: Mapping[str, str] = field(default_factory=dict)
+    edit: str = ""
 
 
 # To add a method, write a file beside this one, another under `learning/` if it learns anything, and a row here.
@@ -46,6 +52,14 @@ REGISTRY: Mapping[str, Method] = {
     ),
     "surgery": Method("safegen.safeguards.surgery:SemanticSurgery"),
     "safree": Method("safegen.safeguards.safree:Safree"),
+    "sld": Method("safegen.safeguards.sld:SafeLatentDiffusion"),
+    "latent-guard": Method(
+        "safegen.safeguards.latent_guard:LatentGuard", {"latent-guard": "safegen.learning.latent_guard:learn"}
+    ),
+    "eiup": Method("safegen.safeguards.eiup:ErasurePrompt"),
+    "dual": Method("safegen.safeguards.dual:DualReconstruction"),
+    "uce": Method("safegen.safeguards.editing:UnifiedConceptEditing", edit="safegen.learning.erasing:learn_uce"),
+    "rece": Method("safegen.safeguards.editing:ReliableErasing", edit="safegen.learning.erasing:learn_rece"),
 }
 DEFAULT = "localise"
 
@@ -54,6 +68,7 @@ class Safeguard(abc.ABC):
     """A method that repairs conditioning before denoising."""
 
     name: ClassVar[str]
+    while_drawing: ClassVar[bool] = False  # whether it acts while a picture is drawn
 
     def check(self, context: SafeguardContext) -> None:  # noqa: B027
         """Check once, before use, that the method can work on every channel of the model.
@@ -75,6 +90,12 @@ class Safeguard(abc.ABC):
             strength: more than 0, up to 1.5.
         """
 
+    def concerned(
+        self, conditioning: Conditioning, sheets: Sequence[ScoreSheet], context: SafeguardContext
+    ) -> list[int]:
+        """List the prompts that the method acts on: the flagged ones, unless it has a gate of its own."""
+        return flagged_rows(sheets)
+
     def edit(
         self, conditioning: Conditioning, sheets: Sequence[ScoreSheet], context: SafeguardContext, strength: float
     ) -> Conditioning:
@@ -83,8 +104,8 @@ class Safeguard(abc.ABC):
         Raises:
             GuardError: the classifier or the verifier objects to a repaired prompt, which fails closed.
         """
-        rows = flagged_rows(sheets)
-        if strength == 0 or not rows:
+        rows = self.concerned(conditioning, sheets, context) if strength > 0 else []
+        if not rows:
             return conditioning
         return self.verify(self.repair(conditioning, sheets, context, strength), rows, context, strength)
 
@@ -107,6 +128,19 @@ class Safeguard(abc.ABC):
             if names := sorted({name for row in rows for name in objections[row]}):
                 raise unsafe(names)
         return conditioning
+
+    def treat(self, sheet: ScoreSheet, context: SafeguardContext, strength: float) -> Treatment | None:
+        """Decide what is done to a flagged prompt's picture while it is drawn; None where that is nothing."""
+        return None
+
+    def drawing(self, canvas: Canvas, context: SafeguardContext) -> contextlib.AbstractContextManager[None]:
+        """Act on what is drawn while the context lasts; **changes the pipeline** meanwhile.
+
+        Args:
+            canvas: the pictures of one call of the pipeline, at least one of them with a treatment.
+            context: see `repair`.
+        """
+        return contextlib.nullcontext()
 
 
 class Baseline(Safeguard):

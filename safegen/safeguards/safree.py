@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from safegen.conditioning import Channel, Position
 from safegen.reader import editing
 from safegen.safeguards import Baseline, flagged_rows
-from safegen.scoring.probes import features
+from safegen.safeguards.sentences import sentences
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -67,16 +66,6 @@ def triggers(variants: Mapping[str, Tensor], toxic: Mapping[str, Tensor]) -> set
         others = (distance.sum() - distance) / max(1, len(masked) - 1)
         found |= {i for i, trigger in enumerate((distance >= (1 + ALPHA) * others).tolist()) if trigger}
     return found
-
-
-def sentences(context: SafeguardContext, texts: Sequence[str]) -> dict[str, Tensor]:
-    """Give, by channel, one vector (N, D) per text: the mean state of its words, or the pooled vector."""
-    return {name: _sentence(channel) for name, channel in context.family.encode_words(texts).channels.items()}
-
-
-def _sentence(channel: Channel) -> Tensor:
-    means = features(channel).means
-    return means[Position.TOKEN if channel.worded else Position.POOLED]
 
 
 def projector(vectors: Tensor) -> Tensor:
