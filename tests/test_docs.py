@@ -36,6 +36,7 @@ UNRUN = {
     "safegen serve": "runs until it is stopped; tests/test_serve.py",
     "directions learn cigarettes": "takes minutes; tests/test_recipes.py",
     "--method latent": "takes minutes; tests/test_latent.py",
+    "--method rece": "takes minutes; tests/test_drawing.py",
     "--directions mine": "wants what was learned; tests/test_recipes.py",
     "directions export": "wants what was learned; tests/test_bundle.py",
     "directions import": "wants what was exported; tests/test_bundle.py",
