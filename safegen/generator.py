@@ -238,7 +238,7 @@ class Generator:
             result = call.pipe(
                 **self.family.arguments(rows[0].joined(rows[1:]), negative, guidance),
                 generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
-                num_inference_steps=steps,
+                **self.family.timing(steps),
                 output_type="pt",
                 **call.arguments,
                 **({"callback_on_step_end": after_step} if self.family.reports_steps else {}),

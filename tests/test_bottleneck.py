@@ -19,7 +19,7 @@ from safegen.generator import Generator
 from safegen.models.options import DrawOptions
 from safegen.prompts.prompt import clean
 from tests.helpers import miniatures
-from tests.helpers.pipelines import BENIGN, EVERY, call, pipeline
+from tests.helpers.pipelines import BENIGN, STEERED, call, pipeline
 
 pytestmark = [pytest.mark.filterwarnings("ignore")]  # of the libraries, about models as small as these
 
@@ -53,7 +53,7 @@ def hooks(pipe: Any) -> list[Any]:
     return found + replaced
 
 
-@EVERY
+@STEERED
 def test_a_vector_changes_the_picture_and_a_zero_one_does_not(name: str) -> None:
     pipe, push = pipeline(name), random_push(name)
     family, plain = family_of(pipe), call(name, BENIGN, **guided(name))
@@ -64,7 +64,7 @@ def test_a_vector_changes_the_picture_and_a_zero_one_does_not(name: str) -> None
     assert torch.equal(call(name, BENIGN, **guided(name)), plain)
 
 
-@EVERY
+@STEERED
 def test_nothing_is_hooked_at_weight_zero_and_nothing_stays_behind(name: str) -> None:
     pipe, push = pipeline(name), random_push(name)
     family = family_of(pipe)
@@ -80,7 +80,7 @@ def test_nothing_is_hooked_at_weight_zero_and_nothing_stays_behind(name: str) ->
     assert hooks(pipe) == before
 
 
-@EVERY
+@STEERED
 def test_the_conditional_half_alone_is_changed(name: str) -> None:
     """What the block puts out for the negative prompt keeps every bit; so does the text's part of a joint stream."""
     pipe, push = pipeline(name), random_push(name)
@@ -137,7 +137,7 @@ class outputs:  # noqa: N801
         self.watching.__exit__(None, None, None)
 
 
-@EVERY
+@STEERED
 def test_every_picture_of_a_batch_has_its_own_vectors(name: str) -> None:
     """Those without any keep every bit; copies of a prompt share what their prompt has."""
     pipe, push = pipeline(name), random_push(name)

@@ -22,7 +22,7 @@ from safegen.models import catalog, defaults, loading, schedulers
 from safegen.models.options import DrawOptions
 from safegen.prompts.prompt import clean
 from tests.helpers import miniatures
-from tests.helpers.pipelines import EVERY, pipeline
+from tests.helpers.pipelines import DRAWING, pipeline
 
 pytestmark = [pytest.mark.filterwarnings("ignore")]  # of the libraries, about models as small as these
 
@@ -136,7 +136,7 @@ def test_a_scheduler_is_chosen_by_the_names_that_people_know(written: str, kind:
 
 
 @pytest.mark.slow
-@EVERY
+@DRAWING
 def test_every_scheduler_that_is_offered_draws(name: str) -> None:
     family = family_of(miniatures.BUILDERS[name]())
     pipe, own = family.pipe, family.pipe.scheduler
@@ -202,7 +202,7 @@ def test_each_pipeline_has_its_own_step(name: str, monkeypatch: pytest.MonkeyPat
         assert "The nearest that can is 1920x1088" in raised.value.hint
 
 
-@EVERY
+@DRAWING
 def test_pictures_have_the_size_that_was_asked_for(name: str) -> None:
     generator = Generator(pipeline(name), None)
     step = generator.family.step

@@ -32,7 +32,7 @@ from safegen.safeguards.latent_guard import PART, LatentSpace
 from safegen.safeguards.sld import PRESETS, Guide, preset
 from safegen.scoring.report import Treatment
 from tests.helpers import miniatures
-from tests.helpers.pipelines import BENIGN, EVERY, HARMFUL, call, pipeline, prepared
+from tests.helpers.pipelines import BENIGN, HARMFUL, STEERED, call, pipeline, prepared
 
 pytestmark = [pytest.mark.filterwarnings("ignore")]  # of the libraries, about models as small as these
 
@@ -89,7 +89,7 @@ def hooks(pipe: Any) -> list[Any]:
 
 @pytest.mark.slow
 @METHODS
-@EVERY
+@STEERED
 def test_a_method_works_for_a_family_or_refuses_it_by_name_at_the_start(name: str, method: str) -> None:
     """Of a batch, the flagged prompt's picture alone is another one; nothing stays behind."""
     family = family_of(pipeline(name))

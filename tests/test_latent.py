@@ -45,7 +45,7 @@ from safegen.safeguards.steering import Steerer
 from safegen.serve import handlers
 from safegen.serve.schemas import DrawRequest, Limits
 from tests.helpers import miniatures
-from tests.helpers.pipelines import EVERY, pipeline
+from tests.helpers.pipelines import STEERED, pipeline
 
 pytestmark = [pytest.mark.filterwarnings("ignore")]  # of the libraries, about models as small as the miniatures
 FEW = DrawOptions(seed=7, steps=2)
@@ -554,7 +554,7 @@ TINY = Plan(pictures=4, held=2, batch=2, draw_steps=3, steps=4, rate=0.05, side=
 
 
 @pytest.mark.slow
-@EVERY
+@STEERED
 def test_every_family_learns_a_vector_and_keeps_its_weights(name: str) -> None:
     """On random weights there is little to learn; the loss is of the right quantity, and nothing is left behind."""
     pipe = pipeline(name)

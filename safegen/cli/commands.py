@@ -24,7 +24,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "bench": ("bench:bench", "Measure the guard and all methods side by side."),
     "pull": ("models:pull", "Download a model for use with --offline."),
     "directions": ("directions:app", "Learn, list, check and share direction files."),
-    "models": ("models:app", "List models by their short names, and the classes that are guarded."),
+    "models": ("models:app", "List models by short names, and the guarded classes."),
 }
 
 

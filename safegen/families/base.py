@@ -75,7 +75,7 @@ class Family(abc.ABC):
     # What a call passes beside its prompt that goes into every further encoding as well.
     carried: ClassVar[tuple[str, ...]] = ("max_sequence_length", "clean_caption")
     encodes_negative_apart: ClassVar[bool] = False  # whether encode_prompt is called once more, for the negative prompt
-    blocks: ClassVar[tuple[str, ...]] = ("transformer_blocks",)  # the denoiser's middle block, or its lists of blocks
+    blocks: ClassVar[tuple[str, ...]] = ()  # the denoiser's middle block, or its lists of blocks; none if not known
     output_sign: ClassVar[int] = 1  # -1 where the pipeline turns the denoiser's output round
     negative_first: ClassVar[bool] = True  # whether the negative half comes first, where both halves are one batch
     # For a loaded class, the classes that draw from a picture and from a picture with a mask, around the same parts.
@@ -274,6 +274,10 @@ class Family(abc.ABC):
         rows = [self.padded(output, row, states.shape[1]) for row in rows]
         positions = torch.tensor([[t.position for t in row] for row in rows], device=states.device)
         return Channel(states, positions, tuple(rows), truncated, lengths)
+
+    def timing(self, steps: int) -> dict[str, Any]:
+        """Give the keyword arguments that make the pipeline draw in so many steps."""
+        return {"num_inference_steps": steps}
 
     def arguments(self, conditioning: Conditioning, negative: str, guidance: float) -> dict[str, Any]:
         """Give the keyword arguments that make the pipeline draw from `conditioning`, guidance included.

@@ -119,7 +119,7 @@ def find(pipe: Any, places: Sequence[str]) -> Bottleneck:
         places: the names of the denoiser's middle block, or of its lists of blocks in order.
 
     Raises:
-        ModelError: the pipeline has no denoiser, or the denoiser has no such block or is compiled.
+        ModelError: the pipeline has no denoiser, or the denoiser is compiled or has no such block that is known.
     """
     denoiser = find_denoiser(pipe)
     if denoiser is None:
@@ -129,6 +129,11 @@ def find(pipe: Any, places: Sequence[str]) -> Bottleneck:
         )
     if "_orig_mod" in getattr(denoiser, "_modules", {}):
         raise compiled()
+    if not places:
+        raise ModelError(
+            f"where to act in a {type(denoiser).__name__} is not known",
+            "Leave out latent directions (--fair, --safe), and take a --safeguard that does not act while drawing.",
+        )
     blocks: list[tuple[str, Any]] = []
     for place in places:
         found = getattr(denoiser, place, None)

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, ClassVar
 
 from safegen.conditioning import Channel, Position, Token
 from safegen.families.base import Values
-from safegen.families.denoiser import Received
 from safegen.families.single import SingleFamily
 
 if TYPE_CHECKING:
@@ -23,7 +22,6 @@ class Chroma(SingleFamily):
     )
     channel: ClassVar[str] = "t5"
     mask: ClassVar[str] = "prompt_attention_mask"
-    blocks: ClassVar[tuple[str, ...]] = ("transformer_blocks", "single_transformer_blocks")
     passes_sigmas: ClassVar[bool] = True
     patch = 2
     steps = 35
@@ -36,7 +34,3 @@ class Chroma(SingleFamily):
 
     def mask_of(self, channel: Channel) -> Tensor:
         return (channel.positions < Position.UNREAD).to(channel.states.dtype)
-
-    def picture_tokens(self, received: Received) -> slice:
-        """Give the last ones: the blocks of a single stream see the text before the picture."""
-        return slice(-received.named["hidden_states"].shape[1], None)

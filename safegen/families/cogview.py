@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -36,6 +37,11 @@ class CogView4(SingleFamily):
     patch = 2
     steps = 50
     guidance = 5.0
+
+    @property
+    def step(self) -> int:
+        """The number of pixels that both sides are multiples of; the pipeline asks for 16 with any autoencoder."""
+        return math.lcm(16, super().step)
 
     def encode(self, prompts: Sequence[str], **asked: Any) -> Conditioning:
         """Encode prompts, each as if it were the only one."""

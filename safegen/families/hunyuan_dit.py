@@ -41,6 +41,10 @@ class HunyuanDiT(Family):
             encoder, tokenizer = require_parts(self.pipe, f"text_encoder{suffix}", f"tokenizer{suffix}")
             yield EncoderOutput(channel, encoder, tokenizer, "last", encoder.config.hidden_size, WINDOWS[i])
 
+    def arguments(self, conditioning: Conditioning, negative: str, guidance: float) -> dict[str, Any]:
+        """Ask for the very size as well: else the pipeline draws the nearest of its own."""
+        return super().arguments(conditioning, negative, guidance) | {"use_resolution_binning": False}
+
     def split(self, values: Values, request: Values) -> dict[str, Tensor]:
         return {"bert": values["prompt_embeds"], "t5": values["prompt_embeds_2"]}
 

@@ -26,7 +26,6 @@ class Ideogram4(SingleFamily):
     pipelines: ClassVar[tuple[str, ...]] = ("Ideogram4Pipeline",)
     result: ClassVar[tuple[str, ...]] = ("prompt_embeds", "position_ids", "segment_ids", "indicator")
     channel: ClassVar[str] = "qwen"
-    blocks: ClassVar[tuple[str, ...]] = ("layers",)
     output_sign: ClassVar[int] = -1
     pad_position: ClassVar[Position] = Position.UNREAD
     patch = 2

@@ -20,7 +20,6 @@ class Lumina(SingleFamily):
     channel: ClassVar[str] = "gemma"
     layer: ClassVar[str] = "hidden -2"
     mask: ClassVar[str] = "prompt_attention_mask"
-    blocks: ClassVar[tuple[str, ...]] = ("layers",)
     negative_first: ClassVar[bool] = False
     passes_sigmas: ClassVar[bool] = True
     variable_length: ClassVar[bool] = True
@@ -51,7 +50,6 @@ class Lumina2(SingleFamily):
     channel: ClassVar[str] = "gemma"
     layer: ClassVar[str] = "hidden -2"
     mask: ClassVar[str] = "prompt_attention_mask"
-    blocks: ClassVar[tuple[str, ...]] = ("layers",)
     output_sign: ClassVar[int] = -1
     passes_sigmas: ClassVar[bool] = True
     pad_position: ClassVar[Position] = Position.UNREAD

@@ -15,6 +15,7 @@ class PixArt(MaskedFamily):
 
     pipelines: ClassVar[tuple[str, ...]] = ("PixArtSigmaPipeline", "PixArtSigmaPAGPipeline", "PixArtAlphaPipeline")
     channel: ClassVar[str] = "t5"
+    blocks: ClassVar[tuple[str, ...]] = ("transformer_blocks",)
 
     def texts(self, prompts: Sequence[str], request: Values) -> list[Text]:
         """Lower-case or clean the prompts, as the pipeline does it."""

@@ -33,6 +33,7 @@ class QwenImage(Family):
         "QwenImagePipeline": ("QwenImageImg2ImgPipeline", "QwenImageInpaintPipeline"),
     }
     result: ClassVar[tuple[str, ...]] = ("prompt_embeds", "prompt_embeds_mask")
+    blocks: ClassVar[tuple[str, ...]] = ("transformer_blocks",)
     patch = 2
     passes_sigmas: ClassVar[bool] = True
     steps = 50

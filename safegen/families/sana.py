@@ -18,6 +18,7 @@ class Sana(MaskedFamily):
 
     pipelines: ClassVar[tuple[str, ...]] = ("SanaPipeline", "SanaPAGPipeline", "SanaControlNetPipeline")
     channel: ClassVar[str] = "gemma"
+    blocks: ClassVar[tuple[str, ...]] = ("transformer_blocks",)
 
     @property
     def step(self) -> int:
@@ -54,4 +55,9 @@ class SanaSprint(Sana):
     pipelines: ClassVar[tuple[str, ...]] = ("SanaSprintPipeline", "SanaSprintImg2ImgPipeline")
     result: ClassVar[tuple[str, ...]] = ("prompt_embeds", "prompt_attention_mask")
     documented_defaults: ClassVar[bool] = True
+    blocks: ClassVar[tuple[str, ...]] = ()
     steps = 2
+
+    def timing(self, steps: int) -> dict[str, Any]:
+        """Leave out the time between two steps, where there are more or fewer."""
+        return super().timing(steps) | ({} if steps == 2 else {"intermediate_timesteps": None})

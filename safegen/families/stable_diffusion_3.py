@@ -30,6 +30,7 @@ class StableDiffusion3(Family):
         "StableDiffusion3Pipeline": ("StableDiffusion3Img2ImgPipeline", "StableDiffusion3InpaintPipeline"),
     }
     result: ClassVar[tuple[str, ...]] = WITH_POOLED
+    blocks: ClassVar[tuple[str, ...]] = ("transformer_blocks",)
     steps = 28
     guidance = 7.0
 

@@ -28,7 +28,6 @@ class Wan(SingleFamily):
     )
     result: ClassVar[tuple[str, ...]] = ("prompt_embeds", "negative_prompt_embeds")
     channel: ClassVar[str] = "umt5"
-    blocks: ClassVar[tuple[str, ...]] = ("blocks",)
     pad_position: ClassVar[Position] = Position.UNREAD
     patch = 2
     steps = 50

@@ -163,7 +163,7 @@ def lumina() -> Any:
     )
     tokenizer = begun(gemma_tokenizer(), "<bos>")
     scheduler = diffusers.FlowMatchEulerDiscreteScheduler()
-    return diffusers.LuminaPipeline(transformer, scheduler, autoencoder(), gemma(tokenizer), tokenizer)
+    return diffusers.LuminaPipeline(transformer, scheduler, autoencoder(blocks=4), gemma(tokenizer), tokenizer)
 
 
 def lumina2() -> Any:
@@ -184,7 +184,7 @@ def lumina2() -> Any:
     )
     tokenizer = begun(gemma_tokenizer(), "<bos>")
     scheduler = diffusers.FlowMatchEulerDiscreteScheduler()
-    vae = autoencoder(shift_factor=0.0)
+    vae = autoencoder(blocks=4, shift_factor=0.0)
     return diffusers.Lumina2Pipeline(transformer, scheduler, vae, gemma(tokenizer), tokenizer)
 
 

@@ -22,7 +22,13 @@ from safegen.scoring.probes import Features, features
 from tests.helpers import miniatures
 
 HARMFUL, BENIGN = "a cat and a kitchen knife", "a dog with a red apple"
+# Pipelines that the generator refuses, and guards where a guard is attached.
+ATTACHED = ("kandinsky3", "if", "ideogram4", "wan", "helios")
+# Those in whose denoiser it is not known where to act.
+CLOSED = ("chroma", "cogview3", "cogview4", "ernie-image", "krea2", "lumina", "lumina2", "nucleus", "sana-sprint")
 EVERY = pytest.mark.parametrize("name", sorted(miniatures.BUILDERS))
+DRAWING = pytest.mark.parametrize("name", sorted(set(miniatures.BUILDERS) - set(ATTACHED)))
+STEERED = pytest.mark.parametrize("name", sorted(set(miniatures.BUILDERS) - set(ATTACHED) - set(CLOSED)))
 SIZE = {"width": 64, "height": 64, "num_inference_steps": 1}
 
 
@@ -152,10 +158,6 @@ def prepared(name: str, safeguard: str = "localise", strength: float = 1.0, more
         quiet = {k: v + 1e6 if k.endswith("thresholds") else v for k, v in direction.tensors.items()}
         Direction(quiet, {**direction.info, "concept": "nudity"}).save(path.parents[1] / "nudity" / path.name)
     return Guard("violence", safeguard=safeguard, strength=strength)
-
-
-# Pipelines that the generator refuses, and guards where a guard is attached.
-ATTACHED = ("kandinsky3", "if", "ideogram4", "wan", "helios")
 
 
 def calm(name: str) -> dict[str, Any]:
