@@ -91,9 +91,10 @@ def test_cleaning_spells_letters_out_and_keeps_the_form(value: Any, indented: bo
         cleaned = clean(written)
     except PromptError:
         pytest.skip("nothing is left of it, or a list that begins with no text")
-    if captions.begins(written):
+    caption = captions.parse(cleaned.text)
+    if captions.begins(written) and caption is not None:
         assert "\\u" not in cleaned.text.replace("\\\\", "")
-        assert len(list(texts(json.loads(cleaned.text)))) == len(list(texts(value)))
+        assert len(caption.values) == len(list(texts(value)))  # two keys may be the same without invisible letters
 
 
 @pytest.mark.parametrize(
@@ -194,3 +195,37 @@ def test_the_table_names_keys(capsys: pytest.CaptureFixture[str]) -> None:
     shown = capsys.readouterr().out
     assert "key" in shown
     assert "knife (subjects[0].beside)" in shown
+
+
+NUMBERED = "a \\u006bitchen knife"  # its first letter stands as a number
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        NUMBERED,
+        f'a picture {{"scene": "{NUMBERED}"}}',
+        f'[1, "{NUMBERED}", "x"',
+        f"{{'scene': '{NUMBERED}'}}",
+        f'"{NUMBERED}"',
+        "a \\u005cu006bitchen knife",  # the sign that begins a number stands as a number
+    ],
+)
+def test_letters_that_stand_as_numbers_are_read_in_any_prompt(typed: str) -> None:
+    assert "kitchen knife" in clean(typed).text
+
+
+@pytest.mark.parametrize("invisible", ["\u200b", "\ufeff", "\u2060"])
+def test_invisible_letters_do_not_hide_that_a_prompt_is_json(invisible: str) -> None:
+    caption = f'{{"scene": "{NUMBERED}"}}'
+    for hidden in (invisible + caption, caption.replace("{", "{" + invisible)):
+        assert clean(hidden).text == '{"scene": "a kitchen knife"}'
+        with pytest.raises(PromptError, match="begins as JSON"):
+            clean(hidden[:-1])
+
+
+@pytest.mark.parametrize("typed", ['[null, "a cat"]', '[1, "a cat"]', '\u200b["a cat", "a dog"]'])
+def test_every_list_that_is_json_is_a_caption(typed: str) -> None:
+    found = clean(typed)
+    assert found.text == typed.removeprefix("\u200b")
+    assert not found.weights

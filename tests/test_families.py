@@ -558,3 +558,10 @@ def test_pictures_that_the_guard_does_not_know_how_to_read_are_refused() -> None
         prepared("qwen-image-21").attached(pipeline("qwen-image-21")),
     ):
         call("qwen-image-21", BENIGN, image=[NOISE])
+
+
+def test_a_wan_with_two_denoisers_is_refused() -> None:
+    pipe = miniatures.BUILDERS["wan"]()
+    pipe.transformer_2 = pipe.transformer
+    with pytest.raises(ModelError, match="two denoisers"):
+        family_of(pipe)

@@ -108,7 +108,7 @@ def test_a_file_that_cannot_be_trusted_is_refused(
         LatentDirection.load(tmp_path / "x.safetensors")
 
 
-@pytest.mark.parametrize("held_out", [{}, {"way_gone": 0.1}, {"way_gone": float("nan")}])
+@pytest.mark.parametrize("held_out", [{}, {"way_gone": 0.09}, {"way_gone": float("nan")}])
 def test_a_vector_that_does_nothing_is_not_ready(held_out: dict[str, float]) -> None:
     good = vector_for(family_of(pipeline("sd")), "gender", "woman", held_out={"way_gone": 0.5})
     latent.check_ready(good)
@@ -357,8 +357,8 @@ def test_redaction_hides_the_prompts_own_words(generator: Generator) -> None:
 
 
 def test_nothing_is_drawn_without_a_vector(generator: Generator) -> None:
-    with pytest.raises(DirectionError, match="no latent direction of 'gender'") as missing:
-        Generator(generator.pipe, None).resolve(replace(FEW, fair=("gender",)))
+    with pytest.raises(DirectionError, match="no latent direction of 'violence'") as missing:
+        generator.behind(Guard(safe=("violence",))).resolve(FEW)
     assert "--method latent" in missing.value.hint
     with pytest.raises(UsageError, match="unknown concept"):
         Guard(safe=("violense",))
@@ -448,13 +448,11 @@ def test_the_server_takes_fairness_and_says_what_is_wrong_with_it(generator: Gen
     served = Generator(generator.pipe, Guard(), generator.model)
     for fair, why in (
         (("gendr",), "unknown attribute"),
-        (("gender",), "no latent direction"),
         (("x=",), "no attribute"),
     ):
         with pytest.raises(FieldError, match=why) as raised:
             order(*fair)
         assert raised.value.param == "fair"
-    learned(generator.family, *GENDER)
     answer = handlers.draw(served, order("gender"), "mark", lambda *_: None)
     (drawn,) = answer["safegen"]["latent"]
     assert drawn["fair"]["gender"]["class"] == Fairness("gender").draw(Attribute.load("gender"), 7)
@@ -470,7 +468,6 @@ def test_the_server_takes_fairness_and_says_what_is_wrong_with_it(generator: Gen
         (("--fair", "gendr"), 2, "Did you mean 'gender'?"),
         (("--fair", "gender=woman:0.7,man:0.7"), 2, "add up to 1.4"),
         (("--fair", "gender=woman:0.7,alien:0.3"), 2, "no class 'alien'"),
-        (("--fair", "gender"), 1, "no latent direction of 'gender'"),
         (("--safe", "violense"), 2, "unknown concept"),
         (("--safe", "violence"), 1, "no latent direction of 'violence'"),
     ],
@@ -494,18 +491,17 @@ def test_a_batch_hears_of_it_before_a_model_loads(
 def test_the_list_shows_which_vectors_there_are(
     generator: Generator, command: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    learned(generator.family, *GENDER, ("violence", "safe"))
+    learned(generator.family, ("violence", "safe"))
     assert command("directions", "list", "--json") == 0
     lines = map(json.loads, capsys.readouterr().out.splitlines())
     found = {(line["name"], line["meaning"]): line["denoisers"] for line in lines if "latents" in line["schema"]}
     print_ = generator.family.bottleneck.fingerprint[:8]
-    assert found["gender", "woman"] == found["violence", "safe"] == [f"unet-{print_}"]
-    assert found["skin", "dark"] == []
+    for one in (*GENDER, *SKIN, ("violence", "safe")):  # those of attributes ship
+        assert found[one] == [f"unet-{print_}"]
+    assert ("hate", "safe") not in found
     assert command("directions", "info", "gender", "--json") == 0
     infos = list(map(json.loads, capsys.readouterr().out.splitlines()))
     assert [(info["schema"], info["meaning"]) for info in infos] == [(latent.SCHEMA, "man"), (latent.SCHEMA, "woman")]
-    assert command("directions", "info", "skin") == 1
-    assert "--method latent" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -613,7 +609,7 @@ def test_an_interrupted_run_ends_where_it_would_have_ended(tmp_path: Path, monke
 
 @pytest.mark.slow
 def test_on_the_embedded_model_a_vector_closes_some_of_the_gap(generator: Generator) -> None:
-    plan = Plan(pictures=8, held=8, batch=8, draw_steps=6, steps=30)
+    plan = Plan(pictures=4, held=4, batch=4, draw_steps=4, steps=24)
     gender = replace(Attribute.load("gender"), subjects=("doctor",))
     found = learning.learn(gender, "woman", generator.family, 3.0, plan)
     assert found.info["held_out"]["gap_closed"] > 0
@@ -632,8 +628,9 @@ def test_the_suites_measure_what_there_is_and_say_what_is_missing(
     bare = Generator(generator.pipe, Guard(), generator.model)
     bench = Bench(bare, Judge.load(), Album(), PromptSets((), ()), True, lambda _: None)
     run = suites()[name].run
-    (missing,) = run(bench)
-    assert not missing.met
+    if name == "latent":  # none of a concept ships
+        (missing,) = run(bench)
+        assert not missing.met
     learned(generator.family, *GENDER, *SKIN, *((concept, "safe") for concept in known()))
     found = {result.measure for result in run(replace(bench, generator=bare.behind(Guard())))}
     promised = {

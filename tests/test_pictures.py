@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -384,3 +385,22 @@ def test_a_bad_picture_ends_the_command_before_anything_is_written(
     assert command("generate", "a dog", "--out", str(tmp_path / "out"), "--image", str(tmp_path / "bad.png")) == 2
     assert "bad.png" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_mask_that_leaves_nothing_to_draw_is_refused(generator: Generator, tmp_path: Path) -> None:
+    wide = Image.new("RGB", (260, 130), "white")
+    edge, fine = Image.new("L", (260, 130)), Image.new("L", (260, 130))
+    edge.paste(255, (0, 0, 8, 130))  # cropped away where a square is drawn
+    fine.putpixel((129, 64), 255)  # smaller than a place of the latents
+    for mask in (edge, fine):
+        with pytest.raises(PictureError, match="nothing would be drawn"):
+            generator.generate("a cat", DrawOptions(seed=1, steps=2, size=(128, 128), image=wide, mask=mask))
+
+
+@pytest.mark.parametrize("steps", [3, 6, 7, 9, 30])
+def test_the_hint_says_a_strength_that_works(generator: Generator, steps: int) -> None:
+    options = DrawOptions(seed=1, steps=steps, image=Image.new("RGB", (128, 128)), image_strength=0.01)
+    with pytest.raises(UsageError, match="leaves none") as raised:
+        generator.resolve(options)
+    enough = float(raised.value.hint.split()[3].rstrip(","))
+    assert generator.resolve(replace(options, image_strength=enough))

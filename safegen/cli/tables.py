@@ -181,7 +181,7 @@ def show_report(report: Report | None) -> None:
         say(f"embedding {verb}", "yellow" if report.before.flagged else "green")
         return
     if report.treatment:
-        facts = ", ".join(f"{name} {value}" for name, value in report.treatment.facts.items())
+        facts = ", ".join(f"{name} {value}" for name, value in report.treatment.facts.items() if isinstance(value, str))
         said = f"while it is drawn, {report.treatment.safeguard} keeps out {', '.join(report.treatment.concepts)}"
         say(f"{said} ({facts})" if facts else said)
         return

@@ -26,7 +26,7 @@ SAFE = "safe"  # the meaning of the vector that keeps a concept out
 FOLDER = "latent"  # beside a recipe, its latent directions
 TEXTS = ("name", "meaning", "denoiser", "block", "fingerprint", "recipe_sha256")
 NEEDED = (*TEXTS, "held_out", "sources")
-LEAST_WAY = 0.25  # what a vector of use moves pictures of the way to those that the prompt itself would give
+LEAST_WAY = 0.15  # what a vector of use moves pictures of the way to those that the prompt itself would give
 RELEARN = "Learn it again: safegen directions learn NAME --method latent"
 
 

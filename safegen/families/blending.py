@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from safegen.families.pictured import Keep, PictureDrawing, Size, fit
+from safegen.errors import PictureError
+from safegen.families.pictured import HALF, Keep, PictureDrawing, Size, fit, fit_mask
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,7 +49,12 @@ class BlendedDrawing(PictureDrawing):
         noise = torch.cat([torch.randn(own[:1].shape, generator=draw, dtype=own.dtype) for draw in draws]).to(
             own.device
         )
-        mask = mask_latents(fit(beginning.mask.decode_mask(), size), own)
+        mask = mask_latents(fit_mask(beginning.mask, size), own)
+        if not bool(mask.any()):
+            raise PictureError(
+                "the mask's white is too fine for this model, so nothing would be drawn",
+                f"Draw its white larger: {own.shape[-1]} by {own.shape[-2]} places are told apart.",
+            )
 
         def keep(step: int, latents: Tensor) -> Tensor:
             timesteps = pipe.scheduler.timesteps[-pipe.num_timesteps :]
@@ -64,5 +70,5 @@ def mask_latents(mask: Any, latents: Tensor) -> Tensor:
     import numpy as np
     import torch
 
-    whole = torch.from_numpy(np.asarray(mask) >= 128).to(latents)[None, None]
+    whole = torch.from_numpy(np.asarray(mask) >= HALF).to(latents)[None, None]
     return torch.nn.functional.interpolate(whole, size=latents.shape[-2:])

@@ -24,7 +24,6 @@ class HunyuanDiT(Family):
 
     pipelines: ClassVar[tuple[str, ...]] = ("HunyuanDiTPipeline", "HunyuanDiTPAGPipeline")
     result: ClassVar[tuple[str, ...]] = (*HALF, *(f"{name}_2" for name in HALF))
-    blocks: ClassVar[tuple[str, ...]] = ("blocks",)
     pad_position: ClassVar[Position] = Position.UNREAD
     patch = 2
     steps = 50

@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from safegen.errors import ModelError, UsageError
+from safegen.errors import ModelError, PictureError, UsageError
 from safegen.families import sizes
 
 if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
 
-    from safegen.pictures.inputs import Beginning
+    from safegen.pictures.inputs import Beginning, InputPicture
 
+HALF = 128  # from which value on a mask's pixel is white
 Kinds = tuple[str, str]  # the classes that draw from a picture, and from what a mask leaves of one; empty for none
 Size = tuple[int, int]
 Keep = Callable[[int, "Tensor"], "Tensor"]  # what is done with latents after a step
@@ -102,7 +104,7 @@ class PictureDrawing:
         if left < 1:
             raise UsageError(
                 f"an image strength of {beginning.share:g} leaves none of {steps} steps",
-                f"Take at least {1 / steps:.2g}, or more steps.",
+                f"Take at least {math.ceil(100 / steps) / 100:g}, or more steps.",
             )
         return left
 
@@ -127,7 +129,7 @@ class PictureDrawing:
             return {**given, "image": fit(image, self.size(beginning))}
         given |= {"image": [fit(image, size)] * count, "strength": beginning.share}
         if beginning.mask is not None:
-            given["mask_image"] = [fit(beginning.mask.decode_mask(), size)] * count
+            given["mask_image"] = [fit_mask(beginning.mask, size)] * count
         return given
 
     def keeping(self, beginning: Beginning, size: Size, seeds: Sequence[int]) -> Keep | None:
@@ -164,6 +166,21 @@ def derive(pipe: Any, kind: str) -> Any:
     other = made(**{name: own[name] for name in inspect.signature(made.__init__).parameters if name in own})
     other.set_progress_bar_config(**getattr(pipe, "_progress_bar_config", {}))
     return other
+
+
+def fit_mask(mask: InputPicture, size: Size) -> Image.Image:
+    """Crop and scale a mask as `fit` does.
+
+    Raises:
+        PictureError: nothing of it is left to draw anew.
+    """
+    fitted = fit(mask.decode_mask(), size)
+    if not any(fitted.convert("L").histogram()[HALF:]):
+        raise PictureError(
+            f"at {size[0]}x{size[1]} pixels the mask has no white left, so nothing would be drawn",
+            "Draw its white larger or nearer to the middle, or give the picture's own proportions as --size.",
+        )
+    return fitted
 
 
 def fit(image: Image.Image, size: Size) -> Image.Image:

@@ -18,6 +18,7 @@ class QwenImage21(QwenImage):
 
     pipelines: ClassVar[tuple[str, ...]] = ("QwenImage21Pipeline",)
     result: ClassVar[tuple[str, ...]] = ("prompt_embeds", "prompt_embeds_mask", "image_pad_mask")
+    blocks: ClassVar[tuple[str, ...]] = ()
     patch = 2
     steps = 40
 

@@ -88,6 +88,11 @@ def exchange(pipe: Any, name: str | None, passes_sigmas: bool) -> None:
 
     base, spacing = _parsed(name)
     own = pipe.scheduler
+    if isinstance(own, diffusers.SCMScheduler):
+        raise ModelError(
+            f"a {type(pipe).__name__} was distilled for its own scheduler, and cannot be drawn with {name!r}",
+            "Leave out --scheduler.",
+        )
     known = FLOWS if _flows(own) else NAMES
     fitting = [n for n, choice in known.items() if not passes_sigmas or _takes_sigmas(getattr(diffusers, choice[0]))]
     if base not in fitting:

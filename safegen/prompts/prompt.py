@@ -74,6 +74,9 @@ class Prompt:
         return self.places[span[0]], self.places[span[1] - 1] + 1
 
 
+_NUMBERS = re.compile(r"(?:\\u[0-9a-fA-F]{4})+")
+
+
 def clean(typed: str) -> Prompt:
     """Remove control and invisible characters, look-alike letters and marks of weight.
 
@@ -83,9 +86,10 @@ def clean(typed: str) -> Prompt:
     Raises:
         PromptError: the text is not valid, is empty after cleaning, or is far too long.
     """
-    if typed.lstrip().startswith(("{", "[")) and (caption := _clean_caption(typed)) is not None:
-        return caption
     text = _clean_text(typed, "prompt")
+    if (caption := _clean_caption(typed, text)) is not None:
+        return caption
+    text = _spell_out(text)
     found = emphasis.parse(text)
     if found.text == text:
         return Prompt(text, typed if typed != text else "")
@@ -96,23 +100,36 @@ def clean(typed: str) -> Prompt:
     return Prompt(plain, typed if typed != text else "", text, found.weights, found.places, found.loras)
 
 
-def _clean_caption(typed: str) -> Prompt | None:
-    """Clean a JSON caption, see `reader.captions`; None where it does not even begin as one.
+def _clean_caption(typed: str, text: str) -> Prompt | None:
+    """Clean a JSON caption, see `reader.captions`, whose text is clean so far; None where it is none.
 
     Its letters stand there as themselves afterwards, and its brackets are no marks of weight. What begins as JSON and
-    is none is not taken as text: an encoder may still read it as JSON, with letters that stand there as numbers.
+    is none is not taken as text: people would not see what an encoder makes of it.
     """
+    if not text.startswith(("{", "[")):
+        return None
     from safegen.reader import captions
 
-    text = _clean_text(captions.spell_out(typed), "prompt") if captions.begins(typed) else ""
-    if captions.parse(text) is not None:
-        return Prompt(text, typed if typed != text else "")
-    if not text:
+    spelled = _clean_text(captions.spell_out(text), "prompt")
+    if captions.parse(spelled) is not None:
+        return Prompt(spelled, typed if typed != spelled else "")
+    if not captions.begins(text):
         return None
     raise PromptError(
         "the prompt begins as JSON and is none: a quote, comma or bracket is missing or too much",
         "Mend it, or begin it with a word.",
     )
+
+
+def _spell_out(text: str) -> str:
+    """Write letters that stand as numbers (`\\u0063`) as themselves: an encoder may read them, and no reader does."""
+    while (spelled := _NUMBERS.sub(lambda match: _letters(match[0]), text)) != text:
+        text = _clean_text(spelled, "prompt")
+    return text
+
+
+def _letters(numbers: str) -> str:
+    return bytes.fromhex(numbers.replace("\\u", "")).decode("utf-16-be", "replace")
 
 
 def clean_negative(typed: str) -> str:

@@ -25,7 +25,18 @@ HARMFUL, BENIGN = "a cat and a kitchen knife", "a dog with a red apple"
 # Pipelines that the generator refuses, and guards where a guard is attached.
 ATTACHED = ("kandinsky3", "if", "ideogram4", "wan", "helios")
 # Those in whose denoiser it is not known where to act.
-CLOSED = ("chroma", "cogview3", "cogview4", "ernie-image", "krea2", "lumina", "lumina2", "nucleus", "sana-sprint")
+CLOSED = (
+    "chroma",
+    "cogview3",
+    "cogview4",
+    "ernie-image",
+    "krea2",
+    "lumina",
+    "lumina2",
+    "nucleus",
+    "qwen-image-21",
+    "sana-sprint",
+)
 EVERY = pytest.mark.parametrize("name", sorted(miniatures.BUILDERS))
 DRAWING = pytest.mark.parametrize("name", sorted(set(miniatures.BUILDERS) - set(ATTACHED)))
 STEERED = pytest.mark.parametrize("name", sorted(set(miniatures.BUILDERS) - set(ATTACHED) - set(CLOSED)))
