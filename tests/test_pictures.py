@@ -404,3 +404,17 @@ def test_the_hint_says_a_strength_that_works(generator: Generator, steps: int) -
         generator.resolve(options)
     enough = float(raised.value.hint.split()[3].rstrip(","))
     assert generator.resolve(replace(options, image_strength=enough))
+
+
+def test_show_says_what_the_image_check_saw_and_what_was_drawn_instead() -> None:
+    from safegen.cli.show import _seen, _word
+
+    knife = {"violence": {"knife": 0.9}}
+    assert _seen({}) == []
+    assert _seen({"before": {}}) == [("seen in this picture", "nothing")]
+    assert _seen({"input": knife, "before": knife, "after": {}}) == [
+        ("seen in the picture drawn from", "knife (violence)"),
+        ("seen at first", "knife (violence)"),
+        ("seen in this picture", "nothing"),
+    ]
+    assert _word({"text": "knife", "key": "scene", "concepts": ["violence"]}) == "knife (in scene): violence"

@@ -63,10 +63,30 @@ def _show(name: str, found: dict[str, Any]) -> None:
         for name, before in guard.get("before", {}).items()
         if before["flagged"]
     ]
-    rows += [("word", f"{word['text']}: {', '.join(word['concepts'])}") for word in guard.get("words", [])]
+    rows += [("word", _word(word)) for word in guard.get("words", [])]
+    rows += [("drawn instead", guard["rewritten"])] if guard.get("rewritten") else []
+    rows += _seen(record.get("check", {}))
     rows.append(("source type", found["source_type"]))
     rows.append(("inside", _inside(found)))
     console.show_table(name, ("field", "value"), rows)
+
+
+def _word(word: Mapping[str, Any]) -> str:
+    """Tell of what a word is the cause, and in which text of a caption it stands."""
+    place = f" (in {word['key']})" if "key" in word else ""
+    return f"{word['text']}{place}: {', '.join(word['concepts'])}"
+
+
+def _seen(check: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Tell what the image check saw, in every picture that it looked at."""
+    looked = {"input": "seen in the picture drawn from", "before": "seen at first", "after": "seen in this picture"}
+    if check and "after" not in check:
+        looked["before"] = "seen in this picture"
+    return [
+        (name, ", ".join(f"{t} ({concept})" for concept, things in check[key].items() for t in things) or "nothing")
+        for key, name in looked.items()
+        if key in check
+    ]
 
 
 def _drawn_from(begun: Mapping[str, Any]) -> list[tuple[str, str]]:
