@@ -19,7 +19,7 @@ from safegen.generator import Generator
 from safegen.models.options import DrawOptions
 from safegen.prompts.prompt import clean
 from tests.helpers import miniatures
-from tests.helpers.pipelines import BENIGN, STEERED, call, pipeline
+from tests.helpers.pipelines import BENIGN, CLOSED, STEERED, call, pipeline
 
 pytestmark = [pytest.mark.filterwarnings("ignore")]  # of the libraries, about models as small as these
 
@@ -278,3 +278,9 @@ def test_the_embedded_model_draws_another_picture(generator: Generator, collecte
     assert again is not None
     assert other.tobytes() != plain.tobytes()
     assert again.tobytes() == plain.tobytes()
+
+
+@pytest.mark.parametrize("name", sorted(set(CLOSED) & set(miniatures.BUILDERS)))
+def test_where_it_is_not_known_where_to_act_is_said(name: str) -> None:
+    with pytest.raises(ModelError, match="is not known"):
+        _ = family_of(pipeline(name)).bottleneck

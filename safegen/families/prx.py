@@ -23,7 +23,6 @@ class PRX(SingleFamily):
     channel: ClassVar[str] = "t5gemma"
     mask: ClassVar[str] = "prompt_attention_mask"
     carried: ClassVar[tuple[str, ...]] = ("tokenizer_max_length", "skip_text_cleaning")
-    blocks: ClassVar[tuple[str, ...]] = ("blocks",)
     pad_position: ClassVar[Position] = Position.UNREAD
     patch = 2
     steps = 28

@@ -26,16 +26,8 @@ HARMFUL, BENIGN = "a cat and a kitchen knife", "a dog with a red apple"
 ATTACHED = ("kandinsky3", "if", "ideogram4", "wan", "helios")
 # Those in whose denoiser it is not known where to act.
 CLOSED = (
-    "chroma",
-    "cogview3",
-    "cogview4",
-    "ernie-image",
-    "krea2",
-    "lumina",
-    "lumina2",
-    "nucleus",
-    "qwen-image-21",
-    "sana-sprint",
+    *("chroma", "cogview3", "cogview4", "ernie-image", "hunyuan-dit", "krea2", "lumina", "lumina2", "nucleus", "prx"),
+    *("qwen-image-21", "sana-sprint"),
 )
 EVERY = pytest.mark.parametrize("name", sorted(miniatures.BUILDERS))
 DRAWING = pytest.mark.parametrize("name", sorted(set(miniatures.BUILDERS) - set(ATTACHED)))
