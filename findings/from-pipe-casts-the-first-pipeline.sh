@@ -30,7 +30,9 @@ unet = diffusers.UNet2DConditionModel(sample_size=8, block_out_channels=(4, 8), 
                                       down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
                                       up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"))
 vae = diffusers.AutoencoderKL(block_out_channels=(4,), norm_num_groups=4)
-pipe = diffusers.StableDiffusionPipeline(vae, encoder, tokenizer, unet, diffusers.DDIMScheduler(), None, None, False)
+parts = {"vae": vae, "text_encoder": encoder, "tokenizer": tokenizer, "unet": unet,
+         "scheduler": diffusers.DDIMScheduler(), "safety_checker": None, "feature_extractor": None}
+pipe = diffusers.StableDiffusionPipeline(**parts, requires_safety_checker=False)
 pipe.to(torch.bfloat16)
 before = pipe.text_encoder.dtype, pipe.unet.dtype
 second = diffusers.StableDiffusionImg2ImgPipeline.from_pipe(pipe)

@@ -97,7 +97,7 @@ def test_the_attribute_is_learned_from_and_stated(examples: Path) -> None:
 @pytest.mark.timeout(600)
 def test_a_concept_is_its_recipe_and_flags_what_it_names(examples: Path, generator: Generator) -> None:
     own = examples / "mine"
-    assert [path.name for path in own.rglob("*") if path.is_file()] == ["concept.toml"]
+    assert sorted(path.name for path in own.rglob("*") if path.is_file()) == ["attribute.toml", "concept.toml"]
     behind = generator.behind(example("concept").guard_against_spiders(generator.pipe, own))
     sheets = behind.score(["a spider", "a tarantula", "a spider and a cat", "a cat and a dog", "a red apple"])
     assert [sheet.flagged_concepts() for sheet in sheets] == [["spiders"]] * 3 + [[]] * 2
