@@ -249,8 +249,11 @@ TAKERS = ("flux-dev", "flux-schnell", "flux2", "flux2-klein", "qwen-image", "sd"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("masked", [False, True])
-@pytest.mark.parametrize("name", TAKERS)
+@pytest.mark.parametrize(
+    ("name", "masked"),
+    # Diffusers' SD3 class for masks takes latents of 16 channels alone, and the miniature's have 4.
+    [(name, masked) for name in TAKERS for masked in (False, True) if (name, masked) != ("sd3", True)],
+)
 def test_every_family_that_has_a_class_for_it_draws_from_a_picture_and_leaks_no_channel(
     name: str, masked: bool
 ) -> None:
@@ -260,8 +263,6 @@ def test_every_family_that_has_a_class_for_it_draws_from_a_picture_and_leaks_no_
         with pytest.raises(UsageError, match="no picture with a mask"):
             Generator(pipe, None).generate(BENIGN, options)
         return
-    if masked and name == "sd3":
-        pytest.skip("diffusers' class takes latents of 16 channels alone, and the miniature's have 4")
     before = {part: id(value) for part, value in pipe.components.items()}
     told = {}
     for guard in (None, prepared(name)):

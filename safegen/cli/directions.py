@@ -8,7 +8,7 @@ from typing import Annotated, Optional
 import typer
 
 from safegen.cli import directions_edits, directions_files, directions_latent
-from safegen.cli.options import LOAD, Directions, expand_options
+from safegen.cli.options import ENCODING, LOAD, Directions, expand_options
 from safegen.cli.paths import path, text
 from safegen.directions.recipes import Concept
 from safegen.learning import EDITS, METHODS
@@ -18,18 +18,7 @@ app = typer.Typer(no_args_is_help=True, help="Recipes of concepts and the direct
 app.command("export")(directions_files.export)
 app.command("import")(directions_files.import_)
 app.command("clean")(directions_files.clean)
-PARTS = (
-    "model",
-    "loras",
-    "device",
-    "dtype",
-    "revision",
-    "variant",
-    "offload",
-    "quantize",
-    "quantize_encoders",
-    "offline",
-)
+PARTS = ("model", *ENCODING)
 Json = Annotated[bool, typer.Option("--json", help="JSON lines.")]
 
 

@@ -25,6 +25,10 @@ from safegen.safeguards.options import MAX_STRENGTH, GuardOptions, check_strengt
 
 Command = TypeVar("Command", bound=Callable[..., None])
 LOAD, GUARD, DRAW = LoadOptions(), GuardOptions(), DrawOptions()
+# The options of loading that say how an encoder is loaded, for commands that draw nothing.
+ENCODING = (
+    *("loras", "device", "dtype", "revision", "variant", "offload", "quantize", "quantize_encoders", "offline"),
+)
 
 
 def parse_size(text: str | None) -> tuple[int, int] | None:

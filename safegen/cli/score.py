@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Optional, cast, get_args
 import typer
 
 from safegen.cli import options
-from safegen.cli.options import GUARD, LOAD, Prompts, expand_options
+from safegen.cli.options import ENCODING, GUARD, LOAD, Prompts, expand_options
 from safegen.models.options import LoadOptions
 from safegen.safeguards import DEFAULT
 from safegen.safeguards.options import GuardOptions
@@ -20,18 +20,7 @@ if TYPE_CHECKING:
     from safegen.scoring.scores import ScoreSheet
 
 BATCH = 256
-PARTS = (
-    "embeddings",
-    "loras",
-    "device",
-    "dtype",
-    "revision",
-    "variant",
-    "offload",
-    "quantize",
-    "quantize_encoders",
-    "offline",
-)
+PARTS = ("embeddings", *ENCODING)
 
 
 @expand_options(guard=("concepts", "folder", "safeguard"), load=PARTS)

@@ -68,7 +68,7 @@ class LatentDirection:
 
     @property
     def concept(self) -> str:
-        """What it is of, in full: the attribute and its class, or the concept."""
+        """The attribute and its class, or the concept."""
         return self.name if self.meaning == SAFE else f"{self.name}, {self.meaning}"
 
     @property
@@ -82,7 +82,7 @@ class LatentDirection:
 
     @property
     def file_name(self) -> str:
-        """What it means, the denoiser's kind and the start of its fingerprint."""
+        """The meaning, the denoiser's kind and the start of its fingerprint."""
         return f"{self.meaning}-{self.info['denoiser']}-{self.info['fingerprint'][:8]}.safetensors"
 
     def figures(self) -> str:

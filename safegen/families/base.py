@@ -176,7 +176,7 @@ class Family(abc.ABC):
 
     @functools.cached_property
     def drawing(self) -> PictureDrawing:
-        """How the pipeline draws from pictures."""
+        """The pipeline's way to draw from pictures."""
         return self.find_drawing(self.picture_kinds.get(type(self.pipe).__name__, ("", "")))
 
     def find_drawing(self, kinds: Kinds) -> PictureDrawing:

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from safegen.errors import ModelError
-from safegen.families.caching import caches, find_denoiser
-from safegen.families.denoiser import is_aside
+from safegen.families.caching import caches
+from safegen.families.denoiser import find_denoiser, is_aside
 from safegen.families.outputs import adapter_settings, sample_weight
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Bottleneck:
 
     @property
     def kind(self) -> str:
-        """What the denoiser is, as in file names."""
+        """`unet` or `transformer`, as in file names."""
         return "unet" if self.name == "mid_block" else "transformer"
 
     @functools.cached_property

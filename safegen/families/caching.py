@@ -6,10 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-
-def find_denoiser(pipe: Any) -> Any:
-    """Give a pipeline's UNet or transformer; None where it has neither."""
-    return next((part for name in ("unet", "transformer") if (part := getattr(pipe, name, None)) is not None), None)
+from safegen.families.denoiser import find_denoiser
 
 
 def caches(denoiser: Any) -> bool:

@@ -34,7 +34,7 @@ class Second:
 
 @dataclass(frozen=True)
 class Crossing:
-    """What cross-attention makes of both texts in one layer, for R pictures of Q places each.
+    """The output of cross-attention over both texts in one layer, for R pictures of Q places each.
 
     Attributes:
         first: (R, Q, C), what the layer puts out for the pictures' own texts.

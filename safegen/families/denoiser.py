@@ -19,7 +19,7 @@ _ASIDE = contextvars.ContextVar("aside", default=False)
 
 @dataclass(frozen=True)
 class Received:
-    """What a denoiser was called with."""
+    """The arguments of one call of a denoiser."""
 
     args: tuple[Any, ...]
     named: Mapping[str, Any]
@@ -57,6 +57,11 @@ class Received:
     def _own(self) -> str:
         """The name of the argument that the latents are given by, if they have one."""
         return next((name for name in ("hidden_states", "sample") if name in self.named), "")
+
+
+def find_denoiser(pipe: Any) -> Any:
+    """Give a pipeline's UNet or transformer; None where it has neither."""
+    return next((part for name in ("unet", "transformer") if (part := getattr(pipe, name, None)) is not None), None)
 
 
 @contextlib.contextmanager

@@ -34,7 +34,7 @@ class ErnieImage(SingleFamily):
 
     @property
     def window(self) -> int:
-        """How many tokens the tokenizer names as its length."""
+        """The length, in tokens, that the tokenizer names as its own."""
         return int(self.pipe.tokenizer.model_max_length)
 
     def kept_tokens(self, row: tuple[Token, ...], request: Values) -> tuple[Token, ...]:

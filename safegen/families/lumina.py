@@ -30,7 +30,7 @@ class Lumina(SingleFamily):
 
     @property
     def window(self) -> int:
-        """How many tokens the pipeline reads; what it is asked for does not count."""
+        """The number of tokens that the pipeline reads, whatever it is asked for."""
         return int(self.pipe.max_sequence_length)
 
     def max_length(self, output: EncoderOutput, request: Values) -> int:

@@ -46,7 +46,7 @@ class Call:
 
 
 class PictureDrawing:
-    """How one loaded pipeline draws from pictures.
+    """The pipelines by which one loaded model draws from pictures.
 
     Args:
         pipe: the pipeline.

@@ -1,4 +1,4 @@
-"""What a denoiser predicts from prompts, changed before the pipeline guides by it."""
+"""Changes to a denoiser's predictions, made before the pipeline guides by them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a denoiser predicts for R of the pictures in one call; single precision.
+    """The predictions for R of the pictures in one call of a denoiser; single precision.
 
     Signs are those of noise: where noise grows, a prediction grows, whatever else the model predicts.
 

@@ -30,7 +30,7 @@ class PRX(SingleFamily):
 
     @property
     def window(self) -> int:
-        """How many tokens the tokenizer names as its length."""
+        """The length, in tokens, that the tokenizer names as its own."""
         return int(self.pipe.tokenizer.model_max_length)
 
     def max_length(self, output: EncoderOutput, request: Values) -> int:

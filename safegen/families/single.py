@@ -28,7 +28,7 @@ class SingleFamily(Family):
 
     @property
     def window(self) -> int:
-        """How many tokens the pipeline reads of a prompt, if it is not asked for another number."""
+        """The number of tokens that the pipeline reads of a prompt, unless it is asked for another."""
         return int(self.default_request["max_sequence_length"])
 
     def max_length(self, output: EncoderOutput, request: Values) -> int:

@@ -19,7 +19,7 @@ LEARNED = ("vector", "first", "second")
 
 @dataclass
 class Unfinished:
-    """What is done of a latent direction.
+    """The finished part of the work on a latent direction.
 
     Attributes:
         pictures: the batches that are drawn.

@@ -58,7 +58,7 @@ def apply(pipe: Any, how: LoadOptions) -> None:
     Raises:
         ModelError: the denoiser has no such thing.
     """
-    from safegen.families.caching import find_denoiser  # with it come all families, which `--help` does without
+    from safegen.families.denoiser import find_denoiser  # with it come all families, which `--help` does without
 
     denoiser = find_denoiser(pipe)
     if denoiser is None or not (how.compile or how.cache or how.attention):

@@ -27,8 +27,6 @@ fingers foot forehead hair hand hands head heart knee knees leg legs lip lips mo
 temples thigh thighs throat tongue tooth teeth wrist wrists
 """
 OF_A_BODY = frozenset(_OF_A_BODY.split())
-
-
 # Behind these stands the one that a deed is done to, who can be joined by *and*; behind other prepositions, a place.
 AIMED = frozenset({"against", "at", "on", "over", "to", "upon"})
 

@@ -11,15 +11,14 @@ sequence-to-sequence network proposes an edit of every state. A second output sc
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from safegen.conditioning import SCORED, Position
-from safegen.errors import DirectionError
-from safegen.safeguards.learned import LearnedSafeguard
+from safegen.safeguards.learned import LearnedSafeguard, load_network
 
 if TYPE_CHECKING:
     from safegen.conditioning import Channel
@@ -78,19 +77,7 @@ def network(direction: Direction, device: torch.device | None = None) -> Sanitiz
     Raises:
         DirectionError: the file holds none.
     """
-    prefix = f"{PART}."
-    weights: Mapping[str, Tensor] = {
-        name.removeprefix(prefix): value for name, value in direction.tensors.items() if name.startswith(prefix)
-    }
-    if not weights:
-        raise DirectionError(
-            f"the direction {direction.concept!r} holds no learned sanitizer",
-            f"Train one: safegen directions learn {direction.concept} --method es, "
-            "with this --model, --lora and --directions.",
-        )
-    net = SanitizerNet(weights["mean"].shape[-1])
-    net.load_state_dict(dict(weights))
-    return net.to(device).eval().requires_grad_(False)
+    return load_network(SanitizerNet, PART, "learned sanitizer", "es", direction, device)
 
 
 class EmbeddingSanitizer(LearnedSafeguard[SanitizerNet]):

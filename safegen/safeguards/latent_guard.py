@@ -16,7 +16,7 @@ Any strength above 0 is the same.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -24,8 +24,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from safegen.conditioning import SCORED, Position
-from safegen.errors import DirectionError, GuardError
+from safegen.errors import GuardError
 from safegen.safeguards import Safeguard, check_directed
+from safegen.safeguards.learned import load_network
 from safegen.safeguards.sentences import sentences
 
 if TYPE_CHECKING:
@@ -81,19 +82,7 @@ def space(direction: Direction, device: torch.device | None = None) -> LatentSpa
     Raises:
         DirectionError: the file holds none.
     """
-    prefix = f"{PART}."
-    weights: Mapping[str, Tensor] = {
-        name.removeprefix(prefix): value for name, value in direction.tensors.items() if name.startswith(prefix)
-    }
-    if not weights:
-        raise DirectionError(
-            f"the direction {direction.concept!r} holds no latent space to check a blacklist in",
-            f"Train one: safegen directions learn {direction.concept} --method latent-guard, "
-            "with this --model, --lora and --directions.",
-        )
-    net = LatentSpace(weights["mean"].shape[-1])
-    net.load_state_dict(dict(weights))
-    return net.to(device).eval().requires_grad_(False)
+    return load_network(LatentSpace, PART, "latent space to check a blacklist in", "latent-guard", direction, device)
 
 
 def read_positions(channel: Channel) -> Tensor:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import torch
 
 from safegen.conditioning import SCORED
+from safegen.errors import DirectionError
 from safegen.safeguards import check_directed
 from safegen.safeguards.clamp import ClampedSafeguard
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from safegen.scoring.scores import ScoreSheet
 
 Part = TypeVar("Part")
+Network = TypeVar("Network", bound=torch.nn.Module)
 
 
 class LearnedSafeguard(ClampedSafeguard, Generic[Part]):
@@ -66,3 +68,32 @@ class LearnedSafeguard(ClampedSafeguard, Generic[Part]):
                 states[name][rows] = new.where(scored, old).to(channel.states.dtype)
             conditioning = conditioning.with_states(states)
         return conditioning
+
+
+def load_network(
+    kind: Callable[[int], Network], part: str, what: str, method: str, direction: Direction, device: torch.device | None
+) -> Network:
+    """Load a network that a direction file holds onto a device, to be used and not trained.
+
+    Args:
+        kind: makes the network for states of a width.
+        part: how the names of its weights begin in the file.
+        what: its name for people.
+        method: the method that it is learned by.
+        direction: the file.
+        device: the device.
+
+    Raises:
+        DirectionError: the file holds none.
+    """
+    prefix = f"{part}."
+    weights = {n.removeprefix(prefix): value for n, value in direction.tensors.items() if n.startswith(prefix)}
+    if not weights:
+        raise DirectionError(
+            f"the direction {direction.concept!r} holds no {what}",
+            f"Train one: safegen directions learn {direction.concept} --method {method}, "
+            "with this --model, --lora and --directions.",
+        )
+    net = kind(weights["mean"].shape[-1])
+    net.load_state_dict(weights)
+    return net.to(device).eval().requires_grad_(False)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Steering:
-    """What is added to one picture.
+    """The vectors that are added to one picture.
 
     Attributes:
         pushes: the vectors with their weights.
