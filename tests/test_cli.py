@@ -170,7 +170,9 @@ def test_a_users_own_concept_needs_nothing_but_a_recipe(run, tmp_path: Path) -> 
 
 @pytest.mark.slow
 def test_directions_info_and_verify(run) -> None:
-    assert json.loads(run("directions", "info", "violence", "--json").stdout)["concept"] == "violence"
+    infos = [json.loads(line) for line in run("directions", "info", "violence", "--json").stdout.splitlines()]
+    assert {info["concept"] for info in infos} == {"violence"}
+    assert {"safegen.direction/4", "safegen.edit/1"} <= {info["schema"] for info in infos}
     verified = run("directions", "verify")
     assert verified.returncode == 0, verified.stdout
     assert verified.stdout.count("sound") == 7

@@ -161,7 +161,10 @@ def info(
     directions: Directions = None,
     json: Json = False,
 ) -> None:
-    """Show what a concept's or an attribute's files hold: method, calibration, held-out figures, sources."""
+    """Show what a concept's or an attribute's files hold: method, calibration, held-out figures, sources.
+
+    With --json, each file is one line.
+    """
     from safegen.cli import console
     from safegen.directions import attributes, edits, latent, recipes, store
     from safegen.directions.direction import Direction, schema_of
