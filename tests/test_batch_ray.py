@@ -1,4 +1,4 @@
-"""The Ray engine on two local workers: one killed in mid-run, and Ctrl-C into a folder behind a URL."""
+"""The Ray engine on two local workers: Ctrl-C into a folder behind a URL, and one killed in the run after it."""
 
 from __future__ import annotations
 
@@ -66,23 +66,10 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-def test_a_killed_worker_loses_no_row_and_duplicates_none(tmp_path: Path, local: Path) -> None:
-    out = tmp_path / "ray"
-    process = start(out, *RAY, count=COUNT)
-    wait_for(out, 3, process)
-    workers = workers_of(process.pid)
-    assert len(workers) == 2
-    os.kill(workers[0], signal.SIGKILL)
-    printed, err = process.communicate(timeout=240)
-    assert process.returncode == 0, err
-    assert printed.strip() == str(out)
-    check_equal(out, local)
-
-
-@pytest.mark.slow
-def test_ctrl_c_finishes_the_batches_begun_and_the_next_run_the_others(
+def test_a_worker_is_killed_the_run_interrupted_and_the_next_one_ends_it(
     tmp_path: Path, local: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """No row is lost, and none done twice: after Ctrl-C and after a worker's death, in a folder behind a URL."""
     package = tmp_path / "package"
     (package / "shared-0.dist-info").mkdir(parents=True)
     (package / "shared.py").write_text(SHARED)
@@ -99,9 +86,14 @@ def test_ctrl_c_finishes_the_batches_begun_and_the_next_run_the_others(
     assert "finishing the pictures in flight" in err
     assert "Traceback" not in err
     check(out)  # of every picture that was finished there is a record
-    assert 1 <= len(records(out)) < COUNT
+    done = len(records(out))
+    assert 1 <= done < COUNT
     assert not (out / ".batch.lock").exists()
     again = start(out, *arguments, count=COUNT)
+    wait_for(out, done + 1, again)
+    workers = workers_of(again.pid)
+    assert len(workers) == 2
+    os.kill(workers[0], signal.SIGKILL)
     printed, err = again.communicate(timeout=240)
     assert again.returncode == 0, err
     assert printed.strip() == f"shared://{out}"

@@ -8,13 +8,16 @@ import pickle
 import shutil
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from safegen.directions import bundle, cache, recipes, store
+from safegen.directions import attributes, bundle, cache, edits, latent, recipes, store
 from safegen.directions.direction import Direction
+from safegen.directions.edits import WeightEdit
+from safegen.directions.latent import LatentDirection
 from safegen.errors import DirectionError, OutputError, PromptError, UnknownConcept
 from safegen.learning import corpus
 from safegen.learning.effort import BRIEF
@@ -23,6 +26,7 @@ from safegen.prompts import datasets
 Command = Callable[..., int]
 STRANGER = "ab" * 32  # the fingerprint of an encoder that nothing is shipped for
 NAME = "violence/bert-abababab.safetensors"
+WOMAN, UCE = "woman-unet-abababab.safetensors", "uce-unet-abababab.safetensors"
 
 
 def direction(**changes: Any) -> Direction:
@@ -65,6 +69,24 @@ def test_what_is_exported_arrives(
     assert found.sha256 == hashlib.sha256(content).hexdigest()
     assert command("directions", "import", str(out)) == 0  # nothing new in it
     assert "kept already" in capsys.readouterr().err
+
+
+def test_what_belongs_to_a_denoiser_travels_too(command: Command, elsewhere: Any, tmp_path: Path) -> None:
+    """Vectors of attributes, and weight edits."""
+    vector = LatentDirection.load(next(latent.files("gender", "woman", attributes.known()["gender"])))
+    replace(vector, info={**vector.info, "fingerprint": STRANGER}).save(latent.cached_folder() / "gender" / WOMAN)
+    edit = WeightEdit.load(next(edits.files("violence", "uce", recipes.known()["violence"])))
+    replace(edit, info={**edit.info, "fingerprint": STRANGER}).save(edits.cached_folder() / "violence" / UCE)
+    assert command("directions", "export", "--out", str(tmp_path / "b.zip")) == 0
+    with zipfile.ZipFile(tmp_path / "b.zip") as file:
+        assert set(file.namelist()) == {f"gender/latent/{WOMAN}", f"violence/edits/{UCE}", bundle.MANIFEST}
+    elsewhere()
+    assert command("directions", "import", str(tmp_path / "b.zip")) == 0
+    assert latent.find("gender", "woman", STRANGER, None).vector.equal(vector.vector)
+    assert edits.find("violence", "uce", STRANGER, None).layers() == edit.layers()
+    replace(vector, info={**vector.info, "held_out": {"way_gone": 0.01}}).save(tmp_path / WOMAN)
+    with pytest.raises(DirectionError, match="useless"):
+        bundle.read(tmp_path / WOMAN)
 
 
 def test_one_file_may_come_alone(command: Command, learned: Path, elsewhere: Any, tmp_path: Path) -> None:
@@ -272,8 +294,8 @@ def test_what_is_learned_with_poor_figures_is_shown_and_not_kept(
         seen["more"] = more
         return {}
 
-    def learn(recipe: Any, *_: Any, progress: Any) -> dict[str, Direction]:
-        seen["sources"] = _[-1]
+    def learn(*given: Any) -> dict[str, Direction]:
+        seen["sources"] = next(some for some in given if isinstance(some, dict) and "benign" in some)
         return {"text": direction(held_out={"auc": seen["auc"], "caught": 0.1})}
 
     monkeypatch.setattr("safegen.learning.features.background", background)

@@ -15,38 +15,53 @@ from safegen.bench.pictures import mixed_cases
 from safegen.bench.registry import Bench, suite
 from safegen.bench.results import Result, Tick
 from safegen.bench.texts import margins
-from safegen.directions import recipes
+from safegen.directions import recipes, store
 from safegen.directions.recipes import Concept
+from safegen.generator import Generator
 from safegen.learning import contrastive, ensure, features
-from safegen.learning.effort import ANALYTIC, BRIEF
+from safegen.learning.effort import ANALYTIC, BRIEF, TRANSPORTED, Effort
+from safegen.models import catalog
 from safegen.scoring.scorer import Scorer
 
 if TYPE_CHECKING:
     from safegen.directions.direction import Direction
     from safegen.families import Family
-    from safegen.generator import Generator
 
     Learned = Mapping[str, Mapping[str, Direction]]  # by concept and channel
 
 ONE = "violence"
-ALL_SECONDS, ONE_SECONDS = 60, 5
+ALL_SECONDS, CARRIED_SECONDS, ONE_SECONDS = 60, 5, 5
 PROMPTS = 600
 
 
 def learn_suite(generator: Generator, quick: bool, tick: Tick) -> list[Result]:
-    """Learn every standard concept briefly, and one analytically; each into an empty cache."""
+    """Learn every standard concept briefly, carry all of them over, and learn one analytically; into empty caches."""
     rows, family, count = [], generator.family, len(recipes.known())
     if not quick:
-        learned, row = time_learning(f"all {count} concepts, brief", lambda: briefly(family), ALL_SECONDS)
-        rows += [row, *caught_rows(generator, learned, tick)]
+        learned, row = time_learning(f"all {count} concepts, brief", lambda: all_of(family, BRIEF), ALL_SECONDS)
+        rows += [row, *caught_rows(generator, {"brief": learned}, tick)]
+        other = Generator.load(catalog.EMBEDDED_CLIP, offline=True)
+        rows += carried_rows(other, count, tick)
     return [*rows, time_learning(f"{ONE}, analytic", lambda: analytically(family), ONE_SECONDS)[1]]
 
 
-def caught_rows(generator: Generator, learned: Learned, tick: Tick) -> list[Result]:
-    """Compare what brief directions flag with what the shipped ones flag, in the same prompts."""
+def carried_rows(other: Generator, count: int, tick: Tick) -> list[Result]:
+    """Carry every concept over to the second encoder, and compare with what brief learning finds there."""
+    found, rows = {}, []
+    for effort, most in ((TRANSPORTED, CARRIED_SECONDS), (BRIEF, ALL_SECONDS)):
+        what = f"all {count} concepts for the causal encoder, {effort.name}"
+        found[effort.name], row = time_learning(what, lambda effort=effort: all_of(other.family, effort), most)  # type: ignore[misc]
+        rows.append(row)
+    return [*rows, *caught_rows(other, found, tick)]
+
+
+def caught_rows(generator: Generator, learned: Mapping[str, Learned], tick: Tick) -> list[Result]:
+    """Compare what directions of some efforts flag, in the same prompts; and what the shipped ones do, if there are."""
     kinds = {"a harmful and a benign thing": mixed_cases(PROMPTS, Seed.LEARNED)}
     kinds["two benign things"] = pairs(random.Random(Seed.LEARNED), objects(False), objects(False), PROMPTS)
-    scorers = {"brief": Scorer.of(learned, list(learned)), "shipped": None}
+    scorers: dict[str, Scorer | None] = {name: Scorer.of(some, list(some)) for name, some in learned.items()}
+    if all(map(store.ships, generator.family.fingerprints().values())):
+        scorers["shipped"] = None
     rows = []
     for kind, cases in kinds.items():
         for name, scorer in scorers.items():
@@ -67,10 +82,10 @@ def time_learning(measure: str, learn: Callable[[], Learned], most: int) -> tupl
     return learned, Result(f"learning {measure}", figure, f"at most {most} s", seconds <= most, raw)
 
 
-def briefly(family: Family) -> Learned:
-    """Learn what the library learns on a CPU for an encoder without directions."""
+def all_of(family: Family, effort: Effort) -> Learned:
+    """Learn every standard concept, as the library does for an encoder without directions."""
     channels = list(family.fingerprints())
-    return ensure.learn_missing(dict.fromkeys(recipes.known(), channels), family, None, effort=BRIEF)
+    return ensure.learn_missing(dict.fromkeys(recipes.known(), channels), family, None, effort=effort)
 
 
 def analytically(family: Family) -> Learned:

@@ -54,9 +54,9 @@ def learn(
     effort: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(
-            help="How much to learn from: analytic, seconds each; brief, a minute for all; thorough, minutes each, "
-            "as what is shipped. By default brief; on a GPU thorough unless the encoder is very wide; never less than "
-            "the file that it replaces."
+            help="How much to learn from: analytic, seconds each; brief, a minute for all; transported, seconds for "
+            "all, from what is known of the embedded encoder; thorough, minutes each, as what is shipped. By default "
+            "transported; on a GPU thorough unless the encoder is very wide; never less than the file it replaces."
         ),
     ] = None,
     directions: Directions = None,
@@ -68,9 +68,10 @@ def learn(
     from safegen.directions import store
     from safegen.errors import UsageError
     from safegen.families import family_of
-    from safegen.learning import contrastive, ensure, features
+    from safegen.learning import ensure
     from safegen.learning.direction import beside
     from safegen.learning.effort import EFFORTS
+    from safegen.learning.learner import Learner
     from safegen.models import loading
     from safegen.prompts import datasets
 
@@ -95,16 +96,17 @@ def learn(
     entries = datasets.training_pairs(pairs, concepts, console.say) if pairs else []
     calm = datasets.training_prompts(benign, console.say) if benign else []
     family = family_of(loading.load(load))
+    learners: dict[str, Learner] = {}
     for recipe, target in zip(concepts, targets, strict=True):
         learned = None
         if method != "contrastive" and not (entries or calm):
             learned = ensure.current(recipe, family, directions)
         if learned is None:
-            chosen = EFFORTS[effort] if effort else ensure.effort_for(recipe, family, directions)
+            chosen = EFFORTS[effort] if effort else ensure.effort_for(recipe, family, directions, bool(entries or calm))
             console.say(f"{recipe.name}: learning, {chosen.name} effort")
-            everyday = features.background(family, chosen, calm, console)
+            learner = learners.setdefault(chosen.name, Learner(family, chosen, directions, calm, console))
             sources = {"pairs": pairs.name if pairs else "", "benign": benign.name if benign else ""}
-            learned = contrastive.learn(recipe, family, chosen, everyday, entries, sources, progress=console)
+            learned = learner.learn(recipe, entries, sources)
         learned = beside(method, recipe, family, learned, console)
         for channel, direction in learned.items():
             what = recipe.name if len(learned) == 1 else f"{recipe.name}, {channel}"
@@ -166,31 +168,21 @@ def info(
     With --json, each file is one line.
     """
     from safegen.cli import console
-    from safegen.directions import attributes, edits, latent, recipes, store
-    from safegen.directions.direction import Direction, schema_of
-    from safegen.directions.edits import WeightEdit
-    from safegen.directions.latent import LatentDirection
+    from safegen.directions import kinds
+    from safegen.directions.direction import schema_of
     from safegen.errors import DirectionError, UnknownConcept
 
-    known, people = recipes.known(directions), attributes.known(directions)
     if concept.endswith(".safetensors"):
         paths = [Path(concept)]
-    elif concept in known or concept in people:
-        paths = store.direction_files(concept, directions) if concept in known else []
-        paths += latent.files(concept, "*", people.get(concept, known.get(concept)))
-        paths += edits.files(concept, "*", known.get(concept)) if concept in known else []
+    elif concept in (known := kinds.owners(directions)):
+        paths = [path for kind in kinds.KINDS.values() for path in kind.files(concept, directions)]
     else:
-        raise UnknownConcept(concept, [*known, *people])
+        raise UnknownConcept(concept, known)
     if not paths:
-        how = "" if concept in known else f" --method {directions_latent.METHOD}"
+        how = "" if kinds.is_concept(concept, directions) else f" --method {directions_latent.METHOD}"
         raise DirectionError(f"{concept!r} has no direction file yet", f"safegen directions learn {concept}{how}")
     for file in paths:
-        schema = schema_of(file)
-        found: Direction | LatentDirection | WeightEdit
-        if schema == edits.SCHEMA:
-            found = WeightEdit.load(file)
-        else:
-            found = LatentDirection.load(file) if schema == latent.SCHEMA else Direction.load(file)
+        schema, found = schema_of(file), kinds.kind_of(file).load(file)
         if json:
             console.show_json({"schema": schema, **found.info, "sha256": found.sha256})
             continue
@@ -206,17 +198,24 @@ def verify(
     directions: Directions = None,
     load: LoadOptions = LOAD,
 ) -> None:
-    """Check that every file is sound, for this encoder, and of today's recipe."""
+    """Check that every file is sound, for this model, and of today's recipe.
+
+    Every concept needs a direction for every channel of text; latent directions and weight edits are checked where
+    there are any.
+    """
     from safegen.cli import console
-    from safegen.directions import recipes, store
+    from safegen.directions import kinds, store
     from safegen.errors import DirectionError
     from safegen.families import family_of
     from safegen.models import loading
 
-    concepts = [Concept.load(name, directions) for name in concept or recipes.known(directions)]
-    fingerprints = family_of(loading.load(load)).fingerprints()
+    names = concept or kinds.owners(directions)
+    for name in names:
+        kinds.recipe_of(name, directions)
+    family = family_of(loading.load(load))
+    fingerprints = family.fingerprints()
     rows = []
-    for recipe in concepts:
+    for recipe in (kinds.recipe_of(name, directions) for name in names if kinds.is_concept(name, directions)):
         for channel, fingerprint in fingerprints.items():
             try:
                 direction = store.find(recipe.name, fingerprint, directions)
@@ -227,6 +226,7 @@ def verify(
             except DirectionError as error:
                 verdict = str(error)
             rows.append((recipe.name, channel, verdict))
+    rows += directions_latent.verdicts(family, names, directions)
     console.show_table("directions", ("concept", "channel", "verdict"), rows)
     if any(verdict != "sound" for *_, verdict in rows):
         raise DirectionError("not every direction file is sound", "Learn those again: safegen directions learn CONCEPT")

@@ -21,7 +21,7 @@ def export(
     ] = "",
     directions: Directions = None,
 ) -> None:
-    """Share what was learned here: one bundle of direction files with their hashes."""
+    """Share what was learned here: directions, latent directions and weight edits, with their hashes."""
     from safegen.cli import console
     from safegen.directions import bundle
 
@@ -29,7 +29,7 @@ def export(
     bundle.write(files, out)
     for name in files:
         console.say(name, "dim")
-    console.say(f"{len(files)} direction files; on the other machine: safegen directions import {out.name}")
+    console.say(f"{len(files)} files; on the other machine: safegen directions import {out.name}")
     console.show_path(out)
 
 
@@ -40,7 +40,7 @@ def import_(
     replace: Annotated[bool, typer.Option("--replace", help="Overwrite files in the cache that differ.")] = False,
     directions: Directions = None,
 ) -> None:
-    """Check direction files from another machine, every one of them, and keep them in the cache."""
+    """Check files from another machine, every one of them, and keep them in the cache."""
     from safegen.cli import console
     from safegen.directions import bundle
 
@@ -49,7 +49,7 @@ def import_(
     bundle.keep(arrivals, replace=replace)
     for arrival in arrivals:
         console.say(
-            f"{arrival.name}{' (kept already)' if arrival.name in known else ''}, {arrival.direction.figures()}", "dim"
+            f"{arrival.name}{' (kept already)' if arrival.name in known else ''}, {arrival.found.figures()}", "dim"
         )
         console.show_path(arrival.path)
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from safegen.directions import attributes, latent, recipes
+from safegen.directions import attributes, kinds, latent, recipes
 from safegen.directions.attributes import Attribute
 from safegen.directions.recipes import Concept
-from safegen.errors import DirectionError, UsageError
+from safegen.errors import DirectionError, ModelError, UsageError
 from safegen.models.options import LoadOptions
+
+if TYPE_CHECKING:
+    from safegen.families import Family
 
 METHOD = "latent"
 
@@ -77,6 +81,33 @@ def listed(folder: Path | None) -> Iterator[tuple[str, str, list[str]]]:
     for name, where in recipes.known(folder).items():
         if found := _denoisers(name, latent.SAFE, where):
             yield name, latent.SAFE, found
+
+
+def verdicts(family: Family, names: Sequence[str], folder: Path | None) -> list[tuple[str, str, str]]:
+    """Check the files that belong to this model's denoiser: whose each is, what it means, and what is wrong if any."""
+    try:
+        fingerprint = family.bottleneck.fingerprint
+    except ModelError:
+        return []  # this denoiser has no place for any
+    found = []
+    for name in names:
+        for kind in (kind for kind in kinds.KINDS.values() if kind.folder):
+            for path in kind.files(name, folder):
+                verdict = _verdict(kind, path, fingerprint, kinds.recipe_of(name, folder).sha256)
+                if verdict:
+                    found.append((name, f"{kind.folder}, {path.stem.rpartition('-')[0]}", verdict))
+    return found
+
+
+def _verdict(kind: kinds.Kind, path: Path, fingerprint: str, recipe: str) -> str:
+    """Say what is wrong with a file, or that it is sound; empty for one of another denoiser."""
+    try:
+        info = kind.load(path).info
+    except DirectionError as error:
+        return str(error)
+    if info["fingerprint"] != fingerprint:
+        return ""
+    return "sound" if info["recipe_sha256"] == recipe else "older than its recipe"
 
 
 def _denoisers(name: str, meaning: str, where: Path) -> list[str]:

@@ -1,7 +1,8 @@
-"""Bundles: direction files on their way to another machine, as a folder or one zip file.
+"""Bundles: what was learned, on its way to another machine, as a folder or one zip file.
 
-A bundle lists its files with their hashes in `bundle.json` and holds nothing else. An incoming bundle is
-checked completely before any of it is kept, because a direction decides what a guard lets through.
+A bundle holds directions, latent directions and weight edits. It lists its files with their hashes in `bundle.json`
+and holds nothing else. An incoming bundle is checked completely before any of it is kept, because a direction decides
+what a guard lets through.
 """
 
 from __future__ import annotations
@@ -17,30 +18,28 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from safegen.directions import recipes, store
-from safegen.directions.direction import Direction
-from safegen.directions.recipes import Concept
+from safegen.directions import kinds, recipes
+from safegen.directions.kinds import KINDS, Learned
 from safegen.errors import DirectionError, OutputError, UnknownConcept
 from safegen.files import as_path, write_atomically
 
 MANIFEST, SCHEMA = "bundle.json", "safegen.bundle/1"
 LARGEST, MOST = 2**28, 2**32  # bytes of one file and of a bundle; a direction has a few million
-# CONCEPT/ENCODER-FINGERPRINT.safetensors, of plain names only, so that no path leads out of the cache.
-NAME = re.compile(r"(?!\.)[^/\\:\x00-\x1f]+/\w+-[0-9a-f]{8}\.safetensors")
+# CONCEPT/ENCODER-FINGERPRINT.safetensors, of plain names only, so that no path leads out of the cache; files that
+# belong to a denoiser lie one folder deeper.
+_FOLDERS = "|".join(f"{kind.folder}/" for kind in KINDS.values() if kind.folder)
+NAME = re.compile(rf"(?!\.)[^/\\:\x00-\x1f]+/(?:{_FOLDERS})?[\w-]+-[0-9a-f]{{8}}\.safetensors")
 PATHLESS = "A bundle holds CONCEPT/ENCODER.safetensors and bundle.json alone; export it again."
 
 
 @dataclass(frozen=True)
 class Arrival:
-    """A sound direction file from elsewhere, and its path in the cache."""
+    """A sound file from elsewhere, its name in a bundle, and its path in the cache."""
 
     content: bytes
-    direction: Direction
+    found: Learned
+    name: str
     path: Path
-
-    @property
-    def name(self) -> str:
-        return f"{self.path.parent.name}/{self.path.name}"
 
     @property
     def known(self) -> bool:
@@ -49,10 +48,10 @@ class Arrival:
 
 
 def learned(names: Sequence[str], encoder: str, folder: Path | None) -> dict[str, Path]:
-    """Find every direction file that did not come with safegen itself, by its name in a bundle.
+    """Find every file that did not come with safegen itself, by its name in a bundle.
 
     Args:
-        names: names of concepts; all concepts when empty.
+        names: names of concepts and attributes; all when empty.
         encoder: how the file's name begins, such as `clip_text_model` or `bert-168ca158`.
         folder: the folder of the user's own concepts.
 
@@ -60,15 +59,16 @@ def learned(names: Sequence[str], encoder: str, folder: Path | None) -> dict[str
         UnknownConcept: a name has no recipe.
         DirectionError: there is no such file.
     """
-    known, shipped = recipes.known(folder), recipes.directions_folder()
+    known, shipped = kinds.owners(folder), recipes.directions_folder()
     for name in names:
         if name not in known:
             raise UnknownConcept(name, known)
     found: dict[str, Path] = {}
     for name in names or known:
-        for path in store.direction_files(name, folder):
-            if path.parent.parent != shipped and path.name.startswith(encoder):
-                found.setdefault(f"{name}/{path.name}", path)
+        for kind in KINDS.values():
+            for path in kind.files(name, folder):
+                if shipped not in path.parents and path.name.startswith(encoder):
+                    found.setdefault("/".join(filter(None, (name, kind.folder, path.name))), path)
     if not found:
         raise DirectionError(
             f"nothing is learned here for {', '.join(names) or 'any concept'}" + (f" and {encoder}" if encoder else ""),
@@ -78,10 +78,10 @@ def learned(names: Sequence[str], encoder: str, folder: Path | None) -> dict[str
 
 
 def write(files: Mapping[str, Path], target: Path) -> None:
-    """Write a bundle of sound direction files: one file where the target's name ends in .zip, else a folder.
+    """Write a bundle of sound files: one file where the target's name ends in .zip, else a folder.
 
     Raises:
-        DirectionError: a direction file is not sound.
+        DirectionError: a file is not sound.
         OutputError: the target exists, or cannot be written.
     """
     target = as_path(target)
@@ -89,7 +89,7 @@ def write(files: Mapping[str, Path], target: Path) -> None:
         raise OutputError(f"{target} exists", "Choose another --out, or remove it first.")
     contents = {}
     for name, path in files.items():
-        Direction.load(path)
+        kinds.kind_of(path).load(path)
         contents[name] = path.read_bytes()
     hashes = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
     manifest = json.dumps({"schema": SCHEMA, "files": hashes}, indent=1, sort_keys=True).encode()
@@ -106,7 +106,7 @@ def write(files: Mapping[str, Path], target: Path) -> None:
 
 
 def read(source: Path, folder: Path | None = None) -> list[Arrival]:
-    """Read and check the direction files of a bundle, or one .safetensors file; nothing is kept yet.
+    """Read and check the files of a bundle, or one .safetensors file; nothing is kept yet.
 
     Raises:
         DirectionError: the source is not a bundle, or is incomplete; a hash differs; a name leads elsewhere; a file
@@ -137,7 +137,7 @@ def read(source: Path, folder: Path | None = None) -> list[Arrival]:
 
 
 def keep(arrivals: Sequence[Arrival], *, replace: bool = False) -> None:
-    """Put the direction files that arrived into the cache.
+    """Put the files that arrived into the cache.
 
     Raises:
         OutputError: another file is in the place of one and must not be replaced, or one cannot be written.
@@ -157,20 +157,13 @@ def _arrival(content: bytes, name: str, folder: Path | None) -> Arrival:
     with tempfile.TemporaryDirectory() as place:
         path = Path(place) / Path(name).name
         path.write_bytes(content)
-        direction = Direction.load(path)
-    own = f"{direction.concept}/{direction.stem}.safetensors"
-    if not NAME.fullmatch(own) or not re.fullmatch(r"[0-9a-f]{64}", str(direction.info["fingerprint"])):
+        kind = kinds.kind_of(path)
+        found = kind.load(path)
+    own = kind.place(found)
+    if not NAME.fullmatch(own) or not re.fullmatch(r"[0-9a-f]{64}", str(found.info["fingerprint"])):
         raise DirectionError(f"{name} is of a concept or an encoder that cannot be named: {own!r}", PATHLESS)
-    if direction.concept not in (known := recipes.known(folder)):
-        raise UnknownConcept(direction.concept, known)
-    recipe = Concept.load(direction.concept, folder)
-    if direction.info["recipe_sha256"] != recipe.sha256:
-        raise DirectionError(
-            f"{name} was learned from another recipe of {recipe.name!r} than the one here",
-            f"Use the same version on both machines, or learn it here: safegen directions learn {recipe.name}.",
-        )
-    store.check_ready(direction, name)
-    return Arrival(content, direction, store.cache_folder() / own)
+    kinds.check_arrival(found, kind, name, folder)
+    return Arrival(content, found, own, kind.cached() / found.owner / found.file_name)
 
 
 def _manifest(content: bytes | None, source: str) -> dict[str, str]:

@@ -91,6 +91,15 @@ class Direction:
         return str(self.info["concept"])
 
     @property
+    def owner(self) -> str:
+        """The concept."""
+        return self.concept
+
+    @property
+    def file_name(self) -> str:
+        return f"{self.stem}.safetensors"
+
+    @property
     def stem(self) -> str:
         """The file's name without its ending: the encoder's kind and the start of its fingerprint."""
         return f"{self.info['encoder']}-{self.info['fingerprint'][:8]}"

@@ -72,6 +72,11 @@ class WeightEdit:
         return str(self.info["concept"])
 
     @property
+    def owner(self) -> str:
+        """The concept."""
+        return self.concept
+
+    @property
     def file_name(self) -> str:
         """The method, the denoiser's kind and the start of its fingerprint."""
         return f"{self.info['method']}-{self.info['denoiser']}-{self.info['fingerprint'][:8]}.safetensors"

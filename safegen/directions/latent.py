@@ -67,6 +67,11 @@ class LatentDirection:
         return str(self.info["name"])
 
     @property
+    def owner(self) -> str:
+        """The concept or the attribute."""
+        return self.name
+
+    @property
     def concept(self) -> str:
         """The attribute and its class, or the concept."""
         return self.name if self.meaning == SAFE else f"{self.name}, {self.meaning}"

@@ -28,19 +28,34 @@ def find(name: str, fingerprint: str, folder: Path | None) -> Direction | None:
     return found[0] if found else None
 
 
+def ships(fingerprint: str) -> bool:
+    """Tell whether directions for this output of an encoder come with safegen."""
+    files = recipes.directions_folder().glob(f"*/*-{fingerprint[:8]}.safetensors")
+    return any(Direction.load(file).info["fingerprint"] == fingerprint for file in files)
+
+
+def is_ready(direction: Direction) -> bool:
+    """Tell whether a direction's held-out figures are good enough to guard with."""
+    auc = _area(direction)
+    return isinstance(auc, (int, float)) and auc >= POOR  # written so that NaN is poor, too
+
+
 def check_ready(direction: Direction, what: str) -> None:
-    """Check that a direction's held-out figures are good enough to guard with.
+    """Check that a direction is ready.
 
     Raises:
-        DirectionError: they are poor, or there are none.
+        DirectionError: its held-out figures are poor, or there are none.
     """
-    held_out = direction.info.get("held_out")
-    auc = held_out.get("auc") if isinstance(held_out, dict) else None
-    if not isinstance(auc, (int, float)) or not auc >= POOR:  # written so that NaN is poor, too
+    if not is_ready(direction):
         raise DirectionError(
-            f"{what} reaches a held-out AUC of only {auc}; under {POOR} it is not ready",
+            f"{what} reaches a held-out AUC of only {_area(direction)}; under {POOR} it is not ready",
             "Learn it with safegen directions learn --effort thorough, extend its recipe, or leave the concept out.",
         )
+
+
+def _area(direction: Direction) -> object:
+    held_out = direction.info.get("held_out")
+    return held_out.get("auc") if isinstance(held_out, dict) else None
 
 
 def cache_folder() -> Path:

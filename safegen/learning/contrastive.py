@@ -15,7 +15,7 @@ such linear edits):
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -179,30 +179,46 @@ def _learn(concept: Concept, output: EncoderOutput, material: Material, calm: st
     tensors = fit(material, torch.arange(len(material.groups)))
     tensors |= calibrate(material, tensors, list(HEADS))
     tensors = {k: round_tensor(k, v).float() for k, v in tensors.items()}  # as a reader of the file gets them
+    bins = material.everyday.bins[material.fitted :]
     info = {
+        **described(concept, output, tensors, material.effort, bins, calm),
+        "sources": ["the concept's recipe", calm, *origins],
+        "held_out": figures,
+        "held_out_of": kind(material.groups, HELD),
+    }
+    return Direction(tensors, info)
+
+
+def described(
+    concept: Concept,
+    output: EncoderOutput,
+    tensors: Mapping[str, Tensor],
+    effort: Effort,
+    bins: Tensor,
+    calm: str = BENIGN,
+) -> dict[str, Any]:
+    """Give a file's metadata but for its figures; `bins` (N,) are those of the prompts that calibrated it."""
+    return {
         "concept": concept.name,
         "title": concept.title,
         "method": METHOD,
-        "effort": material.effort.name,
+        "effort": effort.name,
         "encoder": output.kind,
         "output": output.layer,
         "fingerprint": output.fingerprint,
         "width": output.width,
         "recipe_sha256": concept.sha256,
-        "sources": ["the concept's recipe", calm, *origins],
+        "sources": ["the concept's recipe", calm],
         "licence": "Apache-2.0",
         "word_threshold": WORD_THRESHOLD,
         "threshold": [round(v, 3) for v in tensors["gate.thresholds"].tolist()],
         "calibration": {
-            "n": torch.bincount(material.everyday.bins[material.fitted :], minlength=len(BINS) + 1).tolist(),
+            "n": torch.bincount(bins, minlength=len(BINS) + 1).tolist(),
             "bins": [f"up to {BINS[0]} word tokens", f"up to {BINS[1]}", "more"],
             "source": calm,
             "false_positive_rate": FLAG_RATE,
         },
-        "held_out": figures,
-        "held_out_of": kind(material.groups, HELD),
     }
-    return Direction(tensors, info)
 
 
 def calibrate(material: Material, tensors: dict[str, Tensor], names: Sequence[str]) -> dict[str, Tensor]:

@@ -11,8 +11,9 @@ from safegen.directions import direction, store
 from safegen.directions.recipes import Concept
 from safegen.errors import UsageError
 from safegen.families import family_of
-from safegen.learning import METHODS, contrastive
+from safegen.learning import METHODS
 from safegen.learning.effort import EFFORTS
+from safegen.learning.learner import Learner
 from safegen.progress import SILENT, Progress
 
 
@@ -34,7 +35,7 @@ class Direction(direction.Direction):
         Args:
             recipe: a concept, its name, or the path of its recipe.
             pipe: a diffusers pipeline of a supported family.
-            effort: `analytic`, `brief` or `thorough`, see `safegen.learning.effort`.
+            effort: `analytic`, `brief`, `transported` or `thorough`, see `safegen.learning.effort`.
             method: `contrastive`, or what one of the safeguards needs beside it: `es`, `region`, `half-spaces`.
             folder: the folder of your own concepts; their directions are kept beside the recipes, where a guard
                 with this folder finds them. Without it nothing is kept.
@@ -52,7 +53,7 @@ class Direction(direction.Direction):
         own = None if folder is None else Path(folder)
         concept = recipe if isinstance(recipe, Concept) else Concept.load(str(recipe), own)
         family = family_of(pipe)
-        learned = contrastive.learn(concept, family, EFFORTS[effort], progress=progress)
+        learned = Learner(family, EFFORTS[effort], own, progress=progress).learn(concept)
         learned = beside(method, concept, family, learned, progress)
         for found in learned.values():
             store.check_ready(found, concept.name)

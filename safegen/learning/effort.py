@@ -111,6 +111,9 @@ BRIEF = replace(
     dimensions=320,
     pads=2,
 )
+# Carries all seven concepts over from the embedded encoder in seconds: only everyday prompts are encoded, and a few
+# harmful ones to see how well it went. See `transported.py`.
+TRANSPORTED = replace(BRIEF, name="transported", captions=320, plain=320, long=200, fitted=360)
 # Learns one concept in seconds.
 ANALYTIC = replace(
     BRIEF,
@@ -127,4 +130,5 @@ ANALYTIC = replace(
     slips=0,
     line=1.0,
 )
-EFFORTS = {effort.name: effort for effort in (ANALYTIC, BRIEF, THOROUGH)}
+# From the least to the most that is found.
+EFFORTS = {effort.name: effort for effort in (ANALYTIC, BRIEF, TRANSPORTED, THOROUGH)}

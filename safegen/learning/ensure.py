@@ -42,20 +42,29 @@ def resolve(
 
 
 def effort_here(family: Family) -> Effort:
-    """Choose the effort if none is given: thorough on a GPU with states of moderate width, where it takes minutes."""
-    from safegen.learning.effort import BRIEF, THOROUGH
+    """Choose the effort if none is given: thorough on a GPU with states of moderate width, where it takes minutes.
+
+    Elsewhere what is known of the embedded encoder is carried over; for that encoder itself, it is brief.
+    """
+    from safegen.learning.effort import BRIEF, THOROUGH, TRANSPORTED
 
     encoders = {id(output.encoder): output.encoder for output in family.outputs}.values()
     streamed = any(weight.is_meta for encoder in encoders for weight in encoder.parameters())  # sequential offloading
     wide = any(output.width > WIDE for output in family.outputs)
-    return BRIEF if family.device.type == "cpu" or streamed or wide else THOROUGH
+    if family.device.type != "cpu" and not streamed and not wide:
+        return THOROUGH
+    return BRIEF if any(map(store.ships, family.fingerprints().values())) else TRANSPORTED
 
 
-def effort_for(recipe: Concept, family: Family, folder: Path | None) -> Effort:
-    """Choose a concept's effort when none is asked for: no less than that of the files that the new ones replace."""
-    from safegen.learning.effort import EFFORTS
+def effort_for(recipe: Concept, family: Family, folder: Path | None, own_prompts: bool = False) -> Effort:
+    """Choose a concept's effort when none is asked for: no less than that of the files that the new ones replace.
 
-    names = {effort_here(family).name}
+    From prompts of one's own nothing can be carried over.
+    """
+    from safegen.learning.effort import BRIEF, EFFORTS, TRANSPORTED
+
+    here = effort_here(family)
+    names = {BRIEF.name if own_prompts and here is TRANSPORTED else here.name}
     if recipe.name in recipes.known(folder):
         for print_ in family.fingerprints().values():
             with contextlib.suppress(DirectionError):  # learning replaces a file that cannot be read
@@ -76,16 +85,19 @@ def learn_missing(
     Raises:
         DirectionError: what was learned is too poor to use.
     """
-    from safegen.learning import contrastive, features
-    from safegen.learning.effort import THOROUGH
+    from safegen.learning.effort import BRIEF, THOROUGH, TRANSPORTED
+    from safegen.learning.learner import Learner
 
     effort = effort or effort_here(family)
     progress.say(f"learning {', '.join(missing)} for this encoder, {effort.name} effort (once; cached)")
-    everyday = features.background(family, effort, progress=progress)
+    learner, closer = (Learner(family, how, folder, progress=progress) for how in (effort, BRIEF))
     fresh: dict[str, dict[str, Direction]] = {}
     for name, channels in missing.items():
         recipe = Concept.load(name, folder)
-        fresh[name] = contrastive.learn(recipe, family, effort, everyday, channels=channels, progress=progress)
+        fresh[name] = learner.learn(recipe, channels=channels)
+        if effort is TRANSPORTED and not all(map(store.is_ready, fresh[name].values())):
+            progress.say(f"{name} cannot be carried over to this encoder; learning it, {BRIEF.name} effort")
+            fresh[name] = closer.learn(recipe, channels=channels)
         for channel, direction in fresh[name].items():
             progress.say(f"{name}, {channel}, {direction.figures()}")
             store.check_ready(direction, f"the direction learned for {name!r} on {channel}")

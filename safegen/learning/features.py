@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from safegen.families import Family
 
 BATCH = 64
+FORMAT = "spans"  # of what the cache keeps; another one is another file
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Encoded:
     words: Tensor  # (M, D) the states of the words
     owners: Tensor  # (M,) the prompt that each word state belongs to
     slots: Tensor  # (M,) whether the state belongs to a word that was asked about
+    spans: Tensor  # (M, 2) the characters of the word that the state belongs to
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -57,6 +59,47 @@ class Encoded:
         count = torch.zeros(len(self)).index_add(0, self.owners[mask], torch.ones(int(mask.sum())))
         return total / count.clamp(min=1).unsqueeze(-1), count > 0
 
+    def states(self, position: Position) -> Tensor:
+        """Give the states of words, or the means (N, D) of another class for the prompts that have it."""
+        if position is Position.TOKEN:
+            return self.words
+        return self.features.means[position][self.features.present[position]]
+
+    def words_beside(self, other: Encoded) -> tuple[Tensor, Tensor]:
+        """Give the mean states (W, D) of words that another encoder has read in the same prompts, and its (W, E)."""
+        ours, theirs = self._places(), other._places()
+        both = sorted(ours.keys() & theirs.keys())
+        return self._averaged([ours[key] for key in both]), other._averaged([theirs[key] for key in both])
+
+    def _places(self) -> dict[tuple[int, ...], list[int]]:
+        """Find the states of every word, by its prompt and its characters."""
+        found: dict[tuple[int, ...], list[int]] = {}
+        for place, (owner, span) in enumerate(zip(self.owners.tolist(), self.spans.tolist(), strict=True)):
+            found.setdefault((owner, *span), []).append(place)
+        return found
+
+    def _averaged(self, places: Sequence[Sequence[int]]) -> Tensor:
+        counts = torch.tensor([len(some) for some in places])
+        rows = torch.arange(len(places)).repeat_interleave(counts)
+        flat = self.words[[place for some in places for place in some]]
+        return torch.zeros(len(places), self.words.shape[1]).index_add(0, rows, flat) / counts.unsqueeze(-1)
+
+    def part(self, start: int, stop: int | None = None) -> Encoded:
+        """Give some prompts in a row, as `[start:stop]` would."""
+        rows = slice(start, len(self) if stop is None else stop)
+        here = (self.owners >= rows.start) & (self.owners < rows.stop)
+        features = self.features
+        return Encoded(
+            Features(
+                {p: m[rows] for p, m in features.means.items()}, {p: m[rows] for p, m in features.present.items()}
+            ),
+            self.lengths[rows],
+            self.words[here],
+            self.owners[here] - rows.start,
+            self.slots[here],
+            self.spans[here],
+        )
+
     def reordered(self, at: Tensor) -> Encoded:
         """Put prompt `at[i]` in place of prompt i; words stay where they are."""
         back = torch.empty_like(at)
@@ -78,6 +121,7 @@ class Encoded:
         tensors = {f"mean.{p.name}": m.half() for p, m in self.features.means.items()}
         tensors |= {f"present.{p.name}": m for p, m in self.features.present.items()}
         tensors |= {"lengths": self.lengths, "words": self.words.half(), "owners": self.owners, "slots": self.slots}
+        tensors |= {"spans": self.spans}
         write_atomically(path, save({k: v.contiguous() for k, v in tensors.items()}))
 
     @classmethod
@@ -95,6 +139,7 @@ class Encoded:
             tensors["words"].float(),
             tensors["owners"],
             tensors["slots"],
+            tensors["spans"],
         )
 
 
@@ -143,6 +188,7 @@ def joined(parts: Sequence[Encoded]) -> Encoded:
         torch.cat([part.words for part in parts]),
         torch.cat([part.owners + first for part, first in zip(parts, firsts, strict=True)]),
         torch.cat([part.slots for part in parts]),
+        torch.cat([part.spans for part in parts]),
     )
 
 
@@ -158,9 +204,11 @@ def _reduce(channel: Channel, changed: Sequence[set[str]]) -> Encoded:
     found = features(channel)
     where = channel.positions == Position.TOKEN
     marked = torch.zeros(where.shape, dtype=torch.bool)
-    for row, words in enumerate(changed):
+    spans = torch.zeros(*where.shape, 2, dtype=torch.long)
+    for row in range(len(where)) if channel.worded else ():
         for word in channel.words(row):
-            if word.text.lower() in words:
+            spans[row, list(word.tokens)] = torch.tensor(word.span)
+            if changed and word.text.lower() in changed[row]:
                 marked[row, list(word.tokens)] = True
     owners = where.nonzero()[:, 0].cpu()
     return Encoded(
@@ -172,6 +220,7 @@ def _reduce(channel: Channel, changed: Sequence[set[str]]) -> Encoded:
         channel.states[where].half().float().cpu(),
         owners,
         marked[where.cpu()],
+        spans[where.cpu()],
     )
 
 
@@ -198,7 +247,7 @@ def kept(
 def _kept(family: Family, prompts: Sequence[str], pads: int, tick: Tick | None) -> dict[str, Encoded]:
     paths = {}
     for channel, fingerprint in family.fingerprints().items():
-        key = hashlib.sha256("\n".join([fingerprint, str(pads), *prompts]).encode()).hexdigest()[:16]
+        key = hashlib.sha256("\n".join([FORMAT, fingerprint, str(pads), *prompts]).encode()).hexdigest()[:16]
         paths[channel] = cache_folder().parent / "background" / f"{key}.safetensors"
     if all(path.is_file() for path in paths.values()):
         if tick is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -48,19 +50,30 @@ def _spread(states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def basis(differences: Tensor, benign: Tensor, rank: int) -> dict[str, Tensor]:
-    """Compute the clamp's tensors for one position class.
+    """Compute the clamp's tensors for one position class, from its leading directions of change.
 
     Args:
         differences: target minus counterpart, (N, D).
         benign: benign states of the class, (N, D).
         rank: number of directions to keep.
+    """
+    spread = whitening(benign)
+    _, _, rows = torch.linalg.svd(differences @ spread[1], full_matrices=False)
+    return clamped(rows[:rank], benign, spread)
+
+
+def clamped(rows: Tensor, benign: Tensor, spread: tuple[Tensor, Tensor, Tensor]) -> dict[str, Tensor]:
+    """Compute the clamp's tensors from orthonormal directions (R, D) of whitened states.
+
+    Args:
+        rows: the directions.
+        benign: benign states of the class, (N, D).
+        spread: what `whitening` gives for them.
 
     Returns:
         `mean` (D,), `basis` and `dual` (R, D), `floor` and `ceiling` (R,) in whitened units.
     """
-    mean, white, unwhite = whitening(benign)
-    _, _, rows = torch.linalg.svd(differences @ white, full_matrices=False)
-    rows = rows[:rank]
+    mean, white, unwhite = spread
     coordinates = (benign - mean) @ (rows @ white).T
     return {
         "mean": mean,
@@ -69,3 +82,31 @@ def basis(differences: Tensor, benign: Tensor, rank: int) -> dict[str, Tensor]:
         "floor": coordinates.quantile(BOX, dim=0),
         "ceiling": coordinates.quantile(1 - BOX, dim=0),
     }
+
+
+@dataclass(frozen=True)
+class Affine:
+    """A ridged least-squares map of states: x goes to (x - centre) @ weight + offset.
+
+    Attributes:
+        weight: (X, Y).
+        centre: (X,) the mean of what it was fitted to.
+        offset: (Y,) the mean of where that went.
+    """
+
+    weight: Tensor
+    centre: Tensor
+    offset: Tensor
+
+    @classmethod
+    def fit(cls, states: Tensor, goals: Tensor, ridge: float) -> Affine:
+        """Fit states (N, X) to goals (N, Y); the ridge is in variances of the states, whitened.
+
+        The states' own directions are found from the N rows, so that wide states cost no more than N allows.
+        """
+        centre, offset = states.mean(0), goals.mean(0)
+        left, sizes, right = torch.linalg.svd(states - centre, full_matrices=False)
+        variances = sizes.square() / len(states)
+        spread = variances + RIDGE * variances.sum() / states.shape[1]
+        shared = left.T @ (goals - offset) * (sizes / len(states)).unsqueeze(1)
+        return cls(right.T @ (shared / (variances + ridge * spread).unsqueeze(1)), centre, offset)
