@@ -14,7 +14,7 @@ import pytest
 
 from safegen.cli import main
 from safegen.generator import Generator
-from tests.helpers.commands import ENTRY
+from tests.helpers.commands import ENTRY, run_forked
 
 os.environ["CUDA_VISIBLE_DEVICES"] = ""  # what is compared to the bit was computed on a processor
 os.environ["SOURCE_DATE_EPOCH"] = "1767225600"  # files that are compared say that they were made at the same time
@@ -80,14 +80,17 @@ def run(tmp_path: Path):
     """Run the command line as a process of its own, in an empty folder."""
 
     def call(
-        *arguments: str, stdin: bytes | None = None, timeout: float = 240, **environment: str
+        *arguments: str, stdin: bytes = b"", timeout: float = 240, **environment: str
     ) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
+        around = {**os.environ, "HF_HUB_OFFLINE": "1", **environment}
+        if not environment:
+            return run_forked(arguments, tmp_path, stdin, timeout, around)
+        done = subprocess.run(  # what the environment says may be read by the interpreter
             [sys.executable, "-c", ENTRY, *arguments],
-            input=stdin if stdin is not None else b"",
+            input=stdin,
             capture_output=True,
             cwd=tmp_path,
-            env={**os.environ, "HF_HUB_OFFLINE": "1", **environment},
+            env=around,
             timeout=timeout,
             check=False,
         )

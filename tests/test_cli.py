@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -153,31 +154,15 @@ def test_compare_images_and_preview(run, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_a_users_own_concept_needs_nothing_but_a_recipe(run, tmp_path: Path) -> None:
-    recipe = tmp_path / "mine" / "bananas" / "concept.toml"
-    recipe.parent.mkdir(parents=True)
-    lines = ["banana", "bunch of bananas", "banana peel", "yellow banana", "ripe banana"]
-    recipe.write_text("[targets]\n" + "\n".join(f'"a {x}" = "an apple"' for x in lines))
-    learned = run("directions", "learn", "bananas", "--directions", "mine", "--effort", "analytic")
-    assert learned.returncode == 0, learned.stderr
-    scored = run("score", "a monkey and a banana", "a dog", "-c", "bananas", "--directions", "mine", "--json")
-    monkey, dog = map(json.loads, scored.stdout.splitlines())
-    assert monkey["flagged"] is True
-    assert dog["flagged"] is False
-    assert "bananas" in run("directions", "list", "--directions", "mine").stdout
-
-
-@pytest.mark.slow
 def test_directions_info_and_verify(run) -> None:
     infos = [json.loads(line) for line in run("directions", "info", "violence", "--json").stdout.splitlines()]
     assert {info["concept"] for info in infos} == {"violence"}
     assert {"safegen.direction/4", "safegen.edit/1"} <= {info["schema"] for info in infos}
     verified = run("directions", "verify")
     assert verified.returncode == 0, verified.stdout
-    assert verified.stdout.count("│ text") == verified.stdout.count("text ") == 7
-    assert {"latent, woman-unet", "edits, rece-unet"} <= {cell.strip() for cell in verified.stdout.split("│")}
-    assert verified.stdout.count("sound") > 7
+    rows = [re.split(r"\s{2,}", line.strip()) for line in verified.stdout.splitlines() if "sound" in line]
+    assert sum(channel == "text" for _, channel, _ in rows) == 7
+    assert {"latent, woman-unet", "edits, rece-unet"} <= {channel for _, channel, _ in rows}
 
 
 BAD = {

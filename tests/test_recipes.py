@@ -131,3 +131,7 @@ def test_the_readmes_recipe_word_for_word(
     record = json.loads((tmp_path / "safegen-out" / "metadata.jsonl").read_text())
     assert record["status"] == "sanitized"
     assert record["guard"]["before"]["cigarettes"]["flagged"]
+    assert command("score", "a dog", "-c", "cigarettes", "--directions", "mine", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["flagged"] is False
+    assert command("directions", "list", "--directions", "mine") == 0
+    assert "cigarettes" in capsys.readouterr().out
