@@ -463,7 +463,7 @@ def test_every_channel_is_learned_in_one_pass(monkeypatch: pytest.MonkeyPatch) -
     everyday = [" ".join(["a red apple"] * (1 + i % 6)) + f" {i}" for i in range(240)]
     few = replace(BRIEF, contexts=3, fitted=120, steps=20)
     monkeypatch.setattr("safegen.learning.features.benign_prompts", lambda *_: everyday)
-    monkeypatch.setattr("safegen.learning.effort.BRIEF", few)
+    monkeypatch.setattr(ensure, "effort_here", lambda _: few)
     monkeypatch.setattr(store, "POOR", 1.1)
     family = family_of(pipeline("sdxl"))
     count = []
