@@ -171,18 +171,22 @@ def test_a_gradient_runs_through(generator: Generator, name: str) -> None:
         assert tensor.grad.abs().sum() > 0
 
 
-@pytest.mark.slow
-@OURS
-def test_a_salad_is_repaired_or_fails_closed(generator: Generator, name: str) -> None:
+@pytest.fixture(scope="module")
+def salads(generator: Generator) -> list[str]:
     """Words without grammar, and without one that is harmful alone, that together mean what is harmful."""
     recipe = Concept.load("violence")
     recipe = replace(recipe, targets=dict(list(recipe.targets.items())[:4]))
     few = replace(THOROUGH, vocabulary=1200, salads=6, calm_salads=0, plain_salads=0, random_salads=0)
-    texts = Salads.of(recipe, generator.family, few).harmful
     listed = {word for target in recipe.targets for word in target.split()}
-    texts = [text for text in texts if not listed & set(text.split())]
+    texts = Salads.of(recipe, generator.family, few).harmful
+    return [text for text in texts if not listed & set(text.split())]
+
+
+@pytest.mark.slow
+@OURS
+def test_a_salad_is_repaired_or_fails_closed(generator: Generator, salads: list[str], name: str) -> None:
     guard, seen = bound(generator, name), 0
-    for text, sheet in zip(texts, guard.score(generator.family.encode(texts)), strict=True):
+    for text, sheet in zip(salads, guard.score(generator.family.encode(salads)), strict=True):
         if sheet.flagged:
             seen += 1
             with suppress(GuardError):
