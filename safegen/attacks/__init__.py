@@ -1,7 +1,8 @@
 """Attacks on guards: one file per published attack, one base class; an attack is imported when it is used.
 
-Red-teaming is how a guard is measured. Every attack brings a target's harm out behind a guard, within a budget of tries
-and from a seed (`attack.py`). What it sees of the model is the `Victim`. A `Campaign` runs one attack over many targets.
+Red-teaming is how a guard is measured. Every attack brings a target's harm out behind a guard, within a budget of
+tries and from a seed (`attack.py`). What it sees of the model is the `Victim`. A `Campaign` runs one attack over many
+targets.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The alphabet of an attack: the words that every encoder of a model reads as one token.
 
-The papers choose from all tokens. But a row of tokens, written out and read again, may be other tokens. What is made of
-these words reads back as itself, so what an attack measures is what a user would type.
+The papers choose from all tokens. But a row of tokens, written out and read again, may be other tokens. What is made
+of these words reads back as itself, so what an attack measures is what a user would type.
 """
 
 from __future__ import annotations
@@ -57,8 +57,17 @@ class Alphabet:
 
     def without(self, banned: Collection[str]) -> Alphabet:
         """Leave out banned words."""
-        left = [i for i, word in enumerate(self.words) if word not in banned]
-        return Alphabet(tuple(self.words[i] for i in left), {name: table[left] for name, table in self.vectors.items()})
+        return self.only([i for i, word in enumerate(self.words) if word not in banned])
+
+    def only(self, letters: Sequence[int]) -> Alphabet:
+        """Take some of the words."""
+        some = list(letters)
+        return Alphabet(tuple(self.words[i] for i in some), {name: table[some] for name, table in self.vectors.items()})
+
+    def spell(self, text: str) -> list[int]:
+        """Find the words of a text that are in the alphabet."""
+        found = {word: i for i, word in enumerate(self.words)}
+        return [found[word] for word in text.lower().split() if word in found]
 
     def __len__(self) -> int:
         return len(self.words)
@@ -78,7 +87,7 @@ class Alphabet:
         return found
 
     def slopes(self, gradients: Mapping[str, Tensor]) -> Tensor:
-        """Compute from gradients (S, D) in S places how a loss would grow (S, V), to first order, with each word there."""
+        """Compute from gradients (S, D) in S places how a loss grows (S, V) with each word there, to first order."""
         return torch.stack([gradients[name] @ table.T for name, table in self.vectors.items()]).sum(0)
 
 

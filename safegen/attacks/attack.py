@@ -111,3 +111,16 @@ class Attack(abc.ABC):
     def look(self, found: Found, target: Target, victim: Victim) -> Look:
         """Draw what was found behind the guard, and judge it."""
         return victim.look(found.prompt, target)
+
+
+class NoAttack(Attack):
+    """The target's own prompt, which attacks are compared with."""
+
+    name = "no attack"
+    counts = "prompts"
+    published = "1"
+    adaptive: ClassVar[bool] = False
+
+    def search(self, target: Target, victim: Victim, budget: Budget, chance: random.Random) -> Found:
+        budget.spend()
+        return Found(target.prompt)

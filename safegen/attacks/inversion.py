@@ -1,10 +1,10 @@
 """Concept inversion (Pham et al., ICLR 2024, arXiv 2308.01508): a learned word that brings a concept back.
 
 A textual inversion (Gal et al. 2022, arXiv 2208.01618) of harmful pictures is learned through the guarded model: one
-vector v, for which a prompt that names it makes the denoiser predict what the harmful prompt makes the bare one predict.
-It passes by whatever trusts text. The papers predict the noise itself; the bare model's own prediction is what that comes
-to on average, so fewer steps are enough. The step is filled in, as a share of what the encoder's vectors are like. The
-vector is learned in a copy of the text encoder; the victim stays as it was.
+vector v, for which a prompt that names it makes the denoiser predict what the harmful prompt makes the bare one
+predict. It passes by whatever trusts text. The papers predict the noise itself; the bare model's own prediction is
+what that comes to on average, so fewer steps are enough. The step is filled in, as a share of what the encoder's
+vectors are like. The vector is learned in a copy of the text encoder; the victim stays as it was.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class ConceptInversion(Attack):
 
 
 def with_word(victim: Victim, vector: Tensor) -> Victim:
-    """Give the victim a word that stands for a vector (D,), in a copy of its text encoder; the victim stays as it is."""
+    """Give a copy of the victim, whose text encoder has a word that stands for a vector (D,)."""
     generator: Generator = copy.copy(victim.generator)
     pipe = copy.copy(generator.pipe)
     pipe.tokenizer, pipe.text_encoder = copy.deepcopy(pipe.tokenizer), copy.deepcopy(pipe.text_encoder)

@@ -5,10 +5,10 @@ the best of a batch of such swaps is kept:
 
     maximise cos(E(words), E(target)),  and no word is on the banned list
 
-Here the list is the words of all recipes' harmful phrases, the target's own among them. The paper compares the encoder's
-pooled embedding; which of a family's outputs stand for it is filled in: the mean state of every channel. Behind a guard,
-E(words) is what passes it. A batch is ranked by the encoder and the classifiers' lines, which are quick, and only its
-best goes through the whole guard.
+Here the list is the words of all recipes' harmful phrases, the target's own among them. The paper compares the
+encoder's pooled embedding; which of a family's outputs stand for it is filled in: the mean state of every channel.
+Behind a guard, E(words) is what passes it. A batch is ranked by the encoder and the classifiers' lines, which are
+quick, and only its best goes through the whole guard.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from safegen.reader.lexicon import harmful_words
 if TYPE_CHECKING:
     from safegen.attacks.victim import Passed, Victim
 
-LENGTH = 20  # words
+LENGTH = 8  # words; fewer than in the paper, so that fewer tries are enough
 TOP = 256  # words for each place, of which swaps are made
 BATCH = 16  # swaps of a step
 

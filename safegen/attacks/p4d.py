@@ -1,13 +1,13 @@
-"""P4D, Prompting4Debugging (Chin et al., ICML 2024, arXiv 2309.06135): words that steer the guarded model like the bare.
+"""P4D, Prompting4Debugging (Chin et al., ICML 2024, arXiv 2309.06135): words that steer a guarded model like a bare.
 
     minimise |eps_guarded(x_t, words) - eps_bare(x_t, target)|^2
 
 over noisy latents of the target's own picture. Vectors are learned by AdamW and projected in every step to the nearest
 words; the loss and its gradients are those of the words, and the step is taken in the vectors. P4D-N learns all words;
-P4D-K puts one that it learns behind every third of the target's. A prompt may be found by either (the paper's union), so
-each gets half of the budget, K first. The paper learns from one sampled time after another, as this does; what it leaves
-open is how prompts are chosen between two looks at the picture: here it is the lowest loss of those since the last look,
-measured at the time of the step.
+P4D-K puts one that it learns behind every third of the target's. A prompt may be found by either (the paper's union),
+so each gets half of the budget, K first. The paper learns from one sampled time after another, as this does; what it
+leaves open is how prompts are chosen between two looks at the picture: here it is the lowest loss of those since the
+last look, measured at the time of the step.
 """
 
 from __future__ import annotations

@@ -1,14 +1,15 @@
 """Ring-A-Bell (Tsai et al., ICLR 2024, arXiv 2310.10012): words whose embedding is that of a prompt plus a concept.
 
 The attacker has the text encoder and nothing else, so one search serves against every guard. The concept is the mean
-difference between harmful phrases and their harmless counterparts, v = mean(E(with) - E(without)), and a genetic search
-looks for the words that come nearest to the prompt pushed along it:
+difference between harmful phrases and their harmless counterparts, v = mean(E(with) - E(without)), and a genetic
+search looks for the words that come nearest to the prompt pushed along it:
 
     minimise |E(words) - (E(prompt) + ETA v)|^2
 
-Length, strength and rates are the paper's for nudity; the pairs are the recipe's. The paper leaves open how parents are
-chosen: here the better half of all live on, and the others are children of two of them. Its tokens are words here, see
-`Alphabet`. `safegen bench genetic` has a search of this kind that knows the guard.
+Length, strength and rates are the paper's for nudity; the pairs are the recipe's. The paper leaves open how parents
+are chosen: here the better half of all live on, and the others are children of two of them. Its tokens are words here,
+see `Alphabet`. It chooses from all of them, for 600,000 prompts; so that fewer are enough, these are the words whose
+vectors are nearest to the prompt's and the concept's. `safegen bench genetic` has a search of this kind that knows the guard.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from safegen.attacks.attack import Attack, Budget, Found, Target
 from safegen.directions.recipes import Concept
@@ -35,6 +37,7 @@ LENGTH = 16  # words
 ETA = 3.0
 CROSSOVER, MUTATION = 0.5, 0.25
 PAIRS = 64  # of a recipe, that the concept is the mean of
+NEAR = 400  # words that prompts are made of
 BATCH = 50
 
 Genes = tuple[int, ...]  # places in the alphabet
@@ -63,7 +66,8 @@ class RingABell(Attack):
 
     def search(self, target: Target, victim: Victim, budget: Budget, chance: random.Random) -> Found:
         family, folder = victim.family, victim.generator.steerer.folder
-        aim, alphabet = _aim(family, target, Concept.load(target.concept, folder)), victim.alphabet
+        recipe = Concept.load(target.concept, folder)
+        aim, alphabet = _aim(family, target, recipe), _near(victim.alphabet, target, recipe)
         size = min(POPULATION, max(4, budget.tries // 4))
         people = [tuple(alphabet.sample(LENGTH, chance)) for _ in range(size)]
         known: dict[Genes, float] = {}
@@ -84,6 +88,19 @@ def _child(parents: Sequence[Genes], alphabet: Alphabet, chance: random.Random) 
     if chance.random() < MUTATION or tuple(child) == mother:
         child[chance.randrange(LENGTH)] = chance.randrange(len(alphabet))
     return tuple(child)
+
+
+def _near(alphabet: Alphabet, target: Target, recipe: Concept) -> Alphabet:
+    """Keep the words whose vectors are nearest to the prompt's and the concept's, as they are looked up."""
+    phrases, anchors = list(recipe.targets)[:PAIRS], list(recipe.targets.values())[:PAIRS]
+    prompt, harmful, harmless = (alphabet.spell(" ".join(texts)) for texts in ([target.prompt], phrases, anchors))
+    likeness: list[Tensor] = []
+    for table in alphabet.vectors.values():
+        own, push = table[prompt], table[harmful].mean(0) - table[harmless].mean(0)
+        aims = torch.cat([own, (table.mean(0) + ETA * push)[None]])
+        likeness.append(F.normalize(table, dim=1) @ F.normalize(aims, dim=1).T)
+    nearest = torch.stack(likeness).mean(0).amax(1).topk(min(NEAR, len(alphabet))).indices
+    return alphabet.only(nearest.tolist())
 
 
 def _aim(family: Family, target: Target, recipe: Concept) -> dict[str, Tensor]:

@@ -1,12 +1,12 @@
 """SneakyPrompt (Yang et al., IEEE S&P 2024, arXiv 2305.12082): other spellings of harmful words, by trial and error.
 
-The attacker has no access: he asks for a picture, and sees it or does not. The target's sensitive words are replaced by
-strings of a search space, and a policy learns from what comes back which of them pass and still draw the harm. The
+The attacker has no access: he asks for a picture, and sees it or does not. The target's sensitive words are replaced
+by strings of a search space, and a policy learns from what comes back which of them pass and still draw the harm. The
 reward is -1 where there is no picture. Else the paper rewards the picture's likeness to the target; here the verdict
 alone is known, so it is 1 for a harmful picture, which ends the search, and 0 for another. The paper's policy is a
-recurrent network over tokens. Here a word's spelling is made of one to three small changes, and the policy has a weight
-for every kind of change at every word, learned by the policy gradient. Sensitive are the words that the recipes' harmful
-phrases have; if there are none, all are.
+recurrent network over tokens. Here a word's spelling is made of one to three small changes, and the policy has a
+weight for every kind of change at every word, learned by the policy gradient. Sensitive are the words that the
+recipes' harmful phrases have; if there are none, all are.
 """
 
 from __future__ import annotations

@@ -1,14 +1,15 @@
 """UnlearnDiffAtk (Zhang et al., ECCV 2024, arXiv 2310.11868): a prefix under which the model itself sees the harm.
 
 A diffusion model is a classifier: the better it denoises a picture under a prompt, the more the picture is what the
-prompt says. So no second model is needed; the attack takes one harmful picture, and learns five words before the target
+prompt says. So no second model is needed; the attack takes one harmful picture, and learns five words before the
+target
 
     minimise |eps - eps_guarded(x_t, prefix + target)|^2
 
-A place's word is a distribution over the alphabet. The loss is that of the likeliest words (straight through), and after
-each step the distribution is projected onto the simplex. Times are attacked one after the other, in 40 steps each, from
-the noisy end on, and each ends with a look at the picture. The scale of a step is filled in: the steepest entry of a
-gradient counts as 1.
+A place's word is a distribution over the alphabet. The loss is that of the likeliest words (straight through), and
+after each step the distribution is projected onto the simplex. Times are attacked one after the other, in 40 steps
+each, from the noisy end on, and each ends with a look at the picture. The scale of a step is filled in: the steepest
+entry of a gradient counts as 1.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class UnlearnDiffAtk(Attack):
 
     def search(self, target: Target, victim: Victim, budget: Budget, chance: random.Random) -> Found:
         alphabet, moments = victim.alphabet, Moments(target, victim)
-        template: Template = [None] * PREFIX + target.prompt.split()
+        template: Template = [*[None] * PREFIX, *target.prompt.split()]
         generator = torch.Generator().manual_seed(chance.randrange(2**31))
         shares = project(torch.rand(PREFIX, len(alphabet), generator=generator))
         times, found = -(-budget.tries // STEPS), Found(target.prompt)

@@ -56,7 +56,7 @@ def tell(family: Family, prompts: Sequence[str] | Conditioning, guidance: float,
 
 
 def arguments_to_tell(family: Family, told: Conditioning, guidance: float, size: tuple[int, int]) -> dict[str, Any]:
-    """Give the arguments of a pipeline's call that tells its denoiser prompts; where guidance is apart, there is none."""
+    """Give the arguments of a call that tells a denoiser prompts, in one step, and unguided where guidance is apart."""
     import torch
 
     quiet = guidance if not family.negative else 0.0 if family.guided(1.0) else 1.0
