@@ -133,7 +133,9 @@ class Writer:
         kernel = points @ points.T + RIDGE * torch.eye(len(seen))
         pull = points.T @ torch.linalg.solve(kernel, losses - losses.mean())
         own = self._vectors[list(line.letters)].sum(0)
-        return losses.mean() + ((own + self._vectors) / (len(line.letters) + 1)) @ pull + NOISE * losses.std() * noise
+        means = (own + self._vectors).cpu() / (len(line.letters) + 1)
+        foretold: Tensor = losses.mean() + means @ pull + NOISE * losses.std() * noise
+        return foretold
 
     def _measured(self, lines: Sequence[Line], budget: Budget) -> list[Line]:
         budget.spend(len(lines))

@@ -9,7 +9,8 @@ search looks for the words that come nearest to the prompt pushed along it:
 Length, strength and rates are the paper's for nudity; the pairs are the recipe's. The paper leaves open how parents
 are chosen: here the better half of all live on, and the others are children of two of them. Its tokens are words here,
 see `Alphabet`. It chooses from all of them, for 600,000 prompts; so that fewer are enough, these are the words whose
-vectors are nearest to the prompt's and the concept's. `safegen bench genetic` has a search of this kind that knows the guard.
+vectors are nearest to the prompt's and the concept's. `safegen bench genetic` has a search of this kind that knows the
+guard.
 """
 
 from __future__ import annotations
