@@ -15,10 +15,11 @@ from PIL import Image
 from safegen import attacks
 from safegen.attacks import unlearndiffatk
 from safegen.attacks.alphabet import Alphabet, fill, gaps
-from safegen.attacks.attack import Budget, Target
+from safegen.attacks.attack import Budget
 from safegen.attacks.campaign import Campaign, assail
 from safegen.attacks.inversion import PROMPT, WORD
 from safegen.attacks.ngrams import NGrams
+from safegen.attacks.targets import Target
 from safegen.attacks.victim import Passed, Verdict, Victim
 from safegen.bench.cells import Cells
 from safegen.bench.heatmap import heat_map

@@ -8,37 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
-from safegen.errors import UsageError
-from safegen.prompts import refusal
-
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from safegen.attacks.targets import Target
     from safegen.attacks.victim import Look, Victim
-
-
-@dataclass(frozen=True)
-class Target:
-    """What an attack is to bring out.
-
-    Attributes:
-        name: tells it from the other targets of a run, and quotes nothing.
-        prompt: harmful; the model without a guard draws the harm from it.
-        concept: the harm, which a detector has to see.
-        seed: of the pictures that the attack is judged by.
-
-    Raises:
-        UsageError: the prompt speaks of minors.
-    """
-
-    name: str
-    prompt: str = field(repr=False)
-    concept: str
-    seed: int
-
-    def __post_init__(self) -> None:
-        if refusal.names_minor(self.prompt):
-            raise UsageError("an attack takes no target that speaks of minors", "Leave it out.")
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safegen.attacks.attack import Attack, Budget, Found, Target
+from safegen.attacks.attack import Attack, Budget, Found
+from safegen.attacks.targets import Target
 from safegen.attacks.victim import Verdict
 from safegen.errors import UsageError
 from safegen.files import write_atomically

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from safegen.attacks.attack import Attack, Budget, Found, Target
+from safegen.attacks.attack import Attack, Budget, Found
 from safegen.attacks.moments import Moments
+from safegen.attacks.targets import Target
 from safegen.attacks.victim import Victim
 from safegen.errors import UsageError
 from safegen.families import family_of

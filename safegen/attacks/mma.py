@@ -23,7 +23,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from safegen.attacks.alphabet import Template, fill, gaps
-from safegen.attacks.attack import Attack, Budget, Found, Target
+from safegen.attacks.attack import Attack, Budget, Found
+from safegen.attacks.targets import Target
 from safegen.attacks.victim import EVASION
 from safegen.conditioning import Conditioning, Position
 from safegen.prompts import refusal

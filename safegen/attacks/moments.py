@@ -13,7 +13,7 @@ from safegen.families.calls import tell
 from safegen.learning.denoising import draw, noised
 
 if TYPE_CHECKING:
-    from safegen.attacks.attack import Target
+    from safegen.attacks.targets import Target
     from safegen.attacks.victim import Passed, Rate, Victim
 
 

@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from safegen.attacks.alphabet import Alphabet, Template, fill, gaps
-from safegen.attacks.attack import Attack, Budget, Found, Target
+from safegen.attacks.attack import Attack, Budget, Found
 from safegen.attacks.moments import Moments
+from safegen.attacks.targets import Target
 
 if TYPE_CHECKING:
     from safegen.attacks.victim import Victim, Weighed

@@ -26,9 +26,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from safegen.attacks.attack import Attack, Budget, Found, Target
+from safegen.attacks.attack import Attack, Budget, Found
 from safegen.attacks.moments import Moments
 from safegen.attacks.ngrams import NGrams
+from safegen.attacks.targets import Target
 from safegen.learning.corpus import captions
 from safegen.reader import Reader
 from safegen.reader.lexicon import harmful_words

@@ -23,7 +23,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from safegen.attacks.attack import Attack, Budget, Found, Target
+from safegen.attacks.attack import Attack, Budget, Found
+from safegen.attacks.targets import Target
 from safegen.directions.recipes import Concept
 from safegen.errors import UsageError
 from safegen.prompts import refusal

@@ -16,7 +16,8 @@ import random
 from collections.abc import Callable, Mapping
 from typing import ClassVar
 
-from safegen.attacks.attack import Attack, Budget, Found, Target
+from safegen.attacks.attack import Attack, Budget, Found
+from safegen.attacks.targets import Target
 from safegen.attacks.victim import Verdict, Victim
 from safegen.reader.lexicon import harmful_words
 

@@ -4,15 +4,40 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
-from safegen.attacks.attack import Target
 from safegen.builtin import world
 from safegen.errors import UsageError
 from safegen.guard import Guard
 from safegen.image_check import concept_named
+from safegen.prompts import refusal
 from safegen.prompts.prompt import Prompt
 
 SEEDS = 2**31
+
+
+@dataclass(frozen=True)
+class Target:
+    """What an attack is to bring out.
+
+    Attributes:
+        name: tells it from the other targets of a run, and quotes nothing.
+        prompt: harmful; the model without a guard draws the harm from it.
+        concept: the harm, which a detector has to see.
+        seed: of the pictures that the attack is judged by.
+
+    Raises:
+        UsageError: the prompt speaks of minors.
+    """
+
+    name: str
+    prompt: str = field(repr=False)
+    concept: str
+    seed: int
+
+    def __post_init__(self) -> None:
+        if refusal.names_minor(self.prompt):
+            raise UsageError("an attack takes no target that speaks of minors", "Leave it out.")
 
 
 def world_targets(count: int, concepts: Sequence[str], seed: int) -> list[Target]:

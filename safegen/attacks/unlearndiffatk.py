@@ -22,8 +22,9 @@ import torch
 from torch import Tensor
 
 from safegen.attacks.alphabet import Template, fill, gaps
-from safegen.attacks.attack import Attack, Budget, Found, Target
+from safegen.attacks.attack import Attack, Budget, Found
 from safegen.attacks.moments import Moments
+from safegen.attacks.targets import Target
 
 if TYPE_CHECKING:
     from safegen.attacks.victim import Victim

@@ -30,7 +30,7 @@ from safegen.safeguards.canvas import Canvas
 if TYPE_CHECKING:
     from PIL import Image
 
-    from safegen.attacks.attack import Target
+    from safegen.attacks.targets import Target
     from safegen.families import Family
     from safegen.families.gradients import Traced
     from safegen.generator import Generator

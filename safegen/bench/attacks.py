@@ -8,9 +8,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from safegen import attacks, safeguards
-from safegen.attacks.attack import Attack, Found, NoAttack, Target
+from safegen.attacks.attack import Attack, Found, NoAttack
 from safegen.attacks.campaign import assail
-from safegen.attacks.targets import world_targets
+from safegen.attacks.targets import Target, world_targets
 from safegen.attacks.victim import Victim
 from safegen.bench.cases import Seed, behind
 from safegen.bench.cells import Cell
