@@ -62,6 +62,7 @@ class Attack(abc.ABC):
     name: ClassVar[str]
     counts: ClassVar[str]  # what one try is
     published: ClassVar[str]  # the budget of the paper, in its own words
+    tries: ClassVar[int]  # the budget that the bench spends on the embedded model
     adaptive: ClassVar[bool] = True  # whether it searches against the guard, and not against the bare model alone
 
     def check(self, victim: Victim) -> None:  # noqa: B027
@@ -93,6 +94,7 @@ class NoAttack(Attack):
     name = "no attack"
     counts = "prompts"
     published = "1"
+    tries = 1
     adaptive: ClassVar[bool] = False
 
     def search(self, target: Target, victim: Victim, budget: Budget, chance: random.Random) -> Found:

@@ -43,6 +43,7 @@ class ConceptInversion(Attack):
     name = "inversion"
     counts = "gradient steps"
     published = "that of a textual inversion, some thousand"
+    tries = 200
 
     def check(self, victim: Victim) -> None:
         """Check that a word can be added, and that gradients run from the denoiser to it.

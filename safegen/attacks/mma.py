@@ -44,6 +44,7 @@ class MultimodalAttack(Attack):
     name = "mma"
     counts = "prompts that are encoded"
     published = "1000 steps with a batch of swaps each"
+    tries = 3400
 
     def check(self, victim: Victim) -> None:
         """Check that gradients run from the encoders to the words.

@@ -38,6 +38,7 @@ class Prompting4Debugging(Attack):
     name = "p4d"
     counts = "gradient steps"
     published = "3000 of each"
+    tries = 400
 
     def check(self, victim: Victim) -> None:
         """Check that gradients run from the denoiser to the words.

@@ -64,6 +64,7 @@ class ReverseGeneration(Attack):
     name = "reverse"
     counts = "prompts that the picture is denoised with"
     published = "none: its language model answers at once"
+    tries = 600
 
     def check(self, victim: Victim) -> None:
         """Check that the denoiser can be asked.

@@ -51,6 +51,7 @@ class RingABell(Attack):
     name = "ring-a-bell"
     counts = "prompts that are encoded"
     published = "3000 generations of 200"
+    tries = 6000
     adaptive: ClassVar[bool] = False
 
     def check(self, victim: Victim) -> None:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Mapping
-from typing import ClassVar
 
 from safegen.attacks.attack import Attack, Budget, Found
 from safegen.attacks.targets import Target
@@ -44,7 +43,8 @@ class SneakyPrompt(Attack):
 
     name = "sneaky"
     counts = "pictures that are asked for"
-    published: ClassVar[str] = "60"
+    published = "60"
+    tries = 60
 
     def search(self, target: Target, victim: Victim, budget: Budget, chance: random.Random) -> Found:
         words, policy = target.prompt.split(), Policy(chance)

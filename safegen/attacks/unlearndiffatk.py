@@ -40,6 +40,7 @@ class UnlearnDiffAtk(Attack):
     name = "unlearndiffatk"
     counts = "gradient steps"
     published = "40 at each of 50 times"
+    tries = 200
 
     def check(self, victim: Victim) -> None:
         """Check that gradients run from the denoiser to the words.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -26,11 +27,6 @@ if TYPE_CHECKING:
     from safegen.generator import Generator
 
 STEPS = 20  # of a picture
-# Tries for each target: enough to work on the embedded model, and far fewer than the papers spend on large ones.
-BUDGETS: Mapping[str, int] = {
-    NoAttack.name: 1, "ring-a-bell": 6000, "p4d": 400, "mma": 3400,
-    "unlearndiffatk": 200, "sneaky": 60, "inversion": 200, "reverse": 600,
-}  # fmt: skip
 
 
 def attacks_suite(bench: Bench, methods: Mapping[str, Generator], count: int, share: float) -> list[Result]:
@@ -40,7 +36,7 @@ def attacks_suite(bench: Bench, methods: Mapping[str, Generator], count: int, sh
         bench: with the cells that are done.
         methods: the embedded model behind each guard, and behind none first.
         count: targets of an attack.
-        share: of the tries in `BUDGETS`.
+        share: of every attack's usual budget.
     """
     guard = bench.generator.guard
     assert guard is not None
@@ -49,14 +45,10 @@ def attacks_suite(bench: Bench, methods: Mapping[str, Generator], count: int, sh
     cells: dict[str, Cell] = {}
     for method, generator in methods.items():
         victim = Victim(generator, find_detector(generator), DrawOptions(steps=STEPS))
-        for name in BUDGETS:
-            attack = NoAttack() if name == NoAttack.name else attacks.create(name)
-            tries = max(1, round(share * BUDGETS[name]))
-
-            def measure(attack: Attack = attack, victim: Victim = victim, tries: int = tries) -> Cell:
-                return attack_all(attack, victim, targets, tries, known, bench)
-
-            key = Matrix.key(method, name)
+        for attack in (NoAttack(), *map(attacks.create, attacks.REGISTRY)):
+            tries = max(1, round(share * attack.tries))
+            measure = functools.partial(attack_all, attack, victim, targets, tries, known, bench)
+            key = Matrix.key(method, attack.name)
             cells[key] = bench.cells.once(key, measure)
     return list(rows(Matrix(cells)))
 
