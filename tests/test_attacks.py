@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from safegen import attacks
+from safegen import attacks, safeguards
 from safegen.attacks import unlearndiffatk
 from safegen.attacks.alphabet import Alphabet, fill, gaps
 from safegen.attacks.attack import Budget
@@ -21,9 +21,14 @@ from safegen.attacks.inversion import PROMPT, WORD
 from safegen.attacks.ngrams import NGrams
 from safegen.attacks.targets import Target
 from safegen.attacks.victim import Passed, Verdict, Victim
+from safegen.bench import attacks as bench_attacks
+from safegen.bench import suites
+from safegen.bench.cases import behind
 from safegen.bench.cells import Cells
 from safegen.bench.heatmap import heat_map
 from safegen.bench.matrix import Matrix
+from safegen.bench.methods import usable
+from safegen.cli import console
 from safegen.errors import ModelError, UsageError
 from safegen.families import calls, family_of, gradients
 from safegen.generator import Generator
@@ -93,6 +98,38 @@ def test_gradients_go_straight_through_a_rewritten_text() -> None:
     assert report.sanitized
     assert weighed.loss == pytest.approx(float(first_state(Passed(rewritten))))
     assert all(bool(slope.abs().sum() > 0) for slope in weighed.slopes.values())
+
+
+@pytest.mark.slow
+def test_gradients_change_nothing_of_what_any_method_lets_pass(generator: Generator) -> None:
+    """A guard that failed over a gradient would count as one that lets nothing pass."""
+    for name in safeguards.REGISTRY:
+        method = safeguards.create(name)
+        if not usable(generator, method):
+            continue
+        own = Victim(behind(generator, method, 1.0), Sees(False), DrawOptions(steps=2))
+        assert own.guard is not None
+        traced = gradients.trace(own.family, HARMFUL)
+        passed, (plain, (report,)) = own.sanitize(traced.conditioning), own.guard.sanitize(own.family.encode([HARMFUL]))
+        assert report.before.flagged
+        assert passed is not None, name
+        assert passed.treatment == report.treatment
+        for key, channel in plain.channels.items():
+            assert torch.allclose(passed.conditioning.channels[key].states, channel.states, atol=1e-4), name
+        assert any(bool(slope.abs().sum() > 0) for slope in traced.gradients(first_state(passed)).values()), name
+
+
+@pytest.mark.parametrize("safeguard", ["dual", "eiup"])
+def test_a_method_that_acts_while_drawing_acts_on_what_is_attacked(safeguard: str) -> None:
+    own = victim(safeguard=safeguard)
+    traced = gradients.trace(own.family, HARMFUL)
+    passed = own.sanitize(traced.conditioning)
+    assert passed is not None
+    assert passed.treatment is not None
+    latents, time = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0)), torch.tensor(500)
+    treated, bare = (own.predict(one, latents, time) for one in (passed, Passed(passed.conditioning)))
+    assert not torch.equal(treated, bare)
+    assert any(bool(slope.abs().sum() > 0) for slope in traced.gradients(treated.square().mean()).values())
 
 
 @pytest.mark.parametrize("name", attacks.REGISTRY)
@@ -249,6 +286,20 @@ def test_an_attack_that_does_nothing_without_a_guard_is_no_evidence() -> None:
     assert page.count("no evidence") == 2  # in the legend, and over the pictures of p4d
     assert ("<b>" in page, "<script" in page, "http" in page) == (False, False, False)
     assert all(f'href="#cell-{row}-{column}"' in page for row in range(2) for column in range(3))
+
+
+@pytest.mark.slow
+def test_the_bench_attacks_methods_and_none_and_draws_the_map(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "bench.json"
+    monkeypatch.setattr(bench_attacks, "STEPS", 2)
+    monkeypatch.setattr(attacks, "REGISTRY", {"sneaky": attacks.REGISTRY["sneaky"]})
+    suites.run(["attacks"], console, quick=True, data=None, out=out)
+    report, page = json.loads(out.read_text()), out.with_suffix(".html").read_text()
+    names = [f"{method}/{name}" for method in ("no guard", "localise") for name in ("no attack", "sneaky")]
+    assert list(report["cells"]["attacks"]) == names
+    assert [len(one["outcomes"]) for one in report["cells"]["attacks"].values()] == [2] * 4
+    assert [row["total"] for row in report["suites"]["attacks"]["rows"]] == [2] * 4
+    assert "<svg" in page
 
 
 def test_a_cell_is_measured_once_and_kept_at_once() -> None:
