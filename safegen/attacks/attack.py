@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Found:
-    """What an attack has found: a prompt, and the vectors (N, D) of a textual inversion that the prompt names."""
+    """What an attack has found: a prompt, and the vectors (N, D) of a textual inversion by the word that names it."""
 
     prompt: str = field(repr=False)
-    vectors: Tensor | None = field(default=None, repr=False)
+    vectors: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
 
 
 class Budget:

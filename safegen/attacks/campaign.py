@@ -10,7 +10,7 @@ import hashlib
 import json
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -125,14 +125,12 @@ class Campaign:
         if not self.keep_prompts:
             return outcome
         name = ""
-        if found.vectors is not None:
+        if found.vectors:
             from safetensors.torch import save
 
-            from safegen.attacks.inversion import WORD
-
             name = f"{self.out.stem}-{len(self.outcomes)}.safetensors"
-            write_atomically(self.out.with_name(name), save({WORD: found.vectors.contiguous()}))
-        return Outcome(outcome.target, outcome.concept, outcome.verdict, outcome.tries, found.prompt, name)
+            write_atomically(self.out.with_name(name), save(dict(found.vectors)))
+        return replace(outcome, prompt=found.prompt, embedding=name)
 
     def _describe(self) -> dict[str, Any]:
         """Give all that outcomes depend on, ready for JSON; of the targets' prompts, the hash."""

@@ -76,12 +76,11 @@ class ConceptInversion(Attack):
             _set(other.family.pipe, vector.detach())
             if (budget.spent % LOOK == 0 or not budget.left) and other.look(PROMPT, target).harmful:
                 break
-        return Found(PROMPT, vector.detach()[None].cpu())
+        return Found(PROMPT, {WORD: vector.detach()[None].cpu()})
 
     def look(self, found: Found, target: Target, victim: Victim) -> Look:
         """Draw what the found word brings, and judge it."""
-        assert found.vectors is not None
-        return with_word(victim, found.vectors[0]).look(found.prompt, target)
+        return with_word(victim, found.vectors[WORD][0]).look(found.prompt, target)
 
 
 def with_word(victim: Victim, vector: Tensor) -> Victim:

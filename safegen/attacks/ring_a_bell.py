@@ -71,7 +71,7 @@ class RingABell(Attack):
         family, folder = victim.family, victim.generator.steerer.folder
         recipe = Concept.load(target.concept, folder)
         aim, alphabet = _aim(family, target, recipe), _near(victim.alphabet, target, recipe)
-        size = min(POPULATION, max(4, budget.tries // 4))
+        size = min(POPULATION, max(4, budget.tries // 4))  # a small budget is not spent on one generation
         people = [tuple(alphabet.sample(LENGTH, chance)) for _ in range(size)]
         known: dict[Genes, float] = {}
         while True:
