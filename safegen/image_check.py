@@ -182,7 +182,7 @@ def find_detector(generator: Generator) -> Detector:
     if getattr(generator.pipe, "safety_checker", None) is not None:
         return SafetyChecker(generator.pipe)
     raise UsageError(
-        f"there is no detector for pictures of {generator.model}, which has no safety checker of its own",
+        f"there is no detector for {generator.model}, which has no safety checker of its own",
         "pip install 'safegen[nudenet]', or leave --check image out.",
     )
 
