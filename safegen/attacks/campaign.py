@@ -10,7 +10,7 @@ import hashlib
 import json
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +45,7 @@ class Outcome:
     concept: str
     verdict: Verdict
     tries: int
-    prompt: str = ""
+    prompt: str = field(default="", repr=False)
     embedding: str = ""
 
     @property
