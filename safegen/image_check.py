@@ -159,13 +159,22 @@ def as_opencv_reads(picture: Image.Image) -> NDArray[np.uint8]:
 
 
 def detector_for(generator: Generator) -> Detector:
-    """Choose the detector for what a model draws: NudeNet for photographs, or else the model's own checker.
+    """Choose the detector for `--check image`, which draws again behind the guard.
 
     Raises:
-        UsageError: there is no such detector, or the generator has no guard.
+        UsageError: there is no detector, or the generator has no guard.
     """
     if generator.guard is None:
         raise UsageError("--check image needs the guard", "Leave out --no-guard.")
+    return find_detector(generator)
+
+
+def find_detector(generator: Generator) -> Detector:
+    """Find the detector for what a model draws: NudeNet for photographs, or else the model's own checker.
+
+    Raises:
+        UsageError: there is none.
+    """
     if generator.model == catalog.EMBEDDED:
         return WorldJudge()
     if NudeNet.installed():
@@ -173,8 +182,8 @@ def detector_for(generator: Generator) -> Detector:
     if getattr(generator.pipe, "safety_checker", None) is not None:
         return SafetyChecker(generator.pipe)
     raise UsageError(
-        f"--check image has no detector for {generator.model}, which has no safety checker of its own",
-        "pip install 'safegen[nudenet]', or leave it out.",
+        f"there is no detector for {generator.model}, which has no safety checker of its own",
+        "pip install 'safegen[nudenet]', or leave --check image out.",
     )
 
 

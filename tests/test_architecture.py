@@ -29,6 +29,7 @@ FLOORS = (
     ("generator", "builtin"),
     ("image_check",),
     ("batch", "serve"),
+    ("attacks",),
     ("bench",),
     ("training",),
     ("cli",),
@@ -122,14 +123,14 @@ def test_the_one_refusal_is_enforced_in_two_places() -> None:
 
 
 def test_prompts_are_prepared_in_one_place() -> None:
-    """Only the generator calls the guard on what is drawn; the bench measures the guard itself, too."""
+    """Only the generator calls the guard on what is drawn; attacks and the bench measure the guard itself, too."""
     callers = {
         room(module)
         for module, path in MODULES.items()
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(".sanitize")
     }
-    assert callers <= {"generator", "guard", "bench"}
+    assert callers <= {"generator", "guard", "attacks", "bench"}
 
 
 def test_tests_share_what_is_in_helpers_and_nothing_else() -> None:

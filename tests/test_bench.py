@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from safegen.bench import attacks, cases, genetic, learning, methods, pictures, provenance, robustness, suites, texts
+from safegen.bench import cases, disguises, genetic, learning, methods, pictures, provenance, robustness, suites, texts
 from safegen.bench.cases import Case, Seed
 from safegen.bench.provenance import PromptSets
 from safegen.bench.report import Album, page
@@ -45,12 +45,12 @@ def test_a_row_knows_its_bar() -> None:
     assert Result.rate("x", [False]).bar == ""
 
 
-@pytest.mark.parametrize("kind", attacks.KINDS)
+@pytest.mark.parametrize("kind", disguises.KINDS)
 def test_no_disguise_brings_on_the_one_refusal(kind: str) -> None:
     """A benign beginning that names minors would turn an attack of the bench into a refusal."""
     rng = random.Random(1)
     for thing, case in zip(cases.objects(True), cases.singles(rng, cases.objects(True)), strict=True):
-        text = attacks.disguise(rng, case.prompt, thing.names[0], kind)
+        text = disguises.disguise(rng, case.prompt, thing.names[0], kind)
         # A loan word is not known for everything, doubling is by chance, and a beginning hides no word.
         if kind not in ("another language", "doubled letters", "behind a long beginning"):
             assert f" {thing.names[0]} " not in f" {text} "

@@ -22,7 +22,7 @@ import typer
 from typer.testing import CliRunner
 
 import safegen.bench
-from safegen import families, safeguards
+from safegen import attacks, families, safeguards
 from safegen.bench import registry, suites
 from safegen.cli import console, options
 from safegen.directions import attributes, store
@@ -72,7 +72,7 @@ def test_every_python_block_of_the_page_is_an_example() -> None:
     marked = {Path(path).name for path in blocks()}
     assert marked == {
         *("concept.toml", "attribute.toml", "concept.py", "erase.py", "shift.py", "shift_learning.py"),
-        *("pixart_alpha.py", "capitals.py"),
+        *("pixart_alpha.py", "shuffled.py", "capitals.py"),
     }
     assert len(blocks()) == len(re.findall(r"^```(?:python|toml)$", PAGE.read_text(), re.MULTILINE))
 
@@ -241,6 +241,19 @@ def test_a_family_keeps_the_contract(holds: Callable[[str], None], alpha: str) -
     holds(alpha)
 
 
+# An attack
+
+
+def test_an_attack_is_a_file_and_a_row(
+    examples: Path, monkeypatch: pytest.MonkeyPatch, command: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(examples)
+    monkeypatch.setitem(attacks.REGISTRY, "shuffled", "examples.shuffled:Shuffled")  # type: ignore[misc]
+    assert command("attack", "shuffled", "a kitchen knife", "--budget", "2", "--no-guard", "--steps", "2") == 0
+    assert "prompt 1" in capsys.readouterr().out
+    assert json.loads((examples / "safegen-out" / "attack-shuffled.json").read_text())["outcomes"]
+
+
 # A suite
 
 
@@ -329,6 +342,7 @@ def test_the_page_says_how_many_places_each_takes() -> None:
         "a safeguard that only edits": 2,
         "a safeguard that learns": 3,
         "a family of pipelines": 3,
+        "an attack": 2,
         "a suite of the bench": 1,
         "an option that commands share": 2,
     }
@@ -339,5 +353,6 @@ def test_what_ships_is_in_as_many_places() -> None:
     assert places("safree") == {"safeguards/safree.py", registered}
     assert places("surgery") == {"safeguards/surgery.py", registered}
     assert places("region") == {"safeguards/region.py", "learning/region.py", registered}
+    assert places("sneaky") == {"attacks/sneaky.py", "attacks/__init__.py"}
     for family in ("pixart", "sana"):
         assert places(family) == {f"families/{family}.py", "families/__init__.py", "models/catalog.py"}

@@ -19,7 +19,15 @@ def test_every_export_exists() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["generate", "--help"], ["serve", "--help"], ["--version"], ["directions", "list"]]
+    "arguments",
+    [
+        ["--help"],
+        ["generate", "--help"],
+        ["serve", "--help"],
+        ["attack", "--help"],
+        ["--version"],
+        ["directions", "list"],
+    ],
 )
 def test_help_comes_without_torch(arguments: list[str]) -> None:
     code = (

@@ -48,6 +48,7 @@ class Seed(enum.IntEnum):
     PICTURE = 7
     FAIR = 3131
     LATENT = 3232
+    ATTACKS = 3333
 
 
 @dataclass(frozen=True)

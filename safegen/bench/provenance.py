@@ -82,7 +82,7 @@ def about(quick: bool, sources: PromptSets) -> dict[str, Any]:
     """Give, ready for JSON, what the figures of a report were measured with."""
     files = {key: [{"name": s.name, "sha256": s.sha256} for s in getattr(sources, key)] for key in FILES}
     return {
-        "schema": "safegen.bench/3",
+        "schema": "safegen.bench/4",
         **versions(),
         "commit": checkout(PACKAGE),
         "quick": quick,

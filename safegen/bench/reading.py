@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from safegen.bench import attacks
+from safegen.bench import disguises
 from safegen.bench.cases import SETS, Seed
 from safegen.bench.provenance import PromptSet
 from safegen.bench.registry import Bench, suite
@@ -195,7 +195,7 @@ def disguise_rows(some: Sequence[Harmful], rng: random.Random, tick: Tick) -> li
     named = [h for h in some if len(h.words.split()) <= 2]
     alone = Rate.of(flag_texts([h.prompt for h in named], tick)).value
     rows = []
-    for kind, disguise in attacks.DISGUISES.items():
+    for kind, disguise in disguises.DISGUISES.items():
         if kind == "another language":  # the list of loan words has none of these prompts' words
             continue
         texts = []

@@ -5,10 +5,11 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import safegen.bench
+from safegen.bench.cells import Cells
 from safegen.bench.results import Result, Tick
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ class Bench:
         prompts: the files of prompts that suites asked for.
         quick: whether a tenth of the work is enough.
         tick: told of finished pieces of work.
+        cells: the parts of the suite that are kept one by one, if it takes long.
     """
 
     generator: Generator
@@ -37,6 +39,7 @@ class Bench:
     prompts: PromptSets
     quick: bool
     tick: Tick
+    cells: Cells = field(default_factory=Cells)
 
     def pick(self, quick: int, whole: int) -> int:
         """Choose the amount of work."""
@@ -54,7 +57,7 @@ class Suite:
         name: its name on the command line.
         run: the function that measures; the first line of its docstring says what.
         order: its place among the others; the quick and the basic ones come first.
-        needs: what it cannot run without: `data`, `sets` or `font`.
+        needs: what it cannot run without: `data`, `sets` or `font`; or `name`, to be asked for by name.
         takes: what it uses if it is there.
         quick: whether it is part of a quick look.
         total: how many ticks there will be, if that is known.

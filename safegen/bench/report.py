@@ -8,6 +8,8 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from safegen.bench.heatmap import heat_map, picture_or_closed
+
 if TYPE_CHECKING:
     from PIL import Image
 
@@ -18,6 +20,7 @@ table { border-collapse: collapse; margin: .5rem 0 2rem; width: 100%; }
 td, th { border-bottom: 1px solid #ddd; padding: .3rem .6rem; text-align: left; vertical-align: top; }
 .missed { color: #b00020; font-weight: 600; } .met { color: #1b6e3c; }
 img { width: 96px; height: 96px; image-rendering: auto; } small { color: #666; }
+svg a { text-decoration: none; } .strip { display: flex; flex-wrap: wrap; gap: .5rem; } figure { margin: 0; }
 """
 
 
@@ -36,7 +39,7 @@ class Album:
     def keep(self, prompts: Sequence[str], method: str, images: Sequence[Image.Image | None]) -> None:
         """Keep the first few pictures of a method."""
         for prompt, image in list(zip(prompts, images, strict=True))[: self.most]:
-            self.strips.setdefault(prompt, {})[method] = _embedded(image)
+            self.strips.setdefault(prompt, {})[method] = embedded(image)
 
 
 def page(report: Mapping[str, Any]) -> str:
@@ -45,7 +48,8 @@ def page(report: Mapping[str, Any]) -> str:
         f"<h2>{html.escape(name)}</h2><table><tr><th>measure<th>figure<th>bar<th></tr>{_rows(suite['rows'])}</table>"
         for name, suite in report["suites"].items()
     )
-    strips = _strips(report["pictures"])
+    cells = report.get("cells", {}).get("attacks")
+    strips = (heat_map(cells) if cells else "") + _strips(report["pictures"])
     about = " · ".join(f"{key} {report[key]}" for key in ABOUT if report.get(key))
     files = [file for key in ("data", "sets") for file in report.get(key, ())]
     named = " · ".join(f"{file['name']} (sha256 {file['sha256'][:12]})" for file in files)
@@ -71,17 +75,14 @@ def _strips(strips: Mapping[str, Mapping[str, str]]) -> str:
     methods = list(dict.fromkeys(method for strip in strips.values() for method in strip))
     head = "".join(f"<th>{html.escape(method)}" for method in methods)
     lines = [
-        f"<tr><td>{html.escape(prompt)}" + "".join(f"<td>{_picture(strip.get(m))}" for m in methods) + "</tr>"
+        f"<tr><td>{html.escape(prompt)}" + "".join(f"<td>{picture_or_closed(strip.get(m))}" for m in methods) + "</tr>"
         for prompt, strip in strips.items()
     ]
     return f"<h2>side by side, one seed a row</h2><table><tr><th>prompt{head}</tr>{''.join(lines)}</table>"
 
 
-def _picture(encoded: str | None) -> str:
-    return f'<img alt="" src="data:image/webp;base64,{html.escape(encoded)}">' if encoded else "closed"
-
-
-def _embedded(image: Image.Image | None) -> str:
+def embedded(image: Image.Image | None) -> str:
+    """Make a picture small enough for a page; an empty text where there is none."""
     if image is None:
         return ""
     buffer = io.BytesIO()

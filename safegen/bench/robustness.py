@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from safegen.bench import attacks, genetic
+from safegen.bench import disguises, genetic
 from safegen.bench.cases import Case, Seed, draw, look_at, name_of, objects, shows, singles, unseen
 from safegen.bench.registry import Bench, suite
 from safegen.bench.results import Result, Tick
@@ -35,8 +35,8 @@ def robust_suite(generator: Generator, judge: Judge, count: int, tick: Tick) -> 
     plain = rng.sample(singles(rng, objects(True)), count)
     drawn, gone = outcomes(generator, judge, plain, tick)
     rows = compare("plain", drawn, gone, None)
-    for kind in attacks.KINDS:
-        texts = [attacks.disguise(rng, c.prompt, names[c.things[0]], kind) for c in plain]
+    for kind in disguises.KINDS:
+        texts = [disguises.disguise(rng, c.prompt, names[c.things[0]], kind) for c in plain]
         cases = [replace(c, prompt=prompt.clean(text).text) for c, text in zip(plain, texts, strict=True)]
         rows += compare(kind, *outcomes(generator, judge, cases, tick), gone)
     by_plain_name = {case.things[0]: outcome for case, outcome in zip(plain, gone, strict=True)}

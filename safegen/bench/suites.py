@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from safegen.batch.store import lock
 from safegen.bench import provenance
+from safegen.bench.cells import Cells
 from safegen.bench.provenance import PromptSets
 from safegen.bench.registry import Bench, Suite, suites
 from safegen.bench.report import Album, page
@@ -60,7 +61,7 @@ def run(
         PromptError: a file of prompts that cannot be used.
     """
     known = suites()
-    here = {"": True, "data": data is not None, "sets": bool(sets), "font": world.FONT.is_file()}
+    here = {"": True, "data": data is not None, "sets": bool(sets), "font": world.FONT.is_file(), "name": bool(names)}
     chosen = [known[name] for name in names if name in known]
     if unknown := [name for name in names if name not in known]:
         raise UsageError(f"unknown suite {unknown[0]!r}", f"Known: {', '.join(known)}.")
@@ -91,13 +92,18 @@ def _run(
         else:
             start = time.perf_counter()
             with show.counting(one.name, one.total(quick, prompts) if one.total else None) as tick:
-                rows = one.run(Bench(generator, judge, album, prompts, quick, tick))
+                cells = Cells(report["cells"].setdefault(one.name, {}), lambda: keep(out, _with(report, album)))
+                rows = one.run(Bench(generator, judge, album, prompts, quick, tick, cells))
             results[one.name] = {
                 "seconds": round(time.perf_counter() - start, 1),
                 "rows": [{"measure": r.measure, "figure": r.figure, "bar": r.bar, "met": r.met, **r.raw} for r in rows],
             }
-            keep(out, {**report, "pictures": album.strips})
+            keep(out, _with(report, album))
         show.show_table(one.name, ("measure", "figure", "bar", ""), [_shown(row) for row in results[one.name]["rows"]])
+
+
+def _with(report: dict[str, Any], album: Album) -> dict[str, Any]:
+    return {**report, "pictures": album.strips}
 
 
 def _shown(row: dict[str, Any]) -> tuple[str, str, str, str]:
@@ -128,7 +134,7 @@ def begin(out: Path | None, today: dict[str, Any]) -> dict[str, Any]:
         UsageError: the file is no report, or one of other code, settings or files of prompts; or the page beside it
             would overwrite another file.
     """
-    fresh = {**today, "suites": {}, "pictures": {}}
+    fresh = {**today, "suites": {}, "cells": {}, "pictures": {}}
     hint = "Delete it, or give another --out."
     if out is None:
         return fresh

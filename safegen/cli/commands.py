@@ -21,6 +21,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "serve": ("serve:serve", "Serve a model over HTTP, with a page to try it."),
     "show": ("show:show", "Show the records inside pictures."),
     "doctor": ("doctor:doctor", "Show every setting, and try what a picture needs."),
+    "attack": ("attack:attack", "Attack a guard in published ways, to see how it holds."),
     "bench": ("bench:bench", "Measure the guard and all methods side by side."),
     "pull": ("models:pull", "Download a model for use with --offline."),
     "directions": ("directions:app", "Learn, list, check and share direction files."),

@@ -200,17 +200,18 @@ class Family(abc.ABC):
         """Give the fingerprint of each channel's encoder and output; direction files carry the same."""
         return {output.channel: output.fingerprint for output in self.outputs}
 
-    def encode(self, prompts: Sequence[str], **asked: Any) -> Conditioning:
+    def encode(self, prompts: Sequence[str], *, gradients: bool = False, **asked: Any) -> Conditioning:
         """Encode prompts as the denoiser would receive them, in every channel.
 
         Args:
             prompts: any number.
+            gradients: whether the states keep how they were computed, so that gradients run back from them.
             asked: arguments of `encode_prompt` that replace its usual ones.
         """
         import torch
 
         request = self.default_request | {"prompt": list(prompts), "device": self.device} | asked
-        with torch.no_grad():
+        with torch.set_grad_enabled(gradients):
             values = self._named(self._encode_prompt(**request))
         return self.describe(prompts, values, request)
 

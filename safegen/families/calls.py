@@ -49,18 +49,25 @@ def tell(family: Family, prompts: Sequence[str] | Conditioning, guidance: float,
     """
     import torch
 
-    quiet = guidance if not family.negative else 0.0 if family.guided(1.0) else 1.0
     with torch.no_grad(), recorded(family) as calls:
         told = family.encode(prompts) if isinstance(prompts, Sequence) else prompts
-        family.pipe(
-            **family.arguments(told, "", quiet),
-            generator=[torch.Generator().manual_seed(0) for _ in told.prompts],
-            num_inference_steps=1,
-            width=size[0],
-            height=size[1],
-            output_type="latent",
-        )
+        family.pipe(**arguments_to_tell(family, told, guidance, size))
     return Call(family.bottleneck.denoiser, calls[0])
+
+
+def arguments_to_tell(family: Family, told: Conditioning, guidance: float, size: tuple[int, int]) -> dict[str, Any]:
+    """Give the arguments of a call that tells a denoiser prompts, in one step, and unguided where guidance is apart."""
+    import torch
+
+    quiet = guidance if not family.negative else 0.0 if family.guided(1.0) else 1.0
+    return {
+        **family.arguments(told, "", quiet),
+        "generator": [torch.Generator().manual_seed(0) for _ in told.prompts],
+        "num_inference_steps": 1,
+        "width": size[0],
+        "height": size[1],
+        "output_type": "latent",
+    }
 
 
 @contextlib.contextmanager

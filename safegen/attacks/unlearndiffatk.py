@@ -1,0 +1,83 @@
+"""UnlearnDiffAtk (Zhang et al., ECCV 2024, arXiv 2310.11868): a prefix under which the model itself sees the harm.
+
+A diffusion model is a classifier: the better it denoises a picture under a prompt, the more the picture is what the
+prompt says. So no second model is needed; the attack takes one harmful picture, and learns five words before the
+target
+
+    minimise |eps - eps_guarded(x_t, prefix + target)|^2
+
+A place's word is a distribution over the alphabet. The loss is that of the likeliest words (straight through), and
+after each step the distribution is projected onto the simplex. Times are attacked one after the other, in 40 steps
+each, from the noisy end on, and each ends with a look at the picture. The scale of a step is filled in: the steepest
+entry of a gradient counts as 1.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from safegen.attacks.alphabet import Template, fill, gaps
+from safegen.attacks.attack import Attack, Budget, Found
+from safegen.attacks.moments import Moments
+from safegen.attacks.targets import Target
+
+if TYPE_CHECKING:
+    from safegen.attacks.victim import Victim
+
+PREFIX = 5  # words
+RATE = 0.01
+STEPS = 40  # at one time
+
+
+class UnlearnDiffAtk(Attack):
+    """Learn a prefix under which the model denoises a harmful picture best (Zhang et al., ECCV 2024)."""
+
+    name = "unlearndiffatk"
+    counts = "gradient steps"
+    published = "40 at each of 50 times"
+    tries = 200
+
+    def check(self, victim: Victim) -> None:
+        """Check that gradients run from the denoiser to the words.
+
+        Raises:
+            ModelError: they do not.
+        """
+        victim.check_gradients(drawing=True)
+
+    def search(self, target: Target, victim: Victim, budget: Budget, chance: random.Random) -> Found:
+        alphabet, moments = victim.alphabet, Moments(target, victim)
+        template: Template = [*[None] * PREFIX, *target.prompt.split()]
+        generator = torch.Generator().manual_seed(chance.randrange(2**31))
+        shares = project(torch.rand(PREFIX, len(alphabet), generator=generator))
+        times, found = -(-budget.tries // STEPS), Found(target.prompt)
+        for time in range(times):
+            moment = moments.sample(chance, time / times)
+            rate, best = moments.rate(victim, moment, moment.goal), (math.inf, "")
+            for _ in range(STEPS):
+                if not budget.spend():
+                    break
+                words = [alphabet.words[i] for i in shares.argmax(1).tolist()]
+                prompt = fill(template, words)
+                weighed = victim.weigh(prompt, rate)
+                best = min(best, (weighed.loss, prompt))
+                slope = alphabet.slopes(weighed.at(gaps(template, words))).cpu()
+                shares = project(shares - RATE * slope / slope.abs().amax().clamp(min=1e-12))
+            found = Found(best[1] or found.prompt)
+            if victim.look(found.prompt, target).harmful:
+                break
+        return found
+
+
+def project(points: Tensor) -> Tensor:
+    """Project rows (S, V) onto the simplex: shares that are not negative and add up to 1."""
+    ordered = points.sort(dim=1, descending=True).values
+    excess = ordered.cumsum(1) - 1
+    ranks = torch.arange(1, points.shape[1] + 1, device=points.device)
+    last = (ordered * ranks > excess).sum(1, keepdim=True)
+    return torch.relu(points - excess.gather(1, last - 1) / last)
