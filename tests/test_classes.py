@@ -78,7 +78,8 @@ def test_the_table_is_shown_and_given_as_json(command: Callable[..., int], capsy
         **{"schema": "safegen.pipeline_class/1", "name": "FluxPipeline", "tasks": ["text"], "family": "Flux"},
         "reason": "",
     }
-    assert by_name["FluxModularPipeline"]["reason"].startswith("it is modular")
+    assert by_name["FluxModularPipeline"]["family"] == "Flux"
+    assert by_name["LTXModularPipeline"]["reason"].startswith("it is modular")
     assert command("models", "classes") == 0
     shown = capsys.readouterr()
     assert "ChromaPipeline" in shown.out

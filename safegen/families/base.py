@@ -356,20 +356,32 @@ class Family(abc.ABC):
             copies = request.get("num_images_per_prompt") or request.get("num_videos_per_prompt") or 1
             result = inner(*args, **named)
             values = self._named(result)
-            plain = self.describe([p for p in prompts for _ in range(copies)], values, request)
-            with self._carrying(request):
-                repaired = repair(plain)
-            if repaired is plain:
-                return result
-            self._check_lengths(repaired)
-            joined = self.join(repaired, request)
-            return self._unnamed(values | joined | self.refit(joined, request))
+            mended = self.mended([p for p in prompts for _ in range(copies)], values, request, repair)
+            return self._unnamed(values | mended) if mended else result
 
         with contextlib.ExitStack() as stack:
             stack.enter_context(replace_method(self.pipe, "encode_prompt", encode_prompt))
             if self.encodes_negative_apart:
                 stack.enter_context(replace_method(self.pipe, "check_inputs", branch.watching(self.pipe.check_inputs)))
             yield
+
+    def mended(self, prompts: Sequence[str], values: Values, request: Values, repair: Repair) -> dict[str, Any]:
+        """Give what takes the place of values that encode_prompt returned; nothing where the repair leaves them.
+
+        Args:
+            prompts: one for every row of the states.
+            values: what encode_prompt returned.
+            request: what it was asked for.
+            repair: what is done to the conditioning.
+        """
+        plain = self.describe(prompts, values, request)
+        with self._carrying(request):
+            repaired = repair(plain)
+        if repaired is plain:
+            return {}
+        self._check_lengths(repaired)
+        joined = self.join(repaired, request)
+        return joined | self.refit(joined, request)
 
     @contextlib.contextmanager
     def _carrying(self, request: Values) -> Iterator[None]:
