@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
 from typing import Any
 
 import diffusers
@@ -16,10 +18,11 @@ from safegen.families import check_class, family_of
 from safegen.families.modular import FORMS, GuardedStep, classic
 from safegen.generator import Generator
 from safegen.guard import Guard
+from safegen.models import loading
 from safegen.models.options import DrawOptions
 from tests.helpers import pipelines
 from tests.helpers.modular import BLOCKS, call, modular, of_blocks, told
-from tests.helpers.pipelines import BENIGN, HARMFUL, same
+from tests.helpers.pipelines import BENIGN, HARMFUL, pipeline, same
 
 pytestmark = [
     pytest.mark.slow,  # every form is built
@@ -138,6 +141,24 @@ def test_the_generator_draws_with_the_classic_form() -> None:
     (picture,), _ = Generator(pipe, Guard()).generate(BENIGN, DrawOptions(seed=0, steps=1, size=(64, 64)))
     drawn = call(pipe, BENIGN, output_type="pil", guidance_scale=3.5)[0]
     assert picture.image.tobytes() == drawn.tobytes()
+
+
+@pytest.mark.parametrize("name", ["flux2-klein", "sd3-without-t5"])
+def test_a_folder_of_a_modular_pipeline_is_loaded_in_its_classic_form(name: str, tmp_path: Path) -> None:
+    modular(name).save_pretrained(str(tmp_path / "saved"), overwrite_modular_index=True)
+    folder = (tmp_path / "saved").rename(tmp_path / "moved")  # its index names the place where it was saved
+    pipe = loading.load(str(folder), device="cpu")
+    assert type(pipe) is type(pipeline(name))
+    assert family_of(pipe).fingerprints() == family_of(pipeline(name)).fingerprints()
+    assert same(pipelines.call(name, BENIGN, pipe), call(modular(name), BENIGN))
+    for path, harm, refused in (
+        (folder / "modular_config.json", lambda path: path.write_text("{}"), "brings code of its own"),
+        (folder / "transformer", shutil.rmtree, "transformer/ is missing"),
+    ):
+        harm(path)
+        with pytest.raises(ModelError, match=refused):
+            loading.load(str(folder), device="cpu")
+        path.unlink(missing_ok=True)
 
 
 @pytest.mark.parametrize("name", FORMS)
