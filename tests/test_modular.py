@@ -15,13 +15,14 @@ from diffusers.modular_pipelines.modular_pipeline_utils import OutputParam
 
 from safegen.errors import ModelError
 from safegen.families import check_class, family_of
-from safegen.families.modular import FORMS, GuardedStep, classic
+from safegen.families.flux3 import Flux3
+from safegen.families.modular import FORMS, GuardedStep, classic, kind_of
 from safegen.generator import Generator
 from safegen.guard import Guard
 from safegen.models import loading
 from safegen.models.options import DrawOptions
 from tests.helpers import pipelines
-from tests.helpers.modular import BLOCKS, call, modular, of_blocks, told
+from tests.helpers.modular import BLOCKS, call, flux3, modular, of_blocks, told
 from tests.helpers.pipelines import BENIGN, HARMFUL, pipeline, same
 
 pytestmark = [
@@ -161,8 +162,32 @@ def test_a_folder_of_a_modular_pipeline_is_loaded_in_its_classic_form(name: str,
         path.unlink(missing_ok=True)
 
 
+@pytest.mark.parametrize("distilled", [False, True])
+def test_what_exists_as_a_modular_pipeline_alone_is_guarded_through_its_block(distilled: bool) -> None:
+    pipe = flux3(distilled)
+
+    def states(prompt: str) -> torch.Tensor:
+        with pipelines.watched(pipe) as calls:
+            call(pipe, prompt)
+        return calls[0]["encoder_hidden_states"].clone()
+
+    plain, family = {prompt: states(prompt) for prompt in (BENIGN, HARMFUL)}, family_of(pipe)
+    assert type(family) is check_class(type(pipe).__name__) is Flux3
+    with Guard().attached(pipe) as guard:
+        guarded = {prompt: states(prompt) for prompt in plain}
+        (report,) = guard.last
+    assert same(guarded[BENIGN], plain[BENIGN])
+    assert not same(guarded[HARMFUL], plain[HARMFUL])
+    assert same(guarded[HARMFUL], family.encode([report.rewritten]).channels["qwen"].states)
+    short, whole = (one([BENIGN]).channels["qwen"] for one in (family.encode_words, family.encode))
+    assert [token.text for token in short.tokens[0]] == [t.text for t in whole.tokens[0] if t.text != "[pad]"]
+    torch.testing.assert_close(short.states, whole.states[:, : short.states.shape[1]], atol=1e-5, rtol=1e-4)
+    with pytest.raises(ModelError, match="takes no embeddings"):
+        Generator(pipe, None)
+
+
 @pytest.mark.parametrize("name", FORMS)
 def test_every_form_finds_its_block_among_those_of_its_class(name: str) -> None:
-    assert check_class(name) is check_class(FORMS[name].kind)
+    assert check_class(name) is check_class(kind_of(name))
     with pytest.raises(ModelError, match=r"has no (unet|transformer)"):  # no part of it is loaded
         family_of(getattr(diffusers, name)())

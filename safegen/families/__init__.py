@@ -15,6 +15,7 @@ from safegen.families.deepfloyd_if import DeepFloydIF
 from safegen.families.ernie_image import ErnieImage
 from safegen.families.flux import Flux
 from safegen.families.flux2 import Flux2
+from safegen.families.flux3 import Flux3
 from safegen.families.hunyuan_dit import HunyuanDiT
 from safegen.families.ideogram4 import Ideogram4
 from safegen.families.kandinsky3 import Kandinsky3
@@ -40,7 +41,7 @@ FAMILIES: tuple[type[Family], ...] = (
     *(PixArt, Sana, SanaSprint, QwenImage, ZImage, Flux2),
     *(Chroma, AuraFlow, CogView3, CogView4, Lumina, Lumina2, Ovis, Krea2),
     *(QwenImageEdit, QwenImage21, Nucleus, HunyuanDiT, PRX, ErnieImage),
-    *(Kandinsky3, DeepFloydIF, Ideogram4, Wan),
+    *(Kandinsky3, DeepFloydIF, Ideogram4, Wan, Flux3),
 )
 
 __all__ = ["FAMILIES", "Family", "check_class", "family_of", "intercepted"]
@@ -56,7 +57,7 @@ def check_class(name: str, encoder: str | None = None) -> type[Family]:
     Raises:
         ModelError: the class is not supported. A known text encoder does not help: no pipeline is half-guarded.
     """
-    kind = modular.FORMS[name].kind if name in modular.FORMS else name
+    kind = modular.kind_of(name)
     for family in FAMILIES:
         if kind in family.pipelines:
             return family
@@ -74,10 +75,9 @@ def family_of(pipe: Any) -> Family:
     Raises:
         ModelError: the class is not supported, or parts of the pipeline are missing.
     """
-    if modular.is_modular(pipe):
-        pipe = modular.classic(pipe)
     encoder = getattr(pipe, "text_encoder", None)
-    return check_class(type(pipe).__name__, None if encoder is None else type(encoder).__name__)(pipe)
+    family = check_class(type(pipe).__name__, None if encoder is None else type(encoder).__name__)
+    return family(modular.classic(pipe) if modular.is_modular(pipe) else pipe)
 
 
 def intercepted(pipe: Any, family: Family, repair: Repair) -> contextlib.AbstractContextManager[None]:

@@ -27,7 +27,7 @@ class Form:
     """The classic form of a modular pipeline.
 
     Attributes:
-        kind: its class.
+        kind: its class; empty if there is none.
         step: the class of the block that encodes text.
         told: settings of that block, by the names that they have in the classic form.
     """
@@ -52,8 +52,15 @@ FORMS: Mapping[str, Form] = {
         "QwenImage": Form("QwenImagePipeline", "QwenImageTextEncoderStep", QWEN),
         "ZImage": Form("ZImagePipeline", "ZImageTextEncoderStep"),
         "ErnieImage": Form("ErnieImagePipeline", "ErnieImageTextEncoderStep"),
+        "Flux3": Form("", "Flux3TextEncoderStep"),
+        "Flux3Distilled": Form("", "Flux3DistilledTextEncoderStep"),
     }.items()
 }
+
+
+def kind_of(name: str) -> str:
+    """Name the class that stands for a pipeline's class: of a modular one its classic form, where it has one."""
+    return FORMS[name].kind or name if name in FORMS else name
 
 
 def is_modular(pipe: Any) -> bool:
@@ -69,16 +76,49 @@ def classic(pipe: Any) -> Any:
     """
     import diffusers
 
-    form = FORMS[type(pipe).__name__]
+    form, (parent, name) = FORMS[type(pipe).__name__], _place(pipe)
+    (step,) = _leaves({name: parent.sub_blocks[name]}).values()
+    if not form.kind:
+        require_parts(pipe, "transformer")
+        return BlockPipeline(pipe, step)
     kind, parts = getattr(diffusers, form.kind), {**pipe.config, **pipe.components}
     asked = list(inspect.signature(kind.__init__).parameters.values())[1:]
-    parent, name = _place(pipe)
     require_parts(pipe, *{"unet", "transformer"}.intersection(one.name for one in asked))
     made = kind(**{one.name: parts.get(one.name) for one in asked if one.name in parts or one.default is one.empty})
-    (step,) = _leaves({name: parent.sub_blocks[name]}).values()
     for own, told in form.told.items():
         setattr(made, own, getattr(step, told))
     return made
+
+
+class BlockPipeline:
+    """A modular pipeline that has no classic form, with its block in the place of an `encode_prompt`.
+
+    To the block it is a pipeline without a negative branch, and it has all parts of the modular one.
+    """
+
+    requires_unconditional_embeds, guider = False, None
+
+    def __init__(self, pipe: Any, step: Any) -> None:
+        self.modular, self.step = pipe, step
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.modular, name)
+
+    def __call__(self, **asked: Any) -> Any:
+        """Draw with the modular pipeline."""
+        return self.modular(**asked)
+
+    def encode_prompt(self, prompt: Any, **asked: Any) -> Any:
+        """Encode one prompt, and give what the block has written."""
+        from diffusers.modular_pipelines import PipelineState
+
+        (text,) = [prompt] if isinstance(prompt, str) else prompt
+        state = PipelineState()
+        for one in self.step.inputs:
+            state.set(one.name, asked.get(one.name, one.default))
+        state.set("prompt", text)
+        self.step(self, state)
+        return state.get("prompt_embeds")
 
 
 @contextlib.contextmanager

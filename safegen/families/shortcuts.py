@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 # How the kinds of encoders begin that keep keys and values, and of the one that is causal and gets no mask.
 CACHING, CLIP = ("qwen", "mistral", "ministral", "gemma"), "clip"
 NEAR = 8  # texts that leave the first one at places so near to each other go through the encoder together
+PICTURED = ("pixel", "image", "video")  # how arguments begin that tell of pictures: by their sizes positions count
 STATES, VECTORS = ("last_hidden_state", "hidden_states"), ("pooler_output", "text_embeds")
 
 
@@ -67,7 +68,8 @@ class Shortcut:
         named |= dict(zip(inspect.signature(self.forward).parameters, args, strict=False))
         ids, mask = named.get("input_ids"), named.get("attention_mask")
         columns = self._columns(ids, mask)
-        if ids is None or columns is None:
+        pictured = any(value is not None for name, value in named.items() if name.startswith(PICTURED))
+        if ids is None or columns is None or pictured:
             return self.forward(**named)
         named |= {"input_ids": ids[:, columns], "position_ids": self._positions(named, columns)}
         if mask is not None:

@@ -9,6 +9,9 @@ from typing import Any
 import diffusers
 import torch
 
+from tests.helpers.miniatures import TextProcessor
+from tests.helpers.newcomers import qwen3_vl
+from tests.helpers.parts import CHAT, flux2_autoencoder, qwen_tokenizer, seeded
 from tests.helpers.pipelines import CHANNELS, SIZE, pipeline, watched
 
 # The blocks of every form that a miniature has; that of FLUX.2 klein's base model is told of by its parts.
@@ -25,12 +28,15 @@ BLOCKS = {
 }
 
 
+def guider() -> Any:
+    """No negative branch; SDXL's blocks turn on again what is off, so the scale has to say it, too."""
+    return diffusers.ClassifierFreeGuidance(guidance_scale=1.0, enabled=False)
+
+
 def of_blocks(blocks: Any, name: str) -> Any:
     """A pipeline of these blocks around the parts of a miniature, which draws without a negative branch."""
     pipe = blocks.init_pipeline()
-    # SDXL's blocks turn a guider on again that is off, so its scale has to say it, too.
-    guider = diffusers.ClassifierFreeGuidance(guidance_scale=1.0, enabled=False)
-    parts = {"guider": guider, **pipeline(name).components}
+    parts = {"guider": guider(), **pipeline(name).components}
     pipe.update_components(**{part: parts[part] for part in blocks.component_names if parts.get(part) is not None})
     return pipe
 
@@ -47,6 +53,36 @@ def call(pipe: Any, prompt: Any, **more: Any) -> Any:
     prompt = list(prompt) if isinstance(prompt, list) else prompt  # Z-Image writes its template into the list
     own = {"guidance_scale": 1.0} if "guidance_scale" in pipe.blocks.input_names else {}
     return pipe(prompt=prompt, generator=draw, output="images", **{**SIZE, "output_type": "pt", **own, **more})
+
+
+def flux3(distilled: bool = False) -> Any:
+    """FLUX.3, which diffusers has in no other form."""
+    transformer = seeded(
+        lambda: diffusers.Flux3Transformer2DModel(
+            in_channels=16,
+            cond_in_channels=16,
+            num_layers=1,
+            num_single_layers=1,
+            attention_head_dim=16,
+            num_attention_heads=2,
+            joint_attention_dim=8 * 48,
+            timestep_channels=16,
+            axes_dims_rope=(4, 4, 4, 4),
+            flow_map=distilled,
+        )
+    )
+    blocks = diffusers.Flux3DistilledAutoBlocks() if distilled else diffusers.Flux3AutoBlocks()
+    blocks.sub_blocks.pop("prompt_upsampler")  # another language model
+    pipe = blocks.init_pipeline()
+    parts = {
+        "text_encoder": qwen3_vl(generating=True, layers=32),
+        "tokenizer": TextProcessor(qwen_tokenizer(pictures=True), chat_template=CHAT),
+        "transformer": transformer,
+        "vae": flux2_autoencoder(),
+        "scheduler": diffusers.FlowMatchEulerDiscreteScheduler(),
+    }
+    pipe.update_components(**parts, **({} if distilled else {"guider": guider()}))
+    return pipe
 
 
 def told(name: str, draw: Callable[[], Any], pipe: Any) -> dict[str, torch.Tensor]:
