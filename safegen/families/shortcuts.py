@@ -98,7 +98,8 @@ class Shortcut:
 
     def _positions(self, named: dict[str, Any], columns: Tensor) -> Tensor | None:
         """Give the places that encoders count by; None to those that count their tokens themselves."""
-        if (own := named.get("position_ids")) is not None:
+        own: Tensor | None = named.get("position_ids")
+        if own is not None:
             return own[..., columns]
         return columns[None] if "position_ids" in inspect.signature(self.forward).parameters else None
 
