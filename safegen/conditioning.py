@@ -97,6 +97,16 @@ class Channel:
             tokens=tuple((*row, *[Token("", Position.ABSENT)] * missing) for row in self.tokens),
         )
 
+    def without_gaps(self) -> Channel:
+        """Leave out the positions of pads that were never computed, which hold NaN."""
+        pads = (self.positions == Position.PAD) | (self.positions >= Position.UNREAD)
+        gaps = self.states.isnan().any(2) & pads
+        if not self.worded or not bool(gaps.any()):
+            return self
+        kept = (~gaps.all(0)).nonzero()[:, 0]
+        tokens = tuple(tuple(row[i] for i in kept.tolist()) for row in self.tokens)
+        return replace(self, states=self.states[:, kept], positions=self.positions[:, kept], tokens=tokens)
+
     def rows(self, part: slice) -> Channel:
         """Take some prompts of the batch, as long as the longest of them."""
         positions = self.positions[part]
@@ -241,6 +251,10 @@ class Conditioning:
                 )
             channels[name] = replace(channels[name], states=new)
         return replace(self, channels=channels)
+
+    def without_gaps(self) -> Conditioning:
+        """Leave out what was never computed; see `Channel.without_gaps`."""
+        return replace(self, channels={name: channel.without_gaps() for name, channel in self.channels.items()})
 
     def only(self, row: int) -> Conditioning:
         """Take one prompt of the batch."""

@@ -83,7 +83,7 @@ class Generator:
     """A loaded model with a guard in front of it.
 
     Args:
-        pipe: a diffusers pipeline of a supported family.
+        pipe: a diffusers pipeline of a supported family; a modular one draws in its classic form.
         guard: None draws unguarded, and every record says so.
         model: the name that records carry.
         progress: told what has to be learned for this encoder first, and the figures that it reached.
@@ -102,7 +102,7 @@ class Generator:
     ) -> None:
         self.family = family_of(pipe)
         self.family.check_from_text()
-        self.pipe, self.model, self.added = pipe, model, tuple(added)
+        self.pipe, self.model, self.added = self.family.pipe, model, tuple(added)
         self.guard: BoundGuard | None = guard.bind(self.family, progress) if guard is not None else None
         self.steerer = Steerer(self.family, guard.options.folder if guard is not None else folder)
 

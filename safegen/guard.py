@@ -127,7 +127,7 @@ class Guard:
             DirectionError: there is no usable direction for its encoder.
             UsageError: the safeguard acts while pictures are drawn, which only a `Generator` lets it do.
         """
-        from safegen.families import family_of
+        from safegen.families import family_of, intercepted
 
         family = family_of(pipe)
         bound = self.bind(family)
@@ -141,7 +141,7 @@ class Guard:
             repaired, self.last = bound.sanitize(conditioning)
             return repaired
 
-        with family.intercepted(repair):
+        with intercepted(pipe, family, repair):
             yield self
 
     def attach(self, pipe: Any) -> Callable[[], None]:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from safegen.errors import ModelError
+from safegen.families import modular
 from safegen.families.aura_flow import AuraFlow
-from safegen.families.base import Family
+from safegen.families.base import Family, Repair
 from safegen.families.chroma import Chroma
 from safegen.families.cogview import CogView3, CogView4
 from safegen.families.deepfloyd_if import DeepFloydIF
 from safegen.families.ernie_image import ErnieImage
 from safegen.families.flux import Flux
 from safegen.families.flux2 import Flux2
+from safegen.families.flux3 import Flux3
 from safegen.families.hunyuan_dit import HunyuanDiT
 from safegen.families.ideogram4 import Ideogram4
 from safegen.families.kandinsky3 import Kandinsky3
@@ -38,10 +41,10 @@ FAMILIES: tuple[type[Family], ...] = (
     *(PixArt, Sana, SanaSprint, QwenImage, ZImage, Flux2),
     *(Chroma, AuraFlow, CogView3, CogView4, Lumina, Lumina2, Ovis, Krea2),
     *(QwenImageEdit, QwenImage21, Nucleus, HunyuanDiT, PRX, ErnieImage),
-    *(Kandinsky3, DeepFloydIF, Ideogram4, Wan),
+    *(Kandinsky3, DeepFloydIF, Ideogram4, Wan, Flux3),
 )
 
-__all__ = ["FAMILIES", "Family", "check_class", "family_of"]
+__all__ = ["FAMILIES", "Family", "check_class", "family_of", "intercepted"]
 
 
 def check_class(name: str, encoder: str | None = None) -> type[Family]:
@@ -54,8 +57,9 @@ def check_class(name: str, encoder: str | None = None) -> type[Family]:
     Raises:
         ModelError: the class is not supported. A known text encoder does not help: no pipeline is half-guarded.
     """
+    kind = modular.kind_of(name)
     for family in FAMILIES:
-        if name in family.pipelines:
+        if kind in family.pipelines:
             return family
     reason = f"Which states of its {encoder} reach the denoiser is not known, and what is left out leaks. "
     known = f": {REFUSED[name]}" if name in REFUSED else ""
@@ -66,10 +70,20 @@ def check_class(name: str, encoder: str | None = None) -> type[Family]:
 
 
 def family_of(pipe: Any) -> Family:
-    """Find the family of a diffusers pipeline by its class.
+    """Find the family of a diffusers pipeline by its class; a modular one has that of its classic form.
 
     Raises:
-        ModelError: the class is not supported.
+        ModelError: the class is not supported, or parts of the pipeline are missing.
     """
     encoder = getattr(pipe, "text_encoder", None)
-    return check_class(type(pipe).__name__, None if encoder is None else type(encoder).__name__)(pipe)
+    family = check_class(type(pipe).__name__, None if encoder is None else type(encoder).__name__)
+    return family(modular.classic(pipe) if modular.is_modular(pipe) else pipe)
+
+
+def intercepted(pipe: Any, family: Family, repair: Repair) -> contextlib.AbstractContextManager[None]:
+    """Let calls of a pipeline draw from repaired conditioning; **changes it while the context lasts**.
+
+    Raises:
+        ModelError: it is modular, and has blocks that cannot be guarded.
+    """
+    return modular.intercepted(pipe, family, repair) if modular.is_modular(pipe) else family.intercepted(repair)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from safegen.conditioning import Channel, Conditioning, Position, Token
 from safegen.errors import ModelError, UsageError
-from safegen.families import bottleneck, sizes, textual_inversion
+from safegen.families import bottleneck, shortcuts, sizes, textual_inversion
 from safegen.families.bottleneck import Bottleneck
 from safegen.families.denoiser import Received
 from safegen.families.intercept import Branch, replace_method
@@ -81,6 +81,7 @@ class Family(abc.ABC):
     # For a loaded class, the classes that draw from a picture and from a picture with a mask, around the same parts.
     picture_kinds: ClassVar[Mapping[str, Kinds]] = {}
     pad_position: ClassVar[Position] = Position.PAD  # UNREAD where the denoiser masks pads, ABSENT where they are cut
+    read_pads: ClassVar[int] = 0  # how many pads the denoiser reads of those that it masks
 
     def __init__(self, pipe: Any) -> None:
         self.pipe = pipe
@@ -220,8 +221,20 @@ class Family(abc.ABC):
         return WindowedPrompts.of(prompts, self.outputs, self.windows, self.encode)
 
     def encode_words(self, prompts: Sequence[str], pads: int = 0) -> Conditioning:
-        """Encode like `encode`, but cheaper: with only `pads` pads after the longest prompt, if no state changes."""
-        return self.encode(prompts)
+        """Encode like `encode`, but cheaper, where no other state depends on pads: with few pads or none.
+
+        Prompts that begin as the first one does are cheapest. States are those of `encode` but for rounding.
+
+        Args:
+            prompts: any number.
+            pads: how many pads stand for all.
+        """
+        pads = pads if self.pad_position is Position.PAD else self.read_pads
+        encoders = {id(output.encoder): output for output in self.outputs if not output.layer.endswith("unmasked")}
+        with contextlib.ExitStack() as stack:
+            for output in encoders.values():
+                stack.enter_context(shortcuts.taken(output, pads))
+            return self.encode(prompts).without_gaps()
 
     def _default_request(self) -> dict[str, Any]:
         """Give the arguments of `encode_prompt`, besides prompts, when the pipeline is called with prompts alone."""
@@ -357,20 +370,32 @@ class Family(abc.ABC):
             copies = request.get("num_images_per_prompt") or request.get("num_videos_per_prompt") or 1
             result = inner(*args, **named)
             values = self._named(result)
-            plain = self.describe([p for p in prompts for _ in range(copies)], values, request)
-            with self._carrying(request):
-                repaired = repair(plain)
-            if repaired is plain:
-                return result
-            self._check_lengths(repaired)
-            joined = self.join(repaired, request)
-            return self._unnamed(values | joined | self.refit(joined, request))
+            mended = self.mended([p for p in prompts for _ in range(copies)], values, request, repair)
+            return self._unnamed(values | mended) if mended else result
 
         with contextlib.ExitStack() as stack:
             stack.enter_context(replace_method(self.pipe, "encode_prompt", encode_prompt))
             if self.encodes_negative_apart:
                 stack.enter_context(replace_method(self.pipe, "check_inputs", branch.watching(self.pipe.check_inputs)))
             yield
+
+    def mended(self, prompts: Sequence[str], values: Values, request: Values, repair: Repair) -> dict[str, Any]:
+        """Give what takes the place of values that encode_prompt returned; nothing where the repair leaves them.
+
+        Args:
+            prompts: one for every row of the states.
+            values: what encode_prompt returned.
+            request: what it was asked for.
+            repair: what is done to the conditioning.
+        """
+        plain = self.describe(prompts, values, request)
+        with self._carrying(request):
+            repaired = repair(plain)
+        if repaired is plain:
+            return {}
+        self._check_lengths(repaired)
+        joined = self.join(repaired, request)
+        return joined | self.refit(joined, request)
 
     @contextlib.contextmanager
     def _carrying(self, request: Values) -> Iterator[None]:

@@ -27,6 +27,7 @@ class Chroma(SingleFamily):
     steps = 35
     guidance = 5.0
     pad_position: ClassVar[Position] = Position.UNREAD
+    read_pads: ClassVar[int] = 1
 
     def kept_tokens(self, row: tuple[Token, ...], request: Values) -> tuple[Token, ...]:
         """Add the pad that is read, if there is room."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from safegen.families import FAMILIES
+from safegen.families.modular import FORMS, kind_of
 from safegen.families.refused import REFUSED
 
 BASES = ("DiffusionPipeline", "ModularPipeline")
@@ -36,6 +37,7 @@ def list_classes() -> list[PipelineClass]:
     tasks = _tasks()
     names = {name for name in dir(diffusers) if name.endswith("Pipeline")} - set(BASES)
     families = {name: family.__name__ for family in FAMILIES for name in family.pipelines}
+    families |= {name: families[kind_of(name)] for name in FORMS}
     found = [
         PipelineClass(name, tuple(tasks.get(name, ())), families.get(name, ""), REFUSED.get(name, "")) for name in names
     ]

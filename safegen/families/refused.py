@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 _REFUSED: Mapping[str, str] = {
-    "it is modular: its text encoder is a block of its own, and no guard goes behind one yet": """
-        AnimaModular Cosmos3DistilledModular Cosmos3OmniModular EchoModular ErnieImageModular Flux2KleinBaseModular
-        Flux2KleinModular Flux2Modular Flux3DistilledModular Flux3Modular FluxKontextModular FluxModular HeliosModular
-        HeliosPyramidDistilledModular HeliosPyramidModular HunyuanVideo15Modular Ideogram4Modular Krea2Modular
-        Krea2TurboModular LTX25Modular LTX2Modular LTXModular MiniMaxH3Modular MiniMaxMusic3Modular
-        QwenImage21Modular QwenImage21TurboModular QwenImageEditModular QwenImageEditPlusModular
-        QwenImageLayeredModular QwenImageModular StableDiffusion3Modular StableDiffusionXLModular
-        Wan22Image2VideoModular Wan22Modular Wan22VaceModular WanAnimate2DistilledModular WanAnimate2Modular
-        WanImage2VideoModular WanModular ZImageModular
+    "it is modular, and nobody has followed its text through its blocks yet": """
+        AnimaModular Cosmos3DistilledModular Cosmos3OmniModular EchoModular HeliosModular HeliosPyramidDistilledModular
+        HeliosPyramidModular HunyuanVideo15Modular Ideogram4Modular Krea2Modular Krea2TurboModular LTX25Modular
+        LTX2Modular LTXModular MiniMaxH3Modular MiniMaxMusic3Modular QwenImage21Modular QwenImage21TurboModular
+        QwenImageEditModular QwenImageEditPlusModular QwenImageLayeredModular Wan22Image2VideoModular Wan22Modular
+        Wan22VaceModular WanAnimate2DistilledModular WanAnimate2Modular WanImage2VideoModular WanModular
     """,
     "its prompt goes through a prior, a second pipeline with an encoder of its own": """
         Kandinsky KandinskyCombined KandinskyImg2Img KandinskyImg2ImgCombined KandinskyInpaint

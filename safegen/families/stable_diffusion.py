@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from safegen.conditioning import Conditioning
@@ -11,7 +11,6 @@ from safegen.families.base import Family, Values, require_parts
 from safegen.families.blending import BlendedDrawing
 from safegen.families.outputs import EncoderOutput
 from safegen.families.pictured import Kinds, PictureDrawing
-from safegen.families.textual_inversion import convert
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -74,29 +73,3 @@ class StableDiffusion(Family):
         if self.pipe.unet is None:
             raise ModelError("the model is a text encoder alone", "It scores and learns; draw with another --model.")
         return int(self.pipe.unet.config.sample_size * self.pipe.vae_scale_factor)
-
-    def encode_words(self, prompts: Sequence[str], pads: int = 0) -> Conditioning:
-        """Encode with fewer pads than the pipeline, where pads change no other state.
-
-        They change none in a causal encoder, nor in one that masks them. Only where they are masked, pads do not
-        depend on each other. There `pads` of them, evenly spread after the longest prompt, stand for all.
-        """
-        import torch
-
-        encoder, tokenizer = self.pipe.text_encoder, self.pipe.tokenizer
-        masked = bool(getattr(encoder.config, "use_attention_mask", False))
-        if not masked and (pads or not self.outputs[0].kind.startswith("clip")):
-            return self.encode(prompts)
-        read = convert(self.pipe, tokenizer, prompts)
-        tokens = tokenizer(read, padding="longest", truncation=True, return_tensors="pt").to(self.device)
-        ids, seen, window = tokens.input_ids, tokens.attention_mask, self.outputs[0].window
-        at = torch.arange(ids.shape[1])
-        if pads and len(at) < window:
-            spread = torch.linspace(len(at), window - 1, min(pads, window - len(at))).round().long()
-            ids = torch.nn.functional.pad(ids, (0, len(spread)), value=tokenizer.pad_token_id)
-            seen = torch.nn.functional.pad(seen, (0, len(spread)))
-            at = torch.cat([at, spread])
-        masks = {"attention_mask": seen} if masked else {}
-        with torch.no_grad():
-            states = encoder(ids, position_ids=at.expand_as(ids).to(self.device), **masks)[0]
-        return self.describe(prompts, {"prompt_embeds": states}, self.default_request)

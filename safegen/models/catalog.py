@@ -76,7 +76,7 @@ def locate(name: str) -> str:
         return ALIASES[name].repo
     path = as_path(name)
     if path.is_dir():
-        if not (path / "model_index.json").is_file():
+        if not (path / checkpoint.INDEX).is_file() and not checkpoint.is_modular(path):
             raise ModelError(f"{name} is a folder without model_index.json", "Give a folder in diffusers layout.")
         return str(path)
     if path.suffix in checkpoint.PICKLED:

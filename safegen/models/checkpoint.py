@@ -12,7 +12,7 @@ from typing import Any
 
 from safegen.errors import ModelError
 
-INDEX = "model_index.json"
+INDEX, MODULAR = "model_index.json", "modular_model_index.json"
 AGAIN = "Download it again: safegen pull NAME, or copy the whole folder."
 
 # Suffixes of files that may be pickles, which can run code.
@@ -96,13 +96,27 @@ def _kind(path: Path) -> tuple[str, dict[str, list[int]]]:
 def index(folder: Path, what: str) -> dict[str, Any]:
     """Read the model_index.json of a folder: the pipeline's class, and the library and class of every part.
 
+    A modular pipeline's own index is read as that of its classic form, of which it has all parts.
+
     Raises:
         ModelError: it is not JSON, or names no class.
     """
-    values = _json(folder / INDEX, what)
+    name = MODULAR if is_modular(folder) else INDEX
+    values = _json(folder / name, what)
     if not values.get("_class_name"):
-        raise ModelError(f"{what}: {INDEX} names no pipeline class", AGAIN)
-    return values
+        raise ModelError(f"{what}: {name} names no pipeline class", AGAIN)
+    if name == INDEX:
+        return values
+    from safegen.families.modular import FORMS
+
+    kind = values["_class_name"]
+    pairs = {part: value[:2] for part, value in values.items() if isinstance(value, list) and len(value) == 3}
+    return {**values, **pairs, "_class_name": FORMS[kind].kind if kind in FORMS else kind}
+
+
+def is_modular(folder: Path) -> bool:
+    """Tell whether a folder holds a modular pipeline, and no classic one."""
+    return (folder / MODULAR).is_file() and not (folder / INDEX).is_file()
 
 
 def parts(index: Mapping[str, Any]) -> dict[str, str | None]:
@@ -247,7 +261,7 @@ def _variant(name: str) -> str | None:
 
 
 def _json(path: Path, what: str) -> dict[str, Any]:
-    name = path.name if path.name == INDEX else f"{path.parent.name}/{path.name}"
+    name = path.name if path.name in (INDEX, MODULAR) else f"{path.parent.name}/{path.name}"
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

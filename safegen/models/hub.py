@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from safegen.errors import ModelError
-from safegen.models.checkpoint import INDEX
+from safegen.models.checkpoint import INDEX, MODULAR, is_modular
 
 # Libraries whose errors mean that the hub did not answer, unless the hub's own errors say otherwise.
 TRANSPORTS = ("httpx", "httpx2", "httpcore", "requests", "urllib3")
@@ -39,7 +39,7 @@ class Repository:
         return self.offline or os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
 
     def folder(self) -> Path:
-        """Find or fetch the revision's folder in the cache, with its model_index.json and perhaps nothing else.
+        """Find or fetch the revision's folder in the cache, with its index and perhaps nothing else.
 
         Raises:
             ModelError: see `explained`.
@@ -49,7 +49,10 @@ class Repository:
         try:
             found = hf_hub_download(self.id, INDEX, revision=self.revision, local_files_only=self.alone)
         except Exception as error:  # the hub raises a dozen kinds
-            raise self.explained(error) from error
+            try:  # a modular pipeline has another index
+                found = hf_hub_download(self.id, MODULAR, revision=self.revision, local_files_only=self.alone)
+            except Exception:  # the first error says what is wrong
+                raise self.explained(error) from error
         return Path(found).parent
 
     def configuration(self) -> Path:
@@ -81,8 +84,12 @@ class Repository:
         if self.alone:
             return
         from diffusers import DiffusionPipeline
+        from huggingface_hub import snapshot_download
 
         try:  # from the folder's commit, even if the branch has moved since
+            if is_modular(folder):
+                snapshot_download(self.id, revision=folder.name, allow_patterns=[*TEXTS, "*.safetensors"])
+                return
             DiffusionPipeline.download(self.id, use_safetensors=True, revision=folder.name, variant=self.variant)
         except Exception as error:  # likewise
             if not unreachable(error):

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from safegen.errors import ModelError
+from safegen.errors import ModelError, SafegenError, UsageError
 from safegen.models import adapters, checkpoint, hub, placement, quantizing, schedulers, speed
 from safegen.models.catalog import EMBEDDED, EMBEDDED_CLIP, SHIPPED, locate
 from safegen.models.options import LoadOptions
@@ -69,7 +69,7 @@ def _load(how: LoadOptions) -> Any:
         if how.denoiser is not None:
             options |= quantizing.load_denoiser(how.denoiser, folder, parts, options["torch_dtype"])
         pipe = _read(kind, folder, Path(source) if single else None, options)
-    except ModelError:
+    except SafegenError:
         raise
     except Exception as error:  # diffusers raises a dozen kinds; all mean that there is no model
         raise _explain(name, error, how) from error
@@ -139,6 +139,7 @@ def _pipeline_class(name: str, folder: Path) -> str:
     pairs = [value for key, value in index.items() if not key.startswith("_") and isinstance(value, list)]
     modules = [pair[0] for pair in pairs if len(pair) == 2 and isinstance(pair[0], str)]
     own = [module for module in modules if not _is_library(module)]
+    own += [path.name for path in folder.glob("modular_config.json")]  # it names blocks of the model's own
     if not isinstance(kind, str) or own:
         raise ModelError(
             f"the model {name!r} brings code of its own ({', '.join(own) or kind})",
@@ -163,11 +164,33 @@ def _read(kind: str, folder: Path, file: Path | None, options: dict[str, Any]) -
         return getattr(diffusers, kind).from_single_file(
             str(file), config=str(folder), local_files_only=True, **options
         )
+    if checkpoint.is_modular(folder):
+        return _read_modular(folder, options)
     # Diffusers looks for every part of the class, even for those that the index says are not there.
     absent = dict.fromkeys(checkpoint.list_absent(checkpoint.index(folder, str(folder))))
     return diffusers.DiffusionPipeline.from_pretrained(
         str(folder), local_files_only=True, use_safetensors=True, **absent, **options
     )
+
+
+def _read_modular(folder: Path, options: dict[str, Any]) -> Any:
+    """Load the parts of a modular pipeline from its own folder, and put its classic form around them."""
+    import diffusers
+
+    from safegen.families.modular import classic
+
+    kind = diffusers.ModularPipeline.load_config(str(folder), local_files_only=True)["_class_name"]
+    pipe = getattr(diffusers, kind)(pretrained_model_name_or_path=str(folder), local_files_only=True)
+    named = checkpoint.parts(checkpoint.index(folder, str(folder)))
+    if "quantization_config" in options:
+        raise UsageError(
+            "a modular pipeline cannot be quantised here", "Leave out --quantize, or take its classic form."
+        )
+    how = {"pretrained_model_name_or_path": str(folder), "local_files_only": True, "use_safetensors": True, **options}
+    for name in (name for name, part in named.items() if part is not None):
+        part = options[name] if name in options else pipe.get_component_spec(name).load(**how, subfolder=name)
+        pipe.update_components(**{name: part})
+    return classic(pipe)
 
 
 def _explain(name: str, error: Exception, how: LoadOptions) -> ModelError:
