@@ -17,8 +17,10 @@ from safegen.reader.attempts import Attempt, fit_in, sound
 from safegen.reader.closing import closings
 from safegen.reader.editing import tidy
 from safegen.reader.forms import fold
-from safegen.reader.gaps import around, likely_gaps
+from safegen.reader.english import alone, is_being
+from safegen.reader.gaps import OPEN, around, likely_gaps
 from safegen.reader.phrases import Phrases
+from safegen.reader.rewriting import Rewriter, likelihood, written
 from safegen.reader.words import WINDOW, Word
 
 if TYPE_CHECKING:
@@ -32,11 +34,16 @@ ROUNDS = 6  # how many situations of a prompt may be replaced, one after the oth
 STRICT, AROUND = 0.65, 60  # the stricter line as a share of the line, and how many characters it reaches to each side
 # Weights of an attempt's parts beside the log-likelihood of its fill: the log-likelihood of its gap, its height near
 # the line, and the chance that something of a situation is left. Chosen on judged repairs of `sets/reader-seen/`.
-GAP, HIGH, LEFT = 3.0, 2.0, 3.0
+GAP, HIGH, LEFT = 3.0, 6.0, 3.0
 GAPS = 8  # how many gaps are filled
 # How many gaps may be closed without new words; what counts of the decoder's log-likelihood of that; and what closing
 # weighs, more where *and* keeps somebody who stood in the situation.
 CLOSED, FLUENT, CLOSING, JOINED = 40, 0.5, 5.0, 3.0
+LOOSE = 0.95  # the line for rewritten texts, whose new words are harmless by themselves
+# From which height on a name for somebody is harmful by itself; the chances that are given to such, and to others.
+NAMELY, HARMFUL, HARMLESS = 0.75, 0.9, 0.3
+PARTLY, NAMED = 8.0, -1.0
+WAYS = 48  # how many rewritten texts are read
 WEIGHED = 32  # how many of the likeliest calm attempts are weighed
 # Animals whose names are insults for people: said of a person, they would be the very harm to be repaired.
 _BEASTS = """
@@ -45,6 +52,7 @@ insect insects lice maggot maggots monkey monkeys parasite parasites pig pigs ra
 snake snakes swine vermin worm worms
 """
 BEASTS = frozenset(_BEASTS.split())
+CREATURES = frozenset("vampire vampires zombie zombies ghost ghosts witch witches demon demons".split())
 CONTEMPT = ("hate", "harassment")  # concepts whose harm is done to somebody
 
 
@@ -88,15 +96,23 @@ class Repairer:
 
     def _replaced(self, reading: Reading, span: Span, names: Sequence[str]) -> tuple[Reading, Edit]:
         """Replace one phrase: by what a recipe says of the very phrase if that is calm, else by the best attempt."""
-        for attempts in (self._named, self._filled, self._dropped):
-            found = self._best(list(attempts(reading, span)), span, names)
-            if found is not None and found[1] < STRICT:
+        columns = [self.reader.concepts.index(name) for name in names]
+        high = (reading.scores[:, columns] / self.reader.lines[columns]).max(1) >= 1
+        spans = [other.span for other in reading.spans]
+        words = [word.span for word, over in zip(reading.words, high, strict=True) if over]
+        for attempts, line in (
+            (self._rewritten, LOOSE),
+            (self._filled, STRICT),
+            (self._dropped, STRICT),
+        ):
+            found = self._best(reading, list(attempts(reading, span)), span, names, spans, words, line)
+            if found is not None and found[1] < line:
                 return found[0], found[2]
         assert found is not None  # the last attempt is a whole phrase of the recipe
         return found[0], found[2]
 
     def _best(
-        self, attempts: Sequence[Attempt], span: Span, names: Sequence[str]
+        self, old: Reading, attempts: Sequence[Attempt], span: Span, names: Sequence[str], spans: Sequence[tuple[int, int]], words: Sequence[tuple[int, int]], line: float,
     ) -> tuple[Reading, float, Edit] | None:
         """Choose among attempts: of what is calm, take the likeliest; else take the calmest.
 
@@ -105,14 +121,17 @@ class Repairer:
         if not attempts:
             return None
         found = self.reader.read([attempt.text for attempt in attempts])
-        heights = [self._height(other, attempt.at, names) for other, attempt in zip(found, attempts, strict=True)]
+        heights = [self._height(other, old, attempt, names, spans) for other, attempt in zip(found, attempts, strict=True)]
+        parts = [self._height(other, old, attempt, names, words) for other, attempt in zip(found, attempts, strict=True)]
+        partly = [height >= line for height in heights]
+        heights = [b if a >= line else a for a, b in zip(heights, parts)]
         best = heights.index(min(heights))
-        calm = [i for i, height in enumerate(heights) if height < STRICT]
+        calm = [i for i, height in enumerate(heights) if height < line]
         if calm:
-            calm = sorted(calm, key=lambda i: HIGH * heights[i] - attempts[i].likelihood)[:WEIGHED]
+            calm = sorted(calm, key=lambda i: HIGH * heights[i] + PARTLY * partly[i] - attempts[i].likelihood)[:WEIGHED]
             left = self._left([(attempts[i], found[i]) for i in calm])
             worths = [
-                attempts[i].likelihood - HIGH * heights[i] - LEFT * rest for i, rest in zip(calm, left, strict=True)
+                attempts[i].likelihood - HIGH * heights[i] - PARTLY * partly[i] - LEFT * rest * (not partly[i]) for i, rest in zip(calm, left, strict=True)
             ]
             best = calm[worths.index(max(worths))]
         return found[best], heights[best], Edit(attempts[best].old, attempts[best].new, span.concept)
@@ -124,20 +143,59 @@ class Repairer:
         windows = [window_of(attempt, reading.words) for attempt, reading in calm]
         return [float(1 / (1 + np.exp(-odds.max(initial=-20)))) for odds in self.reader.network.gaps(windows)]
 
-    def _height(self, reading: Reading, at: int, names: Sequence[str]) -> float:
-        """Measure the highest word near a place, as a share of its line."""
+    def _height(self, reading: Reading, old: Reading, attempt: Attempt, names: Sequence[str], elsewhere: Sequence[tuple[int, int]]) -> float:
+        """Measure the highest word near what is new, as a share of its line, but for what is harmful elsewhere."""
         columns = [self.reader.concepts.index(name) for name in names]
-        near = [i for i, word in enumerate(reading.words) if abs(word.span[0] - at) <= AROUND]
+        end = attempt.at + len(attempt.new)
+        before = [span for span in elsewhere if span[1] <= attempt.at]
+        rest = len(old.text) - (len(attempt.text) - end)  # where the old text goes on
+        behind = [(a - rest + end, b - rest + end) for a, b in elsewhere if a >= rest]
+        near = [
+            i
+            for i, word in enumerate(reading.words)
+            if abs(word.span[0] - attempt.at) <= AROUND
+            and not any(start <= word.span[0] < stop for start, stop in (*before, *behind))
+        ]
         if not near:
             return 0.0
         return float((reading.scores[near][:, columns] / self.reader.lines[columns]).max())
 
-    def _named(self, reading: Reading, span: Span) -> Iterator[Attempt]:
-        """Give what the recipes that name a phrase of the text as their target would have in its place."""
+    def _rewritten(self, reading: Reading, span: Span) -> Iterator[Attempt]:
+        """Give what the recipes would have in a phrase's place, and the likeliest ways to rewrite it."""
         words = folded(reading.words)
+        chances = self._told_apart(words, self.reader.gaps(words))
+        spoken = [word.text for word in words]
+        attempts = list(self._named(reading, span, words, chances))
+        worst = worst_of(reading, span, self.reader.concepts, chances)
+        for way, odds in Rewriter(spoken, chances).ways(worst):
+            place = words[way.first].span[0], words[way.last].span[1]
+            new = written(way, reading.text, reading.words)
+            attempts.append(fit_in(reading.text, place, new, GAP * odds + way.ease))
+        attempts.sort(key=lambda attempt: -attempt.likelihood)
+        yield from [attempt for attempt in attempts if sound(attempt, reading.text)][:WAYS]
+
+    def _named(
+        self, reading: Reading, span: Span, words: Sequence[Word], chances: NDArray[np.float32]
+    ) -> Iterator[Attempt]:
+        """Give what the recipes that name a phrase of the text as their target would have in its place."""
         for phrase, start, end in self.phrases.at([(w.text, w.span) for w in words], span.span, span.concept):
             if _apart(words, start, end) and grammar.leads(phrase.harmful) == grammar.leads(phrase.safe):
-                yield fit_in(reading.text, (start, end), phrase.safe, 0.0)
+                described = any(w.span[1] == start - 1 and grammar.acts(w.text) for w in words)
+                described = described and not grammar.ARTICLE.match(reading.text, start)
+                safe = grammar.ARTICLE.sub("", phrase.safe, count=1) if described else phrase.safe
+                gone = [i for i, word in enumerate(words) if start <= word.span[0] < end]
+                odds = likelihood(gone, [word.text for word in words], chances)
+                yield fit_in(reading.text, (start, end), safe, GAP * odds + NAMED)
+
+    def _told_apart(self, words: Sequence[Word], chances: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Tell those who are harmful by their very name from those who only take part in what happens."""
+        nouns = [word.text.removesuffix("'s") for word in words]
+        beings = [i for i, noun in enumerate(nouns) if is_being(noun)]
+        found = self.reader.read([alone(nouns[i]) for i in beings])
+        chances = chances.copy()
+        for i, reading in zip(beings, found, strict=True):
+            chances[i] = HARMFUL if reading.height >= NAMELY and nouns[i] not in CREATURES else HARMLESS
+        return chances
 
     def _filled(self, reading: Reading, span: Span) -> Iterator[Attempt]:
         """Give the likeliest gaps with their likeliest fills."""
@@ -205,11 +263,15 @@ def window_of(attempt: Attempt, words: Sequence[Word]) -> list[str]:
     return [word.text for word in folded(words[start : start + WINDOW])]
 
 
-def worst_of(reading: Reading, span: Span, concepts: Sequence[str]) -> int:
-    """Find the worst of a span's words that mean something."""
+def worst_of(
+    reading: Reading, span: Span, concepts: Sequence[str], chances: NDArray[np.float32] | None = None
+) -> int:
+    """Find the worst of a span's words that mean something, and belong to the situation."""
     scores = reading.scores[:, concepts.index(span.concept)]
     inside = [i for i, w in enumerate(reading.words) if w.span[0] < span.span[1] and w.span[1] > span.span[0]]
     content = [i for i in inside if reading.words[i].text.lower() not in grammar.LEADING] or inside
+    if chances is not None:
+        content = [i for i in content if chances[i] >= OPEN] or content
     return max(content, key=lambda i: scores[i])
 
 
