@@ -13,8 +13,9 @@ from pathlib import Path
 FILE = Path(__file__).with_name("english.json")
 # What WordNet files elsewhere, or under a commoner sense: machines and toys that act in pictures, and groups.
 _MORE = """
-android captive child children clan cyborg doll duo enemies enemy folk golem mascot men mob model officer pair police puppet rival robot skinhead scarecrow
-snowman someone somebody statue stripper nymph other others another teddy trio women woman youth youths people
+android another captive child children clan cyborg doll duo enemies enemy folk golem mascot men mob model nymph officer
+other others pair people police puppet rival robot scarecrow skinhead snowman somebody someone statue stripper teddy
+trio woman women youth youths
 """
 _ANIMALS = "donkey geese mice oxen"
 _GROUPS = """
@@ -22,8 +23,9 @@ audience band bunch cast choir committee couple crew crowd family flock gang gro
 squad staff team tribe troop
 """
 GROUPS = frozenset(_GROUPS.split())
-_PERSONS = ("man", "men", "woman", "women", "ists", "mate", "mates", "bullies", "jacker", "jackers")  # how words for people end that are in no list
-PLURALS = frozenset("people men women children police mice geese oxen folk".split())
+# How words for people end that are in no list.
+PERSONS = ("man", "men", "woman", "women", "ists", "mate", "mates", "bullies", "jacker", "jackers")
+PLURALS = frozenset({"people", "men", "women", "children", "police", "mice", "geese", "oxen", "folk"})
 
 
 def regular_forms(verb: str) -> dict[str, str]:
@@ -52,7 +54,7 @@ def _lists() -> Mapping[str, frozenset[str]]:
 
 
 def is_form(word: str, ending: str) -> bool:
-    """Tell whether a word can be a verb's form in *s*, *ing* or *ed*, irregular ones too, or the verb itself (``""``)."""
+    """Tell whether a word can be a verb's form in *s*, *ing* or *ed*, or the verb itself (``""``)."""
     return word in _lists()[ending]
 
 
@@ -64,7 +66,7 @@ def is_noun_first(word: str) -> bool:
 def is_person(noun: str) -> bool:
     """Tell whether a noun names somebody, or a group of people, one or more of them."""
     people = _lists()["people"]
-    return noun.endswith(_PERSONS) or any(word in people for word in singulars(noun))
+    return noun.endswith(PERSONS) or any(word in people for word in singulars(noun))
 
 
 def is_being(noun: str) -> bool:
@@ -81,7 +83,9 @@ def alone(noun: str) -> str:
 
 def is_plural(noun: str) -> bool:
     """Tell whether a noun looks plural."""
-    return noun in PLURALS or noun.endswith(("men", "women")) or (noun.endswith("s") and not noun.endswith(("ss", "us")))
+    return (
+        noun in PLURALS or noun.endswith(("men", "women")) or (noun.endswith("s") and not noun.endswith(("ss", "us")))
+    )
 
 
 def singulars(noun: str) -> tuple[str, ...]:

@@ -1,8 +1,8 @@
 """The reader's English: who can act, and the forms of verbs, from WordNet 3.0.
 
-``python -m safegen.builtin.training.english`` writes `safegen/reader/english.json`; ``SAFEGEN_WORDNET`` names the folder
-of WordNet. A repair reads the grammar of a prompt with it (`safegen/reader/chunks.py`). Words that the reader does not
-know are left out.
+``python -m safegen.builtin.training.english`` writes `safegen/reader/english.json`, with which a repair reads the
+grammar of a prompt (`safegen/reader/chunks.py`). ``SAFEGEN_WORDNET`` names the folder of WordNet. Words that the reader
+does not know are left out, and so are insults.
 """
 
 from __future__ import annotations
