@@ -39,7 +39,7 @@ _SUBJECTS = frozenset({"he", "she", "it", "who", "which", "that"})
 _PAIRS = frozenset({("all", "over"), ("because", "of"), ("front", "of"), ("top", "of")})
 # Forms in *-ing* that are said before a noun more often than behind one.
 _COMPOUNDS = """
-boxing changing cooking dining dressing drinking fishing hunting knitting living parking racing reading riding rocking
+boxing changing cooking dining dressing drinking fishing hunting knitting living parking racing riding rocking
 running sailing sewing shopping skating sleeping swimming training waiting walking washing writing
 """
 COMPOUNDS = frozenset(_COMPOUNDS.split())

@@ -19,7 +19,7 @@ trio woman women youth youths
 """
 _ANIMALS = "donkey geese mice oxen"
 _GROUPS = """
-audience band bunch cast choir committee couple crew crowd family flock gang group herd horde host mob pack party queue
+audience band bunch cast choir committee couple crew crowd family flock gang group herd horde host mob pack queue
 squad staff team tribe troop
 """
 GROUPS = frozenset(_GROUPS.split())

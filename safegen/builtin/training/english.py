@@ -20,7 +20,7 @@ from safegen.reader.english import FILE, regular_forms
 ANIMAL, PERSON = "05", "18"  # lexicographers' files
 PARTS = {"1": "noun", "2": "verb", "3": "adjective", "5": "adjective"}  # of speech, as in keys of senses
 INSULT = re.compile(r"offensive|disparag|derogat|slur|contempt")  # in what WordNet says of a word
-SHARE, SURE = 0.5, 3  # a form of a verb is a noun first if it was met so for half of its verb's times, and three more
+SHARE, SURE = 0.35, 2  # a form of a verb is a noun first if it was met so for that share of its verb, and twice more
 
 
 def english(folder: Path, known: Collection[str]) -> dict[str, str]:
