@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from safegen.builtin.training.english import english
+from safegen.reader.attempts import fit_in
 from safegen.reader.chunks import parse
 from safegen.reader.clauses import Clauses
 from safegen.reader.english import alone, is_being, is_form, is_noun_first, is_person, regular_forms
@@ -35,9 +35,8 @@ def rewritten(text: str) -> list[str]:
     ways.sort(key=lambda way: -3 * rewriter.clauses.likelihood(way.gone) - way.cost)
     found = []
     for way in ways:
-        start, end = words[way.first].span[0], words[way.last].span[1]
-        new = way.written(text.lower(), words)
-        found.append(re.sub(r"\s+", " ", f"{text.lower()[:start]}{new}{text.lower()[end:]}").strip())
+        place = words[way.first].span[0], words[way.last].span[1]
+        found.append(fit_in(text.lower(), place, way.written(text.lower(), words), 0.0).text)
     return found
 
 
@@ -49,7 +48,7 @@ def rewritten(text: str) -> list[str]:
         ("a girl is being painted by her aunts", "a girl|is being painted|by|her aunts"),
         ("the keeper greets her while guards eat figs", "the keeper|greets|her|while|guards|eat|figs"),
         ("a man about to jump into the elegant dining room", "a man|about to jump|into|the elegant dining room"),
-        ("all over a wooden - framed hut", "all over|a wooden - framed hut"),
+        ("all over a three - legged hut", "all over|a three - legged hut"),
         ("a cook slowly stirring up soup", "a cook|slowly stirring|up|soup"),
         ("a fox curled up , asleep", "a fox|curled up|,|asleep"),
     ],

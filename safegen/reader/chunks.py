@@ -118,7 +118,7 @@ def _kind(words: Sequence[str], at: int, before: Sequence[str]) -> str:
     purpose = english.is_form(then, "") and (not english.is_noun_first(then) or _is_aim(words, at + 2))
     begins = last == _DETERMINER or (last == SIGN and not english.is_form(then, "ing"))
     cases = (
-        (not word[0].isalnum(), NOUN if word in "-'\u2019" and last == NOUN else SIGN),
+        (not word[0].isalnum(), NOUN if word in "-'\u2019" and last in (NOUN, _DETERMINER) else SIGN),
         (previous == "-" and last == NOUN, NOUN),
         (mutual, REFLEXIVE),
         ((word, then) in _PAIRS, PLACE),

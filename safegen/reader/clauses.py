@@ -103,7 +103,7 @@ class Clauses:
         if len(harmless) < len(attributes):
             yield (*harmless, chunk.head), 0.0
         people = [i for i in harmless if english.is_being(self.words[i])]
-        if people and not english.is_being(noun):
+        if people and (self.is_harmful(chunk) or not english.is_being(noun)):
             yield tuple(i for i in harmless if i <= people[-1]), 0.0
         if english.is_person(noun) and roles.plain(noun) != noun:
             yield (*(i for i in harmless if roles.suits_anybody(self.words[i])), roles.plain(noun)), NEUTRAL
