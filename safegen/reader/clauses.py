@@ -96,7 +96,10 @@ class Clauses:
         if chunk.kind != NOUN or max(self.chances[chunk.first : chunk.last + 1]) < TOUCHED:
             return
         attributes = [i for i in chunk.words if i != chunk.head]
-        harmless = [i for i in attributes if self.words[i] in roles.SMALL or self.chances[i] < OPEN]
+        harmful = {i for i in attributes if roles.means(self.words[i]) and self.chances[i] >= OPEN}
+        for i in (i for i in attributes if self.words[i] == "-"):  # what a hyphen joins goes together
+            harmful |= {i - 1, i, i + 1} if harmful & {i - 1, i + 1} else set()
+        harmless = [i for i in attributes if i not in harmful]
         if owner is not None and bodily:
             yield (*(i for i in harmless if i < owner), self.words[owner].split("'")[0]), NEUTRAL
             return

@@ -33,11 +33,11 @@ if TYPE_CHECKING:
 ROUNDS = 6  # how many situations of a prompt may be replaced, one after the other
 # The line for an attempt, as a share of the reader's own, around what is new: strict for words of the decoder; what a
 # rewritten text has of new words is harmless. And how many characters that reaches to each side.
-STRICT, LOOSE, AROUND = 0.65, 0.98, 60
+STRICT, LOOSE, AROUND = 0.65, 0.96, 60
 # Weights of an attempt's parts: the log-likelihood of what goes, its height near the line, the chance that something of
 # a situation is left, and that words over the line are left to the next round. Chosen on `sets/reader-seen/`.
 GAP, HIGH, LEFT, PARTLY = 3.0, 6.0, 3.0, 8.0
-NAMED = -1.0  # what a recipe's phrase costs beside plain words
+NAMED, PARTLY_NAMED = 2.0, -1.0  # what a recipe's phrase is worth that covers all of a span, and one that does not
 GAPS = 8  # how many gaps are filled
 # How many rewritten texts are read, and how many of the likeliest calm attempts are weighed.
 WAYS, WEIGHED = 48, 32
@@ -174,7 +174,9 @@ class Repairer:
                 led = described and not grammar.ARTICLE.match(reading.text, start)
                 safe = grammar.ARTICLE.sub("", phrase.safe, count=1) if led else phrase.safe
                 gone = [i for i, word in enumerate(words) if start <= word.span[0] < end]
-                yield fit_in(reading.text, (start, end), safe, GAP * clauses.likelihood(gone) + NAMED)
+                covers = start <= span.span[0] and end >= span.span[1]
+                worth = GAP * clauses.likelihood(gone) + (NAMED if covers else PARTLY_NAMED)
+                yield fit_in(reading.text, (start, end), safe, worth)
 
     def _told_apart(self, words: Sequence[Word], chances: NDArray[np.float32]) -> NDArray[np.float32]:
         """Tell those who are harmful by their very name from those who only take part in what happens."""
