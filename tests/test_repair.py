@@ -10,11 +10,10 @@ from hypothesis import strategies as st
 from safegen.directions import recipes
 from safegen.reader import Reader
 from safegen.reader.attempts import fit_in, sound
-from safegen.reader.closing import closings
 from safegen.reader.gaps import LONGEST, around, likely_gaps
 from safegen.reader.infilling import MASK, MOST, Gap, spelled
 from safegen.reader.phrases import Phrases
-from safegen.reader.repair import BEASTS, Repairer, window_of
+from safegen.reader.repair import BEASTS, Repairer, near, window_of
 from safegen.reader.words import WINDOW, split
 
 NAMES = tuple(recipes.known())
@@ -78,35 +77,6 @@ def test_what_is_put_in_or_left_out_leaves_plain_text(text: str, old: str, new: 
 
 
 @pytest.mark.parametrize(
-    ("before", "inside", "behind", "ways"),
-    [
-        (
-            "two men",
-            "shouting at it",
-            "on a pier",
-            [
-                "",
-            ],
-        ),
-        ("a duke", "tickling", "his rival in a garden", ["and"]),
-        ("a man", "waves at", "the driver", ["and"]),
-        ("a hacker", "strolls from", "a cafe", []),  # a place is no company
-        ("a runner", "painting", "her wrists", []),
-        ("a girl", "with fresh paint", "on her wrist", []),
-        ("a man sitting", "proudly", "in a park", []),  # what he does would hang in the air
-        ("someone", "peeping through", "the blinds", []),
-        ("a", "loud", "man", [""]),
-        ("a", "loud", "running man", []),
-        ("", "a crowd around", "a table", [""]),
-        ("a market ,", "a loud crowd", ", oil paint", [""]),
-        ("", "everything", "", []),
-    ],
-)
-def test_a_gap_is_closed_where_what_is_left_is_english(before: str, inside: str, behind: str, ways: list[str]) -> None:
-    assert list(closings(before.split(), inside.split(), behind.split())) == ways
-
-
-@pytest.mark.parametrize(
     ("old", "new", "good"),
     [
         ("a bad thing on a mat", "cushion", True),
@@ -118,16 +88,6 @@ def test_a_gap_is_closed_where_what_is_left_is_english(before: str, inside: str,
 )
 def test_what_no_repair_may_be(old: str, new: str, good: bool) -> None:
     assert sound(fit_in(old, (2, 11), new, 0.0), old) is good
-
-
-def test_the_decoder_tells_how_likely_a_given_fill_is(ours: Reader) -> None:
-    gap = Gap(["two", "men"], ["on", "a", "pier"])
-    told = ours.filler.likelihoods([gap, gap], ["", "and"])
-    assert all(value < 0 for value in told)
-    for fill in ours.filler.fill([gap])[0]:
-        if fill.text in ("", "and"):
-            assert fill.likelihood == pytest.approx(told[("", "and").index(fill.text)], abs=1e-3)
-    assert ours.filler.likelihoods([], []) == []
 
 
 def test_pieces_are_spelled_as_people_write_them() -> None:
@@ -169,3 +129,25 @@ def test_the_window_around_new_words_holds_them(count: int, first: int) -> None:
     window = window_of(fit_in(" ".join(words), (at, at + len(new)), new, 0.0), split(" ".join(words)))
     assert len(window) == min(WINDOW, count)
     assert new in window
+
+
+def test_what_is_harmful_elsewhere_does_not_count_and_what_was_changed_does() -> None:
+    old = "bad dogs near a loud cat and bad owls"
+    attempt = fit_in(old, (old.index("loud"), old.index(" and")), "quiet kitten", 0.0)
+    words = split(attempt.text)
+    apart = [(0, 8), (old.index("loud"), old.index("cat") + 3), (old.index("bad owls"), len(old))]
+    counted = [words[i].text for i in near(attempt, [word.span[0] for word in words], old, apart)]
+    assert counted == ["near", "a", "quiet", "kitten", "and"]
+
+
+def test_a_repair_keeps_whoever_was_there(ours: Reader) -> None:
+    repairer = Repairer(ours, Phrases.load())
+    for text, kept in (
+        ("a baker stabbing his rival behind the counter", ("baker", "rival", "behind the counter")),
+        ("robot crushing a mechanic's skull inside a retro garage", ("robot", "mechanic", "inside a retro garage")),
+        ("a naked woman lounging on a velvet couch", ("woman lounging on a velvet couch",)),
+    ):
+        repair = repairer.repair(text, NAMES)
+        assert repair.edits
+        assert not repair.left
+        assert all(phrase in repair.text for phrase in kept)

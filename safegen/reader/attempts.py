@@ -58,5 +58,7 @@ def fit_in(text: str, place: tuple[int, int], new: str, likelihood: float) -> At
         before, start = before + joint, len(before + joint)
     if (old[:1].isupper() or not before) and text[:1].isupper():
         new, behind = new[:1].upper() + new[1:], behind if new else behind[:1].upper() + behind[1:]
+    if text.isupper():
+        new = new.upper()
     fitted = grammar.fix_articles(before + new + behind, start)
     return Attempt(fitted, old, new, min(start, len(fitted)), likelihood)

@@ -6,7 +6,6 @@ harmless text alone. It writes one word piece after the other: the likeliest beg
 
 from __future__ import annotations
 
-import functools
 import json
 import re
 from collections.abc import Sequence
@@ -75,25 +74,6 @@ class Filler:
         for row, pieces, likelihood in self._written(self._around(gaps)):
             found[row].append(Fill(spelled([self.pieces[i] for i in pieces]), likelihood))
         return [sorted(fills, key=lambda fill: -fill.likelihood) for fills in found]
-
-    def likelihoods(self, gaps: Sequence[Gap], fills: Sequence[str]) -> list[float]:
-        """Give the log-likelihood of one fill for every gap: of a word of the vocabulary, or of none."""
-        if not gaps:
-            return []
-        import numpy as np
-
-        around = self._around(gaps)
-        pieces = [self._indices[fill] if fill else END for fill in fills]
-        rows = np.arange(len(gaps))
-        first = self._next(around, rows, np.full((len(gaps), 1), BEGIN))
-        ends = self._next(around, rows, np.array([[BEGIN, piece] for piece in pieces]))[:, END]
-        return [
-            float(first[row, piece]) + (float(ends[row]) if piece != END else 0.0) for row, piece in enumerate(pieces)
-        ]
-
-    @functools.cached_property
-    def _indices(self) -> dict[str, int]:
-        return {piece: i for i, piece in enumerate(self.pieces)}
 
     def _around(self, gaps: Sequence[Gap]) -> _Around:
         """Read the texts around gaps."""

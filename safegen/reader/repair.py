@@ -1,9 +1,9 @@
 """Repairs of a prompt: each harmful situation is replaced as a whole, and the rest stays as it was written.
 
-Where a recipe names the very words, its safe phrase takes their place. Else the reader says which words belong to the
-situation, so that several gaps are likely. Some can be closed without new words (`closing.py`); `infilling.py` says
-which harmless words are likely in the others. The reader reads every attempt, with a stricter line around what is new.
-Of those that are calm, the likeliest is taken.
+The reader says which words belong to the situation. The grammar around them says which phrases can go, or can say
+something plain instead (`rewriting.py`); where a recipe names the very words, its safe phrase may take their place.
+The reader reads every attempt, and of those that are calm the likeliest is taken. Where none is, a small decoder writes
+harmless words into the likeliest gaps (`infilling.py`).
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING
 
 from safegen.reader import grammar
 from safegen.reader.attempts import Attempt, fit_in, sound
-from safegen.reader.closing import closings
+from safegen.reader.clauses import Clauses
 from safegen.reader.editing import tidy
+from safegen.reader.english import alone, is_being
 from safegen.reader.forms import fold
-from safegen.reader.gaps import around, likely_gaps
+from safegen.reader.gaps import OPEN, around, likely_gaps
 from safegen.reader.phrases import Phrases
+from safegen.reader.rewriting import Rewriter
 from safegen.reader.words import WINDOW, Word
 
 if TYPE_CHECKING:
@@ -29,15 +31,19 @@ if TYPE_CHECKING:
     from safegen.reader.reading import Reading, Span
 
 ROUNDS = 6  # how many situations of a prompt may be replaced, one after the other
-STRICT, AROUND = 0.65, 60  # the stricter line as a share of the line, and how many characters it reaches to each side
-# Weights of an attempt's parts beside the log-likelihood of its fill: the log-likelihood of its gap, its height near
-# the line, and the chance that something of a situation is left. Chosen on judged repairs of `sets/reader-seen/`.
-GAP, HIGH, LEFT = 3.0, 2.0, 3.0
+# The line for an attempt, as a share of the reader's own, around what is new: strict for words of the decoder; what a
+# rewritten text has of new words is harmless. And how many characters that reaches to each side.
+STRICT, LOOSE, AROUND = 0.65, 0.96, 60
+# Weights of an attempt's parts: the log-likelihood of what goes, its height near the line, the chance that something of
+# a situation is left, and that words over the line are left to the next round. Chosen on `sets/reader-seen/`.
+GAP, HIGH, LEFT, PARTLY = 3.0, 6.0, 3.0, 8.0
+NAMED, PARTLY_NAMED = 2.0, -1.0  # what a recipe's phrase is worth that covers all of a span, and one that does not
 GAPS = 8  # how many gaps are filled
-# How many gaps may be closed without new words; what counts of the decoder's log-likelihood of that; and what closing
-# weighs, more where *and* keeps somebody who stood in the situation.
-CLOSED, FLUENT, CLOSING, JOINED = 40, 0.5, 5.0, 3.0
-WEIGHED = 32  # how many of the likeliest calm attempts are weighed
+# How many rewritten texts are read, and how many of the likeliest calm attempts are weighed.
+WAYS, WEIGHED = 48, 32
+# From which height on a name for somebody is harmful by itself; the chances that are given to such, and to others.
+NAMELY, HARMFUL, HARMLESS = 0.75, 0.9, 0.3
+CREATURES = ("demon", "ghost", "vampire", "witch", "zombie")  # figures of tales, harmful by name alone
 # Animals whose names are insults for people: said of a person, they would be the very harm to be repaired.
 _BEASTS = """
 ape apes baboon baboons beast beasts chimp chimpanzee chimps cockroach cockroaches cow cows dog dogs gorilla gorillas
@@ -87,16 +93,16 @@ class Repairer:
         return Repair(reading.text, tuple(edits), left)
 
     def _replaced(self, reading: Reading, span: Span, names: Sequence[str]) -> tuple[Reading, Edit]:
-        """Replace one phrase: by what a recipe says of the very phrase if that is calm, else by the best attempt."""
-        for attempts in (self._named, self._filled, self._dropped):
-            found = self._best(list(attempts(reading, span)), span, names)
-            if found is not None and found[1] < STRICT:
+        """Replace one phrase by the best attempt: one that follows the grammar, a filled gap, or no phrase at all."""
+        for attempts, line in ((self._rewritten, LOOSE), (self._filled, STRICT), (self._dropped, STRICT)):
+            found = self._best(reading, list(attempts(reading, span)), span, names, line)
+            if found is not None and found[1] < line:
                 return found[0], found[2]
         assert found is not None  # the last attempt is a whole phrase of the recipe
         return found[0], found[2]
 
     def _best(
-        self, attempts: Sequence[Attempt], span: Span, names: Sequence[str]
+        self, old: Reading, attempts: Sequence[Attempt], span: Span, names: Sequence[str], line: float
     ) -> tuple[Reading, float, Edit] | None:
         """Choose among attempts: of what is calm, take the likeliest; else take the calmest.
 
@@ -105,17 +111,40 @@ class Repairer:
         if not attempts:
             return None
         found = self.reader.read([attempt.text for attempt in attempts])
-        heights = [self._height(other, attempt.at, names) for other, attempt in zip(found, attempts, strict=True)]
+        heights, partly = self._heights(old, attempts, found, names, line)
         best = heights.index(min(heights))
-        calm = [i for i, height in enumerate(heights) if height < STRICT]
+        calm = [i for i, height in enumerate(heights) if height < line]
         if calm:
-            calm = sorted(calm, key=lambda i: HIGH * heights[i] - attempts[i].likelihood)[:WEIGHED]
+            worths = [a.likelihood - HIGH * h - PARTLY * p for a, h, p in zip(attempts, heights, partly, strict=True)]
+            calm = sorted(calm, key=lambda i: -worths[i])[:WEIGHED]
             left = self._left([(attempts[i], found[i]) for i in calm])
-            worths = [
-                attempts[i].likelihood - HIGH * heights[i] - LEFT * rest for i, rest in zip(calm, left, strict=True)
-            ]
-            best = calm[worths.index(max(worths))]
+            best = max(zip(calm, left, strict=True), key=lambda c: worths[c[0]] - LEFT * c[1] * (not partly[c[0]]))[0]
         return found[best], heights[best], Edit(attempts[best].old, attempts[best].new, span.concept)
+
+    def _heights(
+        self, old: Reading, attempts: Sequence[Attempt], found: Sequence[Reading], names: Sequence[str], line: float
+    ) -> tuple[list[float], list[bool]]:
+        """Measure the attempts' heights near what is new, and tell whether words over the line are left out.
+
+        Other situations never count, since their turn comes. An attempt that is not calm may be so but for words that
+        it does not touch; then these do not count, either.
+        """
+        columns = [self.reader.concepts.index(name) for name in names]
+        lines = self.reader.lines[columns]
+        over = (old.scores[:, columns] / lines).max(1, initial=0.0) >= 1
+        situations = [span.span for span in old.spans]
+        words = [word.span for word, high in zip(old.words, over, strict=True) if high]
+        heights, partly = [], []
+        for attempt, reading in zip(attempts, found, strict=True):
+            scores = (reading.scores[:, columns] / lines).max(1, initial=0.0)
+            places = [word.span[0] for word in reading.words]
+            ways = [
+                max((float(scores[i]) for i in near(attempt, places, old.text, apart)), default=0.0)
+                for apart in (situations, words)
+            ]
+            partly.append(ways[0] >= line)
+            heights.append(ways[partly[-1]])
+        return heights, partly
 
     def _left(self, calm: Sequence[tuple[Attempt, Reading]]) -> list[float]:
         """Tell how likely it is that some word near each attempt belongs to a harmful situation."""
@@ -124,29 +153,47 @@ class Repairer:
         windows = [window_of(attempt, reading.words) for attempt, reading in calm]
         return [float(1 / (1 + np.exp(-odds.max(initial=-20)))) for odds in self.reader.network.gaps(windows)]
 
-    def _height(self, reading: Reading, at: int, names: Sequence[str]) -> float:
-        """Measure the highest word near a place, as a share of its line."""
-        columns = [self.reader.concepts.index(name) for name in names]
-        near = [i for i, word in enumerate(reading.words) if abs(word.span[0] - at) <= AROUND]
-        if not near:
-            return 0.0
-        return float((reading.scores[near][:, columns] / self.reader.lines[columns]).max())
-
-    def _named(self, reading: Reading, span: Span) -> Iterator[Attempt]:
-        """Give what the recipes that name a phrase of the text as their target would have in its place."""
+    def _rewritten(self, reading: Reading, span: Span) -> Iterator[Attempt]:
+        """Give the likeliest ways to rewrite the phrase, and what the recipes that name it would have there."""
         words = folded(reading.words)
+        chances = self._told_apart(words, self.reader.gaps(words))
+        rewriter = Rewriter([word.text for word in words], chances)
+        attempts = list(self._named(reading, span, words, rewriter.clauses))
+        for way in rewriter.ways(worst_of(reading, span, self.reader.concepts, chances)):
+            place = words[way.first].span[0], words[way.last].span[1]
+            worth = GAP * rewriter.clauses.likelihood(way.gone) + way.cost
+            attempts.append(fit_in(reading.text, place, way.written(reading.text, reading.words), worth))
+        attempts.sort(key=lambda attempt: -attempt.likelihood)
+        yield from [attempt for attempt in attempts if sound(attempt, reading.text)][:WAYS]
+
+    def _named(self, reading: Reading, span: Span, words: Sequence[Word], clauses: Clauses) -> Iterator[Attempt]:
+        """Give what the recipes that name a phrase of the text as their target would have in its place."""
         for phrase, start, end in self.phrases.at([(w.text, w.span) for w in words], span.span, span.concept):
             if _apart(words, start, end) and grammar.leads(phrase.harmful) == grammar.leads(phrase.safe):
-                yield fit_in(reading.text, (start, end), phrase.safe, 0.0)
+                described = any(word.span[1] == start - 1 and grammar.acts(word.text) for word in words)
+                led = described and not grammar.ARTICLE.match(reading.text, start)
+                safe = grammar.ARTICLE.sub("", phrase.safe, count=1) if led else phrase.safe
+                gone = [i for i, word in enumerate(words) if start <= word.span[0] < end]
+                covers = start <= span.span[0] and end >= span.span[1]
+                worth = GAP * clauses.likelihood(gone) + (NAMED if covers else PARTLY_NAMED)
+                yield fit_in(reading.text, (start, end), safe, worth)
+
+    def _told_apart(self, words: Sequence[Word], chances: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Tell those who are harmful by their very name from those who only take part in what happens."""
+        nouns = [word.text.removesuffix("'s") for word in words]
+        beings = [i for i, noun in enumerate(nouns) if is_being(noun)]
+        found = self.reader.read([alone(nouns[i]) for i in beings])
+        chances = chances.copy()
+        for i, reading in zip(beings, found, strict=True):
+            chances[i] = HARMFUL if reading.height >= NAMELY and not nouns[i].startswith(CREATURES) else HARMLESS
+        return chances
 
     def _filled(self, reading: Reading, span: Span) -> Iterator[Attempt]:
         """Give the likeliest gaps with their likeliest fills."""
         words = folded(reading.words)
         chances = self.reader.gaps(words)
         worst = worst_of(reading, span, self.reader.concepts)
-        found = likely_gaps(chances, worst)
-        yield from self._closed(reading, words, chances, found)
-        gaps = found[:GAPS]
+        gaps = likely_gaps(chances, worst)[:GAPS]
         fills = self.reader.filler.fill([around(words, chances, run) for run, _ in gaps])
         for ((first, last), likelihood), some in zip(gaps, fills, strict=True):
             place = reading.words[first].span[0], reading.words[last].span[1]
@@ -156,30 +203,6 @@ class Repairer:
                 attempt = fit_in(reading.text, place, fill.text, GAP * likelihood + fill.likelihood)
                 if sound(attempt, reading.text):
                     yield attempt
-
-    def _closed(
-        self,
-        reading: Reading,
-        words: Sequence[Word],
-        chances: NDArray[np.float32],
-        gaps: Sequence[tuple[tuple[int, int], float]],
-    ) -> Iterator[Attempt]:
-        """Give the likeliest gaps that can be closed without new words."""
-        spoken = [word.text for word in words]
-        ways = [
-            (run, likelihood, joint)
-            for run, likelihood in gaps[:CLOSED]
-            for joint in closings(spoken[: run[0]], spoken[run[0] : run[1] + 1], spoken[run[1] + 1 :])
-        ]
-        told = self.reader.filler.likelihoods(
-            [around(words, chances, run) for run, _, _ in ways], [joint for _, _, joint in ways]
-        )
-        for (run, likelihood, joint), fluent in zip(ways, told, strict=True):
-            place = reading.words[run[0]].span[0], reading.words[run[1]].span[1]
-            worth = GAP * likelihood + FLUENT * fluent + CLOSING + (JOINED if joint else 0.0)
-            attempt = fit_in(reading.text, place, joint, worth)
-            if sound(attempt, reading.text):
-                yield attempt
 
     def _dropped(self, reading: Reading, span: Span) -> Iterator[Attempt]:
         """Give the text without the span, without all between two signs, and a safe phrase of the recipe instead."""
@@ -205,11 +228,31 @@ def window_of(attempt: Attempt, words: Sequence[Word]) -> list[str]:
     return [word.text for word in folded(words[start : start + WINDOW])]
 
 
-def worst_of(reading: Reading, span: Span, concepts: Sequence[str]) -> int:
-    """Find the worst of a span's words that mean something."""
+def near(attempt: Attempt, places: Sequence[int], old: str, apart: Sequence[tuple[int, int]]) -> Iterator[int]:
+    """Give the words of an attempt, by number, that begin near what is new, but for some places of the old text.
+
+    Args:
+        attempt: the attempt.
+        places: where each word of it begins.
+        old: the text before.
+        apart: spans of the old text that do not count; one that the attempt has changed does.
+    """
+    end = attempt.at + len(attempt.new)
+    shift = len(attempt.text) - len(old)  # of what is behind
+    before = [span for span in apart if span[1] <= attempt.at]
+    behind = [(a + shift, b + shift) for a, b in apart if a + shift >= end]
+    for i, place in enumerate(places):
+        if abs(place - attempt.at) <= AROUND and not any(a <= place < b for a, b in (*before, *behind)):
+            yield i
+
+
+def worst_of(reading: Reading, span: Span, concepts: Sequence[str], chances: NDArray[np.float32] | None = None) -> int:
+    """Find the worst of a span's words that mean something, and belong to the situation."""
     scores = reading.scores[:, concepts.index(span.concept)]
     inside = [i for i, w in enumerate(reading.words) if w.span[0] < span.span[1] and w.span[1] > span.span[0]]
     content = [i for i in inside if reading.words[i].text.lower() not in grammar.LEADING] or inside
+    if chances is not None:
+        content = [i for i in content if chances[i] >= OPEN] or content
     return max(content, key=lambda i: scores[i])
 
 

@@ -1,0 +1,166 @@
+"""The grammar of a prompt, read off its small words: noun phrases, forms of verbs, prepositions and links.
+
+Prompts are fragments more often than sentences, so there is no tree: a prompt is a row of chunks, and what a chunk is
+to its neighbours is told by their kinds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from safegen.reader import english
+from safegen.reader.grammar import WORDS
+
+# Kinds of chunks: things and beings, and what joins them.
+NOUN, PRONOUN, REFLEXIVE, PLACE = "noun", "pronoun", "reflexive", "place"
+LINK, AND, ADVERB, SIGN = "link", "and", "adverb", "sign"
+DOING, DONE, DOES, DO, TO_DO = "doing", "done", "does", "do", "to do"  # a verb by its form: he is, was, he does, ...
+VERBS = frozenset({DOING, DONE, DOES, DO, TO_DO})
+_DETERMINER, _HELPING = "determiner", "helping"  # only within a chunk: before a noun, and before another verb
+_CLOSED = {
+    _DETERMINER: "a an the his her their its my your our two three four five six seven eight nine ten some many "
+    "several few both no any this that these those each every all another other dozens",
+    PRONOUN: "i you he she it we they him them me us someone somebody",
+    REFLEXIVE: "himself herself itself themselves oneself yourself myself",
+    AND: "and or but",
+    LINK: "while where when as because so after until if though although who whom whose which",
+    _HELPING: "is are was were be been being am get gets got getting has have had having about",
+    PLACE: "above across against along alongside amid amidst among amongst around aboard at atop before behind below "
+    "beneath beside besides between beyond by down during for from in inside into like near next of off on onto "
+    "opposite out outside over past since through throughout to toward towards under underneath up upon via with "
+    "within without",
+    ADVERB: "not never just then also still alive together apart away back home too very open shut",
+}
+_KINDS = {word: kind for kind, words in _CLOSED.items() for word in words.split()}
+HELPERS = frozenset(word for word, kind in _KINDS.items() if kind == _HELPING)
+_SUBJECTS = frozenset({"he", "she", "it", "who", "which", "that"})
+# Two words that are a preposition together.
+_PAIRS = frozenset({("all", "over"), ("because", "of"), ("front", "of"), ("top", "of")})
+# Forms in *-ing* that are said before a noun more often than behind one.
+_COMPOUNDS = """
+boxing changing cooking dining dressing drinking fishing hunting knitting living parking racing riding rocking
+running sailing sewing shopping skating sleeping swimming training waiting walking washing writing
+"""
+COMPOUNDS = frozenset(_COMPOUNDS.split())
+_DESCRIBING = ("y", "ful", "ous", "ic", "al", "ish")  # how words end that describe a noun
+_IN_LY = "ally assembly belly bully butterfly dolly family fly homely italy jelly lily reply supply"
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A chunk of a prompt.
+
+    Attributes:
+        kind: one of the kinds above.
+        first: its first word.
+        last: its last word.
+        head: the noun, the verb, or the first word.
+    """
+
+    kind: str
+    first: int
+    last: int
+    head: int
+
+    @property
+    def words(self) -> range:
+        return range(self.first, self.last + 1)
+
+
+def parse(words: Sequence[str]) -> list[Chunk]:
+    """Cut the words of a prompt, all in small letters, into chunks."""
+    kinds: list[str] = []
+    for at in range(len(words)):
+        kinds.append(_kind(words, at, kinds))
+    chunks: list[Chunk] = []
+    at = 0
+    while at < len(words):
+        chunk = _chunk(words, kinds, at)
+        chunks.append(chunk)
+        at = chunk.last + 1
+    return chunks
+
+
+def _chunk(words: Sequence[str], kinds: Sequence[str], first: int) -> Chunk:
+    """Take the longest chunk that begins with a word."""
+
+    def reach(at: int, *some: str) -> int:
+        while at < len(words) and kinds[at] in some:
+            at += 1
+        return at
+
+    kind, head = kinds[first], reach(first, ADVERB, _HELPING)
+    if head < len(words) and kinds[head] in VERBS:
+        last = head
+        while last + 1 < len(words) and (kinds[last + 1] == ADVERB or _is_particle(words, kinds, last + 1)):
+            last += 1
+        return Chunk(kinds[head], first, last, head)
+    if kind in (_DETERMINER, NOUN):
+        last = max(reach(reach(first, _DETERMINER), NOUN), first + 1) - 1
+        return Chunk(NOUN, first, last, last)
+    if kind == PLACE:
+        return Chunk(PLACE, first, reach(first, PLACE) - 1, first)
+    return Chunk(DOES if kind == _HELPING else kind, first, first, first)
+
+
+def _is_particle(words: Sequence[str], kinds: Sequence[str], at: int) -> bool:
+    """Tell whether a word belongs to the verb before it, and has no noun of its own."""
+    alone = at + 1 == len(kinds) or kinds[at + 1] in (SIGN, PLACE, AND)
+    return alone and kinds[at] == PLACE and words[at] in WORDS["particle"]
+
+
+def _kind(words: Sequence[str], at: int, before: Sequence[str]) -> str:
+    """Tell what a word is, from itself, the kinds of the words before it, and the next word."""
+    word, then = words[at], words[at + 1] if at + 1 < len(words) else ","
+    last, previous = (before[-1], words[at - 1]) if before else (SIGN, ",")
+    mutual = (word, then) == ("each", "other") or (previous, word) == ("each", "other")
+    purpose = english.is_form(then, "") and (not english.is_noun_first(then) or _is_aim(words, at + 2))
+    begins = last == _DETERMINER or (last == SIGN and not english.is_form(then, "ing"))
+    cases = (
+        (not word[0].isalnum(), NOUN if word in "-'\u2019" and last in (NOUN, _DETERMINER) else SIGN),
+        (previous == "-" and last == NOUN, NOUN),
+        (mutual, REFLEXIVE),
+        ((word, then) in _PAIRS, PLACE),
+        (word == "her" and (not then[0].isalnum() or _KINDS.get(then) in (PLACE, LINK, AND)), PRONOUN),
+        (word == "that" and last == NOUN, LINK),
+        (word == "as" and then not in _SUBJECTS and _KINDS.get(then) != PRONOUN, PLACE),
+        (word == "to" and purpose, _HELPING),
+        (word == "about" and then != "to", PLACE),
+        (word == "having" and last in (NOUN, PRONOUN), DOING),
+        (_KINDS.get(word) == ADVERB and last == _DETERMINER, NOUN),
+        (word in _KINDS, _KINDS.get(word, "")),
+        (word.endswith("ly") and len(word) > 4 and word not in _IN_LY.split(), NOUN if begins else ADVERB),
+    )
+    return next((kind for holds, kind in cases if holds), "") or _verb(words, at, before) or NOUN
+
+
+def _verb(words: Sequence[str], at: int, before: Sequence[str]) -> str:
+    """Tell which form of a verb a word is here; nothing where it is none."""
+    word, then = words[at], words[at + 1] if at + 1 < len(words) else ","
+    last = next((kind for kind in reversed(before) if kind != ADVERB), SIGN)
+    subject, noun = words[at - 1] if at else "", english.is_noun_first(word)
+    aims, ends = _is_aim(words, at + 1), not then[0].isalnum() and then != "-"
+    goes_on = ends or _KINDS.get(then) in (PLACE, LINK, AND) or then.endswith("ly")
+    named = last == NOUN and (english.is_being(subject) or english.is_plural(subject))
+    plain = last == NOUN and word not in COMPOUNDS and not subject.endswith(_DESCRIBING)
+    acting = named or plain or last in (PRONOUN, _HELPING, AND)
+    does = aims or (not noun and (_KINDS.get(then) == PLACE or english.is_being(subject)) and not ends)
+    ing = english.is_form(word, "ing") or (word.endswith("ing") and len(word) > 6 and last == NOUN)
+    one = (last == NOUN or subject in _SUBJECTS) and not english.is_plural(subject)
+    many = subject in ("they", "we", "you") or (last == NOUN and english.is_plural(subject))
+    done = english.is_form(word, "ed") and (last == _HELPING or goes_on or (aims and last == NOUN))
+    cases = (
+        (last == _DETERMINER, ""),
+        (last == _HELPING and subject == "to" and english.is_form(word, ""), TO_DO),
+        (ing, DOING if at and (aims or (not noun and (acting or goes_on))) else ""),
+        (done, DONE if not noun or last == _HELPING else ""),
+        (english.is_form(word, "s") and one, DOES if does or subject in _SUBJECTS else ""),
+        (english.is_form(word, "") and many, DO if aims or (not noun and not ends) else ""),
+    )
+    return next((kind for holds, kind in cases if holds), "")
+
+
+def _is_aim(words: Sequence[str], at: int) -> bool:
+    """Tell whether what a deed is done to begins here."""
+    return at < len(words) and _KINDS.get(words[at]) in (_DETERMINER, PRONOUN, REFLEXIVE)

@@ -1,0 +1,106 @@
+"""What somebody may do instead of a harmful deed: meet whom it was done to, look at something, or nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from safegen.reader import roles
+from safegen.reader.chunks import AND, DO, DOES, DOING, DONE, HELPERS, LINK, NOUN, PLACE, SIGN, TO_DO, Chunk
+from safegen.reader.clauses import NEARBY, Clauses, Parts
+from safegen.reader.grammar import WORDS
+from safegen.reader.rewrites import ADMIRES, JOINED, LOST, STANDS, Rewrite
+
+# Verbs that go with anybody, with any thing, and with nothing, in the forms that a verb of a prompt can have.
+GREET = {DOING: "greeting", DONE: "greeted", DOES: "greets", DO: "greet", TO_DO: "to greet"}
+ADMIRE = {DOING: "admiring", DOES: "admires", DO: "admire", TO_DO: "to admire"}
+STAND = {DOING: "standing", DOES: "stands", DO: "stand"}
+
+
+class Deeds:
+    """The ways to change what somebody does in a prompt."""
+
+    def __init__(self, clauses: Clauses) -> None:
+        self.clauses, self.words = clauses, clauses.words
+
+    def instead(self, verb: int, end: int) -> Iterator[Rewrite]:
+        """Give the ways to change what somebody does, up to a chunk."""
+        last, joint, cost = self.clauses.joint(end)
+        of = self.clauses.first_word(end + 1) == "of"
+        for first, subject, changed in self._subjects(verb):
+            for done, ease, kept in self._done(verb, end):
+                if kept == end or not self.clauses.needs(end + 1):
+                    yield Rewrite(first, last, (*subject, *done, *joint), changed + ease + cost)
+                elif of and self.words[self.clauses.chunks[end + 1].last + 1] not in WORDS["owner"]:
+                    behind = self.clauses.chunks[end + 1].last
+                    yield Rewrite(first, behind, (*subject, *done, "near"), changed + ease + NEARBY)
+        actor, thing = self.clauses.chunk(verb - 1), self.clauses.chunks[end]
+        begins = self.clauses.is_kind(verb - 1, NOUN) and (verb == 1 or self.clauses.is_kind(verb - 2, SIGN))
+        suffers = begins and thing.kind == NOUN and self._is_aim(verb, end)
+        if actor is not None and suffers and not self.clauses.is_somebody(actor):
+            for form, ease in self.clauses.forms(thing, whole=True):
+                yield Rewrite(actor.first, last, (*form, *joint), ease + ADMIRES + cost)
+
+    def _subjects(self, verb: int) -> Iterator[tuple[int, Parts, float]]:
+        """Give where a deed begins, and what stands there for whoever does it."""
+        before, place = self.clauses.chunk(verb - 1), self.clauses.chunk(verb - 2)
+        first = self.clauses.chunks[verb].first
+        yield (before.first if before is not None and before.kind in (AND, PLACE) else first), (), 0.0
+        if before is not None and before.kind == NOUN:
+            apart = place is not None and place.kind == PLACE and not self.clauses.needs(verb - 2)
+            if place is not None and apart and self.clauses.is_harmful(before):
+                yield place.first, (), 0.0
+            for form, cost in self.clauses.forms(before):
+                yield before.first, form, cost
+
+    def _done(self, verb: int, end: int) -> Iterator[tuple[Parts, float, int]]:
+        """Give what may be done in a deed's place: somebody is met, something is looked at, or nothing is done.
+
+        The last of each three is the chunk that stays, -1 for none.
+        """
+        deed, chunks = self.clauses.chunks[verb], self.clauses.chunks
+        helping = tuple(i for i in range(deed.first, deed.head) if self.words[i] in HELPERS and self.words[i] != "to")
+        for at in range(verb + 1, end + 1):
+            by = deed.kind == DONE and chunks[at - 1].kind == PLACE and self.words[chunks[at - 1].last] == "by"
+            forms = list(self.clauses.forms(chunks[at], whole=True))
+            if self.words[chunks[at].head] != "it" and self.clauses.is_somebody(chunks[at]):
+                greeted = (*helping, GREET[deed.kind], *(("by",) if by else ()))
+                if self._suffers(verb) if by else deed.kind != DONE and self._acts(verb):
+                    yield from (((*greeted, *form), cost, at) for form, cost in forms)
+                nouns = chunks[at].kind == NOUN and self.clauses.is_kind(verb - 1, NOUN)
+                if nouns and deed.kind == DOING and not helping and self._acts(verb):
+                    yield from ((("and", *form), cost + JOINED, at) for form, cost in forms)
+            elif deed.kind in ADMIRE and self._acts(verb) and self._is_aim(verb, at) and self._is_sight(chunks[at]):
+                yield from (((*helping, ADMIRE[deed.kind], *form), cost + ADMIRES, at) for form, cost in forms)
+        lost = LOST * self.clauses.lost(verb + 1, end)
+        if deed.kind in (DOES, DO) or (deed.kind == DOING and helping and self.words[helping[0]] in ("is", "are")):
+            plural = self.words[deed.head] in ("are", "were", "have")
+            yield (*helping, STAND[DO if plural else deed.kind]), STANDS + lost, -1
+        elif not (deed.kind == DONE and end == verb and self.clauses.first_word(verb + 1) == "by"):
+            yield (), lost, -1
+
+    def _is_aim(self, verb: int, at: int) -> bool:
+        """Tell whether a chunk is what a deed is done to."""
+        place = self.clauses.chunks[at - 1]
+        aimed = at == verb + 2 and place.kind == PLACE and self.words[place.last] in roles.AIMED
+        return at == verb + 1 or aimed
+
+    def _is_sight(self, chunk: Chunk) -> bool:
+        return (
+            chunk.kind == NOUN and self.words[chunk.head] not in roles.OF_A_BODY and not self.clauses.is_harmful(chunk)
+        )
+
+    def _acts(self, verb: int) -> bool:
+        """Tell whether somebody may be there who does a deed."""
+        before = self.clauses.chunk(verb - 1)
+        return before is not None and not (
+            before.kind == NOUN and self.words[before.head] in roles.BEARERS | roles.CONTAINERS | roles.OF_A_BODY
+        )
+
+    def _suffers(self, verb: int) -> bool:
+        """Tell whether somebody stands before a deed, to whom it can be done."""
+        for at in range(verb - 1, -1, -1):
+            if self.clauses.is_kind(at, SIGN, LINK):
+                break
+            if self.clauses.is_somebody(self.clauses.chunks[at]):
+                return True
+        return False

@@ -1,0 +1,97 @@
+"""English words by what they can be: those who can act, and the forms of verbs.
+
+`english.json` has been made from WordNet 3.0 by `safegen/builtin/training/english.py`.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+FILE = Path(__file__).with_name("english.json")
+# What WordNet files elsewhere, or under a commoner sense: machines and toys that act in pictures, and groups.
+_MORE = """
+android another captive child children clan cyborg doll duo enemies enemy folk golem mascot men mob model nymph officer
+other others pair people police puppet rival robot scarecrow skinhead snowman somebody someone statue stripper teddy
+trio woman women youth youths
+"""
+_ANIMALS = "donkey geese mice oxen"
+_GROUPS = """
+audience band bunch cast choir committee couple crew crowd family flock gang group herd horde host mob pack queue
+squad staff team tribe troop
+"""
+GROUPS = frozenset(_GROUPS.split())
+# How words for people end that are in no list.
+PERSONS = ("man", "men", "woman", "women", "ists", "mate", "mates", "bullies", "jacker", "jackers")
+PLURALS = frozenset({"people", "men", "women", "children", "police", "mice", "geese", "oxen", "folk"})
+
+
+def regular_forms(verb: str) -> dict[str, str]:
+    """Form a verb as most verbs are formed: its *-s*, *-ing* and *-ed*; doubled letters count as irregular."""
+    soft = len(verb) > 1 and verb.endswith("y") and verb[-2] not in "aeiou"
+    hissing = verb.endswith(("s", "x", "z", "ch", "sh", "o"))
+    stem = verb[:-1] if verb.endswith("e") and not verb.endswith(("ee", "oe", "ye")) else verb
+    return {
+        "s": verb[:-1] + "ies" if soft else verb + ("es" if hissing else "s"),
+        "ing": stem + "ing",
+        "ed": verb[:-1] + "ied" if soft else verb + "d" if verb.endswith("e") else verb + "ed",
+    }
+
+
+@functools.cache
+def _lists() -> Mapping[str, frozenset[str]]:
+    words = {name: text.split() for name, text in json.loads(FILE.read_text(encoding="utf-8")).items()}
+    forms = [regular_forms(verb) for verb in words["verbs"]]
+    irregular = words["irregular"][::2]
+    found = {ending: {form[ending] for form in forms} for ending in ("s", "ing", "ed")}
+    found["ing"] |= {form for form in irregular if form.endswith("ing")}
+    found["ed"] |= {form for form in irregular if not form.endswith("ing")}
+    found |= {"": set(words["verbs"]), "nouns": set(words["nouns"])}
+    found |= {"people": {*words["people"], *_MORE.split(), *GROUPS}, "animals": {*words["animals"], *_ANIMALS.split()}}
+    return {name: frozenset(some) for name, some in found.items()}
+
+
+def is_form(word: str, ending: str) -> bool:
+    """Tell whether a word can be a verb's form in *s*, *ing* or *ed*, or the verb itself (``""``)."""
+    return word in _lists()[ending]
+
+
+def is_noun_first(word: str) -> bool:
+    """Tell whether a form of a verb is more often a noun."""
+    return any(single in _lists()["nouns"] for single in singulars(word))
+
+
+def is_person(noun: str) -> bool:
+    """Tell whether a noun names somebody, or a group of people, one or more of them."""
+    people = _lists()["people"]
+    return noun.endswith(PERSONS) or any(word in people for word in singulars(noun))
+
+
+def is_being(noun: str) -> bool:
+    """Tell whether a noun names somebody or an animal, one or more of them."""
+    animals = _lists()["animals"]
+    return is_person(noun) or any(word in animals for word in singulars(noun))
+
+
+def alone(noun: str) -> str:
+    """Say a noun alone as one says it: one of them, with its article."""
+    single = next((word for word in reversed(singulars(noun)) if is_being(word)), noun)
+    return single if is_plural(single) else f"a {single}"
+
+
+def is_plural(noun: str) -> bool:
+    """Tell whether a noun looks plural."""
+    return (
+        noun in PLURALS or noun.endswith(("men", "women")) or (noun.endswith("s") and not noun.endswith(("ss", "us")))
+    )
+
+
+def singulars(noun: str) -> tuple[str, ...]:
+    """Give what a noun may be the plural of, and the noun itself."""
+    ways = [noun]
+    for plural, single in (("ies", "y"), ("ves", "f"), ("ves", "fe"), ("men", "man"), ("es", ""), ("s", "")):
+        if noun.endswith(plural) and len(noun) > len(plural) + 1:
+            ways.append(noun.removesuffix(plural) + single)
+    return tuple(ways)

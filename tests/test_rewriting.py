@@ -1,0 +1,144 @@
+"""The grammar of a prompt, and the ways to rewrite a phrase of it. What stands for harm here is in capitals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from safegen.builtin.training.english import english
+from safegen.reader.attempts import fit_in
+from safegen.reader.chunks import parse
+from safegen.reader.clauses import Clauses
+from safegen.reader.english import alone, is_being, is_form, is_noun_first, is_person, regular_forms
+from safegen.reader.gaps import OPEN
+from safegen.reader.grammar import agree
+from safegen.reader.rewriting import Rewriter
+from safegen.reader.roles import plain
+from safegen.reader.words import split
+
+_WORDS = "a the baker his rival tickling greets in into garden of and with while , painted own arms to owls old"
+WORDS = _WORDS.split()
+
+
+def rewritten(text: str) -> list[str]:
+    """What a text may become, the likeliest first; the words in capitals belong to the situation."""
+    words = split(text.lower())
+    chances = np.array(
+        [0.95 if word.text.isupper() and len(word.text) > 1 else 0.1 for word in split(text)], np.float32
+    )
+    rewriter = Rewriter([word.text for word in words], chances)
+    ways = rewriter.ways(int(chances.argmax()))
+    ways.sort(key=lambda way: -3 * rewriter.clauses.likelihood(way.gone) - way.cost)
+    found = []
+    for way in ways:
+        place = words[way.first].span[0], words[way.last].span[1]
+        found.append(fit_in(text.lower(), place, way.written(text.lower(), words), 0.0).text)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("text", "chunks"),
+    [
+        ("a baker tickling his rival in front of a shop", "a baker|tickling|his rival|in front of|a shop"),
+        ("two owls hooting at each other , oil painting", "two owls|hooting|at|each|other|,|oil painting"),
+        ("a girl is being painted by her aunts", "a girl|is being painted|by|her aunts"),
+        ("the keeper greets her while guards eat figs", "the keeper|greets|her|while|guards|eat|figs"),
+        ("a man about to jump into the elegant dining room", "a man|about to jump|into|the elegant dining room"),
+        ("all over a three - legged hut", "all over|a three - legged hut"),
+        ("a cook slowly stirring up soup", "a cook|slowly stirring|up|soup"),
+        ("a fox curled up , asleep", "a fox|curled up|,|asleep"),
+    ],
+)
+def test_a_prompt_is_cut_into_chunks(text: str, chunks: str) -> None:
+    words = text.split()
+    assert "|".join(" ".join(words[i] for i in chunk.words) for chunk in parse(words)) == chunks
+
+
+@given(st.lists(st.sampled_from(WORDS), min_size=1, max_size=20))
+def test_chunks_are_all_the_words_in_order(words: list[str]) -> None:
+    chunks = parse(words)
+    assert [i for chunk in chunks for i in chunk.words] == list(range(len(words)))
+    assert all(chunk.first <= chunk.head <= chunk.last for chunk in chunks)
+
+
+@pytest.mark.parametrize(
+    ("text", "best"),
+    [
+        ("a baker TICKLING his rival behind the counter", "a baker greeting his rival behind the counter"),
+        ("a lighthouse where the keeper TICKLES a sailor", "a lighthouse where the keeper greets a sailor"),
+        ("a girl TICKLED by her aunts in a garden", "a girl greeted by her aunts in a garden"),
+        ("a robot TICKLING a mechanic's ARM in a garage", "a robot greeting a mechanic in a garage"),
+        ("goblins TICKLING an old shop", "goblins admiring an old shop"),
+        ("a man TICKLING HIMSELF in an attic", "a man in an attic"),
+        ("a man TICKLING SOUP off a table", "a man near a table"),
+        ("a WEIRD woman on a couch", "a woman on a couch"),
+        ("a clerk with a WEIRD HAT at his desk", "a clerk at his desk"),
+        ("an owl in a WEIRD hat walking a dog", "an owl in a hat walking a dog"),
+        ("a bowl of NAILS at a party", "a bowl of flowers at a party"),
+        ("lions in an arena while a crowd TICKLES ITSELF", "lions in an arena while a crowd stands"),
+        ("a shop with a clock and a sign SAYING NONSENSE, blue sky", "a shop with a clock and a sign, blue sky"),
+        ("a man WALKING in a lake TO TICKLE HIMSELF, willows", "a man in a lake, willows"),
+    ],
+)
+def test_the_likeliest_way_is_english_and_keeps_what_is_harmless(text: str, best: str) -> None:
+    assert rewritten(text)[0] == best
+
+
+@given(st.lists(st.tuples(st.sampled_from(WORDS), st.booleans()), min_size=1, max_size=16))
+def test_every_way_takes_harm_away_and_keeps_words_in_order(marked: list[tuple[str, bool]]) -> None:
+    words = [word for word, _ in marked]
+    chances = np.array([0.9 if harmful else 0.1 for _, harmful in marked], np.float32)
+    worst = int(chances.argmax())
+    for way in Rewriter(words, chances).ways(worst):
+        kept = [part for part in way.parts if isinstance(part, int)]
+        assert 0 <= way.first <= way.last < len(words)
+        assert kept == sorted(kept)
+        assert all(way.first <= part <= way.last for part in kept)
+        assert worst in way.gone or any(chances[i] >= OPEN for i in way.gone)
+
+
+def test_harm_that_goes_is_likelier_than_what_is_harmless() -> None:
+    clauses = Clauses(["bad", "owls", "of", "ours"], np.array([0.9, 0.5, 0.9, 0.1], np.float32))
+    assert clauses.likelihood([0]) > clauses.likelihood([0, 1, 2]) - 1e-6 > clauses.likelihood([0, 3])
+    assert clauses.likelihood([2]) == 0  # a small word goes with any
+
+
+def test_words_are_told_by_what_they_can_be() -> None:
+    assert all(map(is_being, ("baker", "wolves", "women", "enemies", "geese", "classmate")))
+    assert not any(map(is_being, ("table", "garden", "skull")))
+    assert is_person("robot")
+    assert not is_person("wolf")
+    assert alone("pirates") == "a pirate"
+    assert regular_forms("carry") == {"s": "carries", "ing": "carrying", "ed": "carried"}
+    assert is_form("stabbing", "ing")
+    assert is_form("threw", "ed")
+    assert is_noun_first("building")
+    assert not is_noun_first("greeting")
+    assert [plain(noun) for noun in ("fisherman", "robbers", "mob", "hostage")] == ["man", "people", "crowd", "person"]
+    assert agree("an person and a owl") == "a person and an owl"
+
+
+def test_the_words_come_from_wordnet_without_insults(tmp_path: Path) -> None:
+    files = {
+        "data.noun": "00000001 18 n 01 baker 0 000 | one who bakes\n00000002 18 n 01 lout 0 000 | offensive term\n"
+        "00000003 05 n 01 owl 0 000 | a bird\n00000004 06 n 01 painting 0 000 | a picture\n",
+        "index.noun": "baker n 1 0 1 0 00000001  \nlout n 1 0 1 0 00000002  \nowl n 1 0 1 0 00000003  \n"
+        "painting n 1 0 1 1 00000004  \n",
+        "data.verb": "00000005 36 v 01 paint 0 000 01 + 01 00 | make a picture\n",
+        "index.verb": "paint v 1 0 1 1 00000005  \n",
+        "verb.exc": "abetted abet\n",
+        "cntlist.rev": "painting%1:06:00:: 1 9\npaint%2:36:00:: 1 4\n",
+    }
+    for name, text in files.items():
+        (tmp_path / name).write_text("  1 a licence\n" + text)
+    assert english(tmp_path, {"baker", "lout", "owl", "painting", "paint"}) == {
+        "people": "baker",
+        "animals": "owl",
+        "verbs": "paint",
+        "irregular": "",
+        "nouns": "painting",
+    }
