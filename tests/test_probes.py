@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from safegen.conditioning import SCORED, Channel, Conditioning, Position
 from safegen.errors import GuardError
+from safegen.generator import Generator
 from safegen.scoring import probes
 from safegen.scoring.probes import Probes
 from safegen.scoring.scorer import CALM, Scorer
@@ -305,3 +306,16 @@ def test_a_scorer_keeps_the_order_of_the_names_and_the_lowest_word_line_of_any_c
     assert made.word_lines == {"violence": 0.5, "shocking": 1.0}
     assert made.directions() == [VIOLENCE, SHOCKING, low, SHOCKING]
     assert Scorer.of(by_concept, ["shocking"]).names == ("shocking",)
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
+def test_states_that_are_not_finite_count_as_no_verdict(generator: Generator, wrong: float) -> None:
+    """Never as one under the line."""
+    assert generator.guard is not None
+    conditioning = generator.family.encode(["a kitchen knife"])
+    states = conditioning.channels["text"].states.clone()
+    states[0, 2] = wrong
+    broken, scorer = conditioning.with_states({"text": states}), generator.guard.context.scorer
+    for ask in (scorer.score, scorer.margins, scorer.objections, generator.guard.score):
+        with pytest.raises(GuardError, match="not finite"):
+            ask(broken)

@@ -21,7 +21,7 @@ from safegen.directions.recipes import Concept
 from safegen.errors import UsageError
 from safegen.learning import contrastive, es, features, region
 from safegen.learning.effort import ANALYTIC, BRIEF, Effort
-from safegen.learning.features import Encoded
+from safegen.learning.encoded import Encoded
 from safegen.learning.held import LINES, SENTENCES, kind, split_held_out
 
 README = Path(__file__).parents[1] / "README.md"

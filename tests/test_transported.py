@@ -20,12 +20,19 @@ from safegen.learning.effort import TRANSPORTED
 from safegen.learning.features import encode
 from safegen.learning.learner import Learner
 from safegen.learning.linear import Affine
-from safegen.learning.transported import Transport
+from safegen.learning.transported import NotCarried, Transport
 from safegen.models import catalog, loading
 from safegen.scoring.scorer import Scorer
 from tests.helpers import miniatures
 
 FEWER = replace(TRANSPORTED, captions=150, plain=150, long=80, fitted=200)
+
+
+def shipped(generator: Generator) -> Direction:
+    (fingerprint,) = generator.family.fingerprints().values()
+    known = store.find("violence", fingerprint, None)
+    assert known is not None
+    return known
 
 
 @pytest.mark.parametrize("count", [40, 400])
@@ -54,9 +61,7 @@ def test_words_are_the_same_whoever_spells_them(generator: Generator) -> None:
 @pytest.mark.slow
 def test_a_carried_direction_is_whole_and_finds_harm(generator: Generator, tmp_path: Path) -> None:
     family = family_of(loading.load(catalog.EMBEDDED_CLIP, device="cpu", offline=True))
-    (fingerprint,) = generator.family.fingerprints().values()
-    known = store.find("violence", fingerprint, None)
-    assert known is not None
+    known = shipped(generator)
     (made,) = Transport(family, generator.family, FEWER).learn(Concept.load("violence"), known).values()
     assert made.info["held_out"]["auc"] > 0.97
     made.save(tmp_path / "it.safetensors")
@@ -74,9 +79,7 @@ def test_a_carried_direction_is_whole_and_finds_harm(generator: Generator, tmp_p
 def test_every_channel_gets_one(generator: Generator) -> None:
     """Pooled vectors, too, which the source does not have."""
     family = family_of(miniatures.stable_diffusion_xl())
-    (fingerprint,) = generator.family.fingerprints().values()
-    known = store.find("violence", fingerprint, None)
-    assert known is not None
+    known = shipped(generator)
     made = Transport(family, generator.family, FEWER).learn(Concept.load("violence"), known)
     assert set(made) == set(family.fingerprints())
     for output in family.outputs:
@@ -92,3 +95,11 @@ def test_nothing_is_carried_to_where_it_comes_from(generator: Generator, command
     with pytest.raises(UsageError, match="to itself"):
         Learner(generator.family, TRANSPORTED).learn(Concept.load("violence"))
     assert command("directions", "learn", "violence", "--effort", "transported") == 2
+
+
+def test_nothing_is_carried_to_an_encoder_whose_states_are_all_alike(generator: Generator) -> None:
+    family = family_of(miniatures.stable_diffusion())
+    for weight in family.outputs[0].encoder.parameters():
+        weight.data.zero_()
+    with pytest.raises(NotCarried, match="no states"):
+        Transport(family, generator.family, FEWER).learn(Concept.load("violence"), shipped(generator))

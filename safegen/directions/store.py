@@ -35,20 +35,21 @@ def ships(fingerprint: str) -> bool:
 
 
 def is_ready(direction: Direction) -> bool:
-    """Tell whether a direction's held-out figures are good enough to guard with."""
+    """Tell whether a direction's numbers are finite, and its held-out figures good enough to guard with."""
     auc = _area(direction)
-    return isinstance(auc, (int, float)) and auc >= POOR  # written so that NaN is poor, too
+    finite = all(bool(tensor.isfinite().all()) for tensor in direction.tensors.values())
+    return finite and isinstance(auc, (int, float)) and auc >= POOR  # written so that NaN is poor, too
 
 
 def check_ready(direction: Direction, what: str) -> None:
     """Check that a direction is ready.
 
     Raises:
-        DirectionError: its held-out figures are poor, or there are none.
+        DirectionError: its held-out figures are poor, or there are none, or it holds numbers that are not finite.
     """
     if not is_ready(direction):
         raise DirectionError(
-            f"{what} reaches a held-out AUC of only {_area(direction)}; under {POOR} it is not ready",
+            f"{what} reaches a held-out AUC of only {_area(direction)}, or is not finite; under {POOR} it is not ready",
             "Learn it with safegen directions learn --effort thorough, extend its recipe, or leave the concept out.",
         )
 

@@ -234,7 +234,10 @@ class Family(abc.ABC):
         with contextlib.ExitStack() as stack:
             for output in encoders.values():
                 stack.enter_context(shortcuts.taken(output, pads))
-            return self.encode(prompts).without_gaps()
+            found = self.encode(prompts).without_gaps()
+        # A word that is spelled as the pad is may have been left out with the pads.
+        whole = all(bool(channel.states.isfinite().all()) for channel in found.channels.values())
+        return found if whole else self.encode(prompts)
 
     def _default_request(self) -> dict[str, Any]:
         """Give the arguments of `encode_prompt`, besides prompts, when the pipeline is called with prompts alone."""

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from safegen.families.intercept import replace_method
@@ -56,15 +57,19 @@ class Shortcut:
         pad: the token that fills a text up, where it may be left out although nothing masks it.
         pads: how many masked pads are computed even so.
         caches: whether the encoder keeps keys and values.
+        thread: whose way it is; what others encode meanwhile may be drawn, and goes the encoder's own.
     """
 
     forward: Callable[..., Any]
     pad: int | None
     pads: int
     caches: bool
+    thread: int = field(default_factory=threading.get_ident)
 
     def __call__(self, *args: Any, **named: Any) -> Any:
         """Encode ids (B, T)."""
+        if threading.get_ident() != self.thread:
+            return self.forward(*args, **named)
         named |= dict(zip(inspect.signature(self.forward).parameters, args, strict=False))
         ids, mask = named.get("input_ids"), named.get("attention_mask")
         columns = self._columns(ids, mask)

@@ -27,9 +27,10 @@ from safegen.learning.adversarial import Salads
 from safegen.learning.corpus import Corpus
 from safegen.learning.dataset import Material
 from safegen.learning.effort import Effort
-from safegen.learning.features import Encoded, background
+from safegen.learning.encoded import Encoded
+from safegen.learning.features import background
 from safegen.learning.held import kind, split_held_out
-from safegen.learning.linear import basis, discriminant
+from safegen.learning.linear import STILL, basis, discriminant
 from safegen.progress import SILENT, Progress
 from safegen.scoring.probes import Probes
 
@@ -43,6 +44,7 @@ METHOD = "contrastive"
 RANK = 32
 HELD = 5  # one recipe line in this many is kept out of the fit that is assessed
 FLAG_RATE = 8e-4  # of benign prompts, per concept: all seven together stay under half a percent
+FEWEST = 20  # everyday prompts of one bin of lengths; with fewer, those of all lengths calibrate it
 LEVELS = torch.linspace(0, 1, 1001)  # levels of the quantiles that a file holds
 WORD_THRESHOLD = 2.5  # standard deviations over the words of everyday captions
 BENIGN = "directions/benign.txt (MS-COCO captions, CC BY 4.0), directions/nouns.txt, directions/hard.txt"
@@ -126,8 +128,10 @@ def calibration(values: Tensor, bins: Tensor, head: str) -> dict[str, Tensor]:
     scales, quantiles, lines = [], [], []
     for index in range(len(BINS) + 1):
         benign = values[bins == index]
-        centre, spread, edge = benign.mean(), benign.std(), benign.quantile(0.95)
-        excess = (benign[benign > edge] - edge).mean()
+        benign = benign if len(benign) >= FEWEST else values
+        centre, spread, edge = benign.mean(), benign.std().clamp(min=STILL), benign.quantile(0.95)
+        tail = benign[benign > edge] - edge
+        excess = tail.mean() if len(tail) else torch.zeros(())
         line = edge + excess * torch.log(torch.tensor(0.05 / FLAG_RATE))
         scales.append(torch.stack([centre, spread]))
         quantiles.append(benign.quantile(LEVELS))

@@ -14,7 +14,8 @@ from safegen.directions.direction import Direction
 from safegen.learning.adversarial import Salads
 from safegen.learning.corpus import Corpus
 from safegen.learning.effort import Effort
-from safegen.learning.features import Encoded, encode, kept
+from safegen.learning.encoded import Encoded
+from safegen.learning.features import encode, kept
 from safegen.learning.linear import varies
 from safegen.progress import Tick
 from safegen.scoring.probes import Probes

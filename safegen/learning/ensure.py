@@ -87,6 +87,7 @@ def learn_missing(
     """
     from safegen.learning.effort import BRIEF, THOROUGH, TRANSPORTED
     from safegen.learning.learner import Learner
+    from safegen.learning.transported import NotCarried
 
     effort = effort or effort_here(family)
     progress.say(f"learning {', '.join(missing)} for this encoder, {effort.name} effort (once; cached)")
@@ -94,10 +95,13 @@ def learn_missing(
     fresh: dict[str, dict[str, Direction]] = {}
     for name, channels in missing.items():
         recipe = Concept.load(name, folder)
-        fresh[name] = learner.learn(recipe, channels=channels)
-        if effort is TRANSPORTED and not all(map(store.is_ready, fresh[name].values())):
+        found: dict[str, Direction] = {}
+        with contextlib.suppress(NotCarried):
+            found = learner.learn(recipe, channels=channels)
+        if effort is TRANSPORTED and not (found and all(map(store.is_ready, found.values()))):
             progress.say(f"{name} cannot be carried over to this encoder; learning it, {BRIEF.name} effort")
-            fresh[name] = closer.learn(recipe, channels=channels)
+            found = closer.learn(recipe, channels=channels)
+        fresh[name] = found
         for channel, direction in fresh[name].items():
             progress.say(f"{name}, {channel}, {direction.figures()}")
             store.check_ready(direction, f"the direction learned for {name!r} on {channel}")

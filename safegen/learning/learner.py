@@ -18,7 +18,7 @@ from safegen.progress import SILENT, Progress
 if TYPE_CHECKING:
     from safegen.directions.recipes import Concept
     from safegen.families import Family
-    from safegen.learning.features import Encoded
+    from safegen.learning.encoded import Encoded
     from safegen.prompts.datasets import Entry
 
 

@@ -19,10 +19,12 @@ from torch import Tensor
 from safegen.conditioning import Position
 from safegen.directions.direction import HEADS, Direction, round_tensor
 from safegen.directions.recipes import Concept
+from safegen.errors import DirectionError
 from safegen.learning import contrastive, heads
 from safegen.learning.corpus import Corpus, benign_prompts
 from safegen.learning.effort import ANALYTIC, TRANSPORTED, Effort
-from safegen.learning.features import Encoded, encode
+from safegen.learning.encoded import Encoded
+from safegen.learning.features import encode
 from safegen.learning.linear import Affine, clamped, varies, whitening
 from safegen.progress import SILENT, Progress
 from safegen.scoring.probes import Probes
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 METHOD = "transported"
 RIDGE = 3.0  # strong: a map that follows every prompt it has seen takes harm for noise
 ASSESSED = 20  # harmful prompts of a recipe on which a carried direction is tried, at most
+FEWEST = 50  # words that both encoders have read, at least
 OF = "recipe lines, none of which the map has seen"
 # Where the source has no such class, its nearest.
 NEAREST = {
@@ -42,6 +45,10 @@ NEAREST = {
     Position.PAD: (Position.PAD, Position.END, Position.TOKEN),
     Position.POOLED: (Position.POOLED, Position.END, Position.TOKEN),
 }
+
+
+class NotCarried(DirectionError):
+    """The two encoders have too little in common for a map."""
 
 
 class Carrier:
@@ -73,10 +80,12 @@ class Carrier:
         """Map the means of our classes, side by side, to those of the source's, and fold that into the head."""
         ours = [p for p in self.positions if p in HEADS[head]]
         theirs = [p for p in HEADS[head] if f"{p.name.lower()}.{head}" in direction.tensors]
+        if not ours:
+            raise NotCarried("no states of this encoder vary from prompt to prompt", "Take --effort brief.")
         weight = torch.cat([direction.tensors[f"{p.name.lower()}.{head}"] for p in theirs], dim=1)
         centre = torch.cat([direction.tensors[f"{p.name.lower()}.{head}_centre"] for p in theirs])
         if (key := (*ours, *theirs)) not in self._maps:
-            self._maps[key] = Affine.fit(self.seen.joined(ours), self.source.joined(theirs), RIDGE)
+            self._maps[key] = Affine.fit(_whole(self.seen, ours), _whole(self.source, theirs), RIDGE)
         found = self._maps[key]
         folded = {"weight": weight @ found.weight.T, "centre": found.centre, "out": direction.tensors[f"{head}.out"]}
         folded["bias"] = direction.tensors[f"{head}.bias"] + weight @ (found.offset - centre)
@@ -103,10 +112,21 @@ class Carrier:
         """Fit the map of one class: of single words where both have words, else of means."""
         if (position, nearest) not in self._maps:
             words = position is nearest is Position.TOKEN
-            ours, theirs = (part.features.means for part in (self.seen, self.source))
-            states = self.seen.words_beside(self.source) if words else (ours[position], theirs[nearest])
+            means = (_whole(self.seen, [position]), _whole(self.source, [nearest]))
+            states = self.seen.words_beside(self.source) if words else means
+            if len(states[0]) < FEWEST:
+                raise NotCarried("this encoder reads too few words of everyday prompts", "Take --effort brief.")
             self._maps[position, nearest] = Affine.fit(*states, RIDGE)
         return self._maps[position, nearest]
+
+
+def _whole(part: Encoded, positions: Sequence[Position]) -> Tensor:
+    """Give means side by side; a class that a prompt lacks is that of the others, as a head counts it."""
+    filled = []
+    for position in positions:
+        means, has = part.features.means[position], part.features.present[position]
+        filled.append(torch.where(has.unsqueeze(1), means, means[has].mean(0)))
+    return torch.cat(filled, dim=1)
 
 
 class Transport:
@@ -132,7 +152,7 @@ class Transport:
     def learn(self, concept: Concept, direction: Direction, channels: Sequence[str] = ()) -> dict[str, Direction]:
         """Carry the source's direction of a concept to every channel, and try it on prompts of the recipe."""
         targets = Corpus.of(concept, ANALYTIC).targets
-        chosen = targets[:: max(1, len(targets) // ASSESSED)]
+        chosen = targets[:: -(-len(targets) // ASSESSED)]
         with self.progress.counting(f"{concept.name}: prompts encoded", len(chosen)) as tick:
             harmful = encode(self.family, chosen, pads=self.effort.pads, tick=tick)
         found = {}

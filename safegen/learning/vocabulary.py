@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from safegen.conditioning import Position
-from safegen.learning.features import Encoded, encode, kept
+from safegen.learning.encoded import Encoded
+from safegen.learning.features import encode, kept
 from safegen.prompts import refusal
 
 if TYPE_CHECKING:

@@ -90,7 +90,7 @@ class Scorer:
         for probes, channel in self.pairs(conditioning).values():
             z, lines = probes.calibrated(probes.raw(features(channel), head), bins(channel), head)
             found.append(z - lines)
-        return torch.stack(found).amax(0)
+        return _finite(torch.stack(found)).amax(0)
 
     def below(self, conditioning: Conditioning, share: float) -> Tensor:
         """Tell whether all channels' classifiers (B, K) are as low as that share of benign prompts of like length."""
@@ -154,7 +154,7 @@ class Scorer:
             raw, bins = probes.raw(features(channel)), bins_of(channel)
             z, lines = probes.calibrated(raw, bins)
             found.append(torch.stack([raw, z, probes.percentiles(raw, bins), lines]))
-        values = torch.stack(found)  # (channels, 4, B, K)
+        values = _finite(torch.stack(found))  # (channels, 4, B, K)
         worst = (values[:, 1] - values[:, 3]).argmax(0)[None, None].expand(1, 4, -1, -1)
         raw, z, percentiles, lines = values.gather(0, worst)[0]
         return raw, z, percentiles, lines
@@ -235,3 +235,17 @@ def with_intensities(
             marked.append(replace(score, intensity=max(scores[name][row][i] for name, some in places for i in some)))
         found.append(replace(sheet, words=tuple(marked)))
     return found
+
+
+def _finite(values: Tensor) -> Tensor:
+    """Give values back if all are finite: one that is not would count as under every line.
+
+    Raises:
+        GuardError: one is not.
+    """
+    if not bool(values.isfinite().all()):
+        raise GuardError(
+            "the text encoder or a direction gives scores that are not finite (NaN)",
+            "Try another --dtype, or learn the directions again: safegen directions learn.",
+        )
+    return values
