@@ -256,7 +256,7 @@ def test_the_search_measures_nobody_twice(generator: Generator, monkeypatch: pyt
     recipe = generator.guard.context.recipes["violence"]
     lexicon = Lexicon.of(generator.family, ["steel", "pond"])
     found = genetic.attack(generator.family, None, "a sword", recipe, lexicon, random.Random(1), lambda _: None)
-    tried = [prompt for prompt in asked if set(prompt.split()) <= {"steel", "pond"}]
+    tried = [prompt for prompt in asked if set(prompt.split()) <= {"steel", "pond"} and " " in prompt]
     assert found in tried
     assert len(tried) == len(set(tried)) == 4
 

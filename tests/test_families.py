@@ -18,6 +18,7 @@ from safegen.directions.recipes import Concept
 from safegen.errors import DirectionError, GuardError, ModelError, Unread, UsageError
 from safegen.families import FAMILIES, Family, family_of
 from safegen.families.flux import Flux
+from safegen.families.flux3 import Flux3
 from safegen.families.outputs import EncoderOutput
 from safegen.families.prx import PRX
 from safegen.families.qwen_image_edit import QwenImageEdit
@@ -490,9 +491,9 @@ def test_every_channel_is_learned_in_one_pass(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_every_family_has_a_miniature() -> None:
-    """Qwen-Image-Edit has tests of its own, and PRX a miniature where ftfy is installed."""
+    """Qwen-Image-Edit and FLUX.3 have tests of their own, and PRX a miniature where ftfy is installed."""
     built = {type(family_of(pipeline(name))) for name in miniatures.BUILDERS}
-    assert set(FAMILIES) - built <= {QwenImageEdit, PRX}
+    assert set(FAMILIES) - built <= {QwenImageEdit, Flux3, PRX}
 
 
 def test_a_second_encoders_embeddings_in_the_place_of_text_are_refused() -> None:
