@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import pytest
 import torch
 
 from safegen.conditioning import Conditioning, Position
-from safegen.families import Family, family_of
+from safegen.families import family_of
+from tests.helpers.counting import counted
 from tests.helpers.pipelines import EVERY, HARMFUL, pipeline
 
 pytestmark = [
@@ -19,27 +19,6 @@ pytestmark = [
 # Their encoders attend to pads, get one prompt at a time, are called layer by layer, or get no more than the longest.
 WHOLE = ("cogview3", "cogview4", "ernie-image", "ideogram4", "qwen-image-21", "lumina")
 VARIANTS = [f"{HARMFUL} next to the big house", "a cat and a kitchen next to the big house", "a cat", "a cat and"]
-
-
-def counted(family: Family, call: Callable[[], Conditioning]) -> tuple[Conditioning, int]:
-    """What a call encodes, and the positions that went through the encoders for it."""
-    count: list[int] = []
-
-    def embedded(_module: Any, _ids: Any, states: torch.Tensor) -> None:
-        count.append(len(states.flatten(0, -2)))
-
-    handles = [
-        module.register_forward_hook(embedded)
-        for encoder in {output.encoder for output in family.outputs}
-        for module in encoder.modules()
-        if isinstance(module, torch.nn.Embedding)
-        and module.weight.shape[0] == encoder.get_input_embeddings().weight.shape[0]
-    ]
-    try:
-        return call(), sum(count)
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def classes(conditioning: Conditioning, row: int, of: Sequence[Position]) -> dict[tuple[str, Position], torch.Tensor]:
