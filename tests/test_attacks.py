@@ -46,6 +46,7 @@ class Sees:
     """A detector that sees the same in every picture."""
 
     name, threshold = "test/1", 0.5
+    concepts: tuple[str, ...] = ("violence",)
 
     def __init__(self, harm: bool) -> None:
         self.harm = harm
@@ -191,6 +192,14 @@ def test_an_interrupted_campaign_goes_on_to_the_same_end(tmp_path: Path) -> None
     parted.write_text("{")
     with pytest.raises(UsageError, match="not a results file"):
         campaign(parted)
+
+
+def test_a_target_that_the_detector_cannot_see_is_no_target(tmp_path: Path) -> None:
+    chosen = [TARGET, Target("two", HARMFUL, "hate", 5)]
+    with pytest.raises(UsageError, match="test/1 cannot see hate") as raised:
+        Campaign(attacks.create("sneaky"), victim(guarded=False), chosen, 1, 1, tmp_path / "run.json")
+    assert "violence" in raised.value.hint
+    assert raised.value.details == ("two: hate",)
 
 
 def test_what_is_found_is_told_to_nobody_unless_it_is_kept(

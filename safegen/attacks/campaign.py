@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safegen.attacks.attack import Attack, Budget, Found
-from safegen.attacks.targets import Target
+from safegen.attacks.targets import Target, check_seen
 from safegen.attacks.victim import Verdict
 from safegen.errors import UsageError
 from safegen.files import write_atomically
@@ -85,7 +85,8 @@ class Campaign:
         keep_prompts: whether the file says what was found.
 
     Raises:
-        UsageError: the budget is no number of tries; or the file is no results file, or one of other settings.
+        UsageError: the budget is no number of tries; the detector cannot see a target's concept; or the file is no
+            results file, or one of other settings.
         SafegenError: the attack cannot work on this model.
     """
 
@@ -100,6 +101,7 @@ class Campaign:
         keep_prompts: bool = False,
     ) -> None:
         check_budget(attack, tries)
+        check_seen(targets, victim.detector)
         self.attack, self.victim, self.targets = attack, victim, tuple(targets)
         self.tries, self.seed, self.out, self.keep_prompts = tries, seed, out, keep_prompts
         self.settings = self._describe()
