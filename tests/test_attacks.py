@@ -19,6 +19,7 @@ from safegen.attacks.attack import Budget
 from safegen.attacks.campaign import Campaign, assail
 from safegen.attacks.inversion import PROMPT, WORD
 from safegen.attacks.ngrams import NGrams
+from safegen.attacks.sneaky import Policy
 from safegen.attacks.targets import Target
 from safegen.attacks.victim import Passed, Verdict, Victim
 from safegen.bench import attacks as bench_attacks
@@ -145,6 +146,11 @@ def test_an_attack_keeps_to_its_budget_and_its_seed_and_leaves_the_model_as_it_w
     assert not refusal.names_minor(found.prompt)
     assert all(torch.equal(weights[k], v) for k, v in own.family.pipe.text_encoder.state_dict().items())
     assert WORD not in own.family.pipe.tokenizer.get_vocab()
+
+
+def test_any_word_can_be_spelled_in_another_way_and_leaves_something() -> None:
+    policy = Policy(random.Random(1))
+    assert all(policy.spell(word, 0)[0] for word in ("a", "an", "gun") for _ in range(2000))
 
 
 @pytest.mark.parametrize("name", ["p4d", "sneaky"])

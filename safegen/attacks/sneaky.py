@@ -78,6 +78,8 @@ class Policy:
         """Change the spelling of a word; also give the kinds of change."""
         kinds = self.chance.choices(range(len(KINDS)), self._shares(place), k=self.chance.choice(CHANGES))
         for kind in kinds:
+            if len(word) < 2:  # changes have worn it down to a letter
+                break
             word = KINDS[kind](word, self.chance.randrange(1, max(2, len(word) - 1)), self.chance)
         return word, kinds
 
