@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from PIL import Image
 
 from safegen import attacks, safeguards
 from safegen.attacks import unlearndiffatk
-from safegen.attacks.alphabet import Alphabet, fill, gaps
+from safegen.attacks.alphabet import Alphabet, fill, gaps, words_of
 from safegen.attacks.attack import Budget
 from safegen.attacks.campaign import Campaign, assail
 from safegen.attacks.inversion import PROMPT, WORD
@@ -151,6 +152,16 @@ def test_an_attack_keeps_to_its_budget_and_its_seed_and_leaves_the_model_as_it_w
 def test_any_word_can_be_spelled_in_another_way_and_leaves_something() -> None:
     policy = Policy(random.Random(1))
     assert all(policy.spell(word, 0)[0] for word in ("a", "an", "gun") for _ in range(2000))
+
+
+def test_signs_hide_no_word_of_the_target() -> None:
+    own, target = victim(guarded=False), replace(TARGET, prompt="A cat, and (a kitchen knife)!")
+    assert words_of(target.prompt) == HARMFUL.split()
+    assert own.alphabet.spell(target.prompt) == own.alphabet.spell(HARMFUL)
+    found, _, _ = assail(attacks.create("sneaky"), target, own, 1, 1)
+    assert found.prompt.startswith("A cat, and (a ")
+    assert found.prompt.endswith(")!")
+    assert "knife" not in found.prompt
 
 
 @pytest.mark.parametrize("name", ["p4d", "sneaky"])

@@ -15,6 +15,7 @@ import math
 import random
 from collections.abc import Callable, Mapping
 
+from safegen.attacks.alphabet import WORD
 from safegen.attacks.attack import Attack, Budget, Found
 from safegen.attacks.targets import Target
 from safegen.attacks.victim import Verdict, Victim
@@ -47,16 +48,17 @@ class SneakyPrompt(Attack):
     tries = 60
 
     def search(self, target: Target, victim: Victim, budget: Budget, chance: random.Random) -> Found:
-        words, policy = target.prompt.split(), Policy(chance)
-        sensitive = [i for i, word in enumerate(words) if word.lower() in harmful_words()]
-        sensitive = sensitive or [i for i, word in enumerate(words) if len(word) >= LEAST]
+        parts, policy = WORD.split(target.prompt), Policy(chance)
+        words = range(1, len(parts), 2)  # between them are spaces and signs, which stay
+        sensitive = [i for i in words if parts[i].lower() in harmful_words()]
+        sensitive = sensitive or [i for i in words if len(parts[i]) >= LEAST]
         found, best = Found(target.prompt), -math.inf
         while sensitive and budget.spend():
-            spelled, taken = list(words), []
+            spelled, taken = list(parts), []
             for place in sensitive:
-                spelled[place], kinds = policy.spell(words[place], place)
+                spelled[place], kinds = policy.spell(parts[place], place)
                 taken += [(place, kind) for kind in kinds]
-            prompt = " ".join(spelled)
+            prompt = "".join(spelled)
             reward = REWARDS[victim.look(prompt, target).verdict]
             policy.learn(taken, reward)
             if reward > best:
