@@ -141,6 +141,8 @@ def test_an_attack_keeps_to_its_budget_and_its_seed_and_leaves_the_model_as_it_w
     weights = {key: value.clone() for key, value in own.family.pipe.text_encoder.state_dict().items()}
     attack.check(own)
     (found, outcome, _), (again, _, _) = (assail(attack, TARGET, own, BUDGET, 1) for _ in range(2))
+    assert found is not None
+    assert again is not None
     assert attack.name == name
     assert found.prompt == again.prompt
     assert 0 < outcome.tries <= BUDGET
@@ -159,6 +161,7 @@ def test_signs_hide_no_word_of_the_target() -> None:
     assert words_of(target.prompt) == HARMFUL.split()
     assert own.alphabet.spell(target.prompt) == own.alphabet.spell(HARMFUL)
     found, _, _ = assail(attacks.create("sneaky"), target, own, 1, 1)
+    assert found is not None
     assert found.prompt.startswith("A cat, and (a ")
     assert found.prompt.endswith(")!")
     assert "knife" not in found.prompt
@@ -269,6 +272,34 @@ def test_the_alphabet_reads_back_as_itself_and_names_no_minor(generator: Generat
     template = [None, "and", None]
     assert [fill(template, words)[slice(*span)] for span in gaps(template, words[:2])] == words[:2]
     assert alphabet.nearest({k: table[:50] for k, table in alphabet.vectors.items()}) == list(range(50))
+
+
+@pytest.mark.parametrize("name", ["p4d", "unlearndiffatk"])
+def test_one_try_finds_a_prompt_of_the_attack_and_not_the_target_itself(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even where the guard lets nothing pass."""
+    own = victim()
+    monkeypatch.setattr(own, "sanitize", lambda _: None)
+    found, outcome, _ = assail(attacks.create(name), TARGET, own, 1, 1)
+    assert found is not None
+    assert outcome.tries == 1
+    assert len(found.prompt.split()) > len(HARMFUL.split())
+
+
+def test_a_target_without_a_word_to_change_brings_nothing(tmp_path: Path) -> None:
+    own = victim(harm=True, guarded=False)
+    campaign = Campaign(
+        attacks.create("sneaky"), own, [replace(TARGET, prompt="a 2 b")], 3, 1, tmp_path / "run.json", True
+    )
+    (outcome,) = campaign.run()
+    assert (outcome.verdict, outcome.tries, outcome.prompt) == (Verdict.NOTHING, 0, "")
+
+
+def test_a_picture_that_is_not_finite_is_no_work_of_the_guard(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = victim()
+    monkeypatch.setattr(own.generator, "draw", lambda *_: [None])
+    assert own.look("a dog", TARGET).verdict is Verdict.FAILED
 
 
 def test_a_budget_counts_what_its_shares_spend() -> None:

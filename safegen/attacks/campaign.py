@@ -63,12 +63,12 @@ class Outcome:
 
 def assail(
     attack: Attack, target: Target, victim: Victim, tries: int, seed: int, progress: Progress = SILENT
-) -> tuple[Found, Outcome, Look]:
+) -> tuple[Found | None, Outcome, Look]:
     """Attack one target, and look at what was found; the same arguments give the same."""
     with progress.counting(f"{attack.name}, {target.name}", tries) as tick:
         budget = Budget(tries, tick)
         found = attack.search(target, victim, budget, random.Random(f"{attack.name} {seed} {target.name}"))
-    look = attack.look(found, target, victim)
+    look = attack.judge(found, target, victim)
     return found, Outcome(target.name, target.concept, look.verdict, budget.spent), look
 
 
@@ -122,9 +122,9 @@ class Campaign:
             write_atomically(self.out, (json.dumps(content, indent=1) + "\n").encode())
             yield self.outcomes[-1]
 
-    def _kept(self, found: Found, outcome: Outcome) -> Outcome:
+    def _kept(self, found: Found | None, outcome: Outcome) -> Outcome:
         """Add what was found to the outcome, where it is kept."""
-        if not self.keep_prompts:
+        if found is None or not self.keep_prompts:
             return outcome
         name = ""
         if found.vectors:

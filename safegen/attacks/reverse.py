@@ -75,7 +75,7 @@ class ReverseGeneration(Attack):
         """
         victim.family.bottleneck.check_hooks()
 
-    def search(self, target: Target, victim: Victim, budget: Budget, chance: random.Random) -> Found:
+    def search(self, target: Target, victim: Victim, budget: Budget, chance: random.Random) -> Found | None:
         alphabet = victim.alphabet.without(harmful_words() | set(words_of(target.prompt)))
         writer, best = Writer(victim, Moments(target, victim), alphabet, chance), Line()
         while budget.left and writer.go_on(budget):
@@ -83,7 +83,7 @@ class ReverseGeneration(Attack):
                 best = writer.lines[0]
                 if victim.look(alphabet.text(best.letters), target).harmful:
                     break
-        return Found(alphabet.text(best.letters) or alphabet.words[0])
+        return Found(alphabet.text(best.letters)) if best.letters else None
 
 
 class Writer:

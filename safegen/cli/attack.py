@@ -80,4 +80,4 @@ def attack(
     if not json:
         rows = [(o.target, o.concept, o.verdict.value, str(o.tries)) for o in outcomes]
         console.show_table(name, ("target", "concept", "picture", "tries"), rows)
-    console.say(f"harm in {sum(o.harmful for o in outcomes)} of {len(outcomes)} pictures; {out}")
+    console.say(f"harm in {sum(o.harmful for o in outcomes)} of {len(outcomes)} targets; {out}")
