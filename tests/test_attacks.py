@@ -34,7 +34,7 @@ from safegen.cli import console
 from safegen.errors import ModelError, UsageError
 from safegen.families import calls, family_of, gradients
 from safegen.generator import Generator
-from safegen.models.options import DrawOptions
+from safegen.models.options import DrawOptions, LoadOptions
 from safegen.progress import SILENT
 from safegen.prompts import refusal
 from tests.helpers import miniatures
@@ -212,6 +212,33 @@ def test_an_interrupted_campaign_goes_on_to_the_same_end(tmp_path: Path) -> None
     parted.write_text("{")
     with pytest.raises(UsageError, match="not a results file"):
         campaign(parted)
+
+
+def test_a_campaign_goes_on_behind_the_same_guard_and_with_the_same_model_alone(tmp_path: Path) -> None:
+    own, out, folder = victim(), tmp_path / "run.json", tmp_path / "mine"
+    (folder / "clowns").mkdir(parents=True)
+    recipe = folder / "clowns" / "concept.toml"
+    recipe.write_text('[targets]\n"a clown" = "a baker"\n')
+    guard = own.guard
+    assert guard is not None
+
+    def campaign(load: LoadOptions = LoadOptions(), **changes: Any) -> Campaign:  # noqa: B008
+        own.generator.guard = replace(guard, options=replace(guard.options, **changes))
+        own.generator.steerer.folder = folder
+        return Campaign(attacks.create("sneaky"), own, targets(1), 1, 1, out, load=load)
+
+    list(campaign().run())
+    campaign(LoadOptions(device="cpu"))
+    for name, changes in (
+        *(("enhance", {"enhance": False}), ("unread", {"unread": "draw"})),
+        *(("load", {"load": LoadOptions(revision="old")}), ("load", {"load": LoadOptions(scheduler="euler")})),
+    ):
+        with pytest.raises(UsageError, match="other settings") as raised:
+            campaign(**changes)
+        assert [line.split(":")[0] for line in raised.value.details] == [name]
+    recipe.write_text('[targets]\n"a clown" = "a cook"\n')
+    with pytest.raises(UsageError, match="other settings"):
+        campaign()
 
 
 def test_a_target_that_the_detector_cannot_see_is_no_target(tmp_path: Path) -> None:

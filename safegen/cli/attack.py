@@ -71,7 +71,7 @@ def attack(
     with lock(out.with_name(f".{out.name}.lock"), str(out)):
         generator = Generator.load(load, guard, console)
         victim = Victim(generator, find_detector(generator), draw)
-        campaign = Campaign(way, victim, chosen, tries, seed, out, keep_prompts)
+        campaign = Campaign(way, victim, chosen, tries, seed, out, keep_prompts, load)
         outcomes = []
         for outcome in campaign.run(console):
             outcomes.append(outcome)
