@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import diffusers
 import pytest
 import torch
+from diffusers.modular_pipelines import SequentialPipelineBlocks
 from diffusers.modular_pipelines.flux.encoders import FluxTextEncoderStep
 from diffusers.modular_pipelines.flux2.encoders import Flux2RemoteTextEncoderStep
 from diffusers.modular_pipelines.modular_pipeline_utils import OutputParam
@@ -135,6 +137,27 @@ def test_detaching_leaves_the_blocks_as_they_were_and_copies_are_unguarded() -> 
         assert pipe.blocks.input_names == list(pipe._blocks.input_names)
     assert dict(pipe._blocks.sub_blocks) == before
     assert list(pipe._blocks.sub_blocks) == list(before)
+
+
+def test_guards_are_detached_in_any_order_and_each_takes_itself_away_alone() -> None:
+    pipe = modular("flux-dev")
+    before, first, second = dict(pipe._blocks.sub_blocks), Guard(), Guard()
+    detach_first, detach_second = first.attach(pipe), second.attach(pipe)
+    assert copy.copy(pipe._blocks.sub_blocks["text_encoder"]).model_name == "flux"
+    detach_first()
+    call(pipe, HARMFUL)
+    assert (len(first.last), len(second.last)) == (0, 1)
+    detach_second()
+    assert dict(pipe._blocks.sub_blocks) == before
+
+
+def test_a_choice_of_blocks_that_encode_is_refused() -> None:
+    blocks = diffusers.FluxAutoBlocks()
+    blocks.sub_blocks["text_encoder"] = SequentialPipelineBlocks.from_blocks_dict(
+        {"one": FluxTextEncoderStep(), "two": FluxTextEncoderStep()}
+    )
+    with pytest.raises(ModelError, match="text_encoder of the FluxModularPipeline chooses from 2"):
+        family_of(of_blocks(blocks, "flux-dev"))
 
 
 def test_the_generator_draws_with_the_classic_form() -> None:

@@ -72,12 +72,18 @@ def classic(pipe: Any) -> Any:
     """Put the classic form around the parts of a modular pipeline; neither changes the other.
 
     Raises:
-        ModelError: the denoiser is missing, or the block that encodes text.
+        ModelError: the denoiser is missing, or the block that encodes text, or that one has others to choose from.
     """
     import diffusers
 
     form, (parent, name) = FORMS[type(pipe).__name__], _place(pipe)
-    (step,) = _leaves({name: parent.sub_blocks[name]}).values()
+    steps = list(_leaves({name: _unguarded(parent.sub_blocks[name])}).values())
+    if len(steps) != 1:
+        raise ModelError(
+            f"the block {name} of the {type(pipe).__name__} chooses from {len(steps)} blocks {form.step}",
+            "Guard a pipeline with one; which of them encodes a prompt is not known.",
+        )
+    (step,) = steps
     if not form.kind:
         require_parts(pipe, "transformer")
         return BlockPipeline(pipe, step)
@@ -136,23 +142,25 @@ def intercepted(pipe: Any, family: Family, repair: Repair) -> Iterator[None]:
     parent, name = _place(pipe)
     step, fields = parent.sub_blocks[name], _fields(pipe)
     _check_blocks(pipe, set(family.result), fields)
-    parent.sub_blocks[name] = GuardedStep(step, family, fields, repair)
+    own = parent.sub_blocks[name] = GuardedStep(step, family, fields, repair)
     try:
         yield
     finally:
-        parent.sub_blocks[name] = step
+        parent.sub_blocks[name] = _without(parent.sub_blocks[name], own)
 
 
 class GuardedStep:
     """A block that lets another one encode the prompt, and repairs what that has written.
 
-    To its pipeline it looks like the other. A copy of it is one of the other alone: a guard belongs to one pipeline.
+    To its pipeline it looks like the other. A deep copy is one of the other alone: a guard belongs to one pipeline.
     """
 
     def __init__(self, step: Any, family: Family, fields: set[str], repair: Repair) -> None:
         self.step, self._family, self._fields, self._repair = step, family, fields, repair
 
     def __getattr__(self, name: str) -> Any:
+        if name == "step":  # of an object that is not made yet
+            raise AttributeError(name)
         return getattr(self.step, name)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
@@ -184,6 +192,19 @@ class GuardedStep:
         extras = asked.get("joint_attention_kwargs") or asked.get("cross_attention_kwargs") or {}
         named = {name: value for name, value in asked.items() if value is not None}
         return self._family.default_request | {"prompt": None, "lora_scale": extras.get("scale")} | named
+
+
+def _without(block: Any, own: GuardedStep) -> Any:
+    """Take the block of one guard out of those that stand around the encoder's; the others stay."""
+    if block is own:
+        return own.step
+    if isinstance(block, GuardedStep):
+        block.step = _without(block.step, own)
+    return block
+
+
+def _unguarded(block: Any) -> Any:
+    return _unguarded(block.step) if isinstance(block, GuardedStep) else block
 
 
 def _place(pipe: Any) -> tuple[Any, str]:
@@ -226,8 +247,7 @@ def _leaves(blocks: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _is(block: Any, kind: str) -> bool:
-    if isinstance(block, GuardedStep):  # two guards may be attached
-        return _is(block.step, kind)
+    block = _unguarded(block)  # two guards may be attached
     return type(block).__name__ == kind and type(block).__module__.startswith(LIBRARY)
 
 
