@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ from safegen.families.flux3 import Flux3
 from safegen.families.modular import FORMS, GuardedStep, classic, kind_of
 from safegen.generator import Generator
 from safegen.guard import Guard
-from safegen.models import loading
+from safegen.models import checkpoint, loading
 from safegen.models.options import DrawOptions
 from tests.helpers import pipelines
 from tests.helpers.modular import BLOCKS, call, flux3, modular, of_blocks, told
@@ -149,6 +151,49 @@ def test_guards_are_detached_in_any_order_and_each_takes_itself_away_alone() -> 
     assert (len(first.last), len(second.last)) == (0, 1)
     detach_second()
     assert dict(pipe._blocks.sub_blocks) == before
+
+
+def test_parts_that_were_replaced_since_are_noticed() -> None:
+    pipe = modular("flux-dev")
+    for name in ("tokenizer", "text_encoder_2"):
+        part = getattr(pipe, name)
+        with Guard().attached(pipe):
+            pipe.update_components(**{name: copy.copy(part)})
+            try:
+                with pytest.raises(ModelError, match=f"the {name} of this FluxModularPipeline is not the one"):
+                    call(pipe, BENIGN)
+            finally:
+                pipe.update_components(**{name: part})
+
+
+@pytest.mark.parametrize(
+    ("scale", "original", "negative", "drawn"),
+    [(0.5, False, "fog", False), (0.5, False, "", True), (0.5, True, "fog", True), (-1.0, True, "fog", False)],
+)
+def test_no_guider_draws_the_negative_prompt(scale: float, original: bool, negative: str, drawn: bool) -> None:
+    pipe = modular("qwen-image")
+    usual, guider = pipe.guider, diffusers.ClassifierFreeGuidance(scale, use_original_formulation=original)
+    pipe.update_components(guider=guider)
+    refused = contextlib.nullcontext() if drawn else pytest.raises(ModelError, match=f"a guidance scale of {scale}")
+    try:
+        with Guard().attached(pipe), refused:
+            call(pipe, BENIGN, negative_prompt=negative)
+    finally:
+        pipe.update_components(guider=usual)
+
+
+def test_an_index_that_names_another_class_for_loading_is_refused(tmp_path: Path) -> None:
+    index = tmp_path / checkpoint.MODULAR
+    for pair, hint, fine in (
+        (["diffusers", "AutoencoderKL"], ["diffusers", "AutoencoderKL"], True),
+        (["diffusers", "AutoencoderKL"], None, True),
+        ([None, None], ["transformers", "T5EncoderModel"], True),
+        (["diffusers", "AutoencoderKL"], ["mine", "AutoencoderKL"], False),
+        ([None, None], ["mine", "AutoencoderKL"], False),
+    ):
+        index.write_text(json.dumps({"_class_name": "FluxModularPipeline", "vae": [*pair, {"type_hint": hint}]}))
+        with contextlib.nullcontext() if fine else pytest.raises(ModelError, match="as the class that is loaded"):
+            assert checkpoint.index(tmp_path, "it")["vae"] == pair
 
 
 def test_a_choice_of_blocks_that_encode_is_refused() -> None:

@@ -20,6 +20,8 @@ from safegen.families.base import Family, Repair, require_parts
 
 LIBRARY = "diffusers.modular_pipelines."  # blocks from here are known; of these encoders write, and others hand on
 FIELDS = "denoiser_input_fields"  # the kind of values that blocks hand to the denoiser
+# Of guiders: how far a picture is led away from the negative prompt.
+SCALES = ("guidance_scale", "guidance_scales", "adaptive_projected_guidance_scale")
 
 
 @dataclass(frozen=True)
@@ -157,6 +159,8 @@ class GuardedStep:
 
     def __init__(self, step: Any, family: Family, fields: set[str], repair: Repair) -> None:
         self.step, self._family, self._fields, self._repair = step, family, fields, repair
+        names = {one.name for one in step.expected_components} - {"guider"}
+        self._parts = {name: getattr(family.pipe, name, None) for name in sorted(names)}
 
     def __getattr__(self, name: str) -> Any:
         if name == "step":  # of an object that is not made yet
@@ -170,8 +174,15 @@ class GuardedStep:
         """Encode the prompt of a call, and repair its states.
 
         Raises:
-            ModelError: the call has no text, or anything else that the guard would not see.
+            ModelError: the call has no text, or anything else that the guard would not see; or a tokenizer or an
+                encoder is another than when the guard was attached.
         """
+        if other := [name for name, part in self._parts.items() if getattr(pipe, name, None) is not part]:
+            raise ModelError(
+                f"the {', '.join(other)} of this {type(pipe).__name__} is not the one that the guard knows",
+                "Detach the guard, and attach it anew: it belongs to the encoders that it was attached with.",
+            )
+        _check_guider(getattr(pipe, "guider", None), state)
         request = self._request(state)
         prompts = self._family.prompts_of(request)  # first: Z-Image's block writes its template into a list of them
         result = self.step(pipe, state)
@@ -192,6 +203,34 @@ class GuardedStep:
         extras = asked.get("joint_attention_kwargs") or asked.get("cross_attention_kwargs") or {}
         named = {name: value for name, value in asked.items() if value is not None}
         return self._family.default_request | {"prompt": None, "lora_scale": extras.get("scale")} | named
+
+
+def _check_guider(guider: Any, state: Any) -> None:
+    """Check that pictures are led away from a call's negative prompt, which no guard repairs, and never to it.
+
+    From the predictions c with the prompt and u with the negative one a guider draws u + s (c - u), of which some is u
+    while the scale s is below 1; in the original formulation, c + s (c - u), while it is below 0. Whether it is on
+    now says little: SDXL's blocks turn it on later.
+
+    Raises:
+        ModelError: they would be led to it.
+    """
+    least = 0.0 if getattr(guider, "use_original_formulation", False) else 1.0
+    scales = [getattr(guider, name, None) for name in SCALES]
+    flat = [one for scale in scales for one in (scale if isinstance(scale, (list, tuple)) else [scale])]
+    low = [scale for scale in flat if scale is not None and not scale >= least]
+    named = [name for name, value in state.values.items() if name.startswith("negative_prompt") and _says(value)]
+    if low and named:
+        raise ModelError(
+            f"with a guidance scale of {low[0]} a guarded pipeline would draw its {', '.join(named)}",
+            f"Leave it out, or give the guider a scale of at least {least:g}.",
+        )
+
+
+def _says(value: Any) -> bool:
+    """Tell whether a negative prompt, or its embedding, says anything."""
+    texts = [value] if isinstance(value, str) else value
+    return value is not None and (not isinstance(texts, (list, tuple)) or any(text != "" for text in texts))
 
 
 def _without(block: Any, own: GuardedStep) -> Any:
