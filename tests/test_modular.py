@@ -20,7 +20,8 @@ from diffusers.modular_pipelines.modular_pipeline_utils import OutputParam
 from safegen.errors import ModelError
 from safegen.families import check_class, family_of
 from safegen.families.flux3 import Flux3
-from safegen.families.modular import FORMS, GuardedStep, classic, kind_of
+from safegen.families.guarded_step import GuardedStep
+from safegen.families.modular import FORMS, classic, kind_of
 from safegen.generator import Generator
 from safegen.guard import Guard
 from safegen.models import checkpoint, loading

@@ -126,8 +126,8 @@ def _pair(part: str, triple: list[Any], what: str) -> list[Any]:
     """
     pair, told = triple[:2], triple[2]
     hint = told.get("type_hint") if isinstance(told, dict) else told
-    known = isinstance(hint, list) and pair == [None, None] and hint[:1] in ([None], *([name] for name in LIBRARIES))
-    if hint and hint != pair and not known:
+    library = hint[0] if isinstance(hint, list) and hint else None
+    if hint and hint != pair and not (pair == [None, None] and library in LIBRARIES):
         raise ModelError(
             f"the index of {what} names {pair[1]} as its {part}, and {hint!r} as the class that is loaded",
             "Such an index is not diffusers' own; take another model.",
