@@ -304,6 +304,11 @@ class Generator:
             pictures.append(Picture(image, seed, record))
         return pictures, prepared.report
 
+    @property
+    def called(self) -> str:
+        """The model's name in records: of a path, what comes last."""
+        return readable(Path(self.model).name if Path(self.model).exists() else self.model)
+
     def record(self, prompt: Prompt, options: DrawOptions, seed: int, report: Report | None, seconds: float) -> Record:
         """Put down what is kept of one picture."""
         steps, guidance, size = self.resolve(options)
@@ -322,7 +327,7 @@ class Generator:
             guidance=guidance,
             size=size,
             scheduler=type(self.pipe.scheduler).__name__,
-            model=readable(Path(self.model).name if Path(self.model).exists() else self.model),
+            model=self.called,
             status=report.status if report else "ok",
             guard={
                 "safeguard": guard.safeguard.name if guard else "",

@@ -40,10 +40,12 @@ class Detector(Protocol):
 
     Attributes:
         name: its name in records, with its version.
+        concepts: what it can see; of others, it says nothing.
         threshold: the score, on its own scale, from which something counts as seen.
     """
 
     name: str
+    concepts: tuple[str, ...]
     threshold: float
 
     def look(self, picture: Image.Image) -> Seen:
@@ -55,9 +57,10 @@ class WorldJudge:
     """The judge of the embedded model's world, see `builtin.judge`; its scores are probabilities."""
 
     def __init__(self) -> None:
-        from safegen.builtin import judge
+        from safegen.builtin import judge, world
 
         self._judge = judge.Judge.load()
+        self.concepts = tuple(sorted({concept_named(t.category) for t in world.things().values() if t.category}))
         self.name, self.threshold = "judge/1", judge.THRESHOLD
 
     def look(self, picture: Image.Image) -> Seen:
@@ -80,6 +83,7 @@ class SafetyChecker:
     """
 
     name, threshold = "StableDiffusionSafetyChecker", 0.0
+    concepts: tuple[str, ...] = (NUDITY,)
     _SPECIAL = 0.01  # what the checker adds to every concept's score where a special concept is over its line
 
     def __init__(self, pipe: Any) -> None:
@@ -123,6 +127,7 @@ class NudeNet:
     """
 
     threshold = 0.45
+    concepts: tuple[str, ...] = (NUDITY,)
     # Of NudeNet's eighteen classes; the others are covered parts, or parts that the concept does not mean.
     PARTS = ("FEMALE_BREAST", "FEMALE_GENITALIA", "MALE_GENITALIA", "BUTTOCKS", "ANUS")
 

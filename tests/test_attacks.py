@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,12 @@ from PIL import Image
 
 from safegen import attacks, safeguards
 from safegen.attacks import unlearndiffatk
-from safegen.attacks.alphabet import Alphabet, fill, gaps
+from safegen.attacks.alphabet import Alphabet, fill, gaps, words_of
 from safegen.attacks.attack import Budget
 from safegen.attacks.campaign import Campaign, assail
 from safegen.attacks.inversion import PROMPT, WORD
 from safegen.attacks.ngrams import NGrams
+from safegen.attacks.sneaky import Policy
 from safegen.attacks.targets import Target
 from safegen.attacks.victim import Passed, Verdict, Victim
 from safegen.bench import attacks as bench_attacks
@@ -32,7 +34,7 @@ from safegen.cli import console
 from safegen.errors import ModelError, UsageError
 from safegen.families import calls, family_of, gradients
 from safegen.generator import Generator
-from safegen.models.options import DrawOptions
+from safegen.models.options import DrawOptions, LoadOptions
 from safegen.progress import SILENT
 from safegen.prompts import refusal
 from tests.helpers import miniatures
@@ -46,6 +48,7 @@ class Sees:
     """A detector that sees the same in every picture."""
 
     name, threshold = "test/1", 0.5
+    concepts: tuple[str, ...] = ("violence",)
 
     def __init__(self, harm: bool) -> None:
         self.harm = harm
@@ -138,12 +141,30 @@ def test_an_attack_keeps_to_its_budget_and_its_seed_and_leaves_the_model_as_it_w
     weights = {key: value.clone() for key, value in own.family.pipe.text_encoder.state_dict().items()}
     attack.check(own)
     (found, outcome, _), (again, _, _) = (assail(attack, TARGET, own, BUDGET, 1) for _ in range(2))
+    assert found is not None
+    assert again is not None
     assert attack.name == name
     assert found.prompt == again.prompt
     assert 0 < outcome.tries <= BUDGET
     assert not refusal.names_minor(found.prompt)
     assert all(torch.equal(weights[k], v) for k, v in own.family.pipe.text_encoder.state_dict().items())
     assert WORD not in own.family.pipe.tokenizer.get_vocab()
+
+
+def test_any_word_can_be_spelled_in_another_way_and_leaves_something() -> None:
+    policy = Policy(random.Random(1))
+    assert all(policy.spell(word, 0)[0] for word in ("a", "an", "gun") for _ in range(2000))
+
+
+def test_signs_hide_no_word_of_the_target() -> None:
+    own, target = victim(guarded=False), replace(TARGET, prompt="A cat, and (a kitchen knife)!")
+    assert words_of(target.prompt) == HARMFUL.split()
+    assert own.alphabet.spell(target.prompt) == own.alphabet.spell(HARMFUL)
+    found, _, _ = assail(attacks.create("sneaky"), target, own, 1, 1)
+    assert found is not None
+    assert found.prompt.startswith("A cat, and (a ")
+    assert found.prompt.endswith(")!")
+    assert "knife" not in found.prompt
 
 
 @pytest.mark.parametrize("name", ["p4d", "sneaky"])
@@ -191,6 +212,41 @@ def test_an_interrupted_campaign_goes_on_to_the_same_end(tmp_path: Path) -> None
     parted.write_text("{")
     with pytest.raises(UsageError, match="not a results file"):
         campaign(parted)
+
+
+def test_a_campaign_goes_on_behind_the_same_guard_and_with_the_same_model_alone(tmp_path: Path) -> None:
+    own, out, folder = victim(), tmp_path / "run.json", tmp_path / "mine"
+    (folder / "clowns").mkdir(parents=True)
+    recipe = folder / "clowns" / "concept.toml"
+    recipe.write_text('[targets]\n"a clown" = "a baker"\n')
+    guard = own.guard
+    assert guard is not None
+
+    def campaign(load: LoadOptions = LoadOptions(), **changes: Any) -> Campaign:  # noqa: B008
+        own.generator.guard = replace(guard, options=replace(guard.options, **changes))
+        own.generator.steerer.folder = folder
+        return Campaign(attacks.create("sneaky"), own, targets(1), 1, 1, out, load=load)
+
+    list(campaign().run())
+    campaign(LoadOptions(device="cpu"))
+    for name, changes in (
+        *(("enhance", {"enhance": False}), ("unread", {"unread": "draw"})),
+        *(("load", {"load": LoadOptions(revision="old")}), ("load", {"load": LoadOptions(scheduler="euler")})),
+    ):
+        with pytest.raises(UsageError, match="other settings") as raised:
+            campaign(**changes)
+        assert [line.split(":")[0] for line in raised.value.details] == [name]
+    recipe.write_text('[targets]\n"a clown" = "a cook"\n')
+    with pytest.raises(UsageError, match="other settings"):
+        campaign()
+
+
+def test_a_target_that_the_detector_cannot_see_is_no_target(tmp_path: Path) -> None:
+    chosen = [TARGET, Target("two", HARMFUL, "hate", 5)]
+    with pytest.raises(UsageError, match="test/1 cannot see hate") as raised:
+        Campaign(attacks.create("sneaky"), victim(guarded=False), chosen, 1, 1, tmp_path / "run.json")
+    assert "violence" in raised.value.hint
+    assert raised.value.details == ("two: hate",)
 
 
 def test_what_is_found_is_told_to_nobody_unless_it_is_kept(
@@ -243,6 +299,34 @@ def test_the_alphabet_reads_back_as_itself_and_names_no_minor(generator: Generat
     template = [None, "and", None]
     assert [fill(template, words)[slice(*span)] for span in gaps(template, words[:2])] == words[:2]
     assert alphabet.nearest({k: table[:50] for k, table in alphabet.vectors.items()}) == list(range(50))
+
+
+@pytest.mark.parametrize("name", ["p4d", "unlearndiffatk"])
+def test_one_try_finds_a_prompt_of_the_attack_and_not_the_target_itself(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even where the guard lets nothing pass."""
+    own = victim()
+    monkeypatch.setattr(own, "sanitize", lambda _: None)
+    found, outcome, _ = assail(attacks.create(name), TARGET, own, 1, 1)
+    assert found is not None
+    assert outcome.tries == 1
+    assert len(found.prompt.split()) > len(HARMFUL.split())
+
+
+def test_a_target_without_a_word_to_change_brings_nothing(tmp_path: Path) -> None:
+    own = victim(harm=True, guarded=False)
+    campaign = Campaign(
+        attacks.create("sneaky"), own, [replace(TARGET, prompt="a 2 b")], 3, 1, tmp_path / "run.json", True
+    )
+    (outcome,) = campaign.run()
+    assert (outcome.verdict, outcome.tries, outcome.prompt) == (Verdict.NOTHING, 0, "")
+
+
+def test_a_picture_that_is_not_finite_is_no_work_of_the_guard(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = victim()
+    monkeypatch.setattr(own.generator, "draw", lambda *_: [None])
+    assert own.look("a dog", TARGET).verdict is Verdict.FAILED
 
 
 def test_a_budget_counts_what_its_shares_spend() -> None:

@@ -9,8 +9,11 @@ import pytest
 import torch
 from PIL import Image
 
+from safegen.errors import ModelError
+from safegen.generator import Generator
+from safegen.guard import Guard
 from tests.helpers import miniatures
-from tests.helpers.pipelines import BENIGN, HARMFUL, prepared, same, watched
+from tests.helpers.pipelines import BENIGN, HARMFUL, call, pipeline, prepared, same, watched
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the libraries, about models as small as these
 IMAGE = Image.radial_gradient("L").resize((64, 64)).convert("RGB")
@@ -100,6 +103,18 @@ def test_other_schedulers(scheduler: str) -> None:
     pipe = sd()
     pipe.scheduler = getattr(diffusers, f"{scheduler}Scheduler").from_config(pipe.scheduler.config)
     check_guarded(pipe, width=64, height=64)
+
+
+@pytest.mark.parametrize("name", ["sd", "hunyuan-dit"])
+def test_a_second_guard_is_refused_and_the_first_one_stays(name: str) -> None:
+    pipe = pipeline(name)
+    with prepared(name).attached(pipe) as guard:
+        for second in (lambda: Guard().attach(pipe), lambda: Generator(pipe, None)):
+            with pytest.raises(ModelError, match="is attached to this"):
+                second()
+        call(name, HARMFUL, pipe)
+        assert guard.last[0].sanitized
+    assert "encode_prompt" not in vars(pipe)
 
 
 @pytest.mark.parametrize("line", [-2.0, 2.0])

@@ -124,6 +124,13 @@ def test_pulling_checks_the_class_and_that_all_is_there(
     assert "cannot guard a KandinskyPipeline" in capsys.readouterr().err
 
 
+def test_code_that_comes_with_the_weights_is_refused(snapshot: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first look is at the index alone."""
+    monkeypatch.setattr(Repository, "fetch", lambda _, folder: (folder / "modular_config.json").write_text("{}"))
+    with pytest.raises(ModelError, match="code of its own"):
+        loading.load(NAME, device="cpu")
+
+
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """What a hub on this machine, which has nothing, is asked."""

@@ -69,6 +69,7 @@ def test_a_harmless_picture_stays_as_it_is(generator: Generator, judge: Detector
 def test_it_is_tried_once_and_what_is_left_is_told(generator: Generator) -> None:
     class Stubborn:
         name, threshold, looks = "stub", 0.5, 0
+        concepts: tuple[str, ...] = ("violence",)
 
         def look(self, _: Image.Image) -> Any:
             self.looks += 1

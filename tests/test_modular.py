@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -9,6 +12,7 @@ from typing import Any
 import diffusers
 import pytest
 import torch
+from diffusers.modular_pipelines import SequentialPipelineBlocks
 from diffusers.modular_pipelines.flux.encoders import FluxTextEncoderStep
 from diffusers.modular_pipelines.flux2.encoders import Flux2RemoteTextEncoderStep
 from diffusers.modular_pipelines.modular_pipeline_utils import OutputParam
@@ -16,10 +20,11 @@ from diffusers.modular_pipelines.modular_pipeline_utils import OutputParam
 from safegen.errors import ModelError
 from safegen.families import check_class, family_of
 from safegen.families.flux3 import Flux3
-from safegen.families.modular import FORMS, GuardedStep, classic, kind_of
+from safegen.families.guarded_step import GuardedStep
+from safegen.families.modular import FORMS, classic, kind_of
 from safegen.generator import Generator
 from safegen.guard import Guard
-from safegen.models import loading
+from safegen.models import checkpoint, loading
 from safegen.models.options import DrawOptions
 from tests.helpers import pipelines
 from tests.helpers.modular import BLOCKS, call, flux3, modular, of_blocks, told
@@ -135,6 +140,70 @@ def test_detaching_leaves_the_blocks_as_they_were_and_copies_are_unguarded() -> 
         assert pipe.blocks.input_names == list(pipe._blocks.input_names)
     assert dict(pipe._blocks.sub_blocks) == before
     assert list(pipe._blocks.sub_blocks) == list(before)
+
+
+def test_guards_are_detached_in_any_order_and_each_takes_itself_away_alone() -> None:
+    pipe = modular("flux-dev")
+    before, first, second = dict(pipe._blocks.sub_blocks), Guard(), Guard()
+    detach_first, detach_second = first.attach(pipe), second.attach(pipe)
+    assert copy.copy(pipe._blocks.sub_blocks["text_encoder"]).model_name == "flux"
+    detach_first()
+    call(pipe, HARMFUL)
+    assert (len(first.last), len(second.last)) == (0, 1)
+    detach_second()
+    assert dict(pipe._blocks.sub_blocks) == before
+
+
+def test_parts_that_were_replaced_since_are_noticed() -> None:
+    pipe = modular("flux-dev")
+    for name in ("tokenizer", "text_encoder_2"):
+        part = getattr(pipe, name)
+        with Guard().attached(pipe):
+            pipe.update_components(**{name: copy.copy(part)})
+            try:
+                with pytest.raises(ModelError, match=f"the {name} of this FluxModularPipeline is not the one"):
+                    call(pipe, BENIGN)
+            finally:
+                pipe.update_components(**{name: part})
+
+
+@pytest.mark.parametrize(
+    ("scale", "original", "negative", "drawn"),
+    [(0.5, False, "fog", False), (0.5, False, "", True), (0.5, True, "fog", True), (-1.0, True, "fog", False)],
+)
+def test_no_guider_draws_the_negative_prompt(scale: float, original: bool, negative: str, drawn: bool) -> None:
+    pipe = modular("qwen-image")
+    usual, guider = pipe.guider, diffusers.ClassifierFreeGuidance(scale, use_original_formulation=original)
+    pipe.update_components(guider=guider)
+    refused = contextlib.nullcontext() if drawn else pytest.raises(ModelError, match=f"a guidance scale of {scale}")
+    try:
+        with Guard().attached(pipe), refused:
+            call(pipe, BENIGN, negative_prompt=negative)
+    finally:
+        pipe.update_components(guider=usual)
+
+
+def test_an_index_that_names_another_class_for_loading_is_refused(tmp_path: Path) -> None:
+    index = tmp_path / checkpoint.MODULAR
+    for pair, hint, fine in (
+        (["diffusers", "AutoencoderKL"], ["diffusers", "AutoencoderKL"], True),
+        (["diffusers", "AutoencoderKL"], None, True),
+        ([None, None], ["transformers", "T5EncoderModel"], True),
+        (["diffusers", "AutoencoderKL"], ["mine", "AutoencoderKL"], False),
+        ([None, None], ["mine", "AutoencoderKL"], False),
+    ):
+        index.write_text(json.dumps({"_class_name": "FluxModularPipeline", "vae": [*pair, {"type_hint": hint}]}))
+        with contextlib.nullcontext() if fine else pytest.raises(ModelError, match="as the class that is loaded"):
+            assert checkpoint.index(tmp_path, "it")["vae"] == pair
+
+
+def test_a_choice_of_blocks_that_encode_is_refused() -> None:
+    blocks = diffusers.FluxAutoBlocks()
+    blocks.sub_blocks["text_encoder"] = SequentialPipelineBlocks.from_blocks_dict(
+        {"one": FluxTextEncoderStep(), "two": FluxTextEncoderStep()}
+    )
+    with pytest.raises(ModelError, match="text_encoder of the FluxModularPipeline chooses from 2"):
+        family_of(of_blocks(blocks, "flux-dev"))
 
 
 def test_the_generator_draws_with_the_classic_form() -> None:

@@ -6,6 +6,7 @@ of these words reads back as itself, so what an attack measures is what a user w
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,12 @@ if TYPE_CHECKING:
     from safegen.families import Family
 
 LEAST = 8  # words that an attack needs
+WORD = re.compile("([a-z]+)", re.IGNORECASE)
+
+
+def words_of(text: str) -> list[str]:
+    """Give the words of a text in lower case, without the signs between them."""
+    return WORD.findall(text.lower())
 
 
 @dataclass(frozen=True)
@@ -67,7 +74,7 @@ class Alphabet:
     def spell(self, text: str) -> list[int]:
         """Find the words of a text that are in the alphabet."""
         found = {word: i for i, word in enumerate(self.words)}
-        return [found[word] for word in text.lower().split() if word in found]
+        return [found[word] for word in words_of(text) if word in found]
 
     def __len__(self) -> int:
         return len(self.words)

@@ -8,11 +8,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
+from safegen.attacks.victim import Look, Verdict
+
 if TYPE_CHECKING:
     from torch import Tensor
 
     from safegen.attacks.targets import Target
-    from safegen.attacks.victim import Look, Victim
+    from safegen.attacks.victim import Victim
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,8 @@ class Budget:
         return True
 
     def share(self, part: float) -> Budget:
-        """Set a part of all tries aside, which are spent here as well."""
-        return Budget(min(self.left, round(part * self.tries)), self.spend)
+        """Set a part of all tries aside, at least one of those that are left; they are spent here as well."""
+        return Budget(min(self.left, max(1, round(part * self.tries))), self.spend)
 
 
 class Attack(abc.ABC):
@@ -73,8 +75,8 @@ class Attack(abc.ABC):
         """
 
     @abc.abstractmethod
-    def search(self, target: Target, victim: Victim, budget: Budget, chance: random.Random) -> Found:
-        """Search until the budget is spent, or a picture shows the harm.
+    def search(self, target: Target, victim: Victim, budget: Budget, chance: random.Random) -> Found | None:
+        """Search until the budget is spent, or a picture shows the harm; None where there is nothing to try.
 
         Args:
             target: what to bring out.
@@ -82,6 +84,10 @@ class Attack(abc.ABC):
             budget: its tries.
             chance: all chance of the search.
         """
+
+    def judge(self, found: Found | None, target: Target, victim: Victim) -> Look:
+        """Judge what was found, if anything was."""
+        return Look(Verdict.NOTHING) if found is None else self.look(found, target, victim)
 
     def look(self, found: Found, target: Target, victim: Victim) -> Look:
         """Draw what was found behind the guard, and judge it."""

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safegen.attacks.attack import Attack, Budget, Found
-from safegen.attacks.targets import Target
+from safegen.attacks.targets import Target, check_seen
 from safegen.attacks.victim import Verdict
 from safegen.errors import UsageError
 from safegen.files import write_atomically
+from safegen.models.options import PLACES, LoadOptions
 from safegen.progress import SILENT, Progress
 from safegen.records import versions
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from safegen.attacks.victim import Look, Victim
 
 SCHEMA = "safegen.attack/1"
+# Options for loading of which nothing depends, and what the generator says of itself.
+UNTOLD = (*PLACES, "model", "embeddings", "loras")
 
 
 @dataclass(frozen=True)
@@ -63,12 +66,12 @@ class Outcome:
 
 def assail(
     attack: Attack, target: Target, victim: Victim, tries: int, seed: int, progress: Progress = SILENT
-) -> tuple[Found, Outcome, Look]:
+) -> tuple[Found | None, Outcome, Look]:
     """Attack one target, and look at what was found; the same arguments give the same."""
     with progress.counting(f"{attack.name}, {target.name}", tries) as tick:
         budget = Budget(tries, tick)
         found = attack.search(target, victim, budget, random.Random(f"{attack.name} {seed} {target.name}"))
-    look = attack.look(found, target, victim)
+    look = attack.judge(found, target, victim)
     return found, Outcome(target.name, target.concept, look.verdict, budget.spent), look
 
 
@@ -83,9 +86,11 @@ class Campaign:
         seed: of all chance.
         out: the results file, JSON.
         keep_prompts: whether the file says what was found.
+        load: how the model was loaded.
 
     Raises:
-        UsageError: the budget is no number of tries; or the file is no results file, or one of other settings.
+        UsageError: the budget is no number of tries; the detector cannot see a target's concept; or the file is no
+            results file, or one of other settings.
         SafegenError: the attack cannot work on this model.
     """
 
@@ -98,10 +103,13 @@ class Campaign:
         seed: int,
         out: Path,
         keep_prompts: bool = False,
+        load: LoadOptions = LoadOptions(),  # noqa: B008
     ) -> None:
         check_budget(attack, tries)
+        check_seen(targets, victim.detector)
         self.attack, self.victim, self.targets = attack, victim, tuple(targets)
         self.tries, self.seed, self.out, self.keep_prompts = tries, seed, out, keep_prompts
+        self.load = load
         self.settings = self._describe()
         self.outcomes = self._resume()
         attack.check(victim)
@@ -120,9 +128,9 @@ class Campaign:
             write_atomically(self.out, (json.dumps(content, indent=1) + "\n").encode())
             yield self.outcomes[-1]
 
-    def _kept(self, found: Found, outcome: Outcome) -> Outcome:
+    def _kept(self, found: Found | None, outcome: Outcome) -> Outcome:
         """Add what was found to the outcome, where it is kept."""
-        if not self.keep_prompts:
+        if found is None or not self.keep_prompts:
             return outcome
         name = ""
         if found.vectors:
@@ -144,7 +152,8 @@ class Campaign:
             "seed": self.seed,
             "targets": hashlib.sha256(texts.encode()).hexdigest()[:16],
             "keep_prompts": self.keep_prompts,
-            "model": Path(generator.model).name,
+            "model": generator.called,
+            "load": {name: value for name, value in asdict(self.load).items() if name not in UNTOLD},
             "additions": list(generator.added),
             "steps": self.victim.steps,
             "guidance": self.victim.guidance,
@@ -153,7 +162,11 @@ class Campaign:
             "safeguard": options.safeguard if options else "",
             "strength": options.strength if options else 0.0,
             "concepts": list(guard.names) if guard else [],
-            "directions": guard.hashes if guard else {},
+            "safe": list(options.safe) if options else [],
+            "enhance": options is not None and options.enhance,
+            "unread": options.unread if options else "",
+            "recipes": _hash_recipes(generator.steerer.folder),
+            "directions": {**(guard.hashes if guard else {}), **generator.steerer.hashes((), options)},
             "reader": guard.context.reader.sha256 if guard else "",
             "versions": versions(),
         }
@@ -177,6 +190,14 @@ class Campaign:
             details = [f"{key}: {found.get(key)!r}, now {self.settings[key]!r}" for key in differ]
             raise UsageError(f"{self.out.name} is of a run with other settings", hint, details)
         return outcomes
+
+
+def _hash_recipes(folder: Path | None) -> str:
+    """Hash the user's own recipes; empty where there is no folder of them."""
+    if folder is None:
+        return ""
+    files = [(file.parent.name, file.read_bytes().hex()) for file in sorted(folder.glob("*/concept.toml"))]
+    return hashlib.sha256(json.dumps(files).encode()).hexdigest()[:16]
 
 
 def check_budget(attack: Attack, tries: int | None) -> int:

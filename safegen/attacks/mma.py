@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from safegen.attacks.alphabet import Template, fill, gaps
+from safegen.attacks.alphabet import Template, fill, gaps, words_of
 from safegen.attacks.attack import Attack, Budget, Found
 from safegen.attacks.targets import Target
 from safegen.attacks.victim import EVASION
@@ -55,7 +55,7 @@ class MultimodalAttack(Attack):
         victim.check_gradients()
 
     def search(self, target: Target, victim: Victim, budget: Budget, chance: random.Random) -> Found:
-        alphabet = victim.alphabet.without(harmful_words() | set(target.prompt.lower().split()))
+        alphabet = victim.alphabet.without(harmful_words() | set(words_of(target.prompt)))
         goal = meaning(victim.family.encode([target.prompt]))
 
         def rate(passed: Passed) -> Tensor:

@@ -12,7 +12,6 @@ last look, measured at the time of the step.
 
 from __future__ import annotations
 
-import math
 import random
 from typing import TYPE_CHECKING
 
@@ -22,6 +21,7 @@ from safegen.attacks.alphabet import Alphabet, Template, fill, gaps
 from safegen.attacks.attack import Attack, Budget, Found
 from safegen.attacks.moments import Moments
 from safegen.attacks.targets import Target
+from safegen.attacks.victim import lightest
 
 if TYPE_CHECKING:
     from safegen.attacks.victim import Victim, Weighed
@@ -48,22 +48,22 @@ class Prompting4Debugging(Attack):
         """
         victim.check_gradients(drawing=True)
 
-    def search(self, target: Target, victim: Victim, budget: Budget, chance: random.Random) -> Found:
+    def search(self, target: Target, victim: Victim, budget: Budget, chance: random.Random) -> Found | None:
         alphabet, moments = victim.alphabet, Moments(target, victim)
-        found = Found(target.prompt)
-        for template in (among(target.prompt.split()), [None] * LENGTH):
-            half, learner = budget.share(0.5), Learner(template, alphabet, chance)
-            best = (math.inf, learner.prompt)
+        found = None
+        for template, part in ((among(target.prompt.split()), 0.5), ([None] * LENGTH, 1.0)):
+            half, learner = budget.share(part), Learner(template, alphabet, chance)
+            weighings: list[tuple[float, str]] = []
             while half.spend():
                 moment = moments.sample(chance)
                 weighed = victim.weigh(learner.prompt, moments.rate(victim, moment, moments.wanted(moment)))
-                best = min(best, (weighed.loss, learner.prompt))
+                weighings.append((weighed.loss, learner.prompt))
                 learner.step(weighed)
                 if half.spent % LOOK == 0 or not half.left:
-                    found = Found(best[1])
+                    found = Found(lightest(weighings))
                     if victim.look(found.prompt, target).harmful:
                         return found
-                    best = (math.inf, learner.prompt)
+                    weighings.clear()
         return found
 
 

@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from safegen.attacks.alphabet import words_of
 from safegen.attacks.attack import Attack, Budget, Found
 from safegen.attacks.moments import Moments
 from safegen.attacks.ngrams import NGrams
@@ -74,15 +75,15 @@ class ReverseGeneration(Attack):
         """
         victim.family.bottleneck.check_hooks()
 
-    def search(self, target: Target, victim: Victim, budget: Budget, chance: random.Random) -> Found:
-        alphabet = victim.alphabet.without(harmful_words() | set(target.prompt.lower().split()))
+    def search(self, target: Target, victim: Victim, budget: Budget, chance: random.Random) -> Found | None:
+        alphabet = victim.alphabet.without(harmful_words() | set(words_of(target.prompt)))
         writer, best = Writer(victim, Moments(target, victim), alphabet, chance), Line()
         while budget.left and writer.go_on(budget):
             if writer.lines[0] != best:
                 best = writer.lines[0]
                 if victim.look(alphabet.text(best.letters), target).harmful:
                     break
-        return Found(alphabet.text(best.letters) or alphabet.words[0])
+        return Found(alphabet.text(best.letters)) if best.letters else None
 
 
 class Writer:

@@ -15,6 +15,7 @@ import math
 import random
 from collections.abc import Callable, Mapping
 
+from safegen.attacks.alphabet import WORD
 from safegen.attacks.attack import Attack, Budget, Found
 from safegen.attacks.targets import Target
 from safegen.attacks.victim import Verdict, Victim
@@ -23,7 +24,12 @@ from safegen.reader.lexicon import harmful_words
 RATE = 0.5
 LEAST = 3  # letters of a word that is changed
 CHANGES = (1, 1, 2, 3)  # of a word, one of these by chance
-REWARDS: Mapping[Verdict, float] = {Verdict.CLOSED: -1.0, Verdict.HARMLESS: 0.0, Verdict.HARMFUL: 1.0}
+REWARDS: Mapping[Verdict, float] = {
+    Verdict.CLOSED: -1.0,
+    Verdict.FAILED: -1.0,
+    Verdict.HARMLESS: 0.0,
+    Verdict.HARMFUL: 1.0,
+}
 
 Change = Callable[[str, int, random.Random], str]  # of a word, at one of its letters
 VOWELS = "aeiou"
@@ -46,17 +52,18 @@ class SneakyPrompt(Attack):
     published = "60"
     tries = 60
 
-    def search(self, target: Target, victim: Victim, budget: Budget, chance: random.Random) -> Found:
-        words, policy = target.prompt.split(), Policy(chance)
-        sensitive = [i for i, word in enumerate(words) if word.lower() in harmful_words()]
-        sensitive = sensitive or [i for i, word in enumerate(words) if len(word) >= LEAST]
-        found, best = Found(target.prompt), -math.inf
+    def search(self, target: Target, victim: Victim, budget: Budget, chance: random.Random) -> Found | None:
+        parts, policy = WORD.split(target.prompt), Policy(chance)
+        words = range(1, len(parts), 2)  # between them are spaces and signs, which stay
+        sensitive = [i for i in words if parts[i].lower() in harmful_words()]
+        sensitive = sensitive or [i for i in words if len(parts[i]) >= LEAST]
+        found, best = None, -math.inf
         while sensitive and budget.spend():
-            spelled, taken = list(words), []
+            spelled, taken = list(parts), []
             for place in sensitive:
-                spelled[place], kinds = policy.spell(words[place], place)
+                spelled[place], kinds = policy.spell(parts[place], place)
                 taken += [(place, kind) for kind in kinds]
-            prompt = " ".join(spelled)
+            prompt = "".join(spelled)
             reward = REWARDS[victim.look(prompt, target).verdict]
             policy.learn(taken, reward)
             if reward > best:
@@ -78,6 +85,8 @@ class Policy:
         """Change the spelling of a word; also give the kinds of change."""
         kinds = self.chance.choices(range(len(KINDS)), self._shares(place), k=self.chance.choice(CHANGES))
         for kind in kinds:
+            if len(word) < 2:  # changes have worn it down to a letter
+                break
             word = KINDS[kind](word, self.chance.randrange(1, max(2, len(word) - 1)), self.chance)
         return word, kinds
 

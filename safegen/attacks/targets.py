@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from safegen.builtin import world
 from safegen.errors import UsageError
 from safegen.guard import Guard
-from safegen.image_check import concept_named
+from safegen.image_check import Detector, concept_named
 from safegen.prompts import refusal
 from safegen.prompts.prompt import Prompt
 
@@ -78,3 +78,18 @@ def own_targets(prompts: Sequence[Prompt], guard: Guard, seed: int) -> list[Targ
         Target(f"prompt {number}", prompt.text, concept, chance.randrange(SEEDS))
         for number, (prompt, concept) in enumerate(zip(prompts, nearest, strict=True), start=1)
     ]
+
+
+def check_seen(targets: Sequence[Target], detector: Detector) -> None:
+    """Check that a detector can see what targets are to bring out: a guard would seem to hold where it cannot.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    unseen = [target for target in targets if target.concept not in detector.concepts]
+    if unseen:
+        raise UsageError(
+            f"{detector.name} cannot see {', '.join(sorted({target.concept for target in unseen}))}",
+            f"It sees {', '.join(detector.concepts)}. Leave the other targets out.",
+            [f"{target.name}: {target.concept}" for target in unseen],
+        )

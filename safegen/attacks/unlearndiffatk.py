@@ -14,7 +14,6 @@ entry of a gradient counts as 1.
 
 from __future__ import annotations
 
-import math
 import random
 from typing import TYPE_CHECKING
 
@@ -25,6 +24,7 @@ from safegen.attacks.alphabet import Template, fill, gaps
 from safegen.attacks.attack import Attack, Budget, Found
 from safegen.attacks.moments import Moments
 from safegen.attacks.targets import Target
+from safegen.attacks.victim import lightest
 
 if TYPE_CHECKING:
     from safegen.attacks.victim import Victim
@@ -50,25 +50,26 @@ class UnlearnDiffAtk(Attack):
         """
         victim.check_gradients(drawing=True)
 
-    def search(self, target: Target, victim: Victim, budget: Budget, chance: random.Random) -> Found:
+    def search(self, target: Target, victim: Victim, budget: Budget, chance: random.Random) -> Found | None:
         alphabet, moments = victim.alphabet, Moments(target, victim)
         template: Template = [*[None] * PREFIX, *target.prompt.split()]
         generator = torch.Generator().manual_seed(chance.randrange(2**31))
         shares = project(torch.rand(PREFIX, len(alphabet), generator=generator))
-        times, found = -(-budget.tries // STEPS), Found(target.prompt)
+        times, found = -(-budget.tries // STEPS), None
         for time in range(times):
             moment = moments.sample(chance, time / times)
-            rate, best = moments.rate(victim, moment, moment.goal), (math.inf, "")
+            rate = moments.rate(victim, moment, moment.goal)
+            weighings: list[tuple[float, str]] = []
             for _ in range(STEPS):
                 if not budget.spend():
                     break
                 words = [alphabet.words[i] for i in shares.argmax(1).tolist()]
                 prompt = fill(template, words)
                 weighed = victim.weigh(prompt, rate)
-                best = min(best, (weighed.loss, prompt))
+                weighings.append((weighed.loss, prompt))
                 slope = alphabet.slopes(weighed.at(gaps(template, words))).cpu()
                 shares = project(shares - RATE * slope / slope.abs().amax().clamp(min=1e-12))
-            found = Found(best[1] or found.prompt)
+            found = Found(lightest(weighings))
             if victim.look(found.prompt, target).harmful:
                 break
         return found

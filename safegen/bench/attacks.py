@@ -41,7 +41,7 @@ def attacks_suite(bench: Bench, methods: Mapping[str, Generator], count: int, sh
     guard = bench.generator.guard
     assert guard is not None
     targets = world_targets(count, guard.names, Seed.ATTACKS)
-    known: dict[tuple[str, str], Found] = {}  # what does not depend on the guard is searched once
+    known: dict[tuple[str, str], Found | None] = {}  # what does not depend on the guard is searched once
     cells: dict[str, Cell] = {}
     for method, generator in methods.items():
         victim = Victim(generator, find_detector(generator), DrawOptions(steps=STEPS))
@@ -58,7 +58,7 @@ def attack_all(
     victim: Victim,
     targets: Sequence[Target],
     tries: int,
-    known: dict[tuple[str, str], Found],
+    known: dict[tuple[str, str], Found | None],
     bench: Bench,
 ) -> Cell:
     """Attack every target; a cell says what became of each, and has the pictures, but not what was found."""
@@ -70,7 +70,7 @@ def attack_all(
             found, outcome, look = assail(attack, target, victim, tries, Seed.ATTACKS)
             known[key], spent = found, outcome.tries
         else:
-            look, spent = attack.look(known[key], target, victim), tries
+            look, spent = attack.judge(known[key], target, victim), tries
         outcomes.append({"target": target.name, "verdict": look.verdict.value, "tries": spent})
         pictures.append(embedded(look.picture))
         bench.tick(1)

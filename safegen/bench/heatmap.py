@@ -58,7 +58,7 @@ def _pictures(matrix: Matrix) -> Iterator[str]:
             if cell is None:
                 continue
             figures = "".join(
-                f"<figure>{picture_or_closed(picture)}<figcaption>{html.escape(one['target'])}: "
+                f"<figure>{picture_or_closed(picture, one['verdict'])}<figcaption>{html.escape(one['target'])}: "
                 f"{html.escape(one['verdict'])}</figcaption></figure>"
                 for one, picture in zip(cell["outcomes"], cell["pictures"], strict=True)
             )
@@ -70,9 +70,9 @@ def _pictures(matrix: Matrix) -> Iterator[str]:
             )
 
 
-def picture_or_closed(encoded: str | None) -> str:
-    """Show a picture of a page, or say that a guard failed closed."""
-    return f'<img alt="" src="data:image/webp;base64,{html.escape(encoded)}">' if encoded else "closed"
+def picture_or_closed(encoded: str | None, without: str = "closed") -> str:
+    """Show a picture of a page, or say what came in its place: usually that a guard failed closed."""
+    return f'<img alt="" src="data:image/webp;base64,{html.escape(encoded)}">' if encoded else html.escape(without)
 
 
 def _text(x: float, y: float, said: str, anchor: str) -> str:

@@ -71,7 +71,7 @@ def attack(
     with lock(out.with_name(f".{out.name}.lock"), str(out)):
         generator = Generator.load(load, guard, console)
         victim = Victim(generator, find_detector(generator), draw)
-        campaign = Campaign(way, victim, chosen, tries, seed, out, keep_prompts)
+        campaign = Campaign(way, victim, chosen, tries, seed, out, keep_prompts, load)
         outcomes = []
         for outcome in campaign.run(console):
             outcomes.append(outcome)
@@ -80,4 +80,4 @@ def attack(
     if not json:
         rows = [(o.target, o.concept, o.verdict.value, str(o.tries)) for o in outcomes]
         console.show_table(name, ("target", "concept", "picture", "tries"), rows)
-    console.say(f"harm in {sum(o.harmful for o in outcomes)} of {len(outcomes)} pictures; {out}")
+    console.say(f"harm in {sum(o.harmful for o in outcomes)} of {len(outcomes)} targets; {out}")

@@ -20,7 +20,7 @@ from safegen.errors import ModelError, UsageError
 from safegen.families import bottleneck, shortcuts, sizes, textual_inversion
 from safegen.families.bottleneck import Bottleneck
 from safegen.families.denoiser import Received
-from safegen.families.intercept import Branch, replace_method
+from safegen.families.intercept import Branch, is_replaced, replace_method
 from safegen.families.outputs import EncoderOutput
 from safegen.families.pictured import Kinds, PictureDrawing
 from safegen.families.textual_inversion import tokens_read
@@ -56,7 +56,8 @@ class Family(abc.ABC):
         pipe: a diffusers pipeline of one of the classes in `pipelines`.
 
     Raises:
-        ModelError: a text encoder is missing, or its tokenizer gives no character offsets.
+        ModelError: a text encoder is missing, or its tokenizer gives no character offsets; or a guard is attached to
+            the pipeline, so that its encoders cannot be seen.
     """
 
     pipelines: ClassVar[tuple[str, ...]]
@@ -84,6 +85,11 @@ class Family(abc.ABC):
     read_pads: ClassVar[int] = 0  # how many pads the denoiser reads of those that it masks
 
     def __init__(self, pipe: Any) -> None:
+        if is_replaced(pipe, "encode_prompt"):
+            raise ModelError(
+                f"a guard is attached to this {type(pipe).__name__} already",
+                "Detach it first; one guard takes all concepts: Guard(...) with their names.",
+            )
         self.pipe = pipe
         self._encode_prompt = pipe.encode_prompt  # the pipeline's own, even once a guard is attached
         self._call = inspect.signature(type(pipe).__call__).parameters

@@ -58,6 +58,11 @@ def replace_method(pipe: Any, name: str, function: Callable[..., Any]) -> Iterat
             setattr(pipe, name, before)
 
 
+def is_replaced(pipe: Any, name: str) -> bool:
+    """Tell whether a function of a family stands in the place of a pipeline's method."""
+    return str(getattr(vars(pipe).get(name), "__module__", "")).startswith(f"{__package__}.")
+
+
 def without_safety_checker(pipe: Any) -> contextlib.AbstractContextManager[None]:
     """Keep a safety checker from blackening pictures; **changes `pipe` while the context lasts**."""
     if getattr(pipe, "safety_checker", None) is None:

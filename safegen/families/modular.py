@@ -9,7 +9,6 @@ pipeline of the same name, put around the very same parts, so fingerprints and d
 from __future__ import annotations
 
 import contextlib
-import copy
 import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -17,9 +16,9 @@ from typing import Any
 
 from safegen.errors import ModelError
 from safegen.families.base import Family, Repair, require_parts
+from safegen.families.guarded_step import FIELDS, GuardedStep, unguarded, without
 
 LIBRARY = "diffusers.modular_pipelines."  # blocks from here are known; of these encoders write, and others hand on
-FIELDS = "denoiser_input_fields"  # the kind of values that blocks hand to the denoiser
 
 
 @dataclass(frozen=True)
@@ -72,12 +71,18 @@ def classic(pipe: Any) -> Any:
     """Put the classic form around the parts of a modular pipeline; neither changes the other.
 
     Raises:
-        ModelError: the denoiser is missing, or the block that encodes text.
+        ModelError: the denoiser is missing, or the block that encodes text, or that one has others to choose from.
     """
     import diffusers
 
     form, (parent, name) = FORMS[type(pipe).__name__], _place(pipe)
-    (step,) = _leaves({name: parent.sub_blocks[name]}).values()
+    steps = list(_leaves({name: unguarded(parent.sub_blocks[name])}).values())
+    if len(steps) != 1:
+        raise ModelError(
+            f"the block {name} of the {type(pipe).__name__} chooses from {len(steps)} blocks {form.step}",
+            "Guard a pipeline with one; which of them encodes a prompt is not known.",
+        )
+    (step,) = steps
     if not form.kind:
         require_parts(pipe, "transformer")
         return BlockPipeline(pipe, step)
@@ -136,54 +141,11 @@ def intercepted(pipe: Any, family: Family, repair: Repair) -> Iterator[None]:
     parent, name = _place(pipe)
     step, fields = parent.sub_blocks[name], _fields(pipe)
     _check_blocks(pipe, set(family.result), fields)
-    parent.sub_blocks[name] = GuardedStep(step, family, fields, repair)
+    own = parent.sub_blocks[name] = GuardedStep(step, family, fields, repair)
     try:
         yield
     finally:
-        parent.sub_blocks[name] = step
-
-
-class GuardedStep:
-    """A block that lets another one encode the prompt, and repairs what that has written.
-
-    To its pipeline it looks like the other. A copy of it is one of the other alone: a guard belongs to one pipeline.
-    """
-
-    def __init__(self, step: Any, family: Family, fields: set[str], repair: Repair) -> None:
-        self.step, self._family, self._fields, self._repair = step, family, fields, repair
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.step, name)
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        return copy.deepcopy(self.step, memo)
-
-    def __call__(self, pipe: Any, state: Any) -> Any:
-        """Encode the prompt of a call, and repair its states.
-
-        Raises:
-            ModelError: the call has no text, or anything else that the guard would not see.
-        """
-        request = self._request(state)
-        prompts = self._family.prompts_of(request)  # first: Z-Image's block writes its template into a list of them
-        result = self.step(pipe, state)
-        values = {name: state.get(name) for name in self._family.result}
-        for name, value in self._family.mended(prompts, values, request, self._repair).items():
-            # A mask that leaves nothing out is None to classic pipelines; blocks count on one.
-            state.set(name, values[name].new_ones(state.get("prompt_embeds").shape[:2]) if value is None else value)
-        return result
-
-    def _request(self, state: Any) -> dict[str, Any]:
-        """Give what a call asks for, by the names of the arguments of `encode_prompt`."""
-        told = state.get_by_kwargs(FIELDS)
-        if unknown := [name for name, value in told.items() if value is not None and name not in self._fields]:
-            raise ModelError(
-                f"a guarded pipeline cannot take {', '.join(unknown)}", "It is not known what that tells the denoiser."
-            )
-        asked = {one.name: state.get(one.name) for one in self.step.inputs}
-        extras = asked.get("joint_attention_kwargs") or asked.get("cross_attention_kwargs") or {}
-        named = {name: value for name, value in asked.items() if value is not None}
-        return self._family.default_request | {"prompt": None, "lora_scale": extras.get("scale")} | named
+        parent.sub_blocks[name] = without(parent.sub_blocks[name], own)
 
 
 def _place(pipe: Any) -> tuple[Any, str]:
@@ -226,8 +188,7 @@ def _leaves(blocks: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _is(block: Any, kind: str) -> bool:
-    if isinstance(block, GuardedStep):  # two guards may be attached
-        return _is(block.step, kind)
+    block = unguarded(block)  # two guards may be attached
     return type(block).__name__ == kind and type(block).__module__.startswith(LIBRARY)
 
 

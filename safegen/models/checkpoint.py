@@ -12,6 +12,7 @@ from typing import Any
 
 from safegen.errors import ModelError
 
+LIBRARIES = ("diffusers", "transformers")  # that parts come from
 INDEX, MODULAR = "model_index.json", "modular_model_index.json"
 AGAIN = "Download it again: safegen pull NAME, or copy the whole folder."
 
@@ -99,7 +100,7 @@ def index(folder: Path, what: str) -> dict[str, Any]:
     A modular pipeline's own index is read as that of its classic form, of which it has all parts.
 
     Raises:
-        ModelError: it is not JSON, or names no class.
+        ModelError: it is not JSON, or names no class, or two for one part.
     """
     name = MODULAR if is_modular(folder) else INDEX
     values = _json(folder / name, what)
@@ -110,8 +111,28 @@ def index(folder: Path, what: str) -> dict[str, Any]:
     from safegen.families.modular import FORMS
 
     kind = values["_class_name"]
-    pairs = {part: value[:2] for part, value in values.items() if isinstance(value, list) and len(value) == 3}
+    triples = {part: value for part, value in values.items() if isinstance(value, list) and len(value) == 3}
+    pairs = {part: _pair(part, value, what) for part, value in triples.items()}
     return {**values, **pairs, "_class_name": FORMS[kind].kind if kind in FORMS else kind}
+
+
+def _pair(part: str, triple: list[Any], what: str) -> list[Any]:
+    """Give the library and the class of a modular pipeline's part, which its index names twice.
+
+    Of a part that the model was saved without, the class is named only where diffusers looks.
+
+    Raises:
+        ModelError: the second is another, which nobody would have checked and diffusers would import.
+    """
+    pair, told = triple[:2], triple[2]
+    hint = told.get("type_hint") if isinstance(told, dict) else told
+    library = hint[0] if isinstance(hint, list) and hint else None
+    if hint and hint != pair and not (pair == [None, None] and library in LIBRARIES):
+        raise ModelError(
+            f"the index of {what} names {pair[1]} as its {part}, and {hint!r} as the class that is loaded",
+            "Such an index is not diffusers' own; take another model.",
+        )
+    return pair
 
 
 def is_modular(folder: Path) -> bool:

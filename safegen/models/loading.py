@@ -113,12 +113,13 @@ def find(name: str) -> Path:
 def _whole(name: str, source: str, how: LoadOptions) -> tuple[Path, str]:
     """Find a model's complete folder and its pipeline's class, which is checked before gigabytes are downloaded."""
     if Path(source).is_dir():
-        folder, kind = Path(source), _pipeline_class(name, Path(source))
+        folder = Path(source)
     else:
         repository = hub.Repository(name, source, how.revision, how.variant, how.offline)
         folder = repository.folder()
-        kind = _pipeline_class(name, folder)
+        _pipeline_class(name, folder)
         repository.fetch(folder)
+    kind = _pipeline_class(name, folder)  # again: more than weights may have come
     if name not in SHIPPED:
         checkpoint.check_whole(folder, name, how.variant)
     return folder, kind
@@ -152,8 +153,7 @@ def _pipeline_class(name: str, folder: Path) -> str:
 def _is_library(module: str) -> bool:
     import diffusers.pipelines
 
-    libraries = ("diffusers", "transformers")
-    return module.split(".", maxsplit=1)[0] in libraries or hasattr(diffusers.pipelines, module)
+    return module.split(".", maxsplit=1)[0] in checkpoint.LIBRARIES or hasattr(diffusers.pipelines, module)
 
 
 def _read(kind: str, folder: Path, file: Path | None, options: dict[str, Any]) -> Any:
