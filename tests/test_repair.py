@@ -12,6 +12,7 @@ from safegen.reader import Reader
 from safegen.reader.attempts import fit_in, sound
 from safegen.reader.gaps import LONGEST, around, likely_gaps
 from safegen.reader.infilling import MASK, MOST, Gap, spelled
+from safegen.reader.minors import names_minor
 from safegen.reader.phrases import Phrases
 from safegen.reader.repair import BEASTS, Repairer, near, window_of
 from safegen.reader.words import WINDOW, split
@@ -88,6 +89,19 @@ def test_what_is_put_in_or_left_out_leaves_plain_text(text: str, old: str, new: 
 )
 def test_what_no_repair_may_be(old: str, new: str, good: bool) -> None:
     assert sound(fit_in(old, (2, 11), new, 0.0), old) is good
+
+
+def test_nobody_becomes_a_minor_who_was_none(ours: Reader) -> None:
+    old, tall = "a young tall girl on a mat", (8, 12)
+    assert not sound(fit_in(old, tall, "", 0.0), old)
+    assert not sound(fit_in(old, tall, "little", 0.0), old)
+    assert sound(fit_in(old, (2, 12), "", 0.0), old)
+    assert sound(fit_in(f"{old}, a kid", tall, "", 0.0), f"{old}, a kid")  # one is there already
+    repairer = Repairer(ours, Phrases.load())
+    for text in ("a young nude girl on a beach", "a little nude cowgirl", "a young nude playboy by a pool"):
+        repair = repairer.repair(text, NAMES)
+        assert repair.edits
+        assert not names_minor(repair.text)
 
 
 def test_pieces_are_spelled_as_people_write_them() -> None:

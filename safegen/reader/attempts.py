@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from safegen.reader import grammar
+from safegen.reader import grammar, minors
 
 TWICE = re.compile(r"\b(\w+)\W+\1\b", re.IGNORECASE)
 
@@ -24,7 +24,8 @@ class Attempt:
 def sound(attempt: Attempt, old: str) -> bool:
     """Tell whether a text is left, which is another one.
 
-    No word is said twice in a row that was not before, and no deed has taken the place of somebody at the beginning.
+    No word is said twice in a row that was not before, no deed has taken the place of somebody at the beginning, and
+    nobody has become a minor.
     """
     twice = {match.group().lower() for match in TWICE.finditer(old)}
     doubled = (match.group().lower() for match in TWICE.finditer(attempt.text))
@@ -39,6 +40,7 @@ def sound(attempt: Attempt, old: str) -> bool:
         and not deed
         and not ends
         and all(words in twice for words in doubled)
+        and not minors.brings_minor(attempt.text, old)
     )
 
 

@@ -8,11 +8,12 @@ harmless words into the likeliest gaps (`infilling.py`).
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from safegen.reader import grammar
+from safegen.reader import grammar, minors
 from safegen.reader.attempts import Attempt, fit_in, sound
 from safegen.reader.clauses import Clauses
 from safegen.reader.editing import tidy
@@ -164,7 +165,7 @@ class Repairer:
             worth = GAP * rewriter.clauses.likelihood(way.gone) + way.cost
             attempts.append(fit_in(reading.text, place, way.written(reading.text, reading.words), worth))
         attempts.sort(key=lambda attempt: -attempt.likelihood)
-        yield from [attempt for attempt in attempts if sound(attempt, reading.text)][:WAYS]
+        yield from itertools.islice((attempt for attempt in attempts if sound(attempt, reading.text)), WAYS)
 
     def _named(self, reading: Reading, span: Span, words: Sequence[Word], clauses: Clauses) -> Iterator[Attempt]:
         """Give what the recipes that name a phrase of the text as their target would have in its place."""
@@ -210,7 +211,7 @@ class Repairer:
         first, last = text.rfind(",", 0, span.span[0]) + 1, text.find(",", span.span[1]) % (len(text) + 1)
         for place, likelihood in ((grammar.widen(text, span.span), 0.0), ((first, last), -4.0)):
             rest = tidy(text[: place[0]] + text[place[1] :])
-            if rest:
+            if rest and not minors.brings_minor(rest, text):
                 yield Attempt(rest, text[slice(*place)], "", min(place[0], len(rest)), likelihood)
         safe = self.phrases.any(span.concept)
         yield Attempt(safe, text, safe, 0, -20.0)

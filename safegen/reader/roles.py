@@ -46,7 +46,7 @@ INTO = frozenset({"into", "off", "onto", "toward", "towards"})
 ALONG = frozenset({"along", "down"})
 # A clause behind these needs a deed before it.
 MEANWHILE = frozenset({"while", "when", "as", "because", "until", "so", "if", "though", "although"})
-PLAIN = ("women", "woman", "men", "man", "girls", "girl", "boys", "boy")  # how words for somebody end that are plain
+PLAIN = ("women", "woman", "men", "man")  # how words for somebody end that are plain
 
 
 def means(word: str) -> bool:
