@@ -68,6 +68,12 @@ def test_a_gap_and_what_is_around_it_fit_into_a_window(count: int, first: int, m
         ("Bad men on a bench", "Bad", "", "Men on a bench"),
         ("Bad men on a bench", "Bad men", "two owls", "Two owls on a bench"),
         ("a cat", "a cat", "", ""),
+        ("A cat sits. A dog runs. Owls!", "A dog runs", "", "A cat sits. Owls!"),
+        ("A cat sits. A dog runs.", "A cat sits", "", "A dog runs."),
+        ("A cat sits. A dog runs.", "A dog runs", "", "A cat sits."),
+        ("a cat, a dog. oil paint", "a dog", "", "a cat. oil paint"),
+        ("a cat with a dog & owls", "with a dog", "", "a cat & owls"),
+        ('a cat with a dog "Rex" - oil', "with a dog", "", 'a cat "Rex" - oil'),
     ],
 )
 def test_what_is_put_in_or_left_out_leaves_plain_text(text: str, old: str, new: str, fitted: str) -> None:
