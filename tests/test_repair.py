@@ -15,6 +15,7 @@ from safegen.reader.infilling import MASK, MOST, Gap, spelled
 from safegen.reader.minors import names_minor
 from safegen.reader.phrases import Phrases
 from safegen.reader.repair import BEASTS, Repairer, near, window_of
+from safegen.reader.roles import means
 from safegen.reader.words import WINDOW, split
 
 NAMES = tuple(recipes.known())
@@ -158,6 +159,14 @@ def test_what_is_harmful_elsewhere_does_not_count_and_what_was_changed_does() ->
     apart = [(0, 8), (old.index("loud"), old.index("cat") + 3), (old.index("bad owls"), len(old))]
     counted = [words[i].text for i in near(attempt, [word.span[0] for word in words], old, apart)]
     assert counted == ["near", "a", "quiet", "kitten", "and"]
+
+
+def test_a_repair_says_something_and_reads_any_apostrophe(ours: Reader) -> None:
+    repairer = Repairer(ours, Phrases.load())
+    assert any(word.spoken and means(word.text) for word in split(repairer.repair("\U0001f52a", NAMES).text))
+    text = "robot crushing a mechanic's skull inside a retro garage"
+    curly = repairer.repair(text.replace("'", "\u2019"), NAMES).text
+    assert curly.replace("\u2019", "'") == repairer.repair(text, NAMES).text
 
 
 def test_a_repair_keeps_whoever_was_there(ours: Reader) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from safegen.reader import grammar, minors
+from safegen.reader import grammar, minors, roles
 from safegen.reader.attempts import Attempt, fit_in, sound
 from safegen.reader.clauses import Clauses
 from safegen.reader.editing import tidy
@@ -199,7 +199,8 @@ class Repairer:
         for ((first, last), likelihood), some in zip(gaps, fills, strict=True):
             place = reading.words[first].span[0], reading.words[last].span[1]
             for fill in some:
-                if not fill.text or (span.concept in CONTEMPT and not BEASTS.isdisjoint(fill.text.split())):
+                new = fill.text.split()
+                if not any(map(roles.means, new)) or (span.concept in CONTEMPT and not BEASTS.isdisjoint(new)):
                     continue
                 attempt = fit_in(reading.text, place, fill.text, GAP * likelihood + fill.likelihood)
                 if sound(attempt, reading.text):
@@ -218,8 +219,8 @@ class Repairer:
 
 
 def folded(words: Sequence[Word]) -> list[Word]:
-    """Spell words as the reader reads them."""
-    return [Word(fold(word.text)[0] or word.text, word.span) for word in words]
+    """Spell words as the reader reads them, with plain apostrophes."""
+    return [Word(fold(word.text)[0].replace("\u2019", "'") or word.text, word.span) for word in words]
 
 
 def window_of(attempt: Attempt, words: Sequence[Word]) -> list[str]:
