@@ -14,7 +14,7 @@ from safegen.reader.gaps import LONGEST, around, likely_gaps
 from safegen.reader.infilling import MASK, MOST, Gap, spelled
 from safegen.reader.minors import names_minor
 from safegen.reader.phrases import Phrases
-from safegen.reader.repair import BEASTS, Repairer, near, window_of
+from safegen.reader.repair import BEASTS, ROUNDS, Repairer, near, place_around, window_of
 from safegen.reader.roles import means
 from safegen.reader.words import WINDOW, split
 
@@ -150,6 +150,23 @@ def test_the_window_around_new_words_holds_them(count: int, first: int) -> None:
     window = window_of(fit_in(" ".join(words), (at, at + len(new)), new, 0.0), split(" ".join(words)))
     assert len(window) == min(WINDOW, count)
     assert new in window
+
+
+@given(st.integers(1, 200), st.integers(0, 199))
+def test_an_attempt_is_read_around_what_is_new(count: int, first: int) -> None:
+    text = " ".join(f"w{i}" for i in range(count))
+    at = text.index(f"w{first % count}")
+    start, end = place_around(fit_in(text, (at, at + len(f"w{first % count}")), "new", 0.0))
+    assert len(text[start:end].split()) == min(2 * WINDOW, count)
+    assert start <= at < end
+
+
+def test_a_text_of_too_many_situations_is_given_up_at_once(ours: Reader) -> None:
+    repairer, one = Repairer(ours, Phrases.load()), "a baker stabbing his rival. A calm lake at dawn. "
+    text = one * (ROUNDS + 1)
+    repair = repairer.repair(text, NAMES)
+    assert (repair.text, repair.edits) == (text, ())
+    assert repair.left
 
 
 def test_what_is_harmful_elsewhere_does_not_count_and_what_was_changed_does() -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from safegen.reader import grammar, minors, roles
@@ -22,7 +22,7 @@ from safegen.reader.forms import fold
 from safegen.reader.gaps import OPEN, around, likely_gaps
 from safegen.reader.phrases import Phrases
 from safegen.reader.rewriting import Rewriter
-from safegen.reader.words import WINDOW, Word
+from safegen.reader.words import WINDOW, Word, split
 
 if TYPE_CHECKING:
     import numpy as np
@@ -80,12 +80,12 @@ class Repairer:
         self.reader, self.phrases = reader, phrases
 
     def repair(self, text: str, names: Sequence[str]) -> Repair:
-        """Repair a text under the named concepts, the worst phrase first."""
+        """Repair a text under the named concepts, the worst phrase first; none with more situations than `ROUNDS`."""
         edits: list[Edit] = []
         reading = self.reader.read([text])[0]
-        for _ in range(ROUNDS):
+        for done in range(ROUNDS):
             spans = [span for span in reading.spans if span.concept in names]
-            if spans:
+            if spans and (done or situations(spans) <= ROUNDS):
                 reading, edit = self._replaced(reading, max(spans, key=lambda span: span.score), names)
                 edits.append(edit)
             else:
@@ -111,7 +111,7 @@ class Repairer:
         """
         if not attempts:
             return None
-        found = self.reader.read([attempt.text for attempt in attempts])
+        found = self._read_around(attempts)
         heights, partly = self._heights(old, attempts, found, names, line)
         best = heights.index(min(heights))
         calm = [i for i, height in enumerate(heights) if height < line]
@@ -120,7 +120,17 @@ class Repairer:
             calm = sorted(calm, key=lambda i: -worths[i])[:WEIGHED]
             left = self._left([(attempts[i], found[i]) for i in calm])
             best = max(zip(calm, left, strict=True), key=lambda c: worths[c[0]] - LEFT * c[1] * (not partly[c[0]]))[0]
-        return found[best], heights[best], Edit(attempts[best].old, attempts[best].new, span.concept)
+        (whole,) = self.reader.read([attempts[best].text])
+        return whole, heights[best], Edit(attempts[best].old, attempts[best].new, span.concept)
+
+    def _read_around(self, attempts: Sequence[Attempt]) -> list[Reading]:
+        """Read each attempt around what is new; words have their places in the whole text."""
+        places = [place_around(attempt) for attempt in attempts]
+        found = self.reader.read([a.text[start:end] for a, (start, end) in zip(attempts, places, strict=True)])
+        return [
+            replace(reading, words=tuple(Word(w.text, (w.span[0] + start, w.span[1] + start)) for w in reading.words))
+            for reading, (start, _) in zip(found, places, strict=True)
+        ]
 
     def _heights(
         self, old: Reading, attempts: Sequence[Attempt], found: Sequence[Reading], names: Sequence[str], line: float
@@ -223,11 +233,33 @@ def folded(words: Sequence[Word]) -> list[Word]:
     return [Word(fold(word.text)[0].replace("\u2019", "'") or word.text, word.span) for word in words]
 
 
+def situations(spans: Sequence[Span]) -> int:
+    """Count the places where spans are, of whichever concept."""
+    count, end = 0, 0
+    for start, last in sorted(span.span for span in spans):
+        count, end = count + (start >= end), max(end, last)
+    return count
+
+
+def words_around(attempt: Attempt, words: Sequence[Word], count: int) -> Sequence[Word]:
+    """Take so many words around the place where an attempt put something in."""
+    first = next((i for i, word in enumerate(words) if word.span[1] > attempt.at), len(words))
+    start = max(0, min(first - count // 2, len(words) - count))
+    return words[start : start + count]
+
+
 def window_of(attempt: Attempt, words: Sequence[Word]) -> list[str]:
     """Take a window of words around what an attempt put in."""
-    first = next((i for i, word in enumerate(words) if word.span[1] > attempt.at), len(words))
-    start = max(0, min(first - WINDOW // 2, len(words) - WINDOW))
-    return [word.text for word in folded(words[start : start + WINDOW])]
+    return [word.text for word in folded(words_around(attempt, words, WINDOW))]
+
+
+def place_around(attempt: Attempt) -> tuple[int, int]:
+    """Find the part of an attempt to read: two windows of words around what is new, or the whole of a short text."""
+    words = split(attempt.text)
+    if len(words) <= 2 * WINDOW:
+        return 0, len(attempt.text)
+    some = words_around(attempt, words, 2 * WINDOW)
+    return some[0].span[0], some[-1].span[1]
 
 
 def near(attempt: Attempt, places: Sequence[int], old: str, apart: Sequence[tuple[int, int]]) -> Iterator[int]:
