@@ -14,7 +14,8 @@ from safegen.reader.gaps import LONGEST, around, likely_gaps
 from safegen.reader.infilling import MASK, MOST, Gap, spelled
 from safegen.reader.minors import names_minor
 from safegen.reader.phrases import Phrases
-from safegen.reader.repair import BEASTS, ROUNDS, Repairer, near, place_around, window_of
+from safegen.reader.places import near, place_around, window_of
+from safegen.reader.repair import BEASTS, ROUNDS, Repairer
 from safegen.reader.roles import means
 from safegen.reader.words import WINDOW, split
 

@@ -18,11 +18,12 @@ from safegen.reader.attempts import Attempt, fit_in, sound
 from safegen.reader.clauses import Clauses
 from safegen.reader.editing import tidy
 from safegen.reader.english import alone, is_being
-from safegen.reader.forms import fold
+from safegen.reader.forms import folded
 from safegen.reader.gaps import OPEN, around, likely_gaps
 from safegen.reader.phrases import Phrases
+from safegen.reader.places import near, place_around, window_of
 from safegen.reader.rewriting import Rewriter
-from safegen.reader.words import WINDOW, Word, split
+from safegen.reader.words import Word
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,9 +33,9 @@ if TYPE_CHECKING:
     from safegen.reader.reading import Reading, Span
 
 ROUNDS = 6  # how many situations of a prompt may be replaced, one after the other
-# The line for an attempt, as a share of the reader's own, around what is new: strict for words of the decoder; what a
-# rewritten text has of new words is harmless. And how many characters that reaches to each side.
-STRICT, LOOSE, AROUND = 0.65, 0.96, 60
+# The line for an attempt, as a share of the reader's own, near what is new: strict for words of the decoder; what a
+# rewritten text has of new words is harmless.
+STRICT, LOOSE = 0.65, 0.96
 # Weights of an attempt's parts: the log-likelihood of what goes, its height near the line, the chance that something of
 # a situation is left, and that words over the line are left to the next round. Chosen on `sets/reader-seen/`.
 GAP, HIGH, LEFT, PARTLY = 3.0, 6.0, 3.0, 8.0
@@ -228,56 +229,12 @@ class Repairer:
         yield Attempt(safe, text, safe, 0, -20.0)
 
 
-def folded(words: Sequence[Word]) -> list[Word]:
-    """Spell words as the reader reads them, with plain apostrophes."""
-    return [Word(fold(word.text)[0].replace("\u2019", "'") or word.text, word.span) for word in words]
-
-
 def situations(spans: Sequence[Span]) -> int:
     """Count the places where spans are, of whichever concept."""
     count, end = 0, 0
     for start, last in sorted(span.span for span in spans):
         count, end = count + (start >= end), max(end, last)
     return count
-
-
-def words_around(attempt: Attempt, words: Sequence[Word], count: int) -> Sequence[Word]:
-    """Take so many words around the place where an attempt put something in."""
-    first = next((i for i, word in enumerate(words) if word.span[1] > attempt.at), len(words))
-    start = max(0, min(first - count // 2, len(words) - count))
-    return words[start : start + count]
-
-
-def window_of(attempt: Attempt, words: Sequence[Word]) -> list[str]:
-    """Take a window of words around what an attempt put in."""
-    return [word.text for word in folded(words_around(attempt, words, WINDOW))]
-
-
-def place_around(attempt: Attempt) -> tuple[int, int]:
-    """Find the part of an attempt to read: two windows of words around what is new, or the whole of a short text."""
-    words = split(attempt.text)
-    if len(words) <= 2 * WINDOW:
-        return 0, len(attempt.text)
-    some = words_around(attempt, words, 2 * WINDOW)
-    return some[0].span[0], some[-1].span[1]
-
-
-def near(attempt: Attempt, places: Sequence[int], old: str, apart: Sequence[tuple[int, int]]) -> Iterator[int]:
-    """Give the words of an attempt, by number, that begin near what is new, but for some places of the old text.
-
-    Args:
-        attempt: the attempt.
-        places: where each word of it begins.
-        old: the text before.
-        apart: spans of the old text that do not count; one that the attempt has changed does.
-    """
-    end = attempt.at + len(attempt.new)
-    shift = len(attempt.text) - len(old)  # of what is behind
-    before = [span for span in apart if span[1] <= attempt.at]
-    behind = [(a + shift, b + shift) for a, b in apart if a + shift >= end]
-    for i, place in enumerate(places):
-        if abs(place - attempt.at) <= AROUND and not any(a <= place < b for a, b in (*before, *behind)):
-            yield i
 
 
 def worst_of(reading: Reading, span: Span, concepts: Sequence[str], chances: NDArray[np.float32] | None = None) -> int:
