@@ -228,7 +228,7 @@ class BoundGuard:
         For the arguments see `score`.
 
         Raises:
-            Refused: minors in a sexual context.
+            Refused: minors in a sexual context, in a prompt or in what would be drawn instead.
             GuardError: the guard failed, its result is not finite, or either sense objects to what a method of
                 ours has made at full strength; there must be no picture.
             Unread: a text that the reader cannot read, and no directions that could judge it.
@@ -254,6 +254,8 @@ class BoundGuard:
             # States that were changed under a text that stayed are no longer what that text says.
             same = zip(conditioning.prompts, final.prompts, moved, strict=True)
             after = self._judge(final, "none", [old == new and drift > 0 for old, new, drift in same])
+            sexual = [any(both) for both in zip(self._sexual(before), self._sexual(after), strict=True)]
+        _refuse(final.prompts, sexual)
         columns = zip(before, after, moved, asked, map(tuple, objections), treatments, strict=True)
         return final, [Report(*column) for column in columns]
 

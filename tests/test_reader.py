@@ -19,7 +19,7 @@ from safegen.errors import ReaderError, Refused
 from safegen.guard import Guard
 from safegen.reader import Reader, reading
 from safegen.reader.forms import Undoing, fold
-from safegen.reader.grammar import fix_articles
+from safegen.reader.grammar import join
 from safegen.reader.model import WEIGHTS, Network
 from safegen.reader.phrases import Phrases
 from safegen.reader.repair import Repairer
@@ -197,9 +197,14 @@ def test_a_recipes_own_phrase_gives_way_to_what_the_recipe_names(repairer: Repai
 
 
 def test_articles_agree_with_what_took_a_place() -> None:
-    assert fix_articles("a owl and a apple", 12) == "a owl and an apple"
-    assert fix_articles("a cat and an pear", 10) == "a cat and a pear"
-    assert fix_articles("a cat and a the pear", 10) == "a cat and the pear"
+    assert join("a owl and a ", "apple", "") == "a owl and an apple"
+    assert join("a cat and ", "an pear", "") == "a cat and a pear"
+    assert join("a cat and a ", "the pear", "") == "a cat and the pear"
+    assert join("a cat on his ", "the chair", "") == "a cat on his chair"
+    assert join("a cat on ", "a", " the chair") == "a cat on the chair"
+    far = "The two friends hand her a rose and a apple"
+    assert join(f"{far} on a ", "old mat", f", {far}") == f"{far} on an old mat, {far}"
+    assert join("", far, ", owls") == f"{far}, owls"
 
 
 def test_the_one_refusal_holds_without_a_model() -> None:

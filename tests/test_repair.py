@@ -12,8 +12,11 @@ from safegen.reader import Reader
 from safegen.reader.attempts import fit_in, sound
 from safegen.reader.gaps import LONGEST, around, likely_gaps
 from safegen.reader.infilling import MASK, MOST, Gap, spelled
+from safegen.reader.minors import names_minor
 from safegen.reader.phrases import Phrases
-from safegen.reader.repair import BEASTS, Repairer, near, window_of
+from safegen.reader.places import near, place_around, window_of
+from safegen.reader.repair import BEASTS, ROUNDS, Repairer
+from safegen.reader.roles import means
 from safegen.reader.words import WINDOW, split
 
 NAMES = tuple(recipes.known())
@@ -67,6 +70,12 @@ def test_a_gap_and_what_is_around_it_fit_into_a_window(count: int, first: int, m
         ("Bad men on a bench", "Bad", "", "Men on a bench"),
         ("Bad men on a bench", "Bad men", "two owls", "Two owls on a bench"),
         ("a cat", "a cat", "", ""),
+        ("A cat sits. A dog runs. Owls!", "A dog runs", "", "A cat sits. Owls!"),
+        ("A cat sits. A dog runs.", "A cat sits", "", "A dog runs."),
+        ("A cat sits. A dog runs.", "A dog runs", "", "A cat sits."),
+        ("a cat, a dog. oil paint", "a dog", "", "a cat. oil paint"),
+        ("a cat with a dog & owls", "with a dog", "", "a cat & owls"),
+        ('a cat with a dog "Rex" - oil', "with a dog", "", 'a cat "Rex" - oil'),
     ],
 )
 def test_what_is_put_in_or_left_out_leaves_plain_text(text: str, old: str, new: str, fitted: str) -> None:
@@ -88,6 +97,19 @@ def test_what_is_put_in_or_left_out_leaves_plain_text(text: str, old: str, new: 
 )
 def test_what_no_repair_may_be(old: str, new: str, good: bool) -> None:
     assert sound(fit_in(old, (2, 11), new, 0.0), old) is good
+
+
+def test_nobody_becomes_a_minor_who_was_none(ours: Reader) -> None:
+    old, tall = "a young tall girl on a mat", (8, 12)
+    assert not sound(fit_in(old, tall, "", 0.0), old)
+    assert not sound(fit_in(old, tall, "little", 0.0), old)
+    assert sound(fit_in(old, (2, 12), "", 0.0), old)
+    assert sound(fit_in(f"{old}, a kid", tall, "", 0.0), f"{old}, a kid")  # one is there already
+    repairer = Repairer(ours, Phrases.load())
+    for text in ("a young nude girl on a beach", "a little nude cowgirl", "a young nude playboy by a pool"):
+        repair = repairer.repair(text, NAMES)
+        assert repair.edits
+        assert not names_minor(repair.text)
 
 
 def test_pieces_are_spelled_as_people_write_them() -> None:
@@ -131,6 +153,23 @@ def test_the_window_around_new_words_holds_them(count: int, first: int) -> None:
     assert new in window
 
 
+@given(st.integers(1, 200), st.integers(0, 199))
+def test_an_attempt_is_read_around_what_is_new(count: int, first: int) -> None:
+    text = " ".join(f"w{i}" for i in range(count))
+    at = text.index(f"w{first % count}")
+    start, end = place_around(fit_in(text, (at, at + len(f"w{first % count}")), "new", 0.0))
+    assert len(text[start:end].split()) == min(2 * WINDOW, count)
+    assert start <= at < end
+
+
+def test_a_text_of_too_many_situations_is_given_up_at_once(ours: Reader) -> None:
+    repairer, one = Repairer(ours, Phrases.load()), "a baker stabbing his rival. A calm lake at dawn. "
+    text = one * (ROUNDS + 1)
+    repair = repairer.repair(text, NAMES)
+    assert (repair.text, repair.edits) == (text, ())
+    assert repair.left
+
+
 def test_what_is_harmful_elsewhere_does_not_count_and_what_was_changed_does() -> None:
     old = "bad dogs near a loud cat and bad owls"
     attempt = fit_in(old, (old.index("loud"), old.index(" and")), "quiet kitten", 0.0)
@@ -138,6 +177,14 @@ def test_what_is_harmful_elsewhere_does_not_count_and_what_was_changed_does() ->
     apart = [(0, 8), (old.index("loud"), old.index("cat") + 3), (old.index("bad owls"), len(old))]
     counted = [words[i].text for i in near(attempt, [word.span[0] for word in words], old, apart)]
     assert counted == ["near", "a", "quiet", "kitten", "and"]
+
+
+def test_a_repair_says_something_and_reads_any_apostrophe(ours: Reader) -> None:
+    repairer = Repairer(ours, Phrases.load())
+    assert any(word.spoken and means(word.text) for word in split(repairer.repair("\U0001f52a", NAMES).text))
+    text = "robot crushing a mechanic's skull inside a retro garage"
+    curly = repairer.repair(text.replace("'", "\u2019"), NAMES).text
+    assert curly.replace("\u2019", "'") == repairer.repair(text, NAMES).text
 
 
 def test_a_repair_keeps_whoever_was_there(ours: Reader) -> None:

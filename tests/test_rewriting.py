@@ -112,6 +112,8 @@ def test_words_are_told_by_what_they_can_be() -> None:
     assert not any(map(is_being, ("table", "garden", "skull")))
     assert is_person("robot")
     assert not is_person("wolf")
+    assert all(map(is_person, ("policeman", "snowmen", "cyclists", "roommates", "human", "woman")))
+    assert not any(map(is_person, ("fists", "wrists", "climates", "ramen", "abdomen", "specimen", "omen", "exists")))
     assert alone("pirates") == "a pirate"
     assert regular_forms("carry") == {"s": "carries", "ing": "carrying", "ed": "carried"}
     assert is_form("stabbing", "ing")
@@ -119,6 +121,8 @@ def test_words_are_told_by_what_they_can_be() -> None:
     assert is_noun_first("building")
     assert not is_noun_first("greeting")
     assert [plain(noun) for noun in ("fisherman", "robbers", "mob", "hostage")] == ["man", "people", "crowd", "person"]
+    assert {plain(noun) for noun in ("human", "german", "roman", "shaman", "cowboy", "cowgirl")} == {"person"}
+    assert plain("humans") == "people"
     assert agree("an person and a owl") == "a person and an owl"
 
 

@@ -15,12 +15,15 @@ from hypothesis import strategies as st
 from safegen import safeguards
 from safegen.conditioning import Conditioning
 from safegen.directions.recipes import Concept
-from safegen.errors import GuardError, UsageError
+from safegen.errors import GuardError, Refused, UsageError
 from safegen.generator import Generator
 from safegen.guard import BoundGuard, Guard
 from safegen.learning.adversarial import Salads
 from safegen.learning.effort import THOROUGH
+from safegen.reader.minors import names_minor
 from safegen.safeguards import Baseline, Safeguard, SafeguardContext
+from safegen.safeguards.localise import candidates, check_ages
+from safegen.scoring.attribution import TriggerWords
 from safegen.scoring.scorer import Scorer
 from safegen.scoring.scores import ScoreSheet
 
@@ -139,6 +142,31 @@ def test_what_the_verifier_never_lets_through_is_no_picture(generator: Generator
     guard = replace(guard, context=replace(guard.context, scorer_or_none=Scorer(strict)))
     with pytest.raises(GuardError, match="could not be made safe under"):
         guard.sanitize(generator.family.encode(HARMFUL[:1]))
+
+
+class Younger(Safeguard):
+    """Says that whoever is in a prompt is a minor."""
+
+    name = "younger"
+
+    def repair(
+        self, conditioning: Conditioning, sheets: Sequence[ScoreSheet], context: SafeguardContext, strength: float
+    ) -> Conditioning:
+        return context.family.encode(["a small girl on a mat"] * len(sheets))
+
+
+def test_nobody_becomes_a_minor_in_place_of_what_was_asked_for(generator: Generator) -> None:
+    guard = replace(bound(generator, "localise"), safeguard=Younger())
+    with pytest.raises(Refused) as raised:
+        guard.sanitize(generator.family.encode(["a nude woman on a mat"]))
+    assert "girl" not in str(raised.value)
+    sheet = sheets(generator, generator.family.encode(["a small tall girl on a mat"]))[0]
+    for name, concept in context(generator).recipes.items():
+        texts = candidates(sheet, TriggerWords(name, (2,), clears=True), {name: concept})
+        assert texts
+        assert not any(map(names_minor, texts))
+    with pytest.raises(GuardError, match="a minor"):
+        check_ages(generator.family.encode(["a small girl on a mat"]), sheet)
 
 
 @pytest.mark.slow

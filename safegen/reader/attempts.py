@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from safegen.reader import grammar
+from safegen.reader import grammar, minors
 
+PAUSES, ENDS = ",;:", ".!?"  # signs within a sentence, and behind one
 TWICE = re.compile(r"\b(\w+)\W+\1\b", re.IGNORECASE)
 
 
@@ -24,7 +25,8 @@ class Attempt:
 def sound(attempt: Attempt, old: str) -> bool:
     """Tell whether a text is left, which is another one.
 
-    No word is said twice in a row that was not before, and no deed has taken the place of somebody at the beginning.
+    No word is said twice in a row that was not before, no deed has taken the place of somebody at the beginning, and
+    nobody has become a minor.
     """
     twice = {match.group().lower() for match in TWICE.finditer(old)}
     doubled = (match.group().lower() for match in TWICE.finditer(attempt.text))
@@ -39,6 +41,7 @@ def sound(attempt: Attempt, old: str) -> bool:
         and not deed
         and not ends
         and all(words in twice for words in doubled)
+        and not minors.brings_minor(attempt.text, old)
     )
 
 
@@ -51,14 +54,23 @@ def fit_in(text: str, place: tuple[int, int], new: str, likelihood: float) -> At
     (start, end), before, behind = place, text[: place[0]], text[place[1] :]
     old = text[start:end]
     if not new:
-        before, behind = before.rstrip(" "), behind.lstrip(" ")
-        if not before or before[-1] in ",;:":
-            before, behind = before.rstrip(",;: "), behind if before else behind.lstrip(",;: ")
-        joint = " " if before and behind and (behind[0].isalnum() or behind[0] == "(") else ""
+        before, joint, behind = _closed(before, behind)
         before, start = before + joint, len(before + joint)
     if (old[:1].isupper() or not before) and text[:1].isupper():
         new, behind = new[:1].upper() + new[1:], behind if new else behind[:1].upper() + behind[1:]
     if text.isupper():
         new = new.upper()
-    fitted = grammar.fix_articles(before + new + behind, start)
+    fitted = grammar.join(before, new, behind)
     return Attempt(fitted, old, new, min(start, len(fitted)), likelihood)
+
+
+def _closed(before: str, behind: str) -> tuple[str, str, str]:
+    """Close a gap: of two signs one stays, the one that ends a sentence, and none at the beginning; with the joint."""
+    apart = before[-1:] == " " or behind[:1] == " "
+    before, behind = before.rstrip(" "), behind.lstrip(" ")
+    if before.endswith(tuple(PAUSES)):
+        before = before.rstrip(PAUSES + " ")
+    if not before or before.endswith(tuple(ENDS)):
+        behind = behind.lstrip(PAUSES + ENDS + " ")
+    spaced = apart and before and behind and before[-1] not in "([" and behind[0] not in f"{PAUSES}{ENDS})]"
+    return before, " " if spaced else "", behind

@@ -79,7 +79,8 @@ class Clauses:
         found = 0
         for chunk in self.chunks[first : last + 1]:
             if chunk.kind == NOUN and self.is_somebody(chunk):
-                found += harmful or self.chances[self.owner(chunk) or chunk.head] < OPEN
+                owner = self.owner(chunk)
+                found += harmful or self.chances[chunk.head if owner is None else owner] < OPEN
         return found
 
     def forms(self, chunk: Chunk, *, whole: bool = False) -> Iterator[tuple[Parts, float]]:

@@ -13,9 +13,9 @@ from pathlib import Path
 FILE = Path(__file__).with_name("english.json")
 # What WordNet files elsewhere, or under a commoner sense: machines and toys that act in pictures, and groups.
 _MORE = """
-android another captive child children clan cyborg doll duo enemies enemy folk golem mascot men mob model nymph officer
-other others pair people police puppet rival robot scarecrow skinhead snowman somebody someone statue stripper teddy
-trio woman women youth youths
+android another captive child children clan cyborg doll duo enemies enemy folk golem human mascot men mob model nymph
+officer other others pair people police puppet rival robot scarecrow skinhead snowman somebody someone statue stripper
+teddy trio woman women youth youths
 """
 _ANIMALS = "donkey geese mice oxen"
 _GROUPS = """
@@ -23,8 +23,14 @@ audience band bunch cast choir committee couple crew crowd family flock gang gro
 squad staff team tribe troop
 """
 GROUPS = frozenset(_GROUPS.split())
-# How words for people end that are in no list.
-PERSONS = ("man", "men", "woman", "women", "ists", "mate", "mates", "bullies", "jacker", "jackers")
+# How words for people end that are in no list, behind at least `STEM` letters; and words that end so and name nobody.
+PERSONS, STEM = ("man", "men", "woman", "women", "ists", "mate", "mates", "bullies", "jacker", "jackers"), 3
+_NOBODY = """
+abdomen acumen albumen animate approximate bitumen blacklist caiman cayman checklist checkmate climate cyclamen doberman
+dolmen estimate fist foramen gist guesstimate heist hoist intimate joist legitimate list mist overestimate penultimate
+playlist primate regimen shortlist specimen stalemate stamen sublimate talisman twist ultimate underestimate waist wrist
+"""
+NOBODY = frozenset(_NOBODY.split())
 PLURALS = frozenset({"people", "men", "women", "children", "police", "mice", "geese", "oxen", "folk"})
 
 
@@ -65,8 +71,13 @@ def is_noun_first(word: str) -> bool:
 
 def is_person(noun: str) -> bool:
     """Tell whether a noun names somebody, or a group of people, one or more of them."""
-    people = _lists()["people"]
-    return noun.endswith(PERSONS) or any(word in people for word in singulars(noun))
+    people, singles = _lists()["people"], singulars(noun)
+    return any(word in people for word in singles) or (_ends_as_person(noun) and NOBODY.isdisjoint(singles))
+
+
+def _ends_as_person(noun: str) -> bool:
+    """Tell whether a noun is made of another word and one for somebody, as *snowman* is; *exists* is a verb."""
+    return any(noun.endswith(end) and len(noun) >= len(end) + STEM for end in PERSONS) and not is_form(noun, "s")
 
 
 def is_being(noun: str) -> bool:

@@ -69,6 +69,18 @@ def _plain(character: str) -> str:
     return "".join(c for c in parts if unicodedata.category(c)[0] != "M")
 
 
+def folded(words: Sequence[Word]) -> list[Word]:
+    """Spell words as the reader reads them, with plain apostrophes."""
+    return [Word(fold(word.text)[0].replace("\u2019", "'") or word.text, word.span) for word in words]
+
+
+def spellings(text: str) -> set[str]:
+    """Give the folded text, also with spaced letters joined, and each of both with figures read as letters."""
+    lower = fold(text)[0]
+    joined = _SPACED.sub(lambda m: re.sub(r"[\s.\-_*]+", "", m.group()), lower)
+    return {form for base in (lower, joined) for form in (base, base.translate(_FIGURES))}
+
+
 class Undoing:
     """A finder of words in disguise.
 

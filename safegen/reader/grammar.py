@@ -20,6 +20,9 @@ WORDS = {kind: frozenset(words.split()) for kind, words in _KINDS.items()}
 ARTICLES, DETERMINERS = WORDS["article"], WORDS["article"] | WORDS["owner"]
 LEADING = WORDS["article"] | WORDS["preposition"] | WORDS["link"] | WORDS["owner"] - {"her"}  # a phrase goes on after
 ARTICLE = re.compile(r"(?:an?|the)\s+", re.IGNORECASE)
+# What ends with an article or an owner, and what no article stands before.
+LEAD, OWNER = (re.compile(rf"\b(?:{some})\s*$", re.IGNORECASE) for some in ("an?|the", "his|her|their|its|my|your"))
+LED = re.compile(r"(?:an?|the|his|her|their|some|two|three)\b", re.IGNORECASE)
 Form = tuple[str, bool]
 
 
@@ -62,12 +65,20 @@ def widen(text: str, span: tuple[int, int]) -> tuple[int, int]:
     return match.start() if match else span[0], span[1]
 
 
-def fix_articles(text: str, at: int) -> str:
-    """Correct the article before or in a replaced phrase: *an* before a vowel, and no second article."""
-    text = re.sub(r"\b(an?|the)\s+(an?|the|his|her|their|some|two|three)\b", r"\2", text, flags=re.IGNORECASE)
-    text = re.sub(r"\b(his|her|their|its|my|your)\s+(?:an?|the)\b", r"\1", text, flags=re.IGNORECASE)
-    before = re.search(r"\ban?\s+$", text[:at], re.IGNORECASE)
-    start = before.start() if before else at
+def join(before: str, new: str, behind: str) -> str:
+    """Put words between two others, and correct the articles where they meet: *an* before a vowel, no second article.
+
+    Whatever stands farther away is left as it is, and so is what the new words say between themselves.
+    """
+    lead, owner = LEAD.search(before), OWNER.search(before)
+    if lead and LED.match(new + behind):
+        before, lead = before[: lead.start()], None
+    elif new and owner and (article := ARTICLE.match(new)):
+        new = new[article.end() :]
+    if new and (last := LEAD.search(new)) and LED.match(behind.lstrip()):
+        new = new[: last.start()]
+    start = lead.start() if lead else len(before)
+    text = before + new + behind
     rest = re.sub(r"^(a)n(?= [bcdfgjklmnpqrstvwxyz])", r"\1", text[start:], flags=re.IGNORECASE)
     rest = re.sub(r"^(a)(?= [aeio])", r"\1n", rest, flags=re.IGNORECASE)
     return " ".join((text[:start] + rest).split())

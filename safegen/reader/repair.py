@@ -8,20 +8,22 @@ harmless words into the likeliest gaps (`infilling.py`).
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from safegen.reader import grammar
+from safegen.reader import grammar, minors, roles
 from safegen.reader.attempts import Attempt, fit_in, sound
 from safegen.reader.clauses import Clauses
 from safegen.reader.editing import tidy
 from safegen.reader.english import alone, is_being
-from safegen.reader.forms import fold
+from safegen.reader.forms import folded
 from safegen.reader.gaps import OPEN, around, likely_gaps
 from safegen.reader.phrases import Phrases
+from safegen.reader.places import near, place_around, window_of
 from safegen.reader.rewriting import Rewriter
-from safegen.reader.words import WINDOW, Word
+from safegen.reader.words import Word
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,9 +33,9 @@ if TYPE_CHECKING:
     from safegen.reader.reading import Reading, Span
 
 ROUNDS = 6  # how many situations of a prompt may be replaced, one after the other
-# The line for an attempt, as a share of the reader's own, around what is new: strict for words of the decoder; what a
-# rewritten text has of new words is harmless. And how many characters that reaches to each side.
-STRICT, LOOSE, AROUND = 0.65, 0.96, 60
+# The line for an attempt, as a share of the reader's own, near what is new: strict for words of the decoder; what a
+# rewritten text has of new words is harmless.
+STRICT, LOOSE = 0.65, 0.96
 # Weights of an attempt's parts: the log-likelihood of what goes, its height near the line, the chance that something of
 # a situation is left, and that words over the line are left to the next round. Chosen on `sets/reader-seen/`.
 GAP, HIGH, LEFT, PARTLY = 3.0, 6.0, 3.0, 8.0
@@ -79,12 +81,12 @@ class Repairer:
         self.reader, self.phrases = reader, phrases
 
     def repair(self, text: str, names: Sequence[str]) -> Repair:
-        """Repair a text under the named concepts, the worst phrase first."""
+        """Repair a text under the named concepts, the worst phrase first; none with more situations than `ROUNDS`."""
         edits: list[Edit] = []
         reading = self.reader.read([text])[0]
-        for _ in range(ROUNDS):
+        for done in range(ROUNDS):
             spans = [span for span in reading.spans if span.concept in names]
-            if spans:
+            if spans and (done or situations(spans) <= ROUNDS):
                 reading, edit = self._replaced(reading, max(spans, key=lambda span: span.score), names)
                 edits.append(edit)
             else:
@@ -110,7 +112,7 @@ class Repairer:
         """
         if not attempts:
             return None
-        found = self.reader.read([attempt.text for attempt in attempts])
+        found = self._read_around(attempts)
         heights, partly = self._heights(old, attempts, found, names, line)
         best = heights.index(min(heights))
         calm = [i for i, height in enumerate(heights) if height < line]
@@ -119,7 +121,17 @@ class Repairer:
             calm = sorted(calm, key=lambda i: -worths[i])[:WEIGHED]
             left = self._left([(attempts[i], found[i]) for i in calm])
             best = max(zip(calm, left, strict=True), key=lambda c: worths[c[0]] - LEFT * c[1] * (not partly[c[0]]))[0]
-        return found[best], heights[best], Edit(attempts[best].old, attempts[best].new, span.concept)
+        (whole,) = self.reader.read([attempts[best].text])
+        return whole, heights[best], Edit(attempts[best].old, attempts[best].new, span.concept)
+
+    def _read_around(self, attempts: Sequence[Attempt]) -> list[Reading]:
+        """Read each attempt around what is new; words have their places in the whole text."""
+        places = [place_around(attempt) for attempt in attempts]
+        found = self.reader.read([a.text[start:end] for a, (start, end) in zip(attempts, places, strict=True)])
+        return [
+            replace(reading, words=tuple(Word(w.text, (w.span[0] + start, w.span[1] + start)) for w in reading.words))
+            for reading, (start, _) in zip(found, places, strict=True)
+        ]
 
     def _heights(
         self, old: Reading, attempts: Sequence[Attempt], found: Sequence[Reading], names: Sequence[str], line: float
@@ -164,7 +176,7 @@ class Repairer:
             worth = GAP * rewriter.clauses.likelihood(way.gone) + way.cost
             attempts.append(fit_in(reading.text, place, way.written(reading.text, reading.words), worth))
         attempts.sort(key=lambda attempt: -attempt.likelihood)
-        yield from [attempt for attempt in attempts if sound(attempt, reading.text)][:WAYS]
+        yield from itertools.islice((attempt for attempt in attempts if sound(attempt, reading.text)), WAYS)
 
     def _named(self, reading: Reading, span: Span, words: Sequence[Word], clauses: Clauses) -> Iterator[Attempt]:
         """Give what the recipes that name a phrase of the text as their target would have in its place."""
@@ -198,7 +210,8 @@ class Repairer:
         for ((first, last), likelihood), some in zip(gaps, fills, strict=True):
             place = reading.words[first].span[0], reading.words[last].span[1]
             for fill in some:
-                if not fill.text or (span.concept in CONTEMPT and not BEASTS.isdisjoint(fill.text.split())):
+                new = fill.text.split()
+                if not any(map(roles.means, new)) or (span.concept in CONTEMPT and not BEASTS.isdisjoint(new)):
                     continue
                 attempt = fit_in(reading.text, place, fill.text, GAP * likelihood + fill.likelihood)
                 if sound(attempt, reading.text):
@@ -210,40 +223,18 @@ class Repairer:
         first, last = text.rfind(",", 0, span.span[0]) + 1, text.find(",", span.span[1]) % (len(text) + 1)
         for place, likelihood in ((grammar.widen(text, span.span), 0.0), ((first, last), -4.0)):
             rest = tidy(text[: place[0]] + text[place[1] :])
-            if rest:
+            if rest and not minors.brings_minor(rest, text):
                 yield Attempt(rest, text[slice(*place)], "", min(place[0], len(rest)), likelihood)
         safe = self.phrases.any(span.concept)
         yield Attempt(safe, text, safe, 0, -20.0)
 
 
-def folded(words: Sequence[Word]) -> list[Word]:
-    """Spell words as the reader reads them."""
-    return [Word(fold(word.text)[0] or word.text, word.span) for word in words]
-
-
-def window_of(attempt: Attempt, words: Sequence[Word]) -> list[str]:
-    """Take a window of words around what an attempt put in."""
-    first = next((i for i, word in enumerate(words) if word.span[1] > attempt.at), len(words))
-    start = max(0, min(first - WINDOW // 2, len(words) - WINDOW))
-    return [word.text for word in folded(words[start : start + WINDOW])]
-
-
-def near(attempt: Attempt, places: Sequence[int], old: str, apart: Sequence[tuple[int, int]]) -> Iterator[int]:
-    """Give the words of an attempt, by number, that begin near what is new, but for some places of the old text.
-
-    Args:
-        attempt: the attempt.
-        places: where each word of it begins.
-        old: the text before.
-        apart: spans of the old text that do not count; one that the attempt has changed does.
-    """
-    end = attempt.at + len(attempt.new)
-    shift = len(attempt.text) - len(old)  # of what is behind
-    before = [span for span in apart if span[1] <= attempt.at]
-    behind = [(a + shift, b + shift) for a, b in apart if a + shift >= end]
-    for i, place in enumerate(places):
-        if abs(place - attempt.at) <= AROUND and not any(a <= place < b for a, b in (*before, *behind)):
-            yield i
+def situations(spans: Sequence[Span]) -> int:
+    """Count the places where spans are, of whichever concept."""
+    count, end = 0, 0
+    for start, last in sorted(span.span for span in spans):
+        count, end = count + (start >= end), max(end, last)
+    return count
 
 
 def worst_of(reading: Reading, span: Span, concepts: Sequence[str], chances: NDArray[np.float32] | None = None) -> int:

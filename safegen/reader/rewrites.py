@@ -25,7 +25,8 @@ class Rewrite:
     @property
     def gone(self) -> list[int]:
         """The words that go."""
-        return [at for at in range(self.first, self.last + 1) if at not in self.parts]
+        kept = set(self.parts)
+        return [at for at in range(self.first, self.last + 1) if at not in kept]
 
     def written(self, text: str, words: Sequence[Word]) -> str:
         """Write what takes the place: what stays as it was spelled, with the signs between, and what is new."""

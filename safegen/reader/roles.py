@@ -46,7 +46,8 @@ INTO = frozenset({"into", "off", "onto", "toward", "towards"})
 ALONG = frozenset({"along", "down"})
 # A clause behind these needs a deed before it.
 MEANWHILE = frozenset({"while", "when", "as", "because", "until", "so", "if", "though", "although"})
-PLAIN = ("women", "woman", "men", "man", "girls", "girl", "boys", "boy")  # how words for somebody end that are plain
+PLAIN = ("women", "woman", "men", "man")  # how words for somebody end that are plain
+EITHER = frozenset({"brahman", "german", "human", "norman", "ottoman", "roman", "shaman"})  # these are no *man*
 
 
 def means(word: str) -> bool:
@@ -58,7 +59,8 @@ def plain(noun: str) -> str:
     """Give the plainest word for somebody."""
     if noun in english.GROUPS:
         return "crowd"
-    return next((word for word in PLAIN if noun.endswith(word)), "people" if english.is_plural(noun) else "person")
+    ending = next((word for word in PLAIN if noun.endswith(word) and noun not in EITHER), "")
+    return ending or ("people" if english.is_plural(noun) else "person")
 
 
 def is_plain(word: str) -> bool:

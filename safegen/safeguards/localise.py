@@ -15,7 +15,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from safegen.errors import GuardError
 from safegen.reader import captions, editing
+from safegen.reader.minors import brings_minor
 from safegen.reader.phrases import Phrases
 from safegen.reader.repair import Repairer
 from safegen.reader.words import whole
@@ -53,10 +55,11 @@ class Localise(Safeguard):
         """Rewrite the flagged prompts; the others keep their states bit for bit.
 
         Raises:
-            GuardError: either sense still objects to a repaired prompt.
+            GuardError: either sense still objects to a repaired prompt, or somebody in it has become a minor.
         """
         for row in flagged_rows(sheets):
             repaired = verify_prompt(rewrite_prompt(sheets[row], conditioning.only(row), context), context)
+            check_ages(repaired, sheets[row])
             conditioning = conditioning.with_row(row, repaired, min(1.0, strength))
         return conditioning
 
@@ -125,10 +128,12 @@ def drop_trigger_words(sheet: ScoreSheet, context: SafeguardContext) -> Conditio
 
 
 def candidates(sheet: ScoreSheet, found: TriggerWords, recipes: Mapping[str, Concept]) -> list[str]:
-    """Give the prompt with the trigger words replaced by their anchor, and with them dropped; no text is empty."""
+    """Give the prompt with the trigger words replaced by their anchor, and with them dropped.
+
+    No text is empty, and in none has somebody become a minor: an anchor takes the place of the whole prompt then.
+    """
     anchors = recipes[found.concept].targets
-    dropped = without_words(sheet, found.words)
-    texts = [dropped or next(iter(anchors.values()))]
+    texts = [without_words(sheet, found.words)]
     if captions.parse(sheet.prompt) is None and (line := find_named(sheet, found, anchors)) is not None:
         words, anchor = line
         start, end = whole(sheet.prompt, (sheet.words[words[0]].span[0], sheet.words[words[-1]].span[1]))
@@ -136,7 +141,8 @@ def candidates(sheet: ScoreSheet, found: TriggerWords, recipes: Mapping[str, Con
         rest = editing.without(rest, [sheet.words[i].span for i in found.words if i not in words])
         gap = re.compile(r"(?:\b(?:an?|the)\s+)?\0+", re.IGNORECASE)
         texts.insert(0, editing.tidy(gap.sub(lambda _: anchor, rest)))  # a function, so that no backslash is special
-    return texts
+    sound = [text for text in texts if text and not brings_minor(text, sheet.prompt)]
+    return sound or [next(iter(anchors.values()))]
 
 
 def find_named(sheet: ScoreSheet, found: TriggerWords, anchors: Mapping[str, str]) -> tuple[range, str] | None:
@@ -191,6 +197,19 @@ def verify_prompt(conditioning: Conditioning, context: SafeguardContext) -> Cond
     if objected := objections(rest, context):
         raise unsafe(objected)
     return rest
+
+
+def check_ages(conditioning: Conditioning, sheet: ScoreSheet) -> None:
+    """Check that a repair has not made somebody a minor who was none: words that were apart can meet.
+
+    Raises:
+        GuardError: it has.
+    """
+    if brings_minor(conditioning.prompts[0], sheet.prompt):
+        raise GuardError(
+            "a repair would have made somebody in the prompt a minor",
+            "No picture was made. Say it in other words.",
+        )
 
 
 def objections(conditioning: Conditioning, context: SafeguardContext) -> list[str]:

@@ -1,0 +1,29 @@
+"""Words for somebody under age: the one refusal goes by them, and no repair may bring one into a prompt."""
+
+from __future__ import annotations
+
+import re
+
+from safegen.reader.forms import spellings
+
+_MINOR = re.compile(
+    r"\b(child(ren)?|kids?|kiddies?|toddlers?|infants?|bab(y|ies)|minors?|underaged?|preteens?|pre-?teens?|tweens?"
+    r"|teen(s|age|aged|ager|agers)?|adolescents?|juveniles?|preschoolers?|lolis?|lolitas?|shotas?"
+    r"|school ?(girl|boy|child|kid)s?|school ?children|(little|young|small|tiny) (girl|boy)s?"
+    r"|(?:[1-9]|1[0-7])\s*-?\s*(?:years?\s*-?\s*olds?|yo|y/o)"
+    r"|(?:first|second|third|fourth|fifth|sixth|seventh|eighth) graders?"
+    r"|jailbait|(girl|boy)s? aged (?:[1-9]|1[0-7]))\b"
+)
+
+
+def names_minor(text: str) -> bool:
+    """Tell whether the text speaks of somebody under age."""
+    return any(_MINOR.search(form) for form in spellings(text))
+
+
+def brings_minor(new: str, old: str) -> bool:
+    """Tell whether a text speaks of somebody under age, and the one that it was made of does not.
+
+    Words that were apart can meet where others go, so that somebody grown up becomes somebody who is not.
+    """
+    return names_minor(new) and not names_minor(old)
