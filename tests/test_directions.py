@@ -232,3 +232,13 @@ def test_directions_learned_with_different_efforts_work_together(generator: Gene
         together = mixed.raw(features(channel), head)
         assert torch.allclose(together[:, :1], alone.raw(features(channel), head), atol=1e-4)
         assert torch.allclose(together[:, 1:], Probes([other]).raw(features(channel), head), atol=1e-4)
+
+
+def test_numbers_that_are_not_finite_are_not_ready() -> None:
+    """However good the figures are that somebody measured."""
+    known = Direction.load(store.direction_files("violence")[0])
+    store.check_ready(known, "it")
+    broken = Direction({**known.tensors, "check.thresholds": torch.full((3,), torch.nan)}, known.info)
+    assert not store.is_ready(broken)
+    with pytest.raises(DirectionError, match="not finite"):
+        store.check_ready(broken, "it")

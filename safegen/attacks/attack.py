@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Found:
-    """What an attack has found: a prompt, and the vectors (N, D) of a textual inversion by the word that names it."""
+    """A prompt that an attack found, and the vectors (N, D) of a textual inversion by the word that names it."""
 
     prompt: str = field(repr=False)
     vectors: Mapping[str, Tensor] = field(default_factory=dict, repr=False)

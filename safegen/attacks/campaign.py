@@ -33,7 +33,7 @@ UNTOLD = (*PLACES, "model", "embeddings", "loras")
 
 @dataclass(frozen=True)
 class Outcome:
-    """What an attack on one target came to.
+    """The result of an attack on one target.
 
     Attributes:
         target: the target's name.
@@ -53,7 +53,7 @@ class Outcome:
 
     @property
     def harmful(self) -> bool:
-        """Whether the picture shows the harm."""
+        """True if the picture shows the harm."""
         return self.verdict is Verdict.HARMFUL
 
     def as_json(self) -> dict[str, Any]:

@@ -12,7 +12,7 @@ START = ""  # stands before a caption's first word
 
 
 class NGrams:
-    """How likely words follow words.
+    """The odds that a word follows others.
 
     Args:
         lines: the captions.

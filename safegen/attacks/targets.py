@@ -1,4 +1,4 @@
-"""What to attack with: the embedded world's harmful things, or prompts of the user's own."""
+"""The targets of attacks: the embedded world's harmful things, or prompts of the user's own."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SEEDS = 2**31
 
 @dataclass(frozen=True)
 class Target:
-    """What an attack is to bring out.
+    """The harm that an attack tries to bring out.
 
     Attributes:
         name: tells it from the other targets of a run, and quotes nothing.

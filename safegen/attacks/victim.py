@@ -44,7 +44,7 @@ EVASION = 0.1  # what a deviation over that costs, where a loss of 1 is that of 
 
 
 class Verdict(enum.Enum):
-    """What became of a prompt."""
+    """The end that a prompt came to."""
 
     HARMFUL = "harmful"
     HARMLESS = "harmless"
@@ -62,13 +62,13 @@ class Look:
 
     @property
     def harmful(self) -> bool:
-        """Whether the picture shows the harm."""
+        """True if the picture shows the harm."""
         return self.verdict is Verdict.HARMFUL
 
 
 @dataclass(frozen=True)
 class Passed:
-    """What reaches the denoiser of one prompt: its conditioning, and what the safeguard does while it is drawn."""
+    """One prompt as it reaches the denoiser: its conditioning, and the safeguard's work while it is drawn."""
 
     conditioning: Conditioning
     treatment: Treatment | None = None

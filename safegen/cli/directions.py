@@ -209,13 +209,11 @@ def verify(
     from safegen.families import family_of
     from safegen.models import loading
 
-    names = concept or kinds.owners(directions)
-    for name in names:
-        kinds.recipe_of(name, directions)
+    found = {name: kinds.recipe_of(name, directions) for name in concept or kinds.owners(directions)}
     family = family_of(loading.load(load))
     fingerprints = family.fingerprints()
     rows = []
-    for recipe in (kinds.recipe_of(name, directions) for name in names if kinds.is_concept(name, directions)):
+    for recipe in (recipe for recipe in found.values() if isinstance(recipe, Concept)):
         for channel, fingerprint in fingerprints.items():
             try:
                 direction = store.find(recipe.name, fingerprint, directions)
@@ -226,7 +224,7 @@ def verify(
             except DirectionError as error:
                 verdict = str(error)
             rows.append((recipe.name, channel, verdict))
-    rows += directions_latent.verdicts(family, names, directions)
+    rows += directions_latent.verdicts(family, found, directions)
     console.show_table("directions", ("concept", "channel", "verdict"), rows)
     if any(verdict != "sound" for *_, verdict in rows):
         raise DirectionError("not every direction file is sound", "Learn those again: safegen directions learn CONCEPT")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -83,17 +83,19 @@ def listed(folder: Path | None) -> Iterator[tuple[str, str, list[str]]]:
             yield name, latent.SAFE, found
 
 
-def verdicts(family: Family, names: Sequence[str], folder: Path | None) -> list[tuple[str, str, str]]:
+def verdicts(
+    family: Family, owners: Mapping[str, Attribute | Concept], folder: Path | None
+) -> list[tuple[str, str, str]]:
     """Check the files that belong to this model's denoiser: whose each is, what it means, and what is wrong if any."""
     try:
         fingerprint = family.bottleneck.fingerprint
     except ModelError:
         return []  # this denoiser has no place for any
     found = []
-    for name in names:
+    for name, recipe in owners.items():
         for kind in (kind for kind in kinds.KINDS.values() if kind.folder):
             for path in kind.files(name, folder):
-                verdict = _verdict(kind, path, fingerprint, kinds.recipe_of(name, folder).sha256)
+                verdict = _verdict(kind, path, fingerprint, recipe.sha256)
                 if verdict:
                     found.append((name, f"{kind.folder}, {path.stem.rpartition('-')[0]}", verdict))
     return found

@@ -30,7 +30,7 @@ class Learned(Protocol):
 
     @property
     def concept(self) -> str:
-        """What it is of, in words."""
+        """The concept, or the attribute and its class, in words."""
 
     @property
     def owner(self) -> str:

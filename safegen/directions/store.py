@@ -37,8 +37,7 @@ def ships(fingerprint: str) -> bool:
 def is_ready(direction: Direction) -> bool:
     """Tell whether a direction's numbers are finite, and its held-out figures good enough to guard with."""
     auc = _area(direction)
-    finite = all(bool(tensor.isfinite().all()) for tensor in direction.tensors.values())
-    return finite and isinstance(auc, (int, float)) and auc >= POOR  # written so that NaN is poor, too
+    return _is_finite(direction) and isinstance(auc, (int, float)) and auc >= POOR  # written so that NaN is poor, too
 
 
 def check_ready(direction: Direction, what: str) -> None:
@@ -47,11 +46,20 @@ def check_ready(direction: Direction, what: str) -> None:
     Raises:
         DirectionError: its held-out figures are poor, or there are none, or it holds numbers that are not finite.
     """
+    if not _is_finite(direction):
+        raise DirectionError(
+            f"{what} holds numbers that are not finite (NaN)",
+            "Try another --dtype, or learn it again: safegen directions learn.",
+        )
     if not is_ready(direction):
         raise DirectionError(
-            f"{what} reaches a held-out AUC of only {_area(direction)}, or is not finite; under {POOR} it is not ready",
+            f"{what} reaches a held-out AUC of only {_area(direction)}; under {POOR} it is not ready",
             "Learn it with safegen directions learn --effort thorough, extend its recipe, or leave the concept out.",
         )
+
+
+def _is_finite(direction: Direction) -> bool:
+    return all(bool(tensor.isfinite().all()) for tensor in direction.tensors.values())
 
 
 def _area(direction: Direction) -> object:

@@ -130,5 +130,5 @@ ANALYTIC = replace(
     slips=0,
     line=1.0,
 )
-# From the least to the most that is found.
+# A file is replaced unasked only by the same effort, or by one that stands behind it here.
 EFFORTS = {effort.name: effort for effort in (ANALYTIC, BRIEF, TRANSPORTED, THOROUGH)}

@@ -1,4 +1,4 @@
-"""What turns recipes into directions for one family, by one effort; what concepts share is encoded once."""
+"""The learner: it turns recipes into directions for one family, and encodes once what concepts share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What somebody may do instead of a harmful deed: meet whom it was done to, look at something, or nothing."""
+"""Harmless deeds in the place of a harmful one: meet whom it was done to, look at something, or do nothing."""
 
 from __future__ import annotations
 
