@@ -16,9 +16,10 @@ from safegen import Generator
 from safegen.batch import gallery
 from safegen.batch.interrupt import Watch
 from safegen.batch.local import LocalEngine
+from safegen.batch.manifest import read_records, rewrite
 from safegen.batch.readers import Source
 from safegen.batch.run import prepare_run
-from safegen.batch.run_folder import open_run_folder, read_records, rewrite
+from safegen.batch.run_folder import open_run_folder
 from safegen.batch.store import GUEST, LOCK
 from safegen.batch.worker import Worker
 from safegen.cli import picture_folder

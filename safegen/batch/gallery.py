@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from safegen import pages
-from safegen.batch.run_folder import MISSING, PICTURES, line_of, name_of, read_records, rewrite
+from safegen.batch.manifest import MISSING, PICTURES, line_of, name_of, read_records, rewrite
 from safegen.batch.store import Local, is_whole
 from safegen.errors import OutputError, UsageError
 from safegen.files import append_line, as_path, write_atomically

@@ -9,9 +9,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from safegen.batch.interrupt import Watch
+from safegen.batch.manifest import name_of
 from safegen.batch.plan import Batch
 from safegen.batch.rows import Row
-from safegen.batch.run_folder import Folder, name_of
+from safegen.batch.run_folder import Folder
 from safegen.batch.store import Store
 from safegen.batch.worker import Outcome, Worker
 from safegen.records import Kept, encode_picture

@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from safegen.batch.interrupt import Watch
 from safegen.batch.local import save
+from safegen.batch.manifest import name_of
 from safegen.batch.plan import Batch
 from safegen.batch.rows import Row
-from safegen.batch.run_folder import Folder, name_of
+from safegen.batch.run_folder import Folder
 from safegen.batch.store import Store
 from safegen.errors import OutputError, SafegenError, UsageError
 from safegen.records import DEFAULT, Kept

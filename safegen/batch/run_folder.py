@@ -8,16 +8,16 @@ missing.jsonl   one line per picture that was not made: skipped, or failed with 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import time
 from codecs import BOM_UTF8
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
+from safegen.batch.manifest import MISSING, PICTURES, key_of, line_of, name_of, read_records, rewrite, unwritable
 from safegen.batch.remote import Remote
 from safegen.batch.store import HEADER, KEPT, PUSH_SECONDS, Local, Store, reach
 from safegen.errors import OutputError, UsageError
@@ -26,7 +26,6 @@ from safegen.records import now
 
 SCHEMA = "safegen.batch/1"
 PARTS = {"settings", "prompts", "source", "directions", "layout"}  # of the side file
-PICTURES, MISSING = KEPT
 
 
 class Folder:
@@ -73,7 +72,7 @@ class Folder:
         for leftover in self.path.glob(".*.partial"):
             leftover.unlink(missing_ok=True)
         holds = self.store.holds()
-        self._left = set(map(_key, plan))
+        self._left = set(map(key_of, plan))
         rewrite(self.path / PICTURES, lambda record: holds(name_of(record)))
         rewrite(self.path / MISSING, lambda record: not (retry and record["status"] == "error"))
         for name in (PICTURES, MISSING):
@@ -107,7 +106,7 @@ class Folder:
 
     def has(self, picture: str) -> bool:
         """Tell whether a picture of the plan, by its file name, is done or recorded as missing."""
-        return _key(picture) not in self._left
+        return key_of(picture) not in self._left
 
     def add(self, record: Mapping[str, Any]) -> None:
         """Append one record and flush it; its picture is in place already.
@@ -130,7 +129,7 @@ class Folder:
                 file.truncate(end)
                 raise
         except OSError as error:
-            raise _unwritable(path, error) from error
+            raise unwritable(path, error) from error
         self._note(record)
 
     def sync(self) -> None:
@@ -146,7 +145,7 @@ class Folder:
             self._pushed = time.monotonic()
 
     def _note(self, record: Mapping[str, Any]) -> None:
-        key = _key(name_of(record))
+        key = key_of(name_of(record))
         if key in self._left:
             self._left.remove(key)
             self.counts[str(record["status"])] += 1
@@ -194,95 +193,8 @@ def read_header(store: Store) -> dict[str, Any] | None:
     return header
 
 
-def rewrite(path: Path, wanted: Callable[[Mapping[str, Any]], bool]) -> None:
-    """Remove a torn end, second records of a picture and unwanted records from a file of records, if it has any.
-
-    Raises:
-        OutputError: a record is unreadable, or the file cannot be written.
-    """
-    if not path.is_file():
-        return
-    kept, seen = bytearray(), set[int]()
-    for record in read_records(path):
-        key = _key(name_of(record))
-        kept.append(key not in seen and wanted(record))
-        seen.add(key)
-    if all(kept) and _is_whole(path):
-        return
-    fresh = path.with_name(f".{path.name}.partial")
-    try:
-        with fresh.open("wb") as file:
-            for record, keep in zip(read_records(path), kept, strict=True):
-                if keep:
-                    file.write(line_of(record))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(fresh, path)
-    except OSError as error:
-        raise _unwritable(path, error) from error
-
-
-def name_of(record: Mapping[str, Any]) -> str:
-    """Give the file name of a record's picture, or the one that its missing picture would have had."""
-    return str(record.get("file_name") or record.get("picture") or "")
-
-
-def read_records(path: Path) -> Iterator[dict[str, Any]]:
-    """Read the records of a file, one at a time; there are none if there is no file.
-
-    Blank lines and a torn last line are left out.
-
-    Raises:
-        OutputError: another line is unreadable.
-    """
-    try:
-        with path.open("rb") as file:
-            for number, line in enumerate(file, 1):
-                record = _parse_record(line.removeprefix(BOM_UTF8) if number == 1 else line)
-                if record is not None:
-                    yield record
-                elif line.strip() and file.read(1):
-                    raise OutputError(f"{path}, line {number} is not a record", "Remove the line; its row is redone.")
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise OutputError(f"cannot read {path}: {error.strerror}", "Check the folder.") from error
-
-
-def _is_whole(path: Path) -> bool:
-    last = b"\n"
-    with path.open("rb") as file:
-        for line in file:
-            last = line
-    return last.endswith(b"\n")
-
-
-def _parse_record(line: bytes) -> dict[str, Any] | None:
-    """Parse a record; None for a line that is cut off, as a crash may leave it."""
-    try:
-        record = json.loads(line)
-    except ValueError:
-        return None
-    return record if isinstance(record, dict) and "id" in record and "status" in record else None
-
-
-def line_of(record: Mapping[str, Any]) -> bytes:
-    """Write a record as its line."""
-    return json.dumps(record, sort_keys=True, ensure_ascii=False).encode() + b"\n"
-
-
-def _key(identity: str) -> int:
-    return int.from_bytes(hashlib.sha256(identity.encode()).digest()[:8], "big")
-
-
 def _shown(values: Mapping[str, Any], key: str) -> str:
     return json.dumps(values[key], ensure_ascii=True)[:80] if key in values else "nothing"
-
-
-def _unwritable(path: Path, error: OSError) -> OutputError:
-    return OutputError(
-        f"cannot write {path}: {error.strerror or error}", "Make room, then run the same command again: it goes on."
-    )
 
 
 def at(place: str | Path | Store) -> Store:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 
 from safegen import records
-from safegen.batch.run_folder import PICTURES, line_of
+from safegen.batch.manifest import PICTURES, line_of
 from safegen.batch.store import visit
 from safegen.errors import OutputError
 from safegen.files import append_line, as_path, check_writable

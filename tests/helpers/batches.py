@@ -15,9 +15,9 @@ from PIL import Image
 from safegen import Generator
 from safegen.batch.interrupt import Watch
 from safegen.batch.local import LocalEngine
+from safegen.batch.manifest import read_records
 from safegen.batch.readers import Source
 from safegen.batch.run import Summary, prepare_run
-from safegen.batch.run_folder import read_records
 from safegen.batch.settings import BatchSettings
 from safegen.batch.worker import Worker
 from tests.helpers.commands import ENTRY, HANDLED
