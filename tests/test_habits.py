@@ -20,7 +20,7 @@ import typer
 from PIL import Image
 from safetensors.torch import save_file
 
-from safegen import Generator, Guard, records
+from safegen import Generator, Guard
 from safegen.batch import gallery, plan
 from safegen.batch.readers import Source
 from safegen.batch.run import prepare_run
@@ -35,6 +35,7 @@ from safegen.errors import ModelError, PromptError, SafegenError, UsageError
 from safegen.models import adapters, catalog
 from safegen.models.adapters import Addition
 from safegen.models.options import MAX_SEED, DrawOptions, check_seeds
+from safegen.pictures import metadata
 from safegen.prompts import datasets
 from safegen.prompts.prompt import gather
 from tests.helpers.commands import ENTRY
@@ -182,7 +183,7 @@ def test_the_library_knows_the_home_folder_as_well(
 
     (drawn,), _ = generator.generate("a cat", DrawOptions(seed=1, steps=1))
     replace(drawn, image=Image.new("RGB", (8, 8))).save(kind("~/one.png"), "none")
-    assert records.read_picture(kind("~/one.png"))["size"] == [8, 8]
+    assert metadata.read_picture(kind("~/one.png"))["size"] == [8, 8]
     bundle.write({}, kind("~/bundle"))
     assert (empty_home / "bundle").is_dir()
     for call in (bundle.read, Direction.load, gallery.write):

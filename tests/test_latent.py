@@ -38,8 +38,8 @@ from safegen.learning import latent as learning
 from safegen.learning.latent import Plan
 from safegen.learning.lessons import lessons
 from safegen.models.options import DrawOptions
+from safegen.pictures.metadata import mark, read_picture
 from safegen.prompts.prompt import clean
-from safegen.records import mark, read_picture
 from safegen.safeguards.options import GuardOptions
 from safegen.safeguards.steering import Steerer
 from safegen.serve import handlers

@@ -18,13 +18,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from safegen import Generator, Guard, records
+from safegen import Generator, Guard
 from safegen.errors import ModelError, PictureError, UsageError
 from safegen.families import family_of, sizes
 from safegen.families.blending import BlendedDrawing
 from safegen.families.pictured import derive, fit
 from safegen.image_check import WorldJudge, look_again
 from safegen.models.options import DrawOptions
+from safegen.pictures import metadata
 from safegen.pictures.decoding import decode_mask, decode_picture
 from safegen.pictures.inputs import Beginning, InputPicture
 from safegen.prompts.prompt import clean
@@ -334,10 +335,10 @@ def test_records_say_what_was_drawn_from_and_a_mark_says_it_without_the_name(
     assert str(tmp_path) not in json.dumps(line)
     for kept in ("full", "mark", "none"):
         picture.save(tmp_path / f"{kept}.png", kept)  # type: ignore[arg-type]
-        found = records.read_picture(tmp_path / f"{kept}.png")
+        found = metadata.read_picture(tmp_path / f"{kept}.png")
         assert found["source_type"] == "compositeWithTrainedAlgorithmicMedia"
         assert (b"secret" in (tmp_path / f"{kept}.png").read_bytes()) == (kept == "full")
-    marked = records.read_picture(tmp_path / "mark.png")
+    marked = metadata.read_picture(tmp_path / "mark.png")
     assert marked["record"]["input"]["image"]["sha256"] == line["input"]["image"]["sha256"]
     assert "Denoising strength: 1" in marked["parameters"]
     hidden = picture.record.redacted(lambda text: "#" if text else "")

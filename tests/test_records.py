@@ -17,6 +17,7 @@ from safegen.errors import UsageError
 from safegen.files import readable
 from safegen.generator import Generator
 from safegen.models.options import DrawOptions
+from safegen.pictures import metadata
 from safegen.records import Picture, Record
 
 PROMPT = "a dog and a blue boat"
@@ -47,18 +48,18 @@ def parsed(parameters: str) -> dict[str, str]:
 @pytest.mark.parametrize("kept", ["full", "mark"])
 def test_other_tools_read_every_value(picture: Picture, kept: str, model: str) -> None:
     record = {**inside(picture.record), "model": model}
-    said = record if kept == "full" else records.mark(record)
-    found = parsed(records.parameters_line(said))
+    said = record if kept == "full" else metadata.mark(record)
+    found = parsed(metadata.parameters_line(said))
     assert (found["Model"], found["Seed"], found["Steps"], found["Size"]) == (model, "7", "1", "128x128")
     assert found["Date"] == record["created"]
 
 
 def test_a_mark_tells_how_it_was_generated_and_nothing_of_the_prompt(picture: Picture, tmp_path: Path) -> None:
     picture.save(tmp_path / "x.png")
-    found = records.read_picture(tmp_path / "x.png")
+    found = metadata.read_picture(tmp_path / "x.png")
     record = found["record"]
     assert set(record) == {"schema", "model", "seed", "steps", "size", "created", "guard", "versions"}
-    assert (record["schema"], record["seed"], record["steps"]) == (records.MARK, 7, 1)
+    assert (record["schema"], record["seed"], record["steps"]) == (metadata.MARK, 7, 1)
     assert record["guard"] == {"safeguard": "localise", "strength": 1.0}
     assert record["created"] == "2026-01-01T00:00:00Z"
     assert found["source_type"] == "trainedAlgorithmicMedia"
@@ -71,9 +72,12 @@ def test_none_leaves_the_mark_of_ai_alone_and_full_says_all(picture: Picture, tm
     picture.save(tmp_path / "none.png", "none")
     with Image.open(tmp_path / "none.png") as bare:
         assert list(bare.text) == ["XML:com.adobe.xmp"]
-    assert records.read_picture(tmp_path / "none.png")["source_type"] == "trainedAlgorithmicMedia"
+    assert metadata.read_picture(tmp_path / "none.png")["source_type"] == "trainedAlgorithmicMedia"
     picture.save(tmp_path / "full.png", "full")
-    assert records.read_picture(tmp_path / "full.png")["record"] == {"schema": records.SCHEMA, **inside(picture.record)}
+    assert metadata.read_picture(tmp_path / "full.png")["record"] == {
+        "schema": metadata.SCHEMA,
+        **inside(picture.record),
+    }
     unknown: Any = "some"
     with pytest.raises(UsageError, match="some"):
         picture.save(tmp_path / "some.png", unknown)
@@ -82,17 +86,17 @@ def test_none_leaves_the_mark_of_ai_alone_and_full_says_all(picture: Picture, tm
 
 def test_pictures_of_older_versions_are_read(picture: Picture, tmp_path: Path) -> None:
     old = {key: value for key, value in inside(picture.record).items() if key != "created"}
-    records.save_picture(picture.image, tmp_path / "old.png", old, "full")
-    assert records.read_picture(tmp_path / "old.png")["record"]["prompt"] == PROMPT
-    records.save_picture(picture.image, tmp_path / "marked.png", old)
-    assert "Date" not in parsed(records.read_picture(tmp_path / "marked.png")["parameters"])
+    metadata.save_picture(picture.image, tmp_path / "old.png", old, "full")
+    assert metadata.read_picture(tmp_path / "old.png")["record"]["prompt"] == PROMPT
+    metadata.save_picture(picture.image, tmp_path / "marked.png", old)
+    assert "Date" not in parsed(metadata.read_picture(tmp_path / "marked.png")["parameters"])
 
 
 @pytest.mark.parametrize("line", ['{"file_name": "x.png", "seed": 8}', "{torn x.png", '["x.png"]', ""])
 def test_a_manifest_of_other_pictures_says_nothing_of_this_one(picture: Picture, tmp_path: Path, line: str) -> None:
     picture.save(tmp_path / "x.png")
     (tmp_path / "metadata.jsonl").write_text(f"{line}\n")
-    assert records.read_picture(tmp_path / "x.png")["beside"] is None
+    assert metadata.read_picture(tmp_path / "x.png")["beside"] is None
 
 
 def test_the_time_is_in_utc(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,4 +109,4 @@ def test_the_time_is_in_utc(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("name", [b"model-\xff", b"\xe9t\xe9"])
 def test_names_that_are_no_text_are_escaped(picture: Picture, name: bytes) -> None:
     record = {**inside(picture.record), "model": readable(os.fsdecode(name))}
-    assert records.encode_picture(picture.image, record, "full")
+    assert metadata.encode_picture(picture.image, record, "full")

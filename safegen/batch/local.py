@@ -15,7 +15,7 @@ from safegen.batch.rows import Row
 from safegen.batch.run_folder import Folder
 from safegen.batch.store import Store
 from safegen.batch.worker import Outcome, Worker
-from safegen.records import Kept, encode_picture
+from safegen.pictures.metadata import Kept, encode_picture
 
 
 class LocalEngine:

@@ -26,7 +26,7 @@ from safegen.batch.rows import Row
 from safegen.batch.run_folder import Folder
 from safegen.batch.store import Store
 from safegen.errors import OutputError, SafegenError, UsageError
-from safegen.records import DEFAULT, Kept
+from safegen.pictures.metadata import DEFAULT, Kept
 
 if TYPE_CHECKING:
     from safegen.batch.worker import Outcome

@@ -13,7 +13,7 @@ from safegen.files import as_path
 from safegen.generator import OnFlag
 from safegen.models import adapters, schedulers
 from safegen.models.options import PLACES, DrawOptions, LoadOptions, part_of
-from safegen.records import DEFAULT, Kept, parse_kept
+from safegen.pictures.metadata import DEFAULT, Kept, parse_kept
 from safegen.safeguards.options import GuardOptions
 
 AUTO = 0  # as the batch size: find what fits

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Optional, cast
 
 import typer
 
-from safegen import records
 from safegen.cli.options import DRAW, GUARD, LOAD, Images, Record, expand_options
 from safegen.cli.paths import text
 from safegen.models.options import DrawOptions, LoadOptions
+from safegen.pictures import metadata
 from safegen.safeguards.options import GuardOptions
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def batch(
         int | None, typer.Option("--max-errors", min=0, help="Stop when more rows than this have failed.")
     ] = None,
     redact: Annotated[bool, typer.Option("--redact", help="Keep hashes instead of prompts.")] = False,
-    record: Record = records.DEFAULT,
+    record: Record = metadata.DEFAULT,
     load: LoadOptions = LOAD,
     engine: Annotated[str, typer.Option("--engine", help="local, or ray (pip install safegen[ray]).")] = "local",
     ray_address: Annotated[
@@ -91,7 +91,7 @@ def batch(
             images=images,
             batch_size=_batch_size(batch_size),
             redact=redact,
-            record=records.parse_kept(record),
+            record=metadata.parse_kept(record),
         )
         source = _source(prompts, kind)
 

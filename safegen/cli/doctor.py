@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from safegen import records
 from safegen.cli.options import GUARD, LOAD, OUT, Out, Record, expand_options
 from safegen.models.options import LoadOptions
+from safegen.pictures import metadata
 from safegen.safeguards.options import GuardOptions
 
 SOURCES = {
@@ -25,7 +25,7 @@ def doctor(
     load: LoadOptions = LOAD,
     guard: GuardOptions = GUARD,
     out: Out = OUT,
-    record: Record = records.DEFAULT,
+    record: Record = metadata.DEFAULT,
     json: Annotated[bool, typer.Option("--json", help="JSON lines.")] = False,
 ) -> None:
     """Show every setting with its source, and try what a picture needs; exit code 1 where something does not work."""

@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from safegen import records
 from safegen.cli.options import DRAW, GUARD, LOAD, OUT, Images, Out, Prompts, Record, expand_options
 from safegen.models.catalog import EMBEDDED
 from safegen.models.options import DrawOptions, LoadOptions
+from safegen.pictures import metadata
 from safegen.safeguards.options import GuardOptions
 
 if TYPE_CHECKING:
     from safegen.generator import Generator, Prepared
-    from safegen.records import Kept, Picture
+    from safegen.pictures.metadata import Kept
+    from safegen.records import Picture
 
 
 @expand_options()
@@ -33,7 +34,7 @@ def generate(
     ] = "none",
     load: LoadOptions = LOAD,
     out: Out = OUT,
-    record: Record = records.DEFAULT,
+    record: Record = metadata.DEFAULT,
     json: Annotated[bool, typer.Option("--json", help="Records as JSON lines on stdout.")] = False,
     preview: Annotated[bool, typer.Option("--preview", help="Show the picture in the terminal.")] = False,
 ) -> None:
@@ -53,7 +54,7 @@ def generate(
     called = [lora for prompt in batch for lora in prompt.loras]
     load = replace(load, loras=tuple(adapters.with_called_scales(load.loras, called)))
     tables.note_syntax(batch, draw.negative, load.loras)
-    kept = records.parse_kept(record)
+    kept = metadata.parse_kept(record)
     folder = context.with_resource(picture_folder.open_picture_folder(out))
     from safegen import image_check
     from safegen.generator import Generator, unwrap
@@ -121,5 +122,5 @@ def _save_pair(
     pair.paste(plain, (0, 0))
     pair.paste(picture.image, (plain.width + 8, 0))
     target = path.with_name(f"{path.stem}-compare.png")
-    records.save_picture(pair, target, picture.record.as_json(), kept)
+    metadata.save_picture(pair, target, picture.record.as_json(), kept)
     console.say(f"compare (unguarded | guarded): {target}")

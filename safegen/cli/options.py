@@ -16,11 +16,12 @@ from typing import Annotated, Any, TypeVar, cast, get_args, get_type_hints
 
 import typer
 
-from safegen import records, safeguards
+from safegen import safeguards
 from safegen.cli.paths import path, text
 from safegen.errors import UsageError
 from safegen.models import quantizing, speed
 from safegen.models.options import MAX_SEED, NO_SEED, DrawOptions, LoadOptions
+from safegen.pictures import metadata
 from safegen.safeguards.options import MAX_STRENGTH, GuardOptions, check_strength
 
 Command = TypeVar("Command", bound=Callable[..., None])
@@ -68,7 +69,7 @@ Record = Annotated[
     str,
     typer.Option(
         "--record",
-        callback=records.parse_kept,
+        callback=metadata.parse_kept,
         envvar="SAFEGEN_RECORD",
         help="What the PNG says: full, with prompt and findings; mark, how it was generated; none, that AI made it.",
     ),

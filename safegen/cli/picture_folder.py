@@ -14,16 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from safegen import records
 from safegen.batch.manifest import PICTURES, line_of
 from safegen.batch.store import visit
 from safegen.errors import OutputError
 from safegen.files import append_line, as_path, check_writable
+from safegen.pictures import metadata
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from safegen.records import Kept, Record
+    from safegen.pictures.metadata import Kept
+    from safegen.records import Record
 
 LOCK = ".generate.lock"  # held while a picture is saved
 NUMBERED = re.compile(r"(\d{4,})-.*\.png")
@@ -50,7 +51,7 @@ class PictureFolder:
             names = map(NUMBERED.fullmatch, (path.name for path in self.folder.iterdir()))
             self.last = max([self.last, *(int(found[1]) for found in names if found)]) + 1
             path = self.folder / f"{self.last:04d}-{record.id[:8]}-{record.seed}.png"
-            records.save_picture(picture, path, record.as_json(), kept)
+            metadata.save_picture(picture, path, record.as_json(), kept)
             line = record.adding(file_name=path.name).as_json()
             try:
                 append_line(manifest, line_of(line))

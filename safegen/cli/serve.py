@@ -6,9 +6,9 @@ from typing import Annotated, Optional
 
 import typer
 
-from safegen import records
 from safegen.cli.options import GUARD, LOAD, Record, expand_options
 from safegen.models.options import LoadOptions
+from safegen.pictures import metadata
 from safegen.safeguards.options import GuardOptions
 
 KEY = "Bearer key of clients; better set in the environment."
@@ -29,7 +29,7 @@ def serve(
     max_steps: Annotated[int, typer.Option(min=1, max=1000, help="Denoising steps.")] = 100,
     max_size: Annotated[int, typer.Option(min=64, max=4096, help="Pixels of the longer side.")] = 1024,
     guard: GuardOptions = GUARD,
-    record: Record = records.DEFAULT,
+    record: Record = metadata.DEFAULT,
     load: LoadOptions = LOAD,
 ) -> None:
     """Serve a model: /v1/images/generations, /v1/models, /v1/score, /healthz, and a page at / to try it."""
@@ -51,6 +51,6 @@ def serve(
         generator = Generator.load(load, guard, console)
         line = Queue(queue)
         limits = Limits(max_images, max_steps, max_size, timeout)
-        kept = records.parse_kept(record)
+        kept = metadata.parse_kept(record)
         application = app.create(generator, line, limits, api_key, server.hosts_of(host), fronts, kept, console)
         server.Server(application, line, listener, console.show_address).serve_on()

@@ -18,14 +18,14 @@ def show(
     json: Annotated[bool, typer.Option("--json", help="One JSON line a picture.")] = False,
 ) -> None:
     """Show the records inside pictures: prompt, seed, what was found and changed."""
-    from safegen import records
     from safegen.cli import console
     from safegen.errors import UsageError
+    from safegen.pictures import metadata
 
     bad: UsageError | None = None
     for image in images:
         try:
-            found = records.read_picture(image)
+            found = metadata.read_picture(image)
             if json:
                 console.show_json({"file": str(image), **found})
             else:

@@ -1,1 +1,1 @@
-"""Pictures that somebody brings: read as untrusted files, and handed to a model as it wants them."""
+"""Pictures as files: those that somebody brings are untrusted, and those that we write say what they are."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import io
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -122,6 +123,17 @@ class Beginning:
         """Say for a record what was drawn from; `strength` is None where the model has none."""
         mask = {} if self.mask is None else {"mask": self.mask.as_json()}
         return {"image": self.image.as_json(), **mask, **({} if strength is None else {"strength": strength})}
+
+
+def rename_inputs(begun: Mapping[str, Any], rename: Callable[[str], str]) -> dict[str, Any]:
+    """Give other names to the pictures in what `Beginning.as_json` says; a picture with an empty one has none."""
+    found: dict[str, Any] = {}
+    for what, facts in begun.items():
+        found[what] = facts
+        if isinstance(facts, Mapping):
+            rest = {key: value for key, value in facts.items() if key != "name"}
+            found[what] = {**({"name": name} if (name := rename(facts.get("name", ""))) else {}), **rest}
+    return found
 
 
 def _stamp(path: Path) -> tuple[int, int]:

@@ -17,8 +17,9 @@ from safegen import pages
 from safegen.errors import FieldError, OutOfTime, SafegenError
 from safegen.generator import Generator
 from safegen.models.options import DrawOptions
+from safegen.pictures.metadata import DEFAULT, Kept
 from safegen.progress import SILENT, Progress
-from safegen.records import DEFAULT, Kept, versions
+from safegen.records import versions
 from safegen.serve import edits, errors, handlers
 from safegen.serve.middleware import Gatekeeper
 from safegen.serve.queue import GivenUp, Job, Queue

@@ -9,18 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from safegen import records
 from safegen.errors import DirectionError, FieldError, ModelError, PromptError, UsageError
 from safegen.families import sizes
 from safegen.generator import Generator
 from safegen.models import adapters
 from safegen.models.options import DrawOptions
+from safegen.pictures import metadata
 from safegen.prompts import dialects
 from safegen.prompts.prompt import Prompt, admit, clean, clean_negative
 from safegen.serve.schemas import DrawRequest, Limits, ScoreRequest
 
 if TYPE_CHECKING:
-    from safegen.records import Kept
+    from safegen.pictures.metadata import Kept
     from safegen.scoring.text import Causes
     from safegen.serve.queue import OnStep
 
@@ -76,7 +76,7 @@ def draw(generator: Generator, order: Order, kept: Kept, on_step: OnStep) -> dic
         "before": report.before.as_json(order.prompt.id) if report else None,
         "after": report.after.as_json(order.prompt.id) if report else None,
     }
-    files = [records.encode_picture(p.image, p.record.as_json(), kept) for p in pictures]
+    files = [metadata.encode_picture(p.image, p.record.as_json(), kept) for p in pictures]
     data = [{"b64_json": base64.b64encode(file).decode(), **revised} for file in files]
     return {
         "created": int(time.time()),

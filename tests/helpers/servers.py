@@ -9,7 +9,7 @@ from typing import Any
 
 from safegen import Generator
 from safegen.cli import console
-from safegen.records import DEFAULT, Kept
+from safegen.pictures.metadata import DEFAULT, Kept
 from safegen.serve import app
 from safegen.serve.queue import Queue
 from safegen.serve.schemas import Limits
