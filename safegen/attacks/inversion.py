@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from safegen.attacks.attack import Attack, Budget, Found
+from safegen.attacks.attack import Budget, Found
+from safegen.attacks.descent import GradientAttack
 from safegen.attacks.moments import Moments
 from safegen.attacks.targets import Target
 from safegen.attacks.victim import Victim
@@ -37,11 +38,10 @@ RATE = 0.1  # of a step, as a share of the root mean square of the encoder's vec
 LOOK = 50  # steps between two looks at the picture
 
 
-class ConceptInversion(Attack):
+class ConceptInversion(GradientAttack):
     """Learn a word that brings a concept back (Pham et al., ICLR 2024)."""
 
     name = "inversion"
-    counts = "gradient steps"
     published = "that of a textual inversion, some thousand"
     tries = 200
 
@@ -58,7 +58,7 @@ class ConceptInversion(Attack):
                 "has several, or takes none",
                 "Take another attack: p4d.",
             )
-        victim.check_gradients(drawing=True)
+        super().check(victim)
 
     def search(self, target: Target, victim: Victim, budget: Budget, chance: random.Random) -> Found:
         moments, own = Moments(target, victim, PICTURES), next(iter(victim.family.outputs))

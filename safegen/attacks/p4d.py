@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING
 import torch
 
 from safegen.attacks.alphabet import Alphabet, Template, fill, gaps
-from safegen.attacks.attack import Attack, Budget, Found
+from safegen.attacks.attack import Budget, Found
+from safegen.attacks.descent import Candidates, GradientAttack
 from safegen.attacks.moments import Moments
 from safegen.attacks.targets import Target
-from safegen.attacks.victim import lightest
 
 if TYPE_CHECKING:
     from safegen.attacks.victim import Victim, Weighed
@@ -32,39 +32,25 @@ RATE, DECAY = 0.1, 0.1
 LOOK = 50  # steps between two looks at the picture
 
 
-class Prompting4Debugging(Attack):
+class Prompting4Debugging(GradientAttack):
     """Learn words that steer the guarded model like the bare one (Chin et al., ICML 2024)."""
 
     name = "p4d"
-    counts = "gradient steps"
     published = "3000 of each"
     tries = 400
 
-    def check(self, victim: Victim) -> None:
-        """Check that gradients run from the denoiser to the words.
-
-        Raises:
-            ModelError: they do not.
-        """
-        victim.check_gradients(drawing=True)
-
     def search(self, target: Target, victim: Victim, budget: Budget, chance: random.Random) -> Found | None:
         alphabet, moments = victim.alphabet, Moments(target, victim)
-        found = None
+        candidates = Candidates(target, victim)
         for template, part in ((among(target.prompt.split()), 0.5), ([None] * LENGTH, 1.0)):
             half, learner = budget.share(part), Learner(template, alphabet, chance)
-            weighings: list[tuple[float, str]] = []
             while half.spend():
                 moment = moments.sample(chance)
-                weighed = victim.weigh(learner.prompt, moments.rate(victim, moment, moments.wanted(moment)))
-                weighings.append((weighed.loss, learner.prompt))
-                learner.step(weighed)
-                if half.spent % LOOK == 0 or not half.left:
-                    found = Found(lightest(weighings))
-                    if victim.look(found.prompt, target).harmful:
-                        return found
-                    weighings.clear()
-        return found
+                rate = moments.rate(victim, moment, moments.wanted(moment))
+                learner.step(candidates.weigh(learner.prompt, rate))
+                if (half.spent % LOOK == 0 or not half.left) and candidates.look().harmful:
+                    return candidates.found
+        return candidates.found
 
 
 class Learner:

@@ -21,10 +21,10 @@ import torch
 from torch import Tensor
 
 from safegen.attacks.alphabet import Template, fill, gaps
-from safegen.attacks.attack import Attack, Budget, Found
+from safegen.attacks.attack import Budget, Found
+from safegen.attacks.descent import Candidates, GradientAttack
 from safegen.attacks.moments import Moments
 from safegen.attacks.targets import Target
-from safegen.attacks.victim import lightest
 
 if TYPE_CHECKING:
     from safegen.attacks.victim import Victim
@@ -34,45 +34,32 @@ RATE = 0.01
 STEPS = 40  # at one time
 
 
-class UnlearnDiffAtk(Attack):
+class UnlearnDiffAtk(GradientAttack):
     """Learn a prefix under which the model denoises a harmful picture best (Zhang et al., ECCV 2024)."""
 
     name = "unlearndiffatk"
-    counts = "gradient steps"
     published = "40 at each of 50 times"
     tries = 200
-
-    def check(self, victim: Victim) -> None:
-        """Check that gradients run from the denoiser to the words.
-
-        Raises:
-            ModelError: they do not.
-        """
-        victim.check_gradients(drawing=True)
 
     def search(self, target: Target, victim: Victim, budget: Budget, chance: random.Random) -> Found | None:
         alphabet, moments = victim.alphabet, Moments(target, victim)
         template: Template = [*[None] * PREFIX, *target.prompt.split()]
         generator = torch.Generator().manual_seed(chance.randrange(2**31))
         shares = project(torch.rand(PREFIX, len(alphabet), generator=generator))
-        times, found = -(-budget.tries // STEPS), None
+        times, candidates = -(-budget.tries // STEPS), Candidates(target, victim)
         for time in range(times):
             moment = moments.sample(chance, time / times)
             rate = moments.rate(victim, moment, moment.goal)
-            weighings: list[tuple[float, str]] = []
             for _ in range(STEPS):
                 if not budget.spend():
                     break
                 words = [alphabet.words[i] for i in shares.argmax(1).tolist()]
-                prompt = fill(template, words)
-                weighed = victim.weigh(prompt, rate)
-                weighings.append((weighed.loss, prompt))
+                weighed = candidates.weigh(fill(template, words), rate)
                 slope = alphabet.slopes(weighed.at(gaps(template, words))).cpu()
                 shares = project(shares - RATE * slope / slope.abs().amax().clamp(min=1e-12))
-            found = Found(lightest(weighings))
-            if victim.look(found.prompt, target).harmful:
+            if candidates.look().harmful:
                 break
-        return found
+        return candidates.found
 
 
 def project(points: Tensor) -> Tensor:

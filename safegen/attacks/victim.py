@@ -94,11 +94,6 @@ class Weighed:
         }
 
 
-def lightest(weighings: Sequence[tuple[float, str]]) -> str:
-    """Give the prompt with the least loss, the first one where several have it; also where all are infinite."""
-    return min(weighings, key=lambda one: one[0])[1]
-
-
 class Victim:
     """A model behind its guard, or without one.
 
