@@ -12,8 +12,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from safegen.errors import GuardError, UsageError
-from safegen.generator import Generator, unwrap
-from safegen.guard import NUDITY, Guard
+from safegen.generator import Generator
+from safegen.guard import Guard
+from safegen.guard.bound import NUDITY
+from safegen.guard.preparation import unwrap
 from safegen.models import catalog
 from safegen.models.options import DrawOptions
 from safegen.prompts.prompt import Prompt

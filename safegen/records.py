@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from safegen.scoring.report import Report
 
 LIBRARIES = ("safegen", "torch", "diffusers", "transformers")
+UNGUARDED: Mapping[str, Any] = {"safeguard": "", "strength": 0.0, "directions": {}, "reader": ""}
 
 
 def now() -> str:
@@ -120,9 +121,12 @@ class Picture:
 
 
 def findings(prompt: Prompt, report: Report | None) -> dict[str, Any]:
-    """Say what the guard found and did, as records have it; without a guard all is empty."""
+    """Say what the guard found and did, as records have it; without a guard all but the weights is empty."""
+    drawn, obeyed = (report.after.prompt, report.weights) if report else (prompt.text, prompt.weights)
+    weights = [{"text": drawn[slice(*w.span)], "weight": w.value} for w in obeyed]
+    weighed = {"weights": weights} if weights else {}
     if report is None:
-        return {"senses": [], "drift": 0.0, "rewritten": "", "before": {}, "after": {}, "words": []}
+        return {"senses": [], "drift": 0.0, "rewritten": "", "before": {}, "after": {}, "words": [], **weighed}
     before, words = report.before, [word for word in report.before.words if word.flagged]
     drawing = {"drawing": report.treatment.as_json()} if report.treatment else {}
     return {
@@ -137,6 +141,7 @@ def findings(prompt: Prompt, report: Report | None) -> dict[str, Any]:
             for w in words
         ],
         **drawing,
+        **weighed,
     }
 
 

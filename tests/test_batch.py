@@ -28,7 +28,7 @@ from safegen.batch.settings import BatchSettings, hash_text
 from safegen.batch.validate import survey
 from safegen.batch.worker import Worker
 from safegen.errors import OutputError, UsageError
-from safegen.generator import Prepared
+from safegen.guard.preparation import Prepared
 from safegen.prompts.prompt import Prompt
 from tests.helpers.batches import KNIFE, PROMPTS, check, draw, interrupted, options, pictures, records, start
 

@@ -143,7 +143,7 @@ def test_a_report_tells_versions_seeds_and_the_packages_own_commit(
     (package / "bench").mkdir(parents=True)
     git("init", "-q")
     assert provenance.checkout(package) == ""  # in a checkout, but none of its files
-    (package / "guard.py").write_text("one")
+    (package / "conditioning.py").write_text("one")
     (package / "bench" / "report.html").write_text("one")
     git("add", ".")
     git("commit", "-qm", "one")
@@ -152,9 +152,9 @@ def test_a_report_tells_versions_seeds_and_the_packages_own_commit(
     assert provenance.checkout(package) == commit
     (package / "bench" / "report.html").write_text("two")  # what the bench itself writes changes no code
     assert provenance.checkout(package) == commit
-    (package / "guard.py").write_text("two")
+    (package / "conditioning.py").write_text("two")
     two = provenance.checkout(package)
-    (package / "guard.py").write_text("three")
+    (package / "conditioning.py").write_text("three")
     assert two.startswith(f"{commit}-dirty-")
     assert two != provenance.checkout(package)
     about = provenance.about(False, PromptSets())

@@ -23,7 +23,8 @@ from safegen.errors import ModelError
 from safegen.families import Family, family_of
 from safegen.families.stable_diffusion import CHANNEL
 from safegen.generator import Generator
-from safegen.guard import NUDITY, BoundGuard, Guard
+from safegen.guard import Guard
+from safegen.guard.bound import NUDITY, BoundGuard
 from safegen.learning import contrastive
 from safegen.learning.effort import BRIEF
 from safegen.models import catalog

@@ -17,7 +17,7 @@ from safegen.batch.settings import BatchSettings
 from safegen.batch.worker import Worker
 from safegen.errors import ModelError, UsageError
 from safegen.families import family_of, sizes
-from safegen.generator import unwrap
+from safegen.guard.preparation import unwrap
 from safegen.models import catalog, defaults, loading, schedulers
 from safegen.models.options import DrawOptions
 from safegen.prompts.prompt import clean

@@ -13,7 +13,7 @@ import torch
 from safegen import Generator
 from safegen.errors import PromptError
 from safegen.families.weights import weigh
-from safegen.generator import Prepared
+from safegen.guard.preparation import Prepared
 from safegen.models import adapters
 from safegen.models.options import DrawOptions
 from safegen.prompts import dialects

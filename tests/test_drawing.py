@@ -23,8 +23,9 @@ from safegen.families import Family, family_of
 from safegen.families.calls import tell
 from safegen.families.edits import Delta, edited, text_layers
 from safegen.families.predictions import Prediction, changed
-from safegen.generator import Generator, Prepared
+from safegen.generator import Generator
 from safegen.guard import Guard
+from safegen.guard.preparation import Prepared
 from safegen.learning import EDITS, erasing, latent_guard
 from safegen.models.options import DrawOptions
 from safegen.prompts.prompt import clean

@@ -32,8 +32,9 @@ from safegen.directions.latent import LatentDirection
 from safegen.directions.recipes import Concept, known
 from safegen.errors import DirectionError, FieldError, ModelError, PromptError, UnknownAttribute, UsageError
 from safegen.families import family_of
-from safegen.generator import Generator, unwrap
+from safegen.generator import Generator
 from safegen.guard import Guard
+from safegen.guard.preparation import unwrap
 from safegen.learning import latent as learning
 from safegen.learning.latent import Plan
 from safegen.learning.lessons import lessons

@@ -17,7 +17,8 @@ from safegen.conditioning import Conditioning
 from safegen.directions.recipes import Concept
 from safegen.errors import GuardError, Refused, UsageError
 from safegen.generator import Generator
-from safegen.guard import BoundGuard, Guard
+from safegen.guard import Guard
+from safegen.guard.bound import BoundGuard
 from safegen.learning.adversarial import Salads
 from safegen.learning.effort import THOROUGH
 from safegen.reader.minors import names_minor

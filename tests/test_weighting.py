@@ -21,7 +21,8 @@ from safegen.batch.worker import Worker
 from safegen.conditioning import Conditioning
 from safegen.errors import GuardError
 from safegen.families.weights import weigh
-from safegen.generator import Generator, Prepared, unwrap
+from safegen.generator import Generator
+from safegen.guard.preparation import Prepared, unwrap
 from safegen.models.options import DrawOptions
 from safegen.prompts.emphasis import Weight
 from safegen.prompts.prompt import Prompt, clean

@@ -15,8 +15,9 @@ from safegen.batch.worker import Worker
 from safegen.conditioning import Position
 from safegen.errors import Refused, UsageError
 from safegen.families import family_of, windows
-from safegen.generator import Generator, unwrap
+from safegen.generator import Generator
 from safegen.guard import Guard
+from safegen.guard.preparation import unwrap
 from safegen.models.options import DrawOptions
 from safegen.prompts.prompt import clean
 from tests.helpers import pipelines

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from safegen.families import Family
     from safegen.families.gradients import Traced
     from safegen.generator import Generator
-    from safegen.guard import BoundGuard
+    from safegen.guard.bound import BoundGuard
     from safegen.image_check import Detector
     from safegen.models.options import DrawOptions
     from safegen.scoring.report import Treatment

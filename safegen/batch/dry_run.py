@@ -11,7 +11,7 @@ from safegen.batch.rows import Row
 from safegen.batch.validate import Survey
 from safegen.batch.worker import Worker
 from safegen.errors import SafegenError
-from safegen.generator import Prepared
+from safegen.guard.preparation import Prepared
 from safegen.scoring.scores import ScoreSheet
 
 Verdict = tuple[Row, ScoreSheet | None, str]  # the sheet, or None and the code of the error

@@ -10,7 +10,7 @@ from typing import Any, get_args
 from safegen.errors import OutputError, UsageError
 from safegen.families import sizes
 from safegen.files import as_path
-from safegen.generator import OnFlag
+from safegen.guard.preparation import OnFlag
 from safegen.models import adapters, schedulers
 from safegen.models.options import PLACES, DrawOptions, LoadOptions, part_of
 from safegen.pictures.metadata import DEFAULT, Kept, parse_kept

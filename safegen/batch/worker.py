@@ -12,8 +12,9 @@ from safegen.batch.plan import Batch, Shot
 from safegen.batch.rows import Row
 from safegen.batch.settings import BatchSettings, hash_text
 from safegen.errors import GuardError, NotFinite, OutOfMemory, SafegenError
-from safegen.generator import Generator, OnStep, Prepared, unwrap
+from safegen.generator import Generator, OnStep
 from safegen.guard import Guard
+from safegen.guard.preparation import Prepared, unwrap
 from safegen.models.options import DrawOptions
 from safegen.progress import SILENT, Progress, Remembered
 from safegen.prompts.prompt import clean

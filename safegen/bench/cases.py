@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from safegen.builtin.judge import Judge, Verdict
-    from safegen.generator import Generator, Prepared
+    from safegen.generator import Generator
+    from safegen.guard.preparation import Prepared
     from safegen.safeguards import Safeguard
 
 BATCH = 16

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from safegen.bench.results import Tick
     from safegen.directions.recipes import Concept
     from safegen.families import Family
-    from safegen.guard import BoundGuard
+    from safegen.guard.bound import BoundGuard
     from safegen.learning.vocabulary import Lexicon
 
 POPULATION, ELITE, GENERATIONS = 32, 8, 16

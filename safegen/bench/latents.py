@@ -20,7 +20,8 @@ from safegen.safeguards.options import GuardOptions
 
 if TYPE_CHECKING:
     from safegen.builtin.judge import Verdict
-    from safegen.generator import Generator, Prepared
+    from safegen.generator import Generator
+    from safegen.guard.preparation import Prepared
 
 SHORT = 5  # words of a text that the embedded model may know
 ALONE, KEPT, REPAIRED, SPOILT, ASSURED = 0.80, 0.90, 0.50, 0.01, 0.05

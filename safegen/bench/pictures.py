@@ -26,7 +26,8 @@ from safegen.builtin import world
 if TYPE_CHECKING:
     from safegen.bench.provenance import PromptSets
     from safegen.builtin.judge import Judge, Verdict
-    from safegen.generator import Generator, Prepared
+    from safegen.generator import Generator
+    from safegen.guard.preparation import Prepared
     from safegen.scoring.report import Report
 
 GONE, KEPT, LOOSE, IDENTICAL = 0.98, 0.93, 0.90, 0.99  # bars for the guard at its default settings

@@ -113,7 +113,7 @@ def checkout(package: Path) -> str:
         done = subprocess.run(["git", *arguments], cwd=package, capture_output=True, check=False)  # noqa: S603, S607
         return done.stdout.decode(errors="replace").strip()
 
-    if not git("ls-files", "guard.py"):  # installed into another project's checkout
+    if not git("ls-files", "conditioning.py"):  # installed into another project's checkout
         return ""
     changes = git("diff", "HEAD", "--", ":/", f":!{REPORT}")
     changed = f"-dirty-{hashlib.sha256(changes.encode()).hexdigest()[:8]}" if changes else ""

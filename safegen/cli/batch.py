@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from safegen.batch.settings import BatchSettings
     from safegen.batch.validate import Survey
     from safegen.batch.worker import Worker
-    from safegen.generator import OnFlag
+    from safegen.guard.preparation import OnFlag
 
 # Options allowed beside --resume: they say where to find things, not what to draw.
 _FREE = {

@@ -16,7 +16,8 @@ from safegen.pictures import metadata
 from safegen.safeguards.options import GuardOptions
 
 if TYPE_CHECKING:
-    from safegen.generator import Generator, Prepared
+    from safegen.generator import Generator
+    from safegen.guard.preparation import Prepared
     from safegen.pictures.metadata import Kept
     from safegen.records import Picture
 
@@ -57,7 +58,8 @@ def generate(
     kept = metadata.parse_kept(record)
     folder = context.with_resource(picture_folder.open_picture_folder(out))
     from safegen import image_check
-    from safegen.generator import Generator, unwrap
+    from safegen.generator import Generator
+    from safegen.guard.preparation import unwrap
 
     check_seeds(draw.seed, images)
     attributes.resolve(draw.fair, guard.folder)

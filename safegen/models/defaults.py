@@ -46,7 +46,6 @@ KNOWN: Mapping[str, tuple[int | None, float | None]] = {
 _KNOWN = {repo.lower(): values for repo, values in KNOWN.items()}
 _CACHED = re.compile(r"models--([^/\\]+?)--([^/\\]+)[/\\]snapshots[/\\]")  # a folder of the hub's cache
 FEW_STEPS = ("LCMScheduler", "TCDScheduler", "FlowMatchLCMScheduler")
-DISTILLED = re.compile(r"turbo|lightning|hyper|lcm|schnell|dmd|flash|distil|\bfew.?step", re.IGNORECASE)
 
 
 def of(family: Family, name: str) -> Defaults:
@@ -64,15 +63,6 @@ def of(family: Family, name: str) -> Defaults:
         family.guidance if guidance is None else guidance,
         assumed=told is None and not family.documented_defaults,
     )
-
-
-def note(name: str, found: Defaults) -> str:
-    """Say in one line what was assumed."""
-    text = f"nothing in {Path(name).name} says how it wants to be drawn: {found.steps} steps and guidance "
-    text += f"{found.guidance:g}, as its family does; --steps and --guidance say otherwise"
-    if DISTILLED.search(name):
-        text += ". Its name says it is distilled: such models want 1 to 8 steps, guidance 0 to 2, and their --scheduler"
-    return text
 
 
 def identities(name: str, pipe: Any = None) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, cast
@@ -137,6 +138,17 @@ def check_seeds(first: int | None, images: int) -> None:
         raise UsageError(
             f"{beyond}: seeds are whole numbers from 0 to {MAX_SEED}", f"Begin at most at {MAX_SEED - (images - 1)}."
         )
+
+
+def seeds_from(first: int | None, images: int) -> range:
+    """Give consecutive seeds, one for every picture; a first seed that is not given is random.
+
+    Raises:
+        UsageError: see `check_seeds`.
+    """
+    check_seeds(first, images)
+    begun = first if first is not None else secrets.randbelow(2**31)
+    return range(begun, begun + images)
 
 
 def part_of(kind: type[Any], options: Mapping[str, Any]) -> dict[str, Any]:
