@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from safegen import records
 from safegen.errors import NotFinite, SafegenError
 from safegen.families import family_of, sizes
+from safegen.families.pictured import check_from_text
 from safegen.families.rendering import OnStep, render
 from safegen.families.windows import WindowedPrompts
 from safegen.files import readable
@@ -62,7 +63,7 @@ class Generator:
         folder: Path | None = None,
     ) -> None:
         self.family = family_of(pipe)
-        self.family.check_from_text()
+        check_from_text(self.family.pipe)
         self.pipe, self.model, self.added = self.family.pipe, model, tuple(added)
         self.guard: BoundGuard | None = guard.bind(self.family, progress) if guard is not None else None
         self.steerer = Steerer(self.family, guard.options.folder if guard is not None else folder)

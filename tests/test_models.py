@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 
 from safegen.errors import ModelError, UsageError
 from safegen.families import family_of
+from safegen.families.pictured import check_from_text
 from safegen.generator import Generator
 from safegen.models import catalog, checkpoint, loading
 from tests.helpers import miniatures
@@ -343,7 +344,7 @@ def test_a_denoiser_that_takes_more_than_latents_wants_a_picture(folder: Path, c
 
 def test_so_does_a_transformer() -> None:
     for name in miniatures.BUILDERS.keys() - set(ATTACHED):
-        family_of(miniatures.BUILDERS[name]()).check_from_text()
+        check_from_text(family_of(miniatures.BUILDERS[name]()).pipe)
     for channels in (32, 96):  # FLUX.1 for edges and depth, and for filling in, by its proportions
         pipe = miniatures.flux()
         pipe.transformer.register_to_config(in_channels=channels)

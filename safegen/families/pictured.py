@@ -28,6 +28,13 @@ Size = tuple[int, int]
 Keep = Callable[[int, "Tensor"], "Tensor"]  # what is done with latents after a step
 
 
+# Marks in the names of classes that need a picture to draw from.
+PICTURED = (
+    *("Img2Img", "Inpaint", "Control", "Fill", "Adapter", "Upscale", "Pix2Pix", "Depth2Img"),
+    *("Edit", "Layered"),
+)
+
+
 @dataclass(frozen=True)
 class Call:
     """One call of a pipeline, but for the prompts.
@@ -135,6 +142,39 @@ class PictureDrawing:
     def keeping(self, beginning: Beginning, size: Size, seeds: Sequence[int]) -> Keep | None:
         """Give what is to be done with the latents after every step; nothing, where the pipeline does all itself."""
         return None
+
+
+def check_from_text(pipe: Any) -> None:
+    """Check that a pipeline draws from text alone, without a picture to begin with.
+
+    Raises:
+        ModelError: its class, or the number of channels that its denoiser takes, says that it needs a picture; or
+            it draws in a way of its own.
+    """
+    kind = type(pipe).__name__
+    if any(mark in kind for mark in PICTURED):
+        raise ModelError(
+            f"a {kind} draws from a picture, not from text alone",
+            "Call it yourself, with a guard attached: safegen.Guard().attached(pipe).",
+        )
+    if "prompt_embeds" not in inspect.signature(type(pipe).__call__).parameters or not hasattr(pipe, "image_processor"):
+        raise ModelError(
+            f"a {kind} takes no embeddings, or gives no pictures that could be written",
+            "Call it yourself, with a guard attached: safegen.Guard().attached(pipe).",
+        )
+    parts = {name: getattr(pipe, name, None) for name in ("unet", "transformer", "vae")}
+    config = {name: part.config for name, part in parts.items() if part is not None}
+    vae = config.pop("vae", {})
+    latents = vae.get("latent_channels") or vae.get("z_dim")
+    for name, own in config.items():
+        taken = own.get("in_channels")
+        # Transformers may take four neighbouring pixels as one.
+        if latents and taken and taken not in (latents, latents * 4 if name == "transformer" else latents):
+            raise ModelError(
+                f"this {kind} draws from a picture, not from text alone: its {name} takes {taken} channels, "
+                f"and latents have {latents}",
+                "Take the text-to-image model of its kind.",
+            )
 
 
 def sized(pipe: Any, size: Size) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from safegen.errors import PromptError
-from safegen.families.weights import Weights, cut_weights
+from safegen.families.weights import Weights, cut_weights, weigh
 from safegen.prompts.prompt import lay_out
 from safegen.reader import captions
 
@@ -116,6 +116,16 @@ def cut(text: str, outputs: Sequence[EncoderOutput], most: int) -> list[Span]:
         spans.append((start, start + len(text[start:end].rstrip())))
         start = end + len(text[end:]) - len(text[end:].lstrip())
     return [*spans, (start, len(text))]
+
+
+def fill(text: str, weights: Weights, outputs: Sequence[EncoderOutput], count: int, encode: Encode) -> Conditioning:
+    """Encode a text with its weights in so many windows side by side; those that it leaves over are empty."""
+    spans = cut(text, outputs, count)
+    spans += [(len(text), len(text))] * (count - len(spans))
+    rows = encode([text[slice(*span)] for span in spans])
+    rows = weigh(rows, [cut_weights(weights, span) for span in spans])
+    first, *rest = [rows.only(row) for row in range(count)]
+    return first.abreast(rest, text, [0] * count)
 
 
 def _windows(prompt: Prompt, outputs: Sequence[EncoderOutput], most: int) -> list[Window]:
