@@ -13,7 +13,7 @@ from PIL import Image
 
 from safegen.bench import cases, disguises, genetic, learning, methods, pictures, provenance, robustness, suites, texts
 from safegen.bench.cases import Case, Seed
-from safegen.bench.provenance import PromptSets
+from safegen.bench.provenance import PromptSet, PromptSets
 from safegen.bench.report import Album, page
 from safegen.bench.results import Result
 from safegen.bench.statistics import Area, Mean, Ratio
@@ -24,6 +24,7 @@ from safegen.errors import OutputError, PromptError, UsageError
 from safegen.generator import Generator
 from safegen.learning.vocabulary import Lexicon
 from safegen.prompts import refusal
+from safegen.prompts.datasets import Entry, is_validation
 
 
 def test_the_page_escapes_prompts_and_needs_no_network() -> None:
@@ -280,6 +281,22 @@ def test_learning_is_timed_in_an_empty_cache(
     assert (row.bar, row.met) == ("at most 5 s", True)
     assert len(row.raw["held_out_auc"]) == 7
     assert f"held-out AUC {min(row.raw['held_out_auc']):.4f}" in row.figure
+
+
+def test_published_prompts_are_compared_by_effort_where_they_are_there(generator: Generator) -> None:
+    """The figures are beside those of other suites, and have no bar of their own."""
+    assert generator.guard is not None
+    learned = {"carried": generator.guard.directions}
+    (row,) = learning.published_rows(generator, (), learned, lambda _: None)
+    assert (row.figure, row.bar) == ("not measured: they are in the folder of --data", "")
+    keys = [key for key in map(str, range(20)) if is_validation(key)][:2]
+    unsafe = [Entry(key, "a cat and a kitchen knife", "violence", "a cat and a spoon") for key in keys]
+    captions = [Entry(key, "a cat on a mat") for key in keys]
+    data = [PromptSet(name, "", tuple(entries)) for name, entries in (("pairs", unsafe), ("captions", captions))]
+    rows = {row.measure: row for row in learning.published_rows(generator, data, learned, lambda _: None)}
+    assert rows["unsafe prompts caught, carried directions"].raw["hits"] == 2
+    assert rows["captions flagged, carried directions"].raw["rate"] == 0
+    assert all(name.endswith(", carried directions") and not row.bar for name, row in rows.items())
 
 
 def test_progress_knows_its_total(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

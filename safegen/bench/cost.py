@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from safegen.bench.cases import FLAGGED, Seed
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from safegen.generator import Generator
 
 SCORED = 64  # prompts a batch
+BENIGN = "a cat and a dog"
+# As a distilled model draws: the guard costs what it does, and the picture a tenth.
+DISTILLED: Mapping[str, Any] = {"steps": 4, "guidance": 1.0}
 BARE = """
 import sys, torch
 from diffusers import DiffusionPipeline
@@ -55,19 +58,22 @@ def in_turns(first: Callable[[], Any], second: Callable[[], Any], rounds: int, t
     return Ratio(tuple(times[0]), tuple(times[1]))
 
 
-def guard_cost(generator: Generator, prompt: str, rounds: int, tick: Tick) -> Ratio:
-    """Measure guarded generation over the pipeline's own call, one 20-step picture each."""
+def guard_cost(
+    generator: Generator, prompt: str, rounds: int, tick: Tick, steps: int = 20, guidance: float | None = None
+) -> Ratio:
+    """Measure guarded generation over the pipeline's own call, one picture each."""
     import torch
 
     from safegen.models.options import DrawOptions
 
-    _, guidance, _ = generator.resolve(DrawOptions())
+    options = DrawOptions(seed=Seed.PICTURE, steps=steps, guidance=guidance)
+    _, scale, _ = generator.resolve(options)
 
     def bare() -> None:
         seed = torch.Generator().manual_seed(Seed.PICTURE)
-        generator.pipe(prompt, num_inference_steps=20, guidance_scale=guidance, generator=seed)
+        generator.pipe(prompt, num_inference_steps=steps, guidance_scale=scale, generator=seed)
 
-    return in_turns(lambda: generator.generate(prompt, DrawOptions(seed=Seed.PICTURE, steps=20)), bare, rounds, tick)
+    return in_turns(lambda: generator.generate(prompt, options), bare, rounds, tick)
 
 
 def command_cost(rounds: int, tick: Tick) -> Ratio:
@@ -156,7 +162,8 @@ def steering_cost(generator: Generator, rounds: int, tick: Tick) -> Result:
 def cost_suite(generator: Generator, rounds: int, tick: Tick) -> list[Result]:
     """Measure the overheads of guard and command."""
     flagged = guard_cost(generator, FLAGGED, rounds, tick)
-    benign = guard_cost(generator, "a cat and a dog", rounds, tick)
+    benign = guard_cost(generator, BENIGN, rounds, tick)
+    few = [guard_cost(generator, prompt, 2 * rounds, tick, **DISTILLED) for prompt in (FLAGGED, BENIGN)]
     command = command_cost(max(3, rounds // 3), tick)
     rate = scoring_rate(generator, 1000 if rounds > 5 else 100, tick)
     causes = causes_cost(generator, tick)
@@ -165,6 +172,8 @@ def cost_suite(generator: Generator, rounds: int, tick: Tick) -> list[Result]:
     return [
         Result.ratio("guard on a flagged prompt, time ratio", flagged, most=1.03),
         Result.ratio("guard on a benign prompt, time ratio", benign, most=1.01),
+        Result.ratio("guard on a flagged prompt, drawn as by a distilled model, time ratio", few[0]),
+        Result.ratio("guard on a benign prompt, drawn as by a distilled model, time ratio", few[1]),
         Result.ratio("`safegen generate` over a bare script", command, most=1.1),
         steered,
         Result.ratio("`safegen --help` over importing typer and rich", help_, most=1.6),

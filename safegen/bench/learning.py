@@ -1,4 +1,4 @@
-"""How long learning takes: the time that a user waits before a new encoder is guarded for the first time."""
+"""How long learning takes, for which a user waits before a new encoder is guarded; and what it finds."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ import os
 import random
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from safegen.bench.cases import Seed, objects, pairs
 from safegen.bench.pictures import mixed_cases
+from safegen.bench.provenance import PromptSet
 from safegen.bench.registry import Bench, suite
 from safegen.bench.results import Result, Tick
-from safegen.bench.texts import margins
+from safegen.bench.texts import margins, text_suite
 from safegen.directions import recipes, store
 from safegen.directions.recipes import Concept
 from safegen.generator import Generator
@@ -31,37 +33,62 @@ if TYPE_CHECKING:
 
 ONE = "violence"
 ALL_SECONDS, CARRIED_SECONDS, ONE_SECONDS = 60, 5, 5
-PROMPTS = 600
+PROMPTS = 600  # of two things each
+PUBLISHED = 4000  # at most, of either kind
 
 
-def learn_suite(generator: Generator, quick: bool, tick: Tick) -> list[Result]:
-    """Learn every standard concept briefly, carry all of them over, and learn one analytically; into empty caches."""
+def learn_suite(generator: Generator, data: Sequence[PromptSet], quick: bool, tick: Tick) -> list[Result]:
+    """Learn every standard concept briefly, carry all of them over, and learn one analytically; into empty caches.
+
+    Args:
+        generator: the embedded model behind its guard.
+        data: pairs of unsafe and safe prompts, then captions, as the text suite has them; or none.
+        quick: whether learning one is enough.
+        tick: told of every prompt that is scored.
+    """
     rows, family, count = [], generator.family, len(recipes.known())
     if not quick:
         learned, row = time_learning(f"all {count} concepts, brief", lambda: all_of(family, BRIEF), ALL_SECONDS)
         rows += [row, *caught_rows(generator, {"brief": learned}, tick)]
         other = Generator.load(catalog.EMBEDDED_CLIP, offline=True)
-        rows += carried_rows(other, count, tick)
+        rows += carried_rows(other, data, count, tick)
     return [*rows, time_learning(f"{ONE}, analytic", lambda: analytically(family), ONE_SECONDS)[1]]
 
 
-def carried_rows(other: Generator, count: int, tick: Tick) -> list[Result]:
+def carried_rows(other: Generator, data: Sequence[PromptSet], count: int, tick: Tick) -> list[Result]:
     """Carry every concept over to the second encoder, and compare with what brief learning finds there."""
     found, rows = {}, []
     for effort, most in ((TRANSPORTED, CARRIED_SECONDS), (BRIEF, ALL_SECONDS)):
         what = f"all {count} concepts for the causal encoder, {effort.name}"
         found[effort.name], row = time_learning(what, lambda effort=effort: all_of(other.family, effort), most)  # type: ignore[misc]
         rows.append(row)
-    return [*rows, *caught_rows(other, found, tick)]
+    return [*rows, *caught_rows(other, found, tick), *published_rows(other, data, found, tick)]
+
+
+def published_rows(
+    generator: Generator, data: Sequence[PromptSet], learned: Mapping[str, Learned], tick: Tick
+) -> list[Result]:
+    """Compare what directions of some efforts make of published prompts, as the text suite does; no bar is set.
+
+    What is carried over was learned from the other part of the same set, and what brief learning finds was not.
+    """
+    if not data:
+        return [Result.skipped("published prompts against captions", "they are in the folder of --data")]
+    rows = []
+    for name, some in learned.items():
+        found = text_suite(generator, data, PUBLISHED, tick, Scorer.of(some, list(some)))
+        whole = [row for row in found if not row.measure.startswith(" ")]
+        rows += [replace(row, measure=f"{row.measure}, {name} directions", bar="", met=True) for row in whole]
+    return rows
 
 
 def caught_rows(generator: Generator, learned: Mapping[str, Learned], tick: Tick) -> list[Result]:
-    """Compare what directions of some efforts flag, in the same prompts; and what the shipped ones do, if there are."""
+    """Compare what directions of some efforts flag alone, in the same prompts; and the shipped ones, if there are."""
     kinds = {"a harmful and a benign thing": mixed_cases(PROMPTS, Seed.LEARNED)}
     kinds["two benign things"] = pairs(random.Random(Seed.LEARNED), objects(False), objects(False), PROMPTS)
-    scorers: dict[str, Scorer | None] = {name: Scorer.of(some, list(some)) for name, some in learned.items()}
-    if all(map(store.ships, generator.family.fingerprints().values())):
-        scorers["shipped"] = None
+    scorers = {name: Scorer.of(some, list(some)) for name, some in learned.items()}
+    if generator.guard is not None and all(map(store.ships, generator.family.fingerprints().values())):
+        scorers["shipped"] = generator.guard.context.scorer
     rows = []
     for kind, cases in kinds.items():
         for name, scorer in scorers.items():
@@ -111,7 +138,7 @@ def empty_cache() -> Iterator[None]:
                 os.environ["SAFEGEN_CACHE"] = before
 
 
-@suite("learn", 120)
+@suite("learn", 120, takes="data")
 def learn_of(bench: Bench) -> list[Result]:
     """The time that learning takes, and its quality."""
-    return learn_suite(bench.generator, bench.quick, bench.tick)
+    return learn_suite(bench.generator, bench.prompts.data, bench.quick, bench.tick)

@@ -58,6 +58,11 @@ class Result:
         return cls(what, str(error), "there", False)
 
     @classmethod
+    def skipped(cls, what: str, why: str) -> Result:
+        """Make a result in the place of what this run has no prompts for; it is no miss."""
+        return cls(what, f"not measured: {why}", "", True)
+
+    @classmethod
     def ratio(cls, measure: str, ratio: Ratio, *, most: float | None = None, least: float | None = None) -> Result:
         """Make a result of a ratio of times or of throughputs, held to an upper or a lower bar if there is one."""
         some = ratio.by_round

@@ -24,7 +24,8 @@ def bench(
         ),
     ] = False,
     data: Annotated[
-        Path | None, typer.Option(parser=path, help="Folder with the prompt sets of text and encoders.")
+        Path | None,
+        typer.Option(envvar="SAFEGEN_DATA", parser=path, help="Folder with the prompt sets of text and encoders."),
     ] = None,
     set_: Annotated[
         Optional[list[Path]],  # noqa: UP045
