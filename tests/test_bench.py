@@ -5,13 +5,27 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from safegen.bench import cases, disguises, genetic, learning, methods, pictures, provenance, robustness, suites, texts
+from safegen.bench import (
+    cases,
+    disguises,
+    genetic,
+    learning,
+    methods,
+    pictures,
+    provenance,
+    registry,
+    robustness,
+    suites,
+    texts,
+)
 from safegen.bench.cases import Case, Seed
 from safegen.bench.provenance import PromptSet, PromptSets
 from safegen.bench.report import Album, page
@@ -25,6 +39,8 @@ from safegen.generator import Generator
 from safegen.learning.vocabulary import Lexicon
 from safegen.prompts import refusal
 from safegen.prompts.datasets import Entry, is_validation
+
+ROOT = Path(__file__).parents[1]
 
 
 def test_the_page_escapes_prompts_and_needs_no_network() -> None:
@@ -297,6 +313,50 @@ def test_published_prompts_are_compared_by_effort_where_they_are_there(generator
     assert rows["unsafe prompts caught, carried directions"].raw["hits"] == 2
     assert rows["captions flagged, carried directions"].raw["rate"] == 0
     assert all(name.endswith(", carried directions") and not row.bar for name, row in rows.items())
+
+
+def results(path: Path, measured: str, figure: str, quick: bool = False) -> None:
+    """A result file, as the bench keeps one."""
+    rows = [
+        {"measure": "gone | or not", "figure": figure, "bar": "at least 98%", "met": False},
+        {"measure": "  violence: gone", "figure": figure, "bar": "", "met": True},
+        {"measure": "closed", "figure": "0", "bar": "", "met": True},
+    ]
+    today = {**provenance.about(quick, PromptSets()), "commit": path.stem, "device": "cpu, float32"}
+    guard = {"measured": measured, "seconds": 1.0, "rows": rows}
+    suites.keep(path, {**suites.begin(path, today), "suites": {"guard": guard}})
+
+
+def test_tables_of_the_page_are_made_of_results_and_the_rest_stays(tmp_path: Path) -> None:
+    results(tmp_path / "older.json", "2026-01-01T00:00:00Z", "50.0%")
+    results(tmp_path / "newer.json", "2026-01-02T00:00:00Z", "97.0% (97/100, 95% interval 91.5% to 99.0%)")
+    results(tmp_path / "quick.json", "2026-01-03T00:00:00Z", "100.0%", quick=True)
+    made = "<!-- bench: guard -->\n{}<!-- end of bench -->\n"
+    rest = "after\n<!-- bench: guard words -->\n| by hand |\n<!-- end of bench -->\nthe end\n"
+    target = tmp_path / "page.md"
+    target.write_text("before\n" + made.format("old\n") + rest)
+    table = """\
+* `guard` at newer, 2026-01-02, on cpu, float32
+
+| measure | figure | bar |  |
+|---|---|---|---|
+| gone \\| or not | 97.0% (97/100, 91.5% to 99.0%) | at least 98% | **missed** |
+| closed | 0 |  |  |
+"""
+    for _ in range(2):
+        command = [sys.executable, str(ROOT / "scripts" / "bench-page"), str(tmp_path), str(target)]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        assert target.read_text() == "before\n" + made.format(table) + rest
+    assert done.stderr.splitlines() == [
+        "quick.json: left out, a quick look",
+        "guard: made anew",
+        "guard words: as it was, without results of words",
+    ]
+
+
+def test_every_table_of_the_page_is_of_suites_that_there_are() -> None:
+    named = re.findall(r"<!-- bench: (.+) -->", (ROOT / "docs" / "bench.md").read_text())
+    assert set(" ".join(named).split()) == registry.suites().keys() - {"methods", "attacks", "sets", "fair", "latent"}
 
 
 def test_progress_knows_its_total(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,6 +19,7 @@ from safegen.builtin import world
 from safegen.errors import UsageError
 from safegen.files import check_writable, write_atomically
 from safegen.progress import Progress
+from safegen.records import now
 
 NEEDS = {
     "data": ("prompt sets", "Give their folder with --data."),
@@ -95,6 +96,7 @@ def _run(
                 cells = Cells(report["cells"].setdefault(one.name, {}), lambda: keep(out, _with(report, album)))
                 rows = one.run(Bench(generator, judge, album, prompts, quick, tick, cells))
             results[one.name] = {
+                "measured": now(),
                 "seconds": round(time.perf_counter() - start, 1),
                 "rows": [{"measure": r.measure, "figure": r.figure, "bar": r.bar, "met": r.met, **r.raw} for r in rows],
             }
