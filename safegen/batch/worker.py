@@ -12,7 +12,8 @@ from safegen.batch.plan import Batch, Shot
 from safegen.batch.rows import Row
 from safegen.batch.settings import BatchSettings, hash_text
 from safegen.errors import GuardError, NotFinite, OutOfMemory, SafegenError
-from safegen.generator import Generator, OnStep
+from safegen.families.rendering import OnStep
+from safegen.generator import Generator
 from safegen.guard import Guard
 from safegen.guard.preparation import Prepared, unwrap
 from safegen.models.options import DrawOptions
