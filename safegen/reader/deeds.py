@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from safegen.reader import roles
-from safegen.reader.chunks import AND, DO, DOES, DOING, DONE, HELPERS, LINK, NOUN, PLACE, SIGN, TO_DO, Chunk
-from safegen.reader.clauses import NEARBY, Clauses, Parts
+from safegen.reader import english, roles
+from safegen.reader.chunks import AND, DO, DOES, DOING, DONE, HELPERS, LINK, NOUN, PLACE, PRONOUN, SIGN, TO_DO, Chunk
+from safegen.reader.clauses import NEARBY, Clauses
 from safegen.reader.grammar import WORDS
+from safegen.reader.nouns import Parts
 from safegen.reader.rewrites import ADMIRES, JOINED, LOST, STANDS, Rewrite
 
 # Verbs that go with anybody, with any thing, and with nothing, in the forms that a verb of a prompt can have.
@@ -26,8 +27,14 @@ class Deeds:
         """Give the ways to change what somebody does, up to a chunk."""
         last, joint, cost = self.clauses.joint(end)
         of = self.clauses.first_word(end + 1) == "of"
-        for first, subject, changed in self._subjects(verb):
+        for begin, subject, changed in self._subjects(verb):
             for done, ease, kept in self._done(verb, end):
+                linked = done and not subject and self.clauses.is_kind(verb - 1, AND)
+                first = self.clauses.chunks[verb].first if linked else begin
+                if "near" in done:
+                    joint = tuple("by" if part == "near" else part for part in joint)
+                if not done and self.clauses.is_kind(verb - 2, LINK):  # a clause without what is done is none
+                    continue
                 if kept == end or not self.clauses.needs(end + 1):
                     yield Rewrite(first, last, (*subject, *done, *joint), changed + ease + cost)
                 elif of and self.words[self.clauses.chunks[end + 1].last + 1] not in WORDS["owner"]:
@@ -35,8 +42,8 @@ class Deeds:
                     yield Rewrite(first, behind, (*subject, *done, "near"), changed + ease + NEARBY)
         actor, thing = self.clauses.chunk(verb - 1), self.clauses.chunks[end]
         begins = self.clauses.is_kind(verb - 1, NOUN) and (verb == 1 or self.clauses.is_kind(verb - 2, SIGN))
-        suffers = begins and thing.kind == NOUN and self._is_aim(verb, end)
-        if actor is not None and suffers and not self.clauses.is_somebody(actor):
+        suffers = begins and thing.kind == NOUN and (self._is_aim(verb, end) or self.clauses.is_own(thing))
+        if actor is not None and suffers and not self._can_meet(actor):
             for form, ease in self.clauses.forms(thing, whole=True):
                 yield Rewrite(actor.first, last, (*form, *joint), ease + ADMIRES + cost)
 
@@ -51,6 +58,10 @@ class Deeds:
                 yield place.first, (), 0.0
             for form, cost in self.clauses.forms(before):
                 yield before.first, form, cost
+            part = self.clauses.chunk(verb - 3)
+            of = part is not None and part.kind == NOUN and self.clauses.first_word(verb - 2) == "of"
+            if part is not None and of and self.clauses.is_harmful(part) and self.clauses.is_somebody(before):
+                yield part.first, tuple(before.words), 0.0
 
     def _done(self, verb: int, end: int) -> Iterator[tuple[Parts, float, int]]:
         """Give what may be done in a deed's place: somebody is met, something is looked at, or nothing is done.
@@ -62,21 +73,30 @@ class Deeds:
         for at in range(verb + 1, end + 1):
             by = deed.kind == DONE and chunks[at - 1].kind == PLACE and self.words[chunks[at - 1].last] == "by"
             forms = list(self.clauses.forms(chunks[at], whole=True))
-            if self.words[chunks[at].head] != "it" and self.clauses.is_somebody(chunks[at]):
+            if self.clauses.is_somebody(chunks[at]) and self.words[chunks[at].head] not in roles.UNMET:
                 greeted = (*helping, GREET[deed.kind], *(("by",) if by else ()))
                 if self._suffers(verb) if by else deed.kind != DONE and self._acts(verb):
                     yield from (((*greeted, *form), cost, at) for form, cost in forms)
                 nouns = chunks[at].kind == NOUN and self.clauses.is_kind(verb - 1, NOUN)
                 if nouns and deed.kind == DOING and not helping and self._acts(verb):
                     yield from ((("and", *form), cost + JOINED, at) for form, cost in forms)
-            elif deed.kind in ADMIRE and self._acts(verb) and self._is_aim(verb, at) and self._is_sight(chunks[at]):
+            elif deed.kind in ADMIRE and self._is_aim(verb, at) and self._is_sight(chunks[at]) and self._acts(verb):
                 yield from (((*helping, ADMIRE[deed.kind], *form), cost + ADMIRES, at) for form, cost in forms)
+            noun = chunks[at].kind in (NOUN, PRONOUN) and deed.kind in STAND
+            if noun and self._is_aim(verb, at) and not self._acts(verb) and self._is_there(verb - 1):
+                stands = () if deed.kind == DOING and not helping else (*helping, STAND[deed.kind])
+                yield from (((*stands, "near", *form), cost + NEARBY, at) for form, cost in forms)
         lost = LOST * self.clauses.lost(verb + 1, end)
         if deed.kind in (DOES, DO) or (deed.kind == DOING and helping and self.words[helping[0]] in ("is", "are")):
             plural = self.words[deed.head] in ("are", "were", "have")
             yield (*helping, STAND[DO if plural else deed.kind]), STANDS + lost, -1
         elif not (deed.kind == DONE and end == verb and self.clauses.first_word(verb + 1) == "by"):
             yield (), lost, -1
+
+    def _can_meet(self, actor: Chunk) -> bool:
+        """Tell whether whoever does a deed may stay: any person, and an animal that is not the harm itself."""
+        person = english.is_person(self.words[actor.head])
+        return self.clauses.is_somebody(actor) and (person or not self.clauses.is_harmful(actor))
 
     def _is_aim(self, verb: int, at: int) -> bool:
         """Tell whether a chunk is what a deed is done to."""
@@ -85,16 +105,22 @@ class Deeds:
         return at == verb + 1 or aimed
 
     def _is_sight(self, chunk: Chunk) -> bool:
-        return (
-            chunk.kind == NOUN and self.words[chunk.head] not in roles.OF_A_BODY and not self.clauses.is_harmful(chunk)
-        )
+        return chunk.kind == NOUN and not self.clauses.is_bodily(chunk) and not self.clauses.is_harmful(chunk)
 
     def _acts(self, verb: int) -> bool:
         """Tell whether somebody may be there who does a deed."""
         before = self.clauses.chunk(verb - 1)
-        return before is not None and not (
-            before.kind == NOUN and self.words[before.head] in roles.BEARERS | roles.CONTAINERS | roles.OF_A_BODY
-        )
+        if before is None or before.kind != NOUN:
+            return before is not None
+        named = [self.clauses.chunks[i] for i in self.clauses.named(verb - 1)]
+        noun = self.words[named[-1].head]
+        lifeless = noun in roles.BEARERS | roles.CONTAINERS or roles.is_of_a_body(noun) or english.is_thing(noun)
+        return not lifeless or any(map(self.clauses.is_somebody, named))
+
+    def _is_there(self, at: int) -> bool:
+        """Tell whether a chunk names a thing that may be near another."""
+        noun = self.words[self.clauses.chunks[at].head] if self.clauses.is_kind(at, NOUN) else ""
+        return bool(noun) and noun not in roles.BEARERS and not roles.is_of_a_body(noun)
 
     def _suffers(self, verb: int) -> bool:
         """Tell whether somebody stands before a deed, to whom it can be done."""

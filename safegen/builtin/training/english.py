@@ -1,4 +1,4 @@
-"""The reader's English: who can act, and the forms of verbs, from WordNet 3.0.
+"""The reader's English: who can act, what else nouns name, and the forms of verbs, from WordNet 3.0.
 
 ``python -m safegen.builtin.training.english`` writes `safegen/reader/english.json`, with which a repair reads the
 grammar of a prompt (`safegen/reader/chunks.py`). ``SAFEGEN_WORDNET`` names the folder of WordNet. Words that the reader
@@ -7,6 +7,7 @@ does not know are left out, and so are insults.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -17,14 +18,28 @@ from pathlib import Path
 from safegen.files import write_atomically
 from safegen.reader.english import FILE, regular_forms
 
-ANIMAL, PERSON = "05", "18"  # lexicographers' files
+ANIMAL, FOOD, PERSON = "05", "13", "18"  # lexicographers' files
+# What nouns can be, as WordNet names it: something that does not live, something worn, something too high to stand on,
+# something that holds others or shows them, and what has room for somebody.
+LIVING = frozenset({"body_part", "causal_agent", "living_thing", "process"})
+WORN = frozenset({"armor", "clothing", "disguise", "footwear", "headdress", "jewelry", "spectacles"})
+BUILT = frozenset({"barrier", "building", "memorial", "mercantile_establishment"})
+HOLDING = frozenset({"container", "protective_covering", "reflector", "sheet"})
+_ROOMY = """
+adornment area body_of_water bathtub clothing cloth_covering conveyance creation establishment facility fodder furniture
+geological_formation land location room structure surface way
+"""
+ROOMY = frozenset(_ROOMY.split())
+SENSES = 4  # how many of a noun's senses are looked at, where any of them is enough that it is no body, or has room
 PARTS = {"1": "noun", "2": "verb", "3": "adjective", "5": "adjective"}  # of speech, as in keys of senses
-INSULT = re.compile(r"offensive|disparag|derogat|slur|contempt")  # in what WordNet says of a word
+INSULT = re.compile(
+    r"offensive|disparag|derogat|slur|contempt|obnoxious|despi|annoying"
+)  # in what WordNet says of a word
 SHARE, SURE = 0.35, 2  # a form of a verb is a noun first if it was met so for that share of its verb, and twice more
 
 
 def english(folder: Path, known: Collection[str]) -> dict[str, str]:
-    """Read who can act, verbs, their irregular forms, and nouns that look like forms of a verb.
+    """Read who can act, what else nouns name, verbs, their irregular forms, and nouns that look like forms of a verb.
 
     Args:
         folder: the folder with WordNet's ``index.noun`` and the like.
@@ -32,16 +47,36 @@ def english(folder: Path, known: Collection[str]) -> dict[str, str]:
     """
     counts = _counts(folder)
     nouns, verbs = dict(_first_files(folder, "noun")), dict(_first_files(folder, "verb"))
+    kinds = {noun: senses for noun, senses in _kinds(folder) if noun in known}
 
     def is_adjective_first(noun: str) -> bool:
         return counts["adjective", noun] > counts["noun", noun]
 
+    def is_adjective(word: str) -> bool:
+        return word in known and word not in forms and counts["adjective", word] >= counts["noun", word]
+
+    def is_any(noun: str, some: Collection[str]) -> bool:
+        return any(not sense.isdisjoint(some) for sense in kinds[noun][:SENSES])
+
+    bodies = {noun for noun, (first, *_) in kinds.items() if "body_part" in first and not is_any(noun, {"artifact"})}
+    things = {noun for noun, (first, *_) in kinds.items() if "physical_entity" in first and LIVING.isdisjoint(first)}
+    holders = {noun for noun, (first, *_) in kinds.items() if nouns.get(noun) == FOOD or not HOLDING.isdisjoint(first)}
     irregular = [line.split()[:2] for line in _lines(folder / "verb.exc")]
     kept = sorted(verb for verb in verbs if verb in known or not set(regular_forms(verb).values()).isdisjoint(known))
     forms = {form: verb for verb in kept for form in regular_forms(verb).values()} | dict(irregular)
     return {
         "people": _sorted(noun for noun in known if nouns.get(noun) == PERSON and not is_adjective_first(noun)),
-        "animals": _sorted(noun for noun in known if nouns.get(noun) == ANIMAL and not is_adjective_first(noun)),
+        "animals": _sorted(
+            noun
+            for noun in known
+            if nouns.get(noun) == ANIMAL and not is_adjective_first(noun) and "body_part" not in kinds[noun][0]
+        ),
+        "bodies": _sorted(bodies),
+        "clothes": _sorted(noun for noun, senses in kinds.items() if not WORN.isdisjoint(frozenset().union(*senses))),
+        "things": _sorted(things - bodies),
+        "buildings": _sorted(noun for noun, (first, *_) in kinds.items() if not BUILT.isdisjoint(first)),
+        "holders": _sorted(noun for noun in holders if not is_any(noun, ROOMY)),
+        "adjectives": _sorted(word for word in _words(folder, "adj") if is_adjective(word)),
         "verbs": " ".join(kept),
         "irregular": " ".join(f"{form} {verb}" for form, verb in irregular if verb in kept and "_" not in form),
         "nouns": _sorted(
@@ -56,6 +91,11 @@ def _sorted(words: Iterable[str]) -> str:
     return " ".join(sorted(words))
 
 
+def _words(folder: Path, part: str) -> Iterator[str]:
+    """Yield every single word of a part of speech."""
+    return (word for line in _lines(folder / f"index.{part}") if (word := line.split()[0]).isalpha())
+
+
 def _first_files(folder: Path, part: str) -> Iterator[tuple[str, str]]:
     """Yield every single word of a part of speech, with the file of its commonest sense; no names, and no insults."""
     lines = {line[:8]: line for line in _lines(folder / f"data.{part}")}
@@ -64,6 +104,25 @@ def _first_files(folder: Path, part: str) -> Iterator[tuple[str, str]]:
         sense = lines[rest[-int(senses)]]
         if word.isalpha() and " @i " not in sense and not (part == "noun" and INSULT.search(sense)):
             yield word, sense[9:11]
+
+
+def _kinds(folder: Path) -> Iterator[tuple[str, list[frozenset[str]]]]:
+    """Yield every single noun with what its commonest senses are: all that WordNet names above each of them."""
+    names, above = {}, {}
+    for line in _lines(folder / "data.noun"):
+        sense, _, _, count, *rest = line.split(" | ")[0].split()
+        names[sense] = rest[0].lower()
+        pointers = rest[2 * int(count, 16) + 1 :]
+        above[sense] = [to for sign, to in zip(pointers[::4], pointers[1::4], strict=False) if sign in ("@", "@i")]
+
+    @functools.cache
+    def kinds(sense: str) -> frozenset[str]:
+        return frozenset({names[sense]}).union(*map(kinds, above[sense]))
+
+    for line in _lines(folder / "index.noun"):
+        word, _, senses, *rest = line.split()
+        if word.isalpha():
+            yield word, [kinds(sense) for sense in rest[-int(senses) :]]
 
 
 def _counts(folder: Path) -> Mapping[tuple[str, str], int]:

@@ -1,0 +1,49 @@
+"""Harm by name: somebody or something whose very name is harmful, told from what only takes part in what happens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from safegen.reader.chunks import NOUN, VERBS, parse
+from safegen.reader.english import alone, is_being, is_thing
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from safegen.reader.reader import Reader
+
+# From which height on a name for somebody is harmful by itself; the chances that are given to such, and to others.
+NAMELY, HARMFUL, HARMLESS = 0.75, 0.9, 0.3
+CREATURES = ("demon", "ghost", "vampire", "witch", "zombie")  # figures of tales, harmful by name alone
+# Up to which height a noun with all that describes it is harmless by itself. A thing to which something is done is then
+# harmless, too, unless it is as likely as `DONE_TO` that it belongs to the situation.
+DESCRIBED, SEEN, DONE_TO = 0.35, 0.45, 0.7
+
+
+def told_apart(reader: Reader, words: Sequence[str], chances: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Give the chances (words,) that words belong to the situation, where nouns are judged by what they name.
+
+    Args:
+        reader: the reader, which reads every name alone.
+        words: the words of the prompt, in small letters.
+        chances: (words,) how likely each word belongs to the situation.
+    """
+    nouns = [word.removesuffix("'s") for word in words]
+    beings = [i for i, noun in enumerate(nouns) if is_being(noun)]
+    chunks = parse(words)
+    phrases = [(i, chunk) for i, chunk in enumerate(chunks) if chunk.kind == NOUN]
+    names = [alone(nouns[i]) for i in beings] + [" ".join(words[i] for i in chunk.words) for _, chunk in phrases]
+    heights = [reading.height for reading in reader.read(names)]
+    told = chances.copy()
+    for i, height in zip(beings, heights, strict=False):
+        told[i] = HARMFUL if height >= NAMELY and not nouns[i].startswith(CREATURES) else HARMLESS
+    for (i, chunk), height in zip(phrases, heights[len(beings) :], strict=True):
+        thing, aim = is_thing(words[chunk.head]), i > 0 and chunks[i - 1].kind in VERBS
+        if thing and aim and height <= SEEN and chances[chunk.head] < DONE_TO:
+            told[chunk.head] = min(HARMLESS, told[chunk.head])
+        if height <= DESCRIBED and told[chunk.head] <= HARMLESS:
+            for word in chunk.words:
+                told[word] = min(HARMLESS, told[word])
+    return told
