@@ -13,7 +13,18 @@ from safegen.builtin.training.english import english
 from safegen.reader.attempts import fit_in
 from safegen.reader.chunks import parse
 from safegen.reader.clauses import Clauses
-from safegen.reader.english import alone, is_being, is_form, is_noun_first, is_person, regular_forms
+from safegen.reader.english import (
+    alone,
+    holds,
+    is_being,
+    is_building,
+    is_form,
+    is_noun_first,
+    is_person,
+    is_thing,
+    moves,
+    regular_forms,
+)
 from safegen.reader.gaps import OPEN
 from safegen.reader.grammar import agree
 from safegen.reader.rewriting import Rewriter
@@ -129,12 +140,21 @@ def test_words_are_told_by_what_they_can_be() -> None:
     assert not any(map(is_being, ("table", "garden", "skull")))
     assert is_person("robot")
     assert not is_person("wolf")
-    assert all(map(is_person, ("policeman", "snowmen", "cyclists", "roommates", "human", "woman")))
+    assert all(map(is_person, ("policeman", "snowmen", "cyclists", "roommates", "human", "woman", "stepsisters")))
     assert not any(map(is_person, ("fists", "wrists", "climates", "ramen", "abdomen", "specimen", "omen", "exists")))
     assert alone("pirates") == "a pirate"
     assert regular_forms("carry") == {"s": "carries", "ing": "carrying", "ed": "carried"}
     assert is_form("stabbing", "ing")
     assert is_form("threw", "ed")
+    assert all(map(is_thing, ("tanks", "museum", "suitcase", "river")))
+    assert not any(map(is_thing, ("baker", "knee", "way", "crane")))
+    assert [noun for noun in ("crates", "suitcase", "sofa", "barn", "boat", "coat") if holds(noun)] == [
+        "crates",
+        "suitcase",
+    ]
+    assert [noun for noun in ("church", "fences", "stage", "hill") if is_building(noun)] == ["church", "fences"]
+    assert all(map(moves, ("climbing", "ran", "walk")))
+    assert not moves("holding")
     assert is_noun_first("building")
     assert not is_noun_first("greeting")
     assert [plain(noun) for noun in ("fisherman", "robbers", "mob", "hostage")] == ["man", "people", "crowd", "person"]
@@ -146,7 +166,8 @@ def test_words_are_told_by_what_they_can_be() -> None:
 def test_the_words_come_from_wordnet_without_insults(tmp_path: Path) -> None:
     files = {
         "data.noun": "00000001 18 n 01 baker 0 000 | one who bakes\n00000002 18 n 01 lout 0 000 | offensive term\n"
-        "00000003 05 n 01 owl 0 000 | a bird\n00000004 06 n 01 painting 0 001 @ 00000006 n 0000 | a picture\n"
+        "00000003 05 n 01 owl 0 001 @ 00000008 n 0000 | a bird\n"
+        "00000008 05 n 01 animal 0 000 | what lives\n00000004 06 n 01 painting 0 001 @ 00000006 n 0000 | a picture\n"
         "00000006 03 n 02 physical_entity 0 matter 0 000 | what is there\n",
         "index.noun": "baker n 1 0 1 0 00000001  \nlout n 1 0 1 0 00000002  \nowl n 1 0 1 0 00000003  \n"
         "painting n 1 0 1 1 00000004  \n",
@@ -168,6 +189,7 @@ def test_the_words_come_from_wordnet_without_insults(tmp_path: Path) -> None:
         "holders": "",
         "adjectives": "tall",
         "verbs": "paint",
+        "moves": "",
         "irregular": "",
         "nouns": "painting",
     }

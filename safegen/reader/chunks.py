@@ -26,22 +26,25 @@ _CLOSED = {
     REFLEXIVE: "himself herself itself themselves oneself yourself myself",
     AND: "and or but",
     LINK: "while where when as because so until if though although who whom whose which",
-    _HELPING: "is are was were be been being am get gets got getting has have had having about",
+    _HELPING: "is are was were be been being am get gets got getting has have had having about must should would could",
     PLACE: "above across after against along alongside amid amidst among amongst around aboard at atop before behind "
     "below beneath beside besides between beyond by down during for from in inside into like near next of off on onto "
     "opposite out outside over past since through throughout to toward towards under underneath up upon via with "
     "within without",
-    ADVERB: "not never just then also still alive together apart away back home too very open shut",
+    ADVERB: "not never just then also still alive alight ablaze aflame afire asleep awake aloud together apart away "
+    "back home too very open shut",
     WHERE: "abroad ashore backstage downstairs everywhere indoors nearby offstage onstage outdoors overhead "
     "underground underwater upstairs",
 }
 _KINDS = {word: kind for kind, words in _CLOSED.items() for word in words.split()}
 HELPERS = frozenset(word for word, kind in _KINDS.items() if kind == _HELPING)
 _SUBJECTS = frozenset({"he", "she", "it", "who", "which", "that"})
+_MODALS = frozenset({"could", "must", "should", "would"})
 _ONLY_SUBJECTS = frozenset({"i", "he", "she", "we", "they"})  # behind a noun, they begin a clause about it
 # Behind these and somebody stands, as a bare verb, what they are made to do or seen to do.
 _CAUSES = "had has have having let lets letting made make makes making watch watches watching"
 CAUSING = frozenset(_CAUSES.split())
+_PARTICLES = frozenset({"down", "off", "up"})  # behind a verb of no movement, these have no noun of their own
 _STRANDED = frozenset({"at", "on", "upon"})  # with these a verb goes on that has lost its noun: *spat on by a crowd*
 # Two words that are a preposition together.
 _PAIRS = frozenset({("all", "over"), ("because", "of"), ("front", "of"), ("top", "of")})
@@ -116,7 +119,10 @@ def _is_particle(words: Sequence[str], kinds: Sequence[str], at: int) -> bool:
     """Tell whether a word belongs to the verb before it, and has no noun of its own."""
     alone = at + 1 == len(kinds) or kinds[at + 1] in (SIGN, PLACE, WHERE, LINK, AND, *VERBS)
     stranded = words[at] in _STRANDED and words[at + 1 : at + 2] not in (["top"], ["front"])
-    return alone and kinds[at] == PLACE and (words[at] in WORDS["particle"] or stranded)
+    if kinds[at] != PLACE or words[at] in _STRANDED:
+        return kinds[at] == PLACE and alone and stranded
+    phrasal = words[at] in _PARTICLES and kinds[at - 1] in VERBS and not english.moves(words[at - 1])
+    return words[at] in WORDS["particle"] and (alone or (phrasal and kinds[at + 1] in (_DETERMINER, NOUN, PRONOUN)))
 
 
 def _kind(words: Sequence[str], at: int, before: Sequence[str]) -> str:
@@ -162,23 +168,26 @@ def _verb(words: Sequence[str], at: int, before: Sequence[str]) -> str:
     painting = english.is_form(word, "ing") and english.is_person(subject) and not ends and then not in _KINDS
     noun = english.is_noun_first(word) and not painting
     goes_on = ends or _KINDS.get(then) in (PLACE, LINK, AND, ADVERB) or then.endswith("ly")
+    bare = english.is_adjective(then) and (at + 2 == len(words) or words[at + 2] in _KINDS)  # tied nude
     named = last == NOUN and (english.is_being(subject) or english.is_plural(subject))
     plain = last == NOUN and word not in COMPOUNDS and not subject.endswith(_DESCRIBING)
     acting = named or plain or last in (PRONOUN, _HELPING, AND)
     behind = last == PLACE and subject in WORDS["particle"] and list(before[-2:-1]) in ([DONE], [DOING])
-    relative = last == LINK and subject in _SUBJECTS and not english.is_being(word)
+    named_or_described = english.is_being(word) or english.is_adjective(word)
+    relative = last == LINK and subject in _SUBJECTS and not named_or_described
     caused = last in (NOUN, PRONOUN, REFLEXIVE) and _cause(words, before) and (aims or goes_on)
     does = aims or (not noun and (_KINDS.get(then) == PLACE or english.is_being(subject)) and not ends)
-    does = does and (aims or english.is_being(subject) or not english.is_being(word))
+    does = does and (aims or english.is_being(subject) or not (english.is_being(word) or _is_open(words, before)))
     ing = english.is_form(word, "ing") or (word.endswith("ing") and len(word) > 6 and last == NOUN)
     one = (last == NOUN or subject in _SUBJECTS) and not english.is_plural(subject)
     many = relative or subject in ("they", "we", "you") or (last == NOUN and english.is_plural(subject))
     ed = english.is_form(word, "ed") or (word.endswith("ed") and len(word) > 4 and named)
-    done = ed and (last == _HELPING or goes_on or (aims and last == NOUN))
+    done = ed and (last == _HELPING or goes_on or (named and bare) or (aims and last == NOUN))
     cases = (
         (last == _DETERMINER or subject.endswith("'s") or _is_quoted(words[:at], before), ""),
-        (last == NOUN and _leads(words, at - 1, before), ""),
+        (last == NOUN and not aims and _leads(words, at - 1, before), ""),
         (last == _HELPING and subject == "to" and english.is_form(word, ""), TO_DO),
+        (last == _HELPING and subject in _MODALS and english.is_form(word, ""), DO),
         (ing and behind, DOING),
         (ing, DOING if at and (aims or (not noun and (acting or goes_on))) else ""),
         (done, DONE if not noun or last == _HELPING or named else ""),
@@ -194,6 +203,13 @@ def _cause(words: Sequence[str], before: Sequence[str]) -> bool:
     named = itertools.takewhile(lambda kind: kind in (_DETERMINER, NOUN, PRONOUN, REFLEXIVE), reversed(before))
     verb = len(before) - 1 - len(list(named))
     return verb >= 0 and words[verb] in CAUSING
+
+
+def _is_open(words: Sequence[str], before: Sequence[str]) -> bool:
+    """Tell whether a noun is to come: behind a preposition there is only a single thing, and no article."""
+    phrase = list(itertools.takewhile(lambda kind: kind == NOUN, reversed(before)))
+    alone = bool(phrase) and not english.is_plural(words[len(before) - 1])
+    return alone and before[len(before) - len(phrase) - 1 :][:1] == [PLACE] and len(phrase) < len(before)
 
 
 def _leads(words: Sequence[str], at: int, before: Sequence[str]) -> bool:

@@ -61,7 +61,7 @@ class Clauses(Nouns):
         """Tell whether a phrase says where on somebody, or on what is theirs, a thing is."""
         within = self.words[place.first] in roles.WITHIN and goal.kind == NOUN
         theirs = within and self.words[goal.first] in WORDS["owner"] and not roles.has_room(self.words[goal.head])
-        return theirs or self.is_bodily(goal)
+        return theirs or self.words[goal.first] == "its" or self.is_bodily(goal)
 
     def _is_part(self, link: int) -> bool:
         """Tell whether a clause behind *while* or the like belongs to the situation."""
@@ -103,7 +103,8 @@ class Clauses(Nouns):
             place, goal = self.chunks[at], self.chunks[at + 1]
             if place.kind not in (PLACE, NOUN, AND):
                 break
-            if place.kind == PLACE and self._is_goal(place, goal, right_behind=at == end + 1, stands=stands):
+            aim = self.words[place.first] == "at" and at == end + 1 and self.chunks[end].kind in VERBS
+            if place.kind == PLACE and (aim or self._is_goal(place, goal, right_behind=at == end + 1, stands=stands)):
                 between = range(self.chunks[end].last + 1, place.first)
                 return place.last, (*between, self._near(place, goal)), NEARBY
         if self.first_word(end + 1) == "," and self.is_kind(end + 2, PLACE, DOING):
@@ -112,7 +113,8 @@ class Clauses(Nouns):
 
     def _is_goal(self, place: Chunk, goal: Chunk, *, right_behind: bool, stands: bool) -> bool:
         """Tell whether a preposition says where something moved or was done, and not where somebody is."""
-        word, noun = self.words[place.first], self.words[goal.head]
+        phrase, noun = self.words[place.first : place.last + 1], self.words[goal.head]
+        word = phrase[-1] if len(phrase) == 2 and phrase[0] in WORDS["particle"] and phrase[1] != "of" else phrase[0]
         inside = stands and word in roles.WITHIN and place.first == place.last and goal.kind == NOUN
         within = inside and not roles.has_room(noun, on=word == "on") and not english.is_worn(noun)
         moved = word in roles.DIRECTIONS or (word in roles.AFTER and self.is_somebody(goal))
@@ -132,9 +134,11 @@ class Clauses(Nouns):
         return next((i for i in range(at, first - 1, -1) if self._says(i)), None)
 
     def _says(self, at: int) -> bool:
-        """Tell whether a chunk says that something is written or said; who reads a book says nothing."""
-        word = self.words[self.chunks[at].head]
-        return word in roles.SAYING and not (word.startswith("read") and self.is_somebody(self.chunk(at - 1)))
+        """Tell whether a chunk says what something shows or says; what somebody says is a deed."""
+        said = self.words[self.chunks[at].head] in roles.SAYING
+        return said and not (
+            self.is_kind(at - 1, NOUN) and any(self.is_somebody(self.chunks[i]) for i in self.named(at - 1))
+        )
 
     def deeds(self, at: int) -> Iterator[int]:
         """Give the deeds that a chunk may belong to: what somebody does, as whom or to whom it names."""
@@ -142,7 +146,8 @@ class Clauses(Nouns):
             yield at + 1
         found: list[int] = []
         for verb in range(at, -1, -1):
-            if self.is_kind(verb, LINK) and self.first_word(verb) in roles.BOUND:
+            told = self.first_word(verb) == "that" and self.is_kind(verb - 1, *VERBS)
+            if self.is_kind(verb, LINK) and (told or self.first_word(verb) in roles.BOUND):
                 found.clear()
             elif self.is_kind(verb, SIGN, LINK):
                 break
@@ -152,7 +157,8 @@ class Clauses(Nouns):
 
     def goes_on(self, verb: int) -> bool:
         """Tell whether a deed is part of the one before it: *tickling owls and hugging them*, *making an owl sing*."""
-        shared = self.is_kind(verb - 1, AND) and self.is_kind(verb + 1, PRONOUN)
+        aim = verb + 1 + self.is_kind(verb + 1, PLACE)
+        shared = self.is_kind(verb - 1, AND) and self.is_kind(aim, PRONOUN)
         maker = self.chunk(verb - 2)
         made = maker is not None and maker.kind in VERBS and self.words[maker.head] in CAUSING
         purpose = self.is_kind(verb, TO_DO) and self.is_kind(verb - 1, *VERBS)

@@ -71,21 +71,22 @@ class Deeds:
         deed, chunks = self.clauses.chunks[verb], self.clauses.chunks
         helping = tuple(i for i in range(deed.first, deed.head) if self.words[i] in HELPERS and self.words[i] != "to")
         for at in range(verb + 1, end + 1):
+            others = LOST * (self.clauses.lost(verb + 1, at - 1) + self.clauses.lost(at + 1, end))
             by = deed.kind == DONE and chunks[at - 1].kind == PLACE and self.words[chunks[at - 1].last] == "by"
             forms = list(self.clauses.forms(chunks[at], whole=True))
             if self.clauses.is_somebody(chunks[at]) and self.words[chunks[at].head] not in roles.UNMET:
                 greeted = (*helping, GREET[deed.kind], *(("by",) if by else ()))
                 if self._suffers(verb) if by else deed.kind != DONE and self._acts(verb):
-                    yield from (((*greeted, *form), cost, at) for form, cost in forms)
+                    yield from (((*greeted, *form), cost + others, at) for form, cost in forms)
                 nouns = chunks[at].kind == NOUN and self.clauses.is_kind(verb - 1, NOUN)
                 if nouns and deed.kind == DOING and not helping and self._acts(verb):
-                    yield from ((("and", *form), cost + JOINED, at) for form, cost in forms)
+                    yield from ((("and", *form), cost + others + JOINED, at) for form, cost in forms)
             elif deed.kind in ADMIRE and self._is_aim(verb, at) and self._is_sight(chunks[at]) and self._acts(verb):
-                yield from (((*helping, ADMIRE[deed.kind], *form), cost + ADMIRES, at) for form, cost in forms)
+                yield from (((*helping, ADMIRE[deed.kind], *form), cost + others + ADMIRES, at) for form, cost in forms)
             noun = chunks[at].kind in (NOUN, PRONOUN) and deed.kind in STAND
             if noun and self._is_aim(verb, at) and not self._acts(verb) and self._is_there(verb - 1):
                 stands = () if deed.kind == DOING and not helping else (*helping, STAND[deed.kind])
-                yield from (((*stands, "near", *form), cost + NEARBY, at) for form, cost in forms)
+                yield from (((*stands, "near", *form), cost + others + NEARBY, at) for form, cost in forms)
         lost = LOST * self.clauses.lost(verb + 1, end)
         if deed.kind in (DOES, DO) or (deed.kind == DOING and helping and self.words[helping[0]] in ("is", "are")):
             plural = self.words[deed.head] in ("are", "were", "have")
@@ -109,10 +110,11 @@ class Deeds:
 
     def _acts(self, verb: int) -> bool:
         """Tell whether somebody may be there who does a deed."""
-        before = self.clauses.chunk(verb - 1)
-        if before is None or before.kind != NOUN:
-            return before is not None
-        named = [self.clauses.chunks[i] for i in self.clauses.named(verb - 1)]
+        at = verb - 1 - (self.clauses.is_kind(verb - 1, LINK) and self.clauses.first_word(verb - 1) in roles.RELATIVE)
+        if not self.clauses.is_kind(at, NOUN):
+            return self.clauses.chunk(at) is not None
+        alone = self.clauses.is_kind(verb, TO_DO)
+        named = [self.clauses.chunks[i] for i in ([at] if alone else self.clauses.named(at))]
         noun = self.words[named[-1].head]
         lifeless = noun in roles.BEARERS | roles.CONTAINERS or roles.is_of_a_body(noun) or english.is_thing(noun)
         return not lifeless or any(map(self.clauses.is_somebody, named))

@@ -15,17 +15,21 @@ FILE = Path(__file__).with_name("english.json")
 _MORE = """
 android another builder captive child children clan climber commuter cyborg dishwasher doll duo enemies enemy fan folk
 golem handmaid human hunchback mascot men mob model moderator nymph officer other others pair people police puppet
-rival robot runaway scarecrow scavenger skinhead snowman somebody someone statue stripper teddy trio woman women youth
-youths
+rival robot runaway scarecrow scavenger skinhead snowman somebody someone statue stripper teddy teen teens trio woman
+women youth youths
 """
-_ANIMALS = "donkey geese mice oxen"
+_ANIMALS = "crane donkey geese mice mole oxen ram robin seal stag swallow turkey turtle"
+# What describes people more often than it names them.
+_DESCRIBING = "adult female gay lesbian light male nude trans"
 _GROUPS = """
-audience band bunch cast choir committee couple crew crowd family flock gang group herd horde host mob pack queue
-squad staff team tribe troop
+army audience band battalion brigade bunch cast cavalry choir committee congregation couple crew crowd family flock
+gang group herd horde host infantry militia mob orchestra pack patrol posse queue regiment squad staff team tribe troop
+troupe
 """
 GROUPS = frozenset(_GROUPS.split())
 # How words for people end that are in no list, behind at least `STEM` letters; and words that end so and name nobody.
-PERSONS, STEM = ("man", "men", "woman", "women", "ists", "mate", "mates", "bullies", "jacker", "jackers"), 3
+_PERSONS = "man men woman women ists mate mates bullies goer goers jacker jackers"
+PERSONS, STEM = tuple(_PERSONS.split()), 3
 LONG = 6  # so many letters a word for somebody has with which any other ends that names somebody
 _NOBODY = """
 abdomen acumen albumen animate approximate bitumen blacklist caiman cayman checklist checkmate climate cyclamen doberman
@@ -53,12 +57,18 @@ def regular_forms(verb: str) -> dict[str, str]:
 def _lists() -> Mapping[str, frozenset[str]]:
     words = {name: text.split() for name, text in json.loads(FILE.read_text(encoding="utf-8")).items()}
     forms = [regular_forms(verb) for verb in words["verbs"]]
+    moves = set(words["moves"])
+    moving = {form for verb in moves for form in regular_forms(verb).values()}
+    moving |= {
+        form for form, verb in zip(words["irregular"][::2], words["irregular"][1::2], strict=True) if verb in moves
+    }
     irregular = words["irregular"][::2]
     found = {ending: {form[ending] for form in forms} for ending in ("s", "ing", "ed")}
     found["ing"] |= {form for form in irregular if form.endswith("ing")}
     found["ed"] |= {form for form in irregular if not form.endswith("ing")}
     found |= {"": set(words["verbs"]), "nouns": set(words["nouns"])}
-    found |= {name: set(words[name]) for name in ("adjectives", "bodies", "buildings", "clothes", "holders", "things")}
+    found |= {name: set(words[name]) for name in ("bodies", "buildings", "clothes", "holders", "things")}
+    found |= {"adjectives": {*words["adjectives"], *_DESCRIBING.split()}, "moves": moves | moving}
     found |= {"people": {*words["people"], *_MORE.split(), *GROUPS}, "animals": {*words["animals"], *_ANIMALS.split()}}
     return {name: frozenset(some) for name, some in found.items()}
 
@@ -66,6 +76,11 @@ def _lists() -> Mapping[str, frozenset[str]]:
 def is_form(word: str, ending: str) -> bool:
     """Tell whether a word can be a verb's form in *s*, *ing* or *ed*, or the verb itself (``""``)."""
     return word in _lists()[ending]
+
+
+def moves(word: str) -> bool:
+    """Tell whether a form of a verb says first of all how somebody moves."""
+    return word in _lists()["moves"]
 
 
 def is_noun_first(word: str) -> bool:

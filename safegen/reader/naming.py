@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from safegen.reader.chunks import NOUN, VERBS, parse
 from safegen.reader.english import alone, is_being, is_thing
+from safegen.reader.gaps import OPEN
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,9 +18,9 @@ if TYPE_CHECKING:
 # From which height on a name for somebody is harmful by itself; the chances that are given to such, and to others.
 NAMELY, HARMFUL, HARMLESS = 0.75, 0.9, 0.3
 CREATURES = ("demon", "ghost", "vampire", "witch", "zombie")  # figures of tales, harmful by name alone
-# Up to which height a noun with all that describes it is harmless by itself. A thing to which something is done is then
-# harmless, too, unless it is as likely as `DONE_TO` that it belongs to the situation.
-DESCRIBED, SEEN, DONE_TO = 0.35, 0.45, 0.7
+# Up to which height a noun with all that describes it is harmless by itself, and up to which sum of height and chance a
+# thing is to which something is done.
+DESCRIBED, DONE_TO = 0.35, 1.15
 
 
 def told_apart(reader: Reader, words: Sequence[str], chances: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -41,7 +42,8 @@ def told_apart(reader: Reader, words: Sequence[str], chances: NDArray[np.float32
         told[i] = HARMFUL if height >= NAMELY and not nouns[i].startswith(CREATURES) else HARMLESS
     for (i, chunk), height in zip(phrases, heights[len(beings) :], strict=True):
         thing, aim = is_thing(words[chunk.head]), i > 0 and chunks[i - 1].kind in VERBS
-        if thing and aim and height <= SEEN and chances[chunk.head] < DONE_TO:
+        of = i + 2 < len(chunks) and words[chunks[i + 1].first] == "of" and chances[chunks[i + 2].head] >= OPEN
+        if thing and aim and not of and height + chances[chunk.head] < DONE_TO:
             told[chunk.head] = min(HARMLESS, told[chunk.head])
         if height <= DESCRIBED and told[chunk.head] <= HARMLESS:
             for word in chunk.words:

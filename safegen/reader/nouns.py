@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 Parts = tuple[int | str, ...]  # words that stay, by their number, and new ones
 TOUCHED = 0.25  # chance from which on a noun may need another word
-NEUTRAL = -1.0  # what a plain word for somebody costs, as a log-likelihood
+NEUTRAL, BARE = -1.0, -4.0  # what a plain word for somebody costs, and one with no attribute, as a log-likelihood
 
 
 class Nouns:
@@ -73,6 +73,9 @@ class Nouns:
         worn = self.words[chunk.first - 1 : chunk.first] == ["in"] and english.is_worn(self.words[chunk.head])
         return self.is_own(chunk) or (english.is_being(self.words[chunk.head]) and not worn)
 
+    def _is_animal(self, word: int) -> bool:
+        return english.is_being(self.words[word]) and not english.is_person(self.words[word])
+
     def is_own(self, chunk: Chunk) -> bool:
         """Tell whether a noun names what somebody has that cannot be seen without them: their arm, their way."""
         noun = self.words[chunk.head]
@@ -103,8 +106,9 @@ class Nouns:
     def lost(self, first: int, last: int, *, harmful: bool = False) -> int:
         """Count who would be lost with some chunks and is not harmful, or may be."""
         found = 0
-        for chunk in self.chunks[first : last + 1]:
-            if chunk.kind == NOUN and self.is_somebody(chunk):
+        for chunk in self.chunks[max(first, 0) : last + 1]:
+            compared = self.words[max(0, chunk.first - 1)] in ("as", "like")
+            if chunk.kind == NOUN and self.is_somebody(chunk) and not compared:
                 owner = self.owner(chunk)
                 found += harmful or self.chances[chunk.head if owner is None else owner] < OPEN
         return found
@@ -136,9 +140,17 @@ class Nouns:
             return
         if len(harmless) < len(attributes):
             yield (*harmless, chunk.head), 0.0
-        people = [i for i in harmless if english.is_being(self.words[i]) and not english.is_adjective(self.words[i])]
+        touched = {i for i in attributes if roles.means(self.words[i]) and self.chances[i] >= TOUCHED}
+        if touched > harmful and english.is_being(noun):
+            yield (*(i for i in attributes if i not in touched), chunk.head), BARE
+        people = [i for i in harmless if english.is_person(self.words[i]) and not english.is_adjective(self.words[i])]
         if people and (self.is_harmful(chunk) or not english.is_being(noun)):
             yield tuple(i for i in harmless if i <= people[-1]), 0.0
+        animal = chunk.head - 1
+        if (roles.is_of_a_body(noun) or noun in roles.CORPSES) and animal in harmless and self._is_animal(animal):
+            led = self.words[chunk.first] in WORDS["article"] or english.is_plural(self.words[animal])
+            named = (*(i for i in harmless if i < animal), *(() if led else ("a",)), animal)
+            yield named, NEUTRAL
         begins = chunk.first == 0 or not self.words[chunk.first - 1][0].isalnum()
         led = english.is_plural(noun) or self.words[chunk.first] in roles.LED or begins
         if led and english.is_person(noun) and self.is_somebody(chunk) and roles.plain(noun) != noun:

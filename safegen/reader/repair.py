@@ -186,7 +186,8 @@ class Repairer:
                 safe = grammar.ARTICLE.sub("", phrase.safe, count=1) if led else phrase.safe
                 gone = [i for i, word in enumerate(words) if start <= word.span[0] < end]
                 suited = (gone[-1], ()) if is_person(words[gone[-1]].text) else clauses.suited(gone[-1])
-                if suited is None:
+                apart = reading.text[:start].rstrip()[-1:] == "," and reading.text[end:].lstrip()[:1] == ","
+                if suited is None or apart or reading.text[end:].lstrip()[:3] == "of ":
                     continue
                 gone += range(gone[-1] + 1, suited[0] + 1)
                 place = start, words[suited[0]].span[1]
@@ -235,10 +236,10 @@ def worst_of(reading: Reading, span: Span, concepts: Sequence[str], chances: NDA
     """Find the worst of a span's words that mean something, and belong to the situation."""
     scores = reading.scores[:, concepts.index(span.concept)]
     inside = [i for i, w in enumerate(reading.words) if w.span[0] < span.span[1] and w.span[1] > span.span[0]]
-    content = [i for i in inside if reading.words[i].text.lower() not in grammar.LEADING] or inside
-    if chances is not None:
-        content = [i for i in content if chances[i] >= OPEN] or content
-    return max(content, key=lambda i: scores[i])
+    content = [i for i in inside if roles.means(reading.words[i].text.lower())] or inside
+    if chances is not None and not any(chances[i] >= OPEN for i in content):
+        return max(content, key=lambda i: chances[i])
+    return max((i for i in content if chances is None or chances[i] >= OPEN), key=lambda i: scores[i])
 
 
 def _apart(words: Sequence[Word], start: int, end: int) -> bool:

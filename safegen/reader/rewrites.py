@@ -12,7 +12,7 @@ from safegen.reader.words import Word
 
 # What a way costs beside the others, as a log-likelihood: *standing*, *and*, *admiring*, *flowers*, and somebody lost.
 STANDS, JOINED, ADMIRES, FLOWERS, LOST = -1.0, -0.5, -1.0, -10.0, -5.0
-
+SUSPECT = -4.0  # and what somebody goes on to do whose name was harmful
 _PAUSE = re.compile(r" ([,.;:!?])")
 
 

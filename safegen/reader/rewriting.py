@@ -31,7 +31,7 @@ from safegen.reader.deeds import Deeds
 from safegen.reader.gaps import OPEN
 from safegen.reader.grammar import DETERMINERS
 from safegen.reader.nouns import NEUTRAL, Parts
-from safegen.reader.rewrites import FLOWERS, LOST, Rewrite
+from safegen.reader.rewrites import FLOWERS, LOST, SUSPECT, Rewrite
 
 if TYPE_CHECKING:
     import numpy as np
@@ -84,7 +84,8 @@ class Rewriter:
             acts: see `Clauses.ends`.
         """
         for end in self.clauses.ends(at, acts=acts):
-            if not self.clauses.needs(end + 1):
+            torn = any(self.clauses.goes_on(verb) for verb in range(start + 1, end + 1))
+            if not torn and not self.clauses.needs(end + 1):
                 last, joint, cost = self.clauses.joint(end, stands=not self.clauses.is_kind(start - 2, *VERBS))
                 yield last, joint, cost + LOST * self.clauses.lost(start, end)
 
@@ -101,6 +102,10 @@ class Rewriter:
                 yield Rewrite(chunk.first, last, joint, cost)
                 for form, changed in self.clauses.forms(before):
                     yield Rewrite(before.first, last, (*form, *joint), cost + changed)
+            if self.words[chunk.first] == "with":
+                for kept in (i for i in range(place + 1, at + 1) if self.clauses.is_somebody(self.clauses.chunks[i])):
+                    for form, changed in self.clauses.forms(self.clauses.chunks[kept], whole=True):
+                        yield Rewrite(chunk.first, last, ("with", *form, *joint), cost + changed - LOST)
             if place == at - 1 and chunk.kind == PLACE:
                 flowers = NEUTRAL if holds else FLOWERS
                 yield Rewrite(self.clauses.chunks[at].first, last, ("flowers", *joint), cost + flowers)
@@ -109,9 +114,10 @@ class Rewriter:
         """Give the ways to change a noun, to leave out what is said of it, or one of two that *and* joins."""
         before, behind = self.clauses.chunk(at - 1), self.clauses.chunk(at + 1)
         done = before is not None and before.kind in VERBS
+        led = done or (self.clauses.is_kind(at - 1, PLACE) and self.clauses.first_word(at - 1) != "of")
         said = before is not None and before.kind == LINK  # then it is part of a clause
-        for form, changed in () if done and self.clauses.is_own(noun) else self.clauses.forms(noun):
-            yield Rewrite(noun.first, noun.last, form, changed)
+        for form, changed in () if led and self.clauses.is_own(noun) else self.clauses.forms(noun):
+            yield Rewrite(noun.first, noun.last, form, changed + (SUSPECT if self._is_suspect(at) else 0.0))
             if said:
                 continue
             for last, joint, cost in self._cuts(at + 1, at):
@@ -128,6 +134,12 @@ class Rewriter:
         if (before is None or before.kind == SIGN) and behind is not None and behind.kind in (*VERBS, PLACE):
             yield from self._beginning(noun, behind)
 
+    def _is_suspect(self, at: int) -> bool:
+        """Tell whether what somebody does, who is harmful by name, stays as it is."""
+        noun, deed = self.clauses.chunks[at], self.clauses.chunk(at + 1)
+        moving = deed is not None and deed.kind in VERBS and self.words[deed.head] not in roles.STILL
+        return moving and self.clauses.is_harmful(noun) and english.is_person(self.words[noun.head])
+
     def _beginning(self, noun: Chunk, behind: Chunk) -> Iterator[Rewrite]:
         """Give what may stand for a noun at the beginning: somebody else, flowers, or what it is a part of."""
         word = self.words[noun.head]
@@ -135,7 +147,15 @@ class Rewriter:
             yield Rewrite(noun.first, noun.last, ("people" if english.is_plural(word) else "a person",), NEUTRAL)
         if self.words[behind.first] == "of":
             yield Rewrite(noun.first, behind.last, (), 0.0)
-        elif not english.is_person(word) and (suited := self.clauses.suited(noun.last)) is not None:
+        elif behind.kind == PLACE:
+            scene = tuple(i for i in noun.words if i != noun.head and self.chances[i] < OPEN)
+            if scene and english.is_thing(self.words[scene[-1]]):  # the place of what happened there
+                yield Rewrite(noun.first, noun.last, scene, NEUTRAL)
+        if (
+            self.words[behind.first] != "of"
+            and not english.is_person(word)
+            and (suited := self.clauses.suited(noun.last)) is not None
+        ):
             yield Rewrite(noun.first, suited[0], ("flowers", *suited[1]), FLOWERS)
 
     def _clause(self, at: int) -> Iterator[Rewrite]:
@@ -182,7 +202,7 @@ class Rewriter:
             if chunk.kind in (TO_DO, LINK, SIGN, DOING, DONE) or (local and start == at - 1):
                 end = at if local else next(cuts, segment) if chunk.kind in (DOING, DONE) else segment
                 end += self.clauses.is_alone(end + 1)
-                joined = chunk.kind in VERBS and self.clauses.is_kind(start - 1, AND)
+                joined = chunk.kind in VERBS and self.clauses.is_kind(start - 1, AND, PLACE)
                 first = chunk.first - (joined or (chunk.kind == LINK and self.clauses.is_kind(start - 1, SIGN)))
                 last, joint, cost = self.clauses.joint(end)
                 parts = (*way.parts, *range(way.last + 1, first), *joint)

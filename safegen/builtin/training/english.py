@@ -18,13 +18,15 @@ from pathlib import Path
 from safegen.files import write_atomically
 from safegen.reader.english import FILE, regular_forms
 
-ANIMAL, FOOD, PERSON = "05", "13", "18"  # lexicographers' files
+ANIMAL, FOOD, PERSON, MOTION = "05", "13", "18", "38"  # lexicographers' files
+ANIMALS = frozenset({"animal", "biological_group", "organism"})
+EATEN = frozenset({"animal_material", "food"})  # what animals are filed under first that people eat or wear
 # What nouns can be, as WordNet names it: something that does not live, something worn, something too high to stand on,
 # something that holds others or shows them, and what has room for somebody.
 LIVING = frozenset({"body_part", "causal_agent", "living_thing", "process"})
 WORN = frozenset({"armor", "clothing", "disguise", "footwear", "headdress", "jewelry", "spectacles"})
 BUILT = frozenset({"barrier", "building", "memorial", "mercantile_establishment"})
-HOLDING = frozenset({"container", "protective_covering", "reflector", "sheet"})
+HOLDING = frozenset({"appliance", "baked_goods", "container", "protective_covering", "reflector", "sheet"})
 _ROOMY = """
 adornment area body_of_water bathtub clothing cloth_covering conveyance creation establishment facility fodder furniture
 geological_formation land location room structure surface way
@@ -52,6 +54,11 @@ def english(folder: Path, known: Collection[str]) -> dict[str, str]:
     def is_adjective_first(noun: str) -> bool:
         return counts["adjective", noun] > counts["noun", noun]
 
+    def is_animal(noun: str) -> bool:
+        first, *more = kinds.get(noun, [frozenset[str]()])
+        eaten = not EATEN.isdisjoint(first) and any("animal" in sense for sense in more[:2])
+        return eaten or (nouns.get(noun) == ANIMAL and not ANIMALS.isdisjoint(first))
+
     def is_adjective(word: str) -> bool:
         return word in known and word not in forms and counts["adjective", word] >= counts["noun", word]
 
@@ -60,24 +67,21 @@ def english(folder: Path, known: Collection[str]) -> dict[str, str]:
 
     bodies = {noun for noun, (first, *_) in kinds.items() if "body_part" in first and not is_any(noun, {"artifact"})}
     things = {noun for noun, (first, *_) in kinds.items() if "physical_entity" in first and LIVING.isdisjoint(first)}
-    holders = {noun for noun, (first, *_) in kinds.items() if nouns.get(noun) == FOOD or not HOLDING.isdisjoint(first)}
+    holders = {noun for noun in kinds if nouns.get(noun) == FOOD or is_any(noun, HOLDING)}
     irregular = [line.split()[:2] for line in _lines(folder / "verb.exc")]
     kept = sorted(verb for verb in verbs if verb in known or not set(regular_forms(verb).values()).isdisjoint(known))
     forms = {form: verb for verb in kept for form in regular_forms(verb).values()} | dict(irregular)
     return {
         "people": _sorted(noun for noun in known if nouns.get(noun) == PERSON and not is_adjective_first(noun)),
-        "animals": _sorted(
-            noun
-            for noun in known
-            if nouns.get(noun) == ANIMAL and not is_adjective_first(noun) and "body_part" not in kinds[noun][0]
-        ),
+        "animals": _sorted(noun for noun in known if not is_adjective_first(noun) and is_animal(noun)),
         "bodies": _sorted(bodies),
         "clothes": _sorted(noun for noun, senses in kinds.items() if not WORN.isdisjoint(frozenset().union(*senses))),
         "things": _sorted(things - bodies),
-        "buildings": _sorted(noun for noun, (first, *_) in kinds.items() if not BUILT.isdisjoint(first)),
+        "buildings": _sorted(noun for noun in kinds if is_any(noun, BUILT) and "location" not in kinds[noun][0]),
         "holders": _sorted(noun for noun in holders if not is_any(noun, ROOMY)),
         "adjectives": _sorted(word for word in _words(folder, "adj") if is_adjective(word)),
         "verbs": " ".join(kept),
+        "moves": " ".join(verb for verb in kept if verbs[verb] == MOTION),
         "irregular": " ".join(f"{form} {verb}" for form, verb in irregular if verb in kept and "_" not in form),
         "nouns": _sorted(
             [verb for verb in kept if counts["noun", verb] > counts["verb", verb]]
