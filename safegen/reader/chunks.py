@@ -118,6 +118,7 @@ def _chunk(words: Sequence[str], kinds: Sequence[str], first: int) -> Chunk:
 def _is_particle(words: Sequence[str], kinds: Sequence[str], at: int) -> bool:
     """Tell whether a word belongs to the verb before it, and has no noun of its own."""
     alone = at + 1 == len(kinds) or kinds[at + 1] in (SIGN, PLACE, WHERE, LINK, AND, *VERBS)
+    alone = alone and words[at + 1 : at + 2] != ["of"]
     stranded = words[at] in _STRANDED and words[at + 1 : at + 2] not in (["top"], ["front"])
     if kinds[at] != PLACE or words[at] in _STRANDED:
         return kinds[at] == PLACE and alone and stranded

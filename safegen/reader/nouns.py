@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 Parts = tuple[int | str, ...]  # words that stay, by their number, and new ones
 TOUCHED = 0.25  # chance from which on a noun may need another word
-NEUTRAL, BARE = -1.0, -4.0  # what a plain word for somebody costs, and one with no attribute, as a log-likelihood
+# What a plain word for somebody costs, one with no attribute, and what is left of a body, as a log-likelihood.
+NEUTRAL, BARE, MAIMED = -1.0, -4.0, -10.0
 
 
 class Nouns:
@@ -139,7 +140,7 @@ class Nouns:
             yield (*(i for i in harmless if i < owner), self.words[owner].split("'")[0]), NEUTRAL
             return
         if len(harmless) < len(attributes):
-            yield (*harmless, chunk.head), 0.0
+            yield (*harmless, chunk.head), MAIMED if self.is_bodily(chunk) and not english.is_worn(noun) else 0.0
         touched = {i for i in attributes if roles.means(self.words[i]) and self.chances[i] >= TOUCHED}
         if touched > harmful and english.is_being(noun):
             yield (*(i for i in attributes if i not in touched), chunk.head), BARE

@@ -238,7 +238,7 @@ def worst_of(reading: Reading, span: Span, concepts: Sequence[str], chances: NDA
     inside = [i for i, w in enumerate(reading.words) if w.span[0] < span.span[1] and w.span[1] > span.span[0]]
     content = [i for i in inside if roles.means(reading.words[i].text.lower())] or inside
     if chances is not None and not any(chances[i] >= OPEN for i in content):
-        return max(content, key=lambda i: chances[i])
+        return max(content, key=lambda i: scores[i] * chances[i])
     return max((i for i in content if chances is None or chances[i] >= OPEN), key=lambda i: scores[i])
 
 

@@ -76,7 +76,8 @@ def is_of_a_body(noun: str) -> bool:
 
 def has_room(noun: str, *, on: bool = False) -> bool:
     """Tell whether somebody may stand in what a noun names, or on it."""
-    return noun not in FLAT and not english.holds(noun) and not (on and english.is_building(noun))
+    holds = noun in FLAT or (noun in CONTAINERS and noun != "bathtub") or english.holds(noun)
+    return not holds and not (on and english.is_building(noun))
 
 
 def means(word: str) -> bool:
