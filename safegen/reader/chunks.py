@@ -178,7 +178,8 @@ def _verb(words: Sequence[str], at: int, before: Sequence[str]) -> str:
     relative = last == LINK and subject in _SUBJECTS and not named_or_described
     caused = last in (NOUN, PRONOUN, REFLEXIVE) and _cause(words, before) and (aims or goes_on)
     does = aims or (not noun and (_KINDS.get(then) == PLACE or english.is_being(subject)) and not ends)
-    does = does and (aims or english.is_being(subject) or not (english.is_being(word) or _is_open(words, before)))
+    both = english.is_being(word) and not english.is_being(subject)
+    does = does and (aims or not (both or _is_open(words, before)))
     ing = english.is_form(word, "ing") or (word.endswith("ing") and len(word) > 6 and last == NOUN)
     one = (last == NOUN or subject in _SUBJECTS) and not english.is_plural(subject)
     many = relative or subject in ("they", "we", "you") or (last == NOUN and english.is_plural(subject))
@@ -207,10 +208,14 @@ def _cause(words: Sequence[str], before: Sequence[str]) -> bool:
 
 
 def _is_open(words: Sequence[str], before: Sequence[str]) -> bool:
-    """Tell whether a noun is to come: behind a preposition there is only a single thing, and no article."""
+    """Tell whether a noun is to come: behind a verb or a preposition there is only a single one, and no article."""
     phrase = list(itertools.takewhile(lambda kind: kind == NOUN, reversed(before)))
     alone = bool(phrase) and not english.is_plural(words[len(before) - 1])
-    return alone and before[len(before) - len(phrase) - 1 :][:1] == [PLACE] and len(phrase) < len(before)
+    return (
+        alone
+        and before[len(before) - len(phrase) - 1 :][:1] in ([PLACE], *([verb] for verb in VERBS))
+        and len(phrase) < len(before)
+    )
 
 
 def _leads(words: Sequence[str], at: int, before: Sequence[str]) -> bool:

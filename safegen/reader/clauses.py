@@ -107,9 +107,15 @@ class Clauses(Nouns):
             if place.kind == PLACE and (aim or self._is_goal(place, goal, right_behind=at == end + 1, stands=stands)):
                 between = range(self.chunks[end].last + 1, place.first)
                 return place.last, (*between, self._near(place, goal)), NEARBY
+        off = self.chunk(end + 1)  # *its tongue out on a roof*
+        if off is not None and off.last > off.first and self.is_bodily(self.chunks[end]) and self._is_off(off):
+            return off.first, (), 0.0
         if self.first_word(end + 1) == "," and self.is_kind(end + 2, PLACE, DOING):
             return self.chunks[end + 1].last, (), 0.0
         return self.chunks[end].last, (), 0.0
+
+    def _is_off(self, place: Chunk) -> bool:
+        return self.words[place.first] in WORDS["particle"] and self.words[place.first + 1] != "of"
 
     def _is_goal(self, place: Chunk, goal: Chunk, *, right_behind: bool, stands: bool) -> bool:
         """Tell whether a preposition says where something moved or was done, and not where somebody is."""
@@ -161,7 +167,8 @@ class Clauses(Nouns):
         shared = self.is_kind(verb - 1, AND) and self.is_kind(aim, PRONOUN)
         maker = self.chunk(verb - 2)
         made = maker is not None and maker.kind in VERBS and self.words[maker.head] in CAUSING
-        purpose = self.is_kind(verb, TO_DO) and self.is_kind(verb - 1, *VERBS)
+        thing = self.is_kind(verb - 1, NOUN) and not self.is_somebody(self.chunks[verb - 1])
+        purpose = self.is_kind(verb, TO_DO) and self.is_kind(verb - 1 - thing, *VERBS)
         return self.is_kind(verb, *VERBS) and (shared or purpose or (self.is_kind(verb, DO) and made))
 
     def suited(self, last: int) -> tuple[int, tuple[str, ...]] | None:

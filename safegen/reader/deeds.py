@@ -39,7 +39,9 @@ class Deeds:
                     yield Rewrite(first, last, (*subject, *done, *joint), changed + ease + cost)
                 elif of and self.words[self.clauses.chunks[end + 1].last + 1] not in WORDS["owner"]:
                     behind = self.clauses.chunks[end + 1].last
-                    yield Rewrite(first, behind, (*subject, *done, "near"), changed + ease + NEARBY)
+                    yield Rewrite(
+                        first, behind, (*subject, *done, "by" if "near" in done else "near"), changed + ease + NEARBY
+                    )
         actor, thing = self.clauses.chunk(verb - 1), self.clauses.chunks[end]
         begins = self.clauses.is_kind(verb - 1, NOUN) and (verb == 1 or self.clauses.is_kind(verb - 2, SIGN))
         suffers = begins and thing.kind == NOUN and (self._is_aim(verb, end) or self.clauses.is_own(thing))

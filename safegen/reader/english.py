@@ -13,10 +13,10 @@ from pathlib import Path
 FILE = Path(__file__).with_name("english.json")
 # What WordNet files elsewhere, or under a commoner sense: machines and toys that act in pictures, and groups.
 _MORE = """
-android another builder captive child children clan climber commuter cyborg dishwasher doll duo enemies enemy fan folk
-golem handmaid human hunchback mascot men mob model moderator nymph officer other others pair people police puppet
-rival robot runaway scarecrow scavenger skinhead snowman somebody someone statue stripper teddy teen teens trio woman
-women youth youths
+android another builder captive child children clan climber commuter cyborg dishwasher doll duo enemies enemy ex exes
+fan folk golem handmaid human hunchback mascot men mob model moderator nymph officer other others pair people police
+puppet rival robot runaway scarecrow scavenger skinhead snowman somebody someone statue stripper teddy teen teens trio
+woman women youth youths
 """
 _ANIMALS = "crane donkey geese mice mole oxen ram robin seal stag swallow turkey turtle"
 # What describes people more often than it names them.

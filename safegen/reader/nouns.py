@@ -145,7 +145,8 @@ class Nouns:
         if touched > harmful and english.is_being(noun):
             yield (*(i for i in attributes if i not in touched), chunk.head), BARE
         people = [i for i in harmless if english.is_person(self.words[i]) and not english.is_adjective(self.words[i])]
-        if people and (self.is_harmful(chunk) or not english.is_being(noun)):
+        apart = bool(people) and (people[-1] < chunk.head - 1 or english.is_being(noun))  # a witch hunt is no witch
+        if apart and (self.is_harmful(chunk) or not english.is_being(noun)):
             yield tuple(i for i in harmless if i <= people[-1]), 0.0
         animal = chunk.head - 1
         if (roles.is_of_a_body(noun) or noun in roles.CORPSES) and animal in harmless and self._is_animal(animal):

@@ -167,10 +167,11 @@ class Repairer:
         """Give the likeliest ways to rewrite the phrase, and what the recipes that name it would have there."""
         words = folded(reading.words)
         texts = [word.text for word in words]
-        chances = told_apart(self.reader, texts, self.reader.gaps(words))
-        rewriter = Rewriter(texts, chances)
+        chances = self.reader.gaps(words)
+        rewriter = Rewriter(texts, told_apart(self.reader, texts, chances))
         attempts = list(self._named(reading, span, words, rewriter.clauses))
-        for way in rewriter.ways(worst_of(reading, span, self.reader.concepts, chances)):
+        worst = worst_of(reading, span, self.reader.concepts, rewriter.chances, chances)
+        for way in rewriter.ways(worst):
             place = words[way.first].span[0], words[way.last].span[1]
             worth = GAP * rewriter.clauses.likelihood(way.gone) + way.cost
             attempts.append(fit_in(reading.text, place, way.written(reading.text, reading.words), worth))
@@ -232,14 +233,24 @@ def situations(spans: Sequence[Span]) -> int:
     return count
 
 
-def worst_of(reading: Reading, span: Span, concepts: Sequence[str], chances: NDArray[np.float32] | None = None) -> int:
-    """Find the worst of a span's words that mean something, and belong to the situation."""
+def worst_of(reading: Reading, span: Span, concepts: Sequence[str], *chances: NDArray[np.float32]) -> int:
+    """Find the worst of a span's words that mean something, and belong to the situation.
+
+    Args:
+        reading: the prompt.
+        span: the span.
+        concepts: the concepts of the reading.
+        chances: (words,) how likely each word belongs to the situation, as it is told by names, and before. Where none
+            does so by name, the likeliest before is taken.
+    """
     scores = reading.scores[:, concepts.index(span.concept)]
     inside = [i for i, w in enumerate(reading.words) if w.span[0] < span.span[1] and w.span[1] > span.span[0]]
     content = [i for i in inside if roles.means(reading.words[i].text.lower())] or inside
-    if chances is not None and not any(chances[i] >= OPEN for i in content):
-        return max(content, key=lambda i: scores[i] * chances[i])
-    return max((i for i in content if chances is None or chances[i] >= OPEN), key=lambda i: scores[i])
+    if chances:
+        told, before = chances
+        open_ = [i for i in content if told[i] >= OPEN]
+        return max(open_ or content, key=lambda i: scores[i] if open_ else scores[i] * before[i])
+    return max(content, key=lambda i: scores[i])
 
 
 def _apart(words: Sequence[Word], start: int, end: int) -> bool:

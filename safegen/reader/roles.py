@@ -58,7 +58,8 @@ ALONG = frozenset({"along", "down"})
 WITHIN = frozenset({"in", "inside", "on", "within"})
 # Nobody stands in these, on these or beyond them, whom a deed does not bring there.
 _FLAT = """
-blind blinds ceiling curtain curtains hole keyhole locker lockers peephole wall walls window windows
+blind blinds box boxes ceiling curtain curtains hole keyhole locker lockers peephole plate plates wall walls window
+windows
 """
 FLAT = frozenset(_FLAT.split())
 RELATIVE = frozenset({"he", "i", "she", "that", "they", "we", "which", "who", "whom", "whose"})
@@ -76,8 +77,7 @@ def is_of_a_body(noun: str) -> bool:
 
 def has_room(noun: str, *, on: bool = False) -> bool:
     """Tell whether somebody may stand in what a noun names, or on it."""
-    holds = noun in FLAT or (noun in CONTAINERS and noun != "bathtub") or english.holds(noun)
-    return not holds and not (on and english.is_building(noun))
+    return noun not in FLAT and not english.holds(noun) and not (on and english.is_building(noun))
 
 
 def means(word: str) -> bool:

@@ -26,7 +26,18 @@ EATEN = frozenset({"animal_material", "food"})  # what animals are filed under f
 LIVING = frozenset({"body_part", "causal_agent", "living_thing", "process"})
 WORN = frozenset({"armor", "clothing", "disguise", "footwear", "headdress", "jewelry", "spectacles"})
 BUILT = frozenset({"barrier", "building", "memorial", "mercantile_establishment"})
-HOLDING = frozenset({"appliance", "baked_goods", "container", "protective_covering", "reflector", "sheet"})
+HOLDING = frozenset(
+    {
+        "appliance",
+        "baked_goods",
+        "container",
+        "electronic_equipment",
+        "machine",
+        "protective_covering",
+        "reflector",
+        "sheet",
+    }
+)
 _ROOMY = """
 adornment area body_of_water bathtub clothing cloth_covering conveyance creation establishment facility fodder furniture
 geological_formation land location room structure surface way
