@@ -31,7 +31,10 @@ from safegen.reader.rewriting import Rewriter
 from safegen.reader.roles import plain
 from safegen.reader.words import split
 
-_WORDS = "a the baker his rival tickling greets in into garden of and with while , painted own arms to owls old"
+_WORDS = """
+a the baker his rival tickling greets in into garden of and with while , painted own arms to owls old that he no on as
+after until made must off up out its nothing for suitcase church nearby small him - baker's
+"""
 WORDS = _WORDS.split()
 
 

@@ -87,7 +87,7 @@ class Deeds:
                 yield from (((*helping, ADMIRE[deed.kind], *form), cost + others + ADMIRES, at) for form, cost in forms)
             noun = chunks[at].kind in (NOUN, PRONOUN) and deed.kind in STAND
             if noun and self._is_aim(verb, at) and not self._acts(verb) and self._is_there(verb - 1):
-                stands = () if deed.kind == DOING and not helping else (*helping, STAND[deed.kind])
+                stands: Parts = () if deed.kind == DOING and not helping else (*helping, STAND[deed.kind])
                 yield from (((*stands, "near", *form), cost + others + NEARBY, at) for form, cost in forms)
         lost = LOST * self.clauses.lost(verb + 1, end)
         if deed.kind in (DOES, DO) or (deed.kind == DOING and helping and self.words[helping[0]] in ("is", "are")):
