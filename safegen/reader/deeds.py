@@ -31,17 +31,15 @@ class Deeds:
             for done, ease, kept in self._done(verb, end):
                 linked = done and not subject and self.clauses.is_kind(verb - 1, AND)
                 first = self.clauses.chunks[verb].first if linked else begin
-                if "near" in done:
-                    joint = tuple("by" if part == "near" else part for part in joint)
                 if not done and self.clauses.is_kind(verb - 2, LINK):  # a clause without what is done is none
                     continue
+                near = "by" if "near" in done else "near"
                 if kept == end or not self.clauses.needs(end + 1):
-                    yield Rewrite(first, last, (*subject, *done, *joint), changed + ease + cost)
+                    joined = tuple(near if part == "near" else part for part in joint)
+                    yield Rewrite(first, last, (*subject, *done, *joined), changed + ease + cost)
                 elif of and self.words[self.clauses.chunks[end + 1].last + 1] not in WORDS["owner"]:
                     behind = self.clauses.chunks[end + 1].last
-                    yield Rewrite(
-                        first, behind, (*subject, *done, "by" if "near" in done else "near"), changed + ease + NEARBY
-                    )
+                    yield Rewrite(first, behind, (*subject, *done, near), changed + ease + NEARBY)
         actor, thing = self.clauses.chunk(verb - 1), self.clauses.chunks[end]
         begins = self.clauses.is_kind(verb - 1, NOUN) and (verb == 1 or self.clauses.is_kind(verb - 2, SIGN))
         suffers = begins and thing.kind == NOUN and (self._is_aim(verb, end) or self.clauses.is_own(thing))
@@ -74,27 +72,32 @@ class Deeds:
         helping = tuple(i for i in range(deed.first, deed.head) if self.words[i] in HELPERS and self.words[i] != "to")
         for at in range(verb + 1, end + 1):
             others = LOST * (self.clauses.lost(verb + 1, at - 1) + self.clauses.lost(at + 1, end))
-            by = deed.kind == DONE and chunks[at - 1].kind == PLACE and self.words[chunks[at - 1].last] == "by"
             forms = list(self.clauses.forms(chunks[at], whole=True))
-            if self.clauses.is_somebody(chunks[at]) and self.words[chunks[at].head] not in roles.UNMET:
-                greeted = (*helping, GREET[deed.kind], *(("by",) if by else ()))
-                if self._suffers(verb) if by else deed.kind != DONE and self._acts(verb):
-                    yield from (((*greeted, *form), cost + others, at) for form, cost in forms)
-                nouns = chunks[at].kind == NOUN and self.clauses.is_kind(verb - 1, NOUN)
-                if nouns and deed.kind == DOING and not helping and self._acts(verb):
-                    yield from ((("and", *form), cost + others + JOINED, at) for form, cost in forms)
-            elif deed.kind in ADMIRE and self._is_aim(verb, at) and self._is_sight(chunks[at]) and self._acts(verb):
-                yield from (((*helping, ADMIRE[deed.kind], *form), cost + others + ADMIRES, at) for form, cost in forms)
-            noun = chunks[at].kind in (NOUN, PRONOUN) and deed.kind in STAND
-            if noun and self._is_aim(verb, at) and not self._acts(verb) and self._is_there(verb - 1):
-                stands: Parts = () if deed.kind == DOING and not helping else (*helping, STAND[deed.kind])
-                yield from (((*stands, "near", *form), cost + others + NEARBY, at) for form, cost in forms)
+            for before, ease in self._done_to(verb, at, helping):
+                yield from (((*before, *form), cost + others + ease, at) for form, cost in forms)
         lost = LOST * self.clauses.lost(verb + 1, end)
         if deed.kind in (DOES, DO) or (deed.kind == DOING and helping and self.words[helping[0]] in ("is", "are")):
             plural = self.words[deed.head] in ("are", "were", "have")
             yield (*helping, STAND[DO if plural else deed.kind]), STANDS + lost, -1
         elif not (deed.kind == DONE and end == verb and self.clauses.first_word(verb + 1) == "by"):
             yield (), lost, -1
+
+    def _done_to(self, verb: int, at: int, helping: Parts) -> Iterator[tuple[Parts, float]]:
+        """Give the words before whom a deed was done to, or what: *greeting*, *and*, *admiring*, *near*."""
+        deed, noun, place = self.clauses.chunks[verb], self.clauses.chunks[at], self.clauses.chunks[at - 1]
+        by = deed.kind == DONE and place.kind == PLACE and self.words[place.last] == "by"
+        acts, aim = self._acts(verb), self._is_aim(verb, at)
+        if self.clauses.is_somebody(noun) and self.words[noun.head] not in roles.UNMET:
+            if self._suffers(verb) if by else deed.kind != DONE and acts:
+                yield (*helping, GREET[deed.kind], *(("by",) if by else ())), 0.0
+            both = noun.kind == NOUN and self.clauses.is_kind(verb - 1, NOUN)
+            if both and deed.kind == DOING and not helping and acts:
+                yield ("and",), JOINED
+        elif deed.kind in ADMIRE and aim and acts and self._is_sight(noun):
+            yield (*helping, ADMIRE[deed.kind]), ADMIRES
+        if deed.kind in STAND and noun.kind in (NOUN, PRONOUN) and aim and not acts and self._is_there(verb - 1):
+            stands: Parts = () if deed.kind == DOING and not helping else (*helping, STAND[deed.kind])
+            yield (*stands, "near"), NEARBY
 
     def _can_meet(self, actor: Chunk) -> bool:
         """Tell whether whoever does a deed may stay: any person, and an animal that is not the harm itself."""
