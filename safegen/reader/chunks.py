@@ -166,7 +166,9 @@ def _verb(words: Sequence[str], at: int, before: Sequence[str]) -> str:
     said = next((i for i in range(at - 1, -1, -1) if before[i] != ADVERB), -1)
     last, subject = (before[said], words[said]) if said >= 0 else (SIGN, "")
     aims, ends = _is_aim(words, at + 1), not then[0].isalnum() and then != "-"
-    painting = english.is_form(word, "ing") and english.is_person(subject) and not ends and then not in _KINDS
+    single = english.is_form(word, "s") and said > 0 and before[said - 1] == _DETERMINER
+    acted = english.is_form(word, "ing") or (single and not english.is_plural(subject))
+    painting = acted and english.is_person(subject) and not ends and then not in _KINDS
     noun = english.is_noun_first(word) and not painting
     goes_on = ends or _KINDS.get(then) in (PLACE, LINK, AND, ADVERB) or then.endswith("ly")
     bare = english.is_adjective(then) and (at + 2 == len(words) or words[at + 2] in _KINDS)  # tied nude

@@ -51,7 +51,8 @@ class Clauses(Nouns):
                 continue
             behind, goal, purpose = self.chunk(end + 1), self.chunk(end + 2), self.first_word(end + 1) == "for"
             deed = self.is_kind(end + 1, AND) and self.is_kind(end + 2, *VERBS)
-            goes_on = acts and not self.is_bodily(self.chunks[end]) and self.is_kind(end + 1, DOING, DOES)
+            dangles = self.is_bodily(self.chunks[end]) and self.first_word(end - 1) == "with"
+            goes_on = acts and not dangles and self.is_kind(end + 1, DOING, DOES)
             if deed or goes_on or behind is None or behind.kind in (SIGN, LINK, WHERE):
                 yield end
             elif behind.kind == PLACE and goal is not None and goal.kind not in (SIGN, REFLEXIVE) and not purpose:
@@ -148,18 +149,20 @@ class Clauses(Nouns):
 
     def deeds(self, at: int) -> Iterator[int]:
         """Give the deeds that a chunk may belong to: what somebody does, as whom or to whom it names."""
-        if self.is_kind(at, NOUN) and self.is_kind(at + 1, *VERBS):
-            yield at + 1
         found: list[int] = []
-        for verb in range(at, -1, -1):
-            told = self.first_word(verb) == "that" and self.is_kind(verb - 1, *VERBS)
-            if self.is_kind(verb, LINK) and (told or self.first_word(verb) in roles.BOUND):
+        for verb in range(at + (self.is_kind(at, NOUN) and self.is_kind(at + 1, *VERBS)), -1, -1):
+            if self._binds(verb):
                 found.clear()
             elif self.is_kind(verb, SIGN, LINK):
                 break
             elif self.is_kind(verb, *VERBS):
                 found.append(verb)
         yield from (verb for verb in found if not (verb > found[-1] and self.goes_on(verb)))
+
+    def _binds(self, link: int) -> bool:
+        """Tell whether a clause begins here that is part of a deed before it: *until it falls*, *shouting that*."""
+        told = self.first_word(link) == "that" and self.is_kind(link - 1, NOUN, *VERBS)
+        return self.is_kind(link, LINK) and (told or self.first_word(link) in roles.BOUND)
 
     def goes_on(self, verb: int) -> bool:
         """Tell whether a deed is part of the one before it: *tickling owls and hugging them*, *making an owl sing*."""
