@@ -147,7 +147,7 @@ class Rewriter:
             yield Rewrite(noun.first, noun.last, ("people" if english.is_plural(word) else "a person",), NEUTRAL)
         if self.words[behind.first] == "of":
             yield Rewrite(noun.first, behind.last, (), 0.0)
-        elif behind.kind == PLACE:
+        elif behind.kind == PLACE and not english.is_person(word):
             scene = tuple(i for i in noun.words if i != noun.head and self.chances[i] < OPEN)
             if scene and english.is_thing(self.words[scene[-1]]):  # the place of what happened there
                 yield Rewrite(noun.first, noun.last, scene, NEUTRAL)
