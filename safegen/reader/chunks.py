@@ -39,6 +39,7 @@ _CLOSED = {
 _KINDS = {word: kind for kind, words in _CLOSED.items() for word in words.split()}
 HELPERS = frozenset(word for word, kind in _KINDS.items() if kind == _HELPING)
 _SUBJECTS = frozenset({"he", "she", "it", "who", "which", "that"})
+_CALLED = frozenset({"branded", "called", "declared", "deemed", "labeled", "labelled", "named"})  # as what, comes next
 _MODALS = frozenset({"could", "must", "should", "would"})
 _ONLY_SUBJECTS = frozenset({"i", "he", "she", "we", "they"})  # behind a noun, they begin a clause about it
 # Behind these and somebody stands, as a bare verb, what they are made to do or seen to do.
@@ -186,7 +187,8 @@ def _verb(words: Sequence[str], at: int, before: Sequence[str]) -> str:
     one = (last == NOUN or subject in _SUBJECTS) and not english.is_plural(subject)
     many = relative or subject in ("they", "we", "you") or (last == NOUN and english.is_plural(subject))
     ed = english.is_form(word, "ed") or (word.endswith("ed") and len(word) > 4 and named)
-    done = ed and (last == _HELPING or goes_on or (named and bare) or (aims and last == NOUN))
+    called = named and word in _CALLED
+    done = ed and (last == _HELPING or goes_on or called or (named and bare) or (aims and last == NOUN))
     cases = (
         (last == _DETERMINER or subject.endswith("'s") or _is_quoted(words[:at], before), ""),
         (last == NOUN and not aims and _leads(words, at - 1, before), ""),

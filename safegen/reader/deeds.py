@@ -5,7 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from safegen.reader import english, roles
-from safegen.reader.chunks import AND, DO, DOES, DOING, DONE, HELPERS, LINK, NOUN, PLACE, PRONOUN, SIGN, TO_DO, Chunk
+from safegen.reader.chunks import (
+    AND,
+    DO,
+    DOES,
+    DOING,
+    DONE,
+    HELPERS,
+    LINK,
+    NOUN,
+    PLACE,
+    PRONOUN,
+    SIGN,
+    TO_DO,
+    VERBS,
+    Chunk,
+)
 from safegen.reader.clauses import NEARBY, Clauses
 from safegen.reader.grammar import WORDS
 from safegen.reader.nouns import Parts
@@ -58,6 +73,11 @@ class Deeds:
                 yield place.first, (), 0.0
             for form, cost in self.clauses.forms(before):
                 yield before.first, form, cost
+            *_, actor = self.clauses.named(verb - 1)
+            if actor != verb - 1 and self.clauses.is_harmful(self.clauses.chunks[actor]):
+                between = range(self.clauses.chunks[actor].last + 1, first)
+                for form, cost in self.clauses.forms(self.clauses.chunks[actor]):
+                    yield self.clauses.chunks[actor].first, (*form, *between), cost
             part = self.clauses.chunk(verb - 3)
             of = part is not None and part.kind == NOUN and self.clauses.first_word(verb - 2) == "of"
             if part is not None and of and self.clauses.is_harmful(part) and self.clauses.is_somebody(before):
@@ -79,7 +99,7 @@ class Deeds:
         if deed.kind in (DOES, DO) or (deed.kind == DOING and helping and self.words[helping[0]] in ("is", "are")):
             plural = self.words[deed.head] in ("are", "were", "have")
             yield (*helping, STAND[DO if plural else deed.kind]), STANDS + lost, -1
-        elif not (deed.kind == DONE and end == verb and self.clauses.first_word(verb + 1) == "by"):
+        elif not (deed.kind == DONE and self.clauses.first_word(end + 1) == "by"):
             yield (), lost, -1
 
     def _done_to(self, verb: int, at: int, helping: Parts) -> Iterator[tuple[Parts, float]]:
@@ -87,7 +107,7 @@ class Deeds:
         deed, noun, place = self.clauses.chunks[verb], self.clauses.chunks[at], self.clauses.chunks[at - 1]
         by = deed.kind == DONE and place.kind == PLACE and self.words[place.last] == "by"
         acts, aim = self._acts(verb), self._is_aim(verb, at)
-        if self.clauses.is_somebody(noun) and self.words[noun.head] not in roles.UNMET:
+        if self._is_met(verb, at):
             if self._suffers(verb) if by else deed.kind != DONE and acts:
                 yield (*helping, GREET[deed.kind], *(("by",) if by else ())), 0.0
             both = noun.kind == NOUN and self.clauses.is_kind(verb - 1, NOUN)
@@ -99,10 +119,23 @@ class Deeds:
             stands: Parts = () if deed.kind == DOING and not helping else (*helping, STAND[deed.kind])
             yield (*stands, "near"), NEARBY
 
+    def _is_met(self, verb: int, at: int) -> bool:
+        """Tell whether a chunk names somebody to whom a deed is done, and not who is only in a place or meant again."""
+        noun = self.clauses.chunks[at]
+        again = noun.kind == PRONOUN and any(
+            self.clauses.is_kind(i - 1, AND) and self.clauses.is_kind(i, *VERBS) for i in range(verb + 2, at)
+        )
+        within = self.clauses.first_word(at - 1) in roles.WITHIN - {"on"} and at - 1 > verb + 1
+        somebody = self.clauses.is_somebody(noun) and self.words[noun.head] not in roles.UNMET
+        return somebody and not again and not within
+
     def _can_meet(self, actor: Chunk) -> bool:
         """Tell whether whoever does a deed may stay: any person, and an animal that is not the harm itself."""
-        person = english.is_person(self.words[actor.head])
-        return self.clauses.is_somebody(actor) and (person or not self.clauses.is_harmful(actor))
+        noun = self.words[actor.head]
+        acts = noun.endswith(("er", "ers")) and not english.is_thing(noun) and not english.is_body(noun)
+        return acts or (
+            self.clauses.is_somebody(actor) and (english.is_person(noun) or not self.clauses.is_harmful(actor))
+        )
 
     def _is_aim(self, verb: int, at: int) -> bool:
         """Tell whether a chunk is what a deed is done to."""

@@ -94,6 +94,10 @@ class Rewriter:
         before, chunk = self.clauses.chunk(place - 1), self.clauses.chunks[place]
         if before is None:
             return
+        goal = self.clauses.chunk(place + 1)
+        of = self.words[chunk.first] == "of" and goal is not None and english.is_person(self.words[goal.head])
+        if of and not self.clauses.is_somebody(before):  # a ring of clerks is made of them
+            return
         holds = self.words[before.head] in roles.CONTAINERS
         free = before.kind in (NOUN, PRONOUN) and not holds
         free = free or (before.kind in VERBS and self.words[before.head] in roles.POSTURES)
