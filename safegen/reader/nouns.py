@@ -144,6 +144,11 @@ class Nouns:
         touched = {i for i in attributes if roles.means(self.words[i]) and self.chances[i] >= TOUCHED}
         if touched > harmful and english.is_being(noun):
             yield (*(i for i in attributes if i not in touched), chunk.head), BARE
+        yield from self._others(chunk, harmless)
+
+    def _others(self, chunk: Chunk, harmless: Sequence[int]) -> Iterator[tuple[Parts, float]]:
+        """Give who else a noun may stand for: somebody, or an animal, among its attributes, and a plain word."""
+        noun = self.words[chunk.head]
         people = [i for i in harmless if english.is_person(self.words[i]) and not english.is_adjective(self.words[i])]
         apart = bool(people) and (people[-1] < chunk.head - 1 or english.is_being(noun))  # a witch hunt is no witch
         if apart and (self.is_harmful(chunk) or not english.is_being(noun)):

@@ -12,7 +12,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from safegen.files import write_atomically
@@ -26,28 +26,18 @@ EATEN = frozenset({"animal_material", "food"})  # what animals are filed under f
 LIVING = frozenset({"body_part", "causal_agent", "living_thing", "process"})
 WORN = frozenset({"armor", "clothing", "disguise", "footwear", "headdress", "jewelry", "spectacles"})
 BUILT = frozenset({"barrier", "building", "memorial", "mercantile_establishment"})
-HOLDING = frozenset(
-    {
-        "appliance",
-        "baked_goods",
-        "container",
-        "electronic_equipment",
-        "machine",
-        "protective_covering",
-        "reflector",
-        "sheet",
-    }
-)
+_HOLDING = "appliance baked_goods container electronic_equipment machine protective_covering reflector sheet"
+HOLDING = frozenset(_HOLDING.split())
 _ROOMY = """
 adornment area body_of_water bathtub clothing cloth_covering conveyance creation establishment facility fodder furniture
 geological_formation land location room structure surface way
 """
 ROOMY = frozenset(_ROOMY.split())
 SENSES = 4  # how many of a noun's senses are looked at, where any of them is enough that it is no body, or has room
+Senses = Sequence[frozenset[str]]  # of a noun, the commonest first: what WordNet names above each
 PARTS = {"1": "noun", "2": "verb", "3": "adjective", "5": "adjective"}  # of speech, as in keys of senses
-INSULT = re.compile(
-    r"offensive|disparag|derogat|slur|contempt|obnoxious|despi|annoying"
-)  # in what WordNet says of a word
+# In what WordNet says of an insult.
+INSULT = re.compile(r"offensive|disparag|derogat|slur|contempt|obnoxious|despi|annoying")
 SHARE, SURE = 0.35, 2  # a form of a verb is a noun first if it was met so for that share of its verb, and twice more
 
 
@@ -65,31 +55,18 @@ def english(folder: Path, known: Collection[str]) -> dict[str, str]:
     def is_adjective_first(noun: str) -> bool:
         return counts["adjective", noun] > counts["noun", noun]
 
-    def is_animal(noun: str) -> bool:
-        first, *more = kinds.get(noun, [frozenset[str]()])
-        eaten = not EATEN.isdisjoint(first) and any("animal" in sense for sense in more[:2])
-        return eaten or (nouns.get(noun) == ANIMAL and not ANIMALS.isdisjoint(first))
-
     def is_adjective(word: str) -> bool:
         return word in known and word not in forms and counts["adjective", word] >= counts["noun", word]
 
-    def is_any(noun: str, some: Collection[str]) -> bool:
-        return any(not sense.isdisjoint(some) for sense in kinds[noun][:SENSES])
-
-    bodies = {noun for noun, (first, *_) in kinds.items() if "body_part" in first and not is_any(noun, {"artifact"})}
-    things = {noun for noun, (first, *_) in kinds.items() if "physical_entity" in first and LIVING.isdisjoint(first)}
-    holders = {noun for noun in kinds if nouns.get(noun) == FOOD or is_any(noun, HOLDING)}
     irregular = [line.split()[:2] for line in _lines(folder / "verb.exc")]
     kept = sorted(verb for verb in verbs if verb in known or not set(regular_forms(verb).values()).isdisjoint(known))
     forms = {form: verb for verb in kept for form in regular_forms(verb).values()} | dict(irregular)
     return {
         "people": _sorted(noun for noun in known if nouns.get(noun) == PERSON and not is_adjective_first(noun)),
-        "animals": _sorted(noun for noun in known if not is_adjective_first(noun) and is_animal(noun)),
-        "bodies": _sorted(bodies),
-        "clothes": _sorted(noun for noun, senses in kinds.items() if not WORN.isdisjoint(frozenset().union(*senses))),
-        "things": _sorted(things - bodies),
-        "buildings": _sorted(noun for noun in kinds if is_any(noun, BUILT) and "location" not in kinds[noun][0]),
-        "holders": _sorted(noun for noun in holders if not is_any(noun, ROOMY)),
+        "animals": _sorted(
+            noun for noun in kinds if not is_adjective_first(noun) and _is_animal(kinds[noun], nouns.get(noun))
+        ),
+        **_named(kinds, nouns),
         "adjectives": _sorted(word for word in _words(folder, "adj") if is_adjective(word)),
         "verbs": " ".join(kept),
         "moves": " ".join(verb for verb in kept if verbs[verb] == MOTION),
@@ -100,6 +77,31 @@ def english(folder: Path, known: Collection[str]) -> dict[str, str]:
             + [noun for noun in nouns if noun.endswith("ing") and noun in known and noun not in forms]
         ),
     }
+
+
+def _named(kinds: Mapping[str, Senses], files: Mapping[str, str]) -> dict[str, str]:
+    """Sort nouns, given what their senses are, by what else they name than people and animals."""
+
+    def is_any(noun: str, some: Collection[str]) -> bool:
+        return any(not sense.isdisjoint(some) for sense in kinds[noun][:SENSES])
+
+    bodies = {noun for noun, (first, *_) in kinds.items() if "body_part" in first and not is_any(noun, {"artifact"})}
+    things = {noun for noun, (first, *_) in kinds.items() if "physical_entity" in first and LIVING.isdisjoint(first)}
+    holders = {noun for noun in kinds if files.get(noun) == FOOD or is_any(noun, HOLDING)}
+    return {
+        "bodies": _sorted(bodies),
+        "clothes": _sorted(noun for noun, senses in kinds.items() if not WORN.isdisjoint(frozenset().union(*senses))),
+        "things": _sorted(things - bodies),
+        "buildings": _sorted(noun for noun in kinds if is_any(noun, BUILT) and "location" not in kinds[noun][0]),
+        "holders": _sorted(noun for noun in holders if not is_any(noun, ROOMY)),
+    }
+
+
+def _is_animal(senses: Senses, file: str | None) -> bool:
+    """Tell whether a noun names an animal before all, or its meat or skin and then the animal."""
+    first, *more = senses
+    eaten = not EATEN.isdisjoint(first) and any("animal" in sense for sense in more[:2])
+    return eaten or (file == ANIMAL and not ANIMALS.isdisjoint(first))
 
 
 def _sorted(words: Iterable[str]) -> str:
@@ -121,7 +123,7 @@ def _first_files(folder: Path, part: str) -> Iterator[tuple[str, str]]:
             yield word, sense[9:11]
 
 
-def _kinds(folder: Path) -> Iterator[tuple[str, list[frozenset[str]]]]:
+def _kinds(folder: Path) -> Iterator[tuple[str, Senses]]:
     """Yield every single noun with what its commonest senses are: all that WordNet names above each of them."""
     names, above = {}, {}
     for line in _lines(folder / "data.noun"):
