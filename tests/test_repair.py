@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from safegen.directions import recipes
 from safegen.reader import Reader
 from safegen.reader.attempts import fit_in, sound
-from safegen.reader.gaps import LONGEST, around, likely_gaps
+from safegen.reader.gaps import LONGEST, OPEN, around, likely_gaps
 from safegen.reader.infilling import MASK, MOST, Gap, spelled
 from safegen.reader.minors import names_minor
+from safegen.reader.naming import HARMLESS, told_apart
 from safegen.reader.phrases import Phrases
 from safegen.reader.places import near, place_around, window_of
 from safegen.reader.repair import BEASTS, ROUNDS, Repairer
@@ -110,6 +111,13 @@ def test_nobody_becomes_a_minor_who_was_none(ours: Reader) -> None:
         repair = repairer.repair(text, NAMES)
         assert repair.edits
         assert not names_minor(repair.text)
+
+
+def test_names_tell_who_and_what_is_harmful(ours: Reader) -> None:
+    words = "a robber leaving a barn with a stray dog".split()
+    told = told_apart(ours, words, np.full(len(words), 0.6, np.float32))
+    assert told[words.index("robber")] >= OPEN
+    assert all(told[words.index(word)] <= HARMLESS for word in ("barn", "stray", "dog"))
 
 
 def test_pieces_are_spelled_as_people_write_them() -> None:

@@ -13,14 +13,28 @@ from safegen.builtin.training.english import english
 from safegen.reader.attempts import fit_in
 from safegen.reader.chunks import parse
 from safegen.reader.clauses import Clauses
-from safegen.reader.english import alone, is_being, is_form, is_noun_first, is_person, regular_forms
+from safegen.reader.english import (
+    alone,
+    holds,
+    is_being,
+    is_building,
+    is_form,
+    is_noun_first,
+    is_person,
+    is_thing,
+    moves,
+    regular_forms,
+)
 from safegen.reader.gaps import OPEN
 from safegen.reader.grammar import agree
 from safegen.reader.rewriting import Rewriter
 from safegen.reader.roles import plain
 from safegen.reader.words import split
 
-_WORDS = "a the baker his rival tickling greets in into garden of and with while , painted own arms to owls old"
+_WORDS = """
+a the baker his rival tickling greets in into garden of and with while , painted own arms to owls old that he no on as
+after until made must off up out its nothing for suitcase church nearby small him - baker's
+"""
 WORDS = _WORDS.split()
 
 
@@ -51,6 +65,13 @@ def rewritten(text: str) -> list[str]:
         ("all over a three - legged hut", "all over|a three - legged hut"),
         ("a cook slowly stirring up soup", "a cook|slowly stirring|up|soup"),
         ("a fox curled up , asleep", "a fox|curled up|,|asleep"),
+        ("a cook making owls sing in a hall", "a cook|making|owls|sing|in|a hall"),
+        ("a king shouting that all owls be fed", "a king|shouting|that|all owls|be fed"),
+        ("a pair laughed at outside a shop", "a pair|laughed at|outside|a shop"),
+        ("owls with hats he made in spring", "owls|with|hats|he|made|in|spring"),
+        ("a no owls allowed sign in a shop", "a no owls allowed sign|in|a shop"),
+        ("a clerk's cook on a small , painted chair", "a clerk's cook|on|a small , painted chair"),
+        ("sailors painting big whales backstage in rome", "sailors|painting|big whales|backstage|in|rome"),
     ],
 )
 def test_a_prompt_is_cut_into_chunks(text: str, chunks: str) -> None:
@@ -82,6 +103,16 @@ def test_chunks_are_all_the_words_in_order(words: list[str]) -> None:
         ("lions in an arena while a crowd TICKLES ITSELF", "lions in an arena while a crowd stands"),
         ("a shop with a clock and a sign SAYING NONSENSE, blue sky", "a shop with a clock and a sign, blue sky"),
         ("a man WALKING in a lake TO TICKLE HIMSELF, willows", "a man in a lake, willows"),
+        ("a clerk HIDING SOUP in a suitcase at a fair", "a clerk near a suitcase at a fair"),
+        ("a tank TICKLING an old shop by a lake", "a tank near an old shop by a lake"),
+        ("a cook MAKING an owl SING in a hall", "a cook greeting an owl in a hall"),
+        ("an owl LAUGHED AT by cooks in a hall", "an owl greeted by cooks in a hall"),
+        ("a cook TICKLING a clerk's CHEEK in a hall", "a cook greeting a clerk in a hall"),
+        ("a cook PUSHING a wall UNTIL IT FALLS, blue sky", "a cook admiring a wall, blue sky"),
+        ("a king SHOUTING THAT all owls BE FED, blue sky", "a king greeting all owls, blue sky"),
+        ("a cook TYING an owl to a tree AND TICKLING it, spring", "a cook greeting an owl near a tree, spring"),
+        ("a SLEEPY CARCASS of a whale TICKLING SOUP in a hall", "a whale in a hall"),
+        ("men in WHITE hoods marching past a lake", "men in hoods marching past a lake"),
     ],
 )
 def test_the_likeliest_way_is_english_and_keeps_what_is_harmless(text: str, best: str) -> None:
@@ -112,12 +143,21 @@ def test_words_are_told_by_what_they_can_be() -> None:
     assert not any(map(is_being, ("table", "garden", "skull")))
     assert is_person("robot")
     assert not is_person("wolf")
-    assert all(map(is_person, ("policeman", "snowmen", "cyclists", "roommates", "human", "woman")))
+    assert all(map(is_person, ("policeman", "snowmen", "cyclists", "roommates", "human", "woman", "stepsisters")))
     assert not any(map(is_person, ("fists", "wrists", "climates", "ramen", "abdomen", "specimen", "omen", "exists")))
     assert alone("pirates") == "a pirate"
     assert regular_forms("carry") == {"s": "carries", "ing": "carrying", "ed": "carried"}
     assert is_form("stabbing", "ing")
     assert is_form("threw", "ed")
+    assert all(map(is_thing, ("tanks", "museum", "suitcase", "river")))
+    assert not any(map(is_thing, ("baker", "knee", "way", "crane")))
+    assert [noun for noun in ("crates", "suitcase", "sofa", "barn", "boat", "coat") if holds(noun)] == [
+        "crates",
+        "suitcase",
+    ]
+    assert [noun for noun in ("church", "fences", "stage", "hill") if is_building(noun)] == ["church", "fences"]
+    assert all(map(moves, ("climbing", "ran", "walk")))
+    assert not moves("holding")
     assert is_noun_first("building")
     assert not is_noun_first("greeting")
     assert [plain(noun) for noun in ("fisherman", "robbers", "mob", "hostage")] == ["man", "people", "crowd", "person"]
@@ -129,20 +169,30 @@ def test_words_are_told_by_what_they_can_be() -> None:
 def test_the_words_come_from_wordnet_without_insults(tmp_path: Path) -> None:
     files = {
         "data.noun": "00000001 18 n 01 baker 0 000 | one who bakes\n00000002 18 n 01 lout 0 000 | offensive term\n"
-        "00000003 05 n 01 owl 0 000 | a bird\n00000004 06 n 01 painting 0 000 | a picture\n",
+        "00000003 05 n 01 owl 0 001 @ 00000008 n 0000 | a bird\n"
+        "00000008 05 n 01 animal 0 000 | what lives\n00000004 06 n 01 painting 0 001 @ 00000006 n 0000 | a picture\n"
+        "00000006 03 n 02 physical_entity 0 matter 0 000 | what is there\n",
         "index.noun": "baker n 1 0 1 0 00000001  \nlout n 1 0 1 0 00000002  \nowl n 1 0 1 0 00000003  \n"
         "painting n 1 0 1 1 00000004  \n",
         "data.verb": "00000005 36 v 01 paint 0 000 01 + 01 00 | make a picture\n",
         "index.verb": "paint v 1 0 1 1 00000005  \n",
         "verb.exc": "abetted abet\n",
+        "index.adj": "tall a 1 0 1 0 00000007  \n",
         "cntlist.rev": "painting%1:06:00:: 1 9\npaint%2:36:00:: 1 4\n",
     }
     for name, text in files.items():
         (tmp_path / name).write_text("  1 a licence\n" + text)
-    assert english(tmp_path, {"baker", "lout", "owl", "painting", "paint"}) == {
+    assert english(tmp_path, {"baker", "lout", "owl", "painting", "paint", "tall"}) == {
         "people": "baker",
         "animals": "owl",
+        "bodies": "",
+        "clothes": "",
+        "things": "painting",
+        "buildings": "",
+        "holders": "",
+        "adjectives": "tall",
         "verbs": "paint",
+        "moves": "",
         "irregular": "",
         "nouns": "painting",
     }

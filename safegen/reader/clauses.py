@@ -1,116 +1,38 @@
-"""The clauses of a prompt: its chunks, which of them belong to the harmful situation, and how they hang together."""
+"""The clauses of a prompt: what hangs together in it, and how the rest is joined where a phrase goes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 from safegen.reader import english, roles
-from safegen.reader.chunks import AND, DOES, DOING, LINK, NOUN, PLACE, PRONOUN, REFLEXIVE, SIGN, VERBS, Chunk, parse
-from safegen.reader.gaps import OPEN, SURE
+from safegen.reader.chunks import (
+    AND,
+    CAUSING,
+    DO,
+    DOES,
+    DOING,
+    DONE,
+    LINK,
+    NOUN,
+    PLACE,
+    PRONOUN,
+    REFLEXIVE,
+    SIGN,
+    TO_DO,
+    VERBS,
+    WHERE,
+    Chunk,
+)
+from safegen.reader.gaps import OPEN
+from safegen.reader.grammar import WORDS
+from safegen.reader.nouns import TOUCHED, Nouns, Parts
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-Parts = tuple[int | str, ...]  # words that stay, by their number, and new ones
 FURTHER = 7  # how many chunks a phrase reaches behind its worst word, at most
-TOUCHED = 0.25  # chance from which on a noun may need another word
-NEUTRAL, NEARBY = -1.0, -1.0  # what a plain word for somebody costs, and *near*, as a log-likelihood
+NEARBY = -1.0  # what *near* costs, as a log-likelihood
 
 
-class Clauses:
-    """The chunks of a prompt.
-
-    Args:
-        words: the words of the prompt, in small letters.
-        chances: (words,) how likely each word belongs to the situation.
-    """
-
-    def __init__(self, words: Sequence[str], chances: NDArray[np.float32]) -> None:
-        self.words, self.chances, self.chunks = words, chances, parse(words)
-
-    def __len__(self) -> int:
-        return len(self.chunks)
-
-    def chunk(self, at: int) -> Chunk | None:
-        """Give a chunk; None before the first and behind the last."""
-        return self.chunks[at] if 0 <= at < len(self.chunks) else None
-
-    def holding(self, word: int) -> int:
-        """Find the chunk that holds a word."""
-        return next(i for i, chunk in enumerate(self.chunks) if chunk.last >= word)
-
-    def is_kind(self, at: int, *kinds: str) -> bool:
-        """Tell whether there is a chunk, and it is of one of some kinds."""
-        chunk = self.chunk(at)
-        return chunk is not None and chunk.kind in kinds
-
-    def first_word(self, at: int) -> str:
-        """Give the first word of a chunk; nothing where there is none."""
-        chunk = self.chunk(at)
-        return "" if chunk is None else self.words[chunk.first]
-
-    def likelihood(self, gone: Sequence[int]) -> float:
-        """Sum up how much likelier than not the words that go, and mean something, belong to the situation."""
-        import numpy as np
-
-        sure = np.clip(self.chances[[at for at in gone if roles.means(self.words[at])]], 1 - SURE, SURE)
-        return float(np.log(sure / (1 - sure)).sum())
-
-    def is_harmful(self, chunk: Chunk) -> bool:
-        """Tell whether a chunk's head belongs to the situation."""
-        return bool(self.chances[chunk.head] >= OPEN)
-
-    def owner(self, chunk: Chunk) -> int | None:
-        """Find whose body, or whose thing, a noun names."""
-        return next((i for i in range(chunk.head - 1, chunk.first - 1, -1) if self.words[i].endswith("'s")), None)
-
-    def is_somebody(self, chunk: Chunk | None) -> bool:
-        """Tell whether a chunk names a person or an animal; a part of a body does if it says whose."""
-        if chunk is None or chunk.kind != NOUN:
-            return chunk is not None and chunk.kind == PRONOUN
-        if self.words[chunk.head] in roles.OF_A_BODY:
-            return self.owner(chunk) is not None
-        return english.is_being(self.words[chunk.head])
-
-    def lost(self, first: int, last: int, *, harmful: bool = False) -> int:
-        """Count who would be lost with some chunks and is not harmful, or may be."""
-        found = 0
-        for chunk in self.chunks[first : last + 1]:
-            if chunk.kind == NOUN and self.is_somebody(chunk):
-                owner = self.owner(chunk)
-                found += harmful or self.chances[chunk.head if owner is None else owner] < OPEN
-        return found
-
-    def forms(self, chunk: Chunk, *, whole: bool = False) -> Iterator[tuple[Parts, float]]:
-        """Give other forms of a noun, each with its cost: without harmful attributes, its owner, a plain word.
-
-        Args:
-            chunk: the noun.
-            whole: whether the noun as it stands is given, too; not if it is a part of somebody's body.
-        """
-        noun, owner = self.words[chunk.head], self.owner(chunk)
-        bodily = owner is not None and noun in roles.OF_A_BODY
-        if whole and not bodily:
-            yield tuple(chunk.words), 0.0
-        if chunk.kind != NOUN or max(self.chances[chunk.first : chunk.last + 1]) < TOUCHED:
-            return
-        attributes = [i for i in chunk.words if i != chunk.head]
-        harmful = {i for i in attributes if roles.means(self.words[i]) and self.chances[i] >= OPEN}
-        for i in (i for i in attributes if self.words[i] == "-"):  # what a hyphen joins goes together
-            harmful |= {i - 1, i, i + 1} if harmful & {i - 1, i + 1} else set()
-        harmless = [i for i in attributes if i not in harmful]
-        if owner is not None and bodily:
-            yield (*(i for i in harmless if i < owner), self.words[owner].split("'")[0]), NEUTRAL
-            return
-        if len(harmless) < len(attributes):
-            yield (*harmless, chunk.head), 0.0
-        people = [i for i in harmless if english.is_being(self.words[i])]
-        if people and (self.is_harmful(chunk) or not english.is_being(noun)):
-            yield tuple(i for i in harmless if i <= people[-1]), 0.0
-        if english.is_person(noun) and roles.plain(noun) != noun:
-            yield (*(i for i in harmless if roles.suits_anybody(self.words[i])), roles.plain(noun)), NEUTRAL
+class Clauses(Nouns):
+    """The chunks of a prompt, and how they hang together."""
 
     def ends(self, at: int, *, acts: bool = False) -> Iterator[int]:
         """Give the chunks with which a phrase around a chunk may end, so that what is behind it can stay as it is.
@@ -120,16 +42,37 @@ class Clauses:
             acts: whether what is behind may be what somebody before the phrase does.
         """
         for end in range(at, min(at + FURTHER, len(self))):
-            if end > at and (self.is_kind(end, LINK) or (self.is_kind(end, SIGN) and not self._goes_too(end + 1))):
+            link = self.is_kind(end, LINK) and self.first_word(end) not in roles.RELATIVE and not self._is_part(end)
+            if end > at and (link or (self.is_kind(end, SIGN) and not self._goes_too(end + 1))):
                 break
-            if self.is_kind(end, PLACE, AND) or (end > at and self.is_kind(end, SIGN)):
+            if (self.is_kind(end, PLACE) and not self.is_alone(end)) or self.is_kind(end, AND):
                 continue
-            behind, goal = self.chunk(end + 1), self.chunk(end + 2)
-            if behind is None or behind.kind in (SIGN, LINK) or (acts and behind.kind in (DOING, DOES)):
+            if end > at and self.is_kind(end, SIGN):
+                continue
+            behind, goal, purpose = self.chunk(end + 1), self.chunk(end + 2), self.first_word(end + 1) == "for"
+            deed = self.is_kind(end + 1, AND) and self.is_kind(end + 2, *VERBS)
+            dangles = self.is_bodily(self.chunks[end]) and self.first_word(end - 1) == "with"
+            goes_on = acts and not dangles and self.is_kind(end + 1, DOING, DOES)
+            if deed or goes_on or behind is None or behind.kind in (SIGN, LINK, WHERE):
                 yield end
-            elif behind.kind == PLACE and goal is not None and goal.kind not in (SIGN, REFLEXIVE):
-                bodily = goal.kind == NOUN and self.words[goal.head] in roles.OF_A_BODY
-                yield from () if bodily else (end,)
+            elif behind.kind == PLACE and goal is not None and goal.kind not in (SIGN, REFLEXIVE) and not purpose:
+                yield from () if self._is_of(behind, goal) else (end,)
+
+    def _is_of(self, place: Chunk, goal: Chunk) -> bool:
+        """Tell whether a phrase says where on somebody, or on what is theirs, a thing is."""
+        within = self.words[place.first] in roles.WITHIN and goal.kind == NOUN
+        theirs = within and self.words[goal.first] in WORDS["owner"] and not roles.has_room(self.words[goal.head])
+        return theirs or self.words[goal.first] == "its" or self.is_bodily(goal)
+
+    def _is_part(self, link: int) -> bool:
+        """Tell whether a clause behind *while* or the like belongs to the situation."""
+        _, end = self.segment(link)
+        words = [i for chunk in self.chunks[link + 1 : end + 1] for i in chunk.words if roles.means(self.words[i])]
+        return self.first_word(link) in roles.MEANWHILE and any(self.chances[i] >= OPEN for i in words)
+
+    def is_alone(self, at: int) -> bool:
+        """Tell whether a preposition has no noun of its own: *mesas behind*."""
+        return self.is_kind(at, PLACE) and (at + 1 == len(self) or self.is_kind(at + 1, SIGN, LINK))
 
     def segment(self, at: int) -> tuple[int, int]:
         """Find the first and the last chunk between the signs around a chunk."""
@@ -146,40 +89,106 @@ class Clauses:
         return bool(words) and all(self.chances[i] >= OPEN for i in words)
 
     def needs(self, at: int) -> bool:
-        """Tell whether a chunk needs what is right before it: *of* a noun, *while* a deed."""
-        return self.first_word(at) == "of" or (self.is_kind(at, LINK) and self.first_word(at) in roles.MEANWHILE)
+        """Tell whether a chunk needs what is right before it: *of* and *who* a noun, *while* a deed."""
+        word = self.first_word(at)
+        return word == "of" or (self.is_kind(at, LINK) and word in roles.MEANWHILE | roles.RELATIVE)
 
-    def joint(self, end: int) -> tuple[int, Parts, float]:
-        """Give the last word that goes with a phrase, and *near* where what follows was the goal of a movement."""
+    def joint(self, end: int, *, stands: bool = True) -> tuple[int, Parts, float]:
+        """Give the last word that goes with a phrase, and *near* where what follows was the goal of what goes.
+
+        Args:
+            end: the last chunk of the phrase.
+            stands: whether what follows says where somebody stands, and not where a deed is done that stays.
+        """
         for at in range(end + 1, len(self) - 1):
             place, goal = self.chunks[at], self.chunks[at + 1]
             if place.kind not in (PLACE, NOUN, AND):
                 break
-            word = self.words[place.first]
-            goes = word in roles.DIRECTIONS or (word == "at" and self.is_somebody(goal))
-            if place.kind == PLACE and (word in roles.INTO or (at == end + 1 and goes)):
+            aim = self.words[place.first] == "at" and at == end + 1 and self.chunks[end].kind in VERBS
+            if place.kind == PLACE and (aim or self._is_goal(place, goal, right_behind=at == end + 1, stands=stands)):
                 between = range(self.chunks[end].last + 1, place.first)
-                return place.last, (*between, self._near(place)), NEARBY
+                return place.last, (*between, self._near(place, goal)), NEARBY
+        off = self.chunk(end + 1)  # *its tongue out on a roof*
+        if off is not None and off.last > off.first and self.is_bodily(self.chunks[end]) and self._is_off(off):
+            return off.first, (), 0.0
         if self.first_word(end + 1) == "," and self.is_kind(end + 2, PLACE, DOING):
             return self.chunks[end + 1].last, (), 0.0
         return self.chunks[end].last, (), 0.0
 
-    def _near(self, place: Chunk) -> str:
-        if self.words[place.first] in roles.ALONG:
+    def _is_off(self, place: Chunk) -> bool:
+        return self.words[place.first] in WORDS["particle"] and self.words[place.first + 1] != "of"
+
+    def _is_goal(self, place: Chunk, goal: Chunk, *, right_behind: bool, stands: bool) -> bool:
+        """Tell whether a preposition says where something moved or was done, and not where somebody is."""
+        phrase, noun = self.words[place.first : place.last + 1], self.words[goal.head]
+        word = phrase[-1] if len(phrase) == 2 and phrase[0] in WORDS["particle"] and phrase[1] != "of" else phrase[0]
+        inside = stands and word in roles.WITHIN and place.first == place.last and goal.kind == NOUN
+        within = inside and not roles.has_room(noun, on=word == "on") and not english.is_worn(noun)
+        moved = word in roles.DIRECTIONS or (word in roles.AFTER and self.is_somebody(goal))
+        return word in roles.INTO or (right_behind and (within or moved))
+
+    def _near(self, place: Chunk, goal: Chunk) -> str:
+        word = self.words[place.first]
+        if word in roles.ALONG:
             return "on"
+        if word == "through" and roles.has_room(self.words[goal.head]) and not self.is_somebody(goal):
+            return "in"
         return "by" if "near" in self.words[place.last : place.last + 6] else "near"
 
     def saying(self, at: int) -> int | None:
         """Find the chunk, before a chunk and behind the last sign, that says that something is said or written."""
         first, _ = self.segment(at)
-        return next((i for i in range(at, first - 1, -1) if self.words[self.chunks[i].head] in roles.SAYING), None)
+        return next((i for i in range(at, first - 1, -1) if self._says(i)), None)
+
+    def _says(self, at: int) -> bool:
+        """Tell whether a chunk says what something shows or says; what somebody says is a deed."""
+        said = self.words[self.chunks[at].head] in roles.SAYING
+        return said and not (
+            self.is_kind(at - 1, NOUN) and any(self.is_somebody(self.chunks[i]) for i in self.named(at - 1))
+        )
 
     def deeds(self, at: int) -> Iterator[int]:
         """Give the deeds that a chunk may belong to: what somebody does, as whom or to whom it names."""
-        if self.is_kind(at, NOUN) and self.is_kind(at + 1, *VERBS):
-            yield at + 1
-        for verb in range(at, -1, -1):
-            if self.is_kind(verb, SIGN, LINK):
+        found: list[int] = []
+        for verb in range(at + (self.is_kind(at, NOUN) and self.is_kind(at + 1, *VERBS)), -1, -1):
+            if self._binds(verb):
+                found.clear()
+            elif self.is_kind(verb, SIGN, LINK):
                 break
-            if self.is_kind(verb, *VERBS):
-                yield verb
+            elif self.is_kind(verb, *VERBS):
+                found.append(verb)
+        yield from (verb for verb in found if not (verb > found[-1] and self.goes_on(verb)))
+
+    def _binds(self, link: int) -> bool:
+        """Tell whether a clause begins here that is part of a deed before it: *until it falls*, *shouting that*."""
+        told = self.first_word(link) == "that" and self.is_kind(link - 1, NOUN, *VERBS)
+        return self.is_kind(link, LINK) and (told or self.first_word(link) in roles.BOUND)
+
+    def goes_on(self, verb: int) -> bool:
+        """Tell whether a deed is part of the one before it: *tickling owls and hugging them*, *making an owl sing*."""
+        aim = verb + 1 + self.is_kind(verb + 1, PLACE)
+        shared = self.is_kind(verb - 1, AND) and self.is_kind(aim, PRONOUN)
+        maker = self.chunk(verb - 2)
+        made = maker is not None and maker.kind in VERBS and self.words[maker.head] in CAUSING
+        thing = self.is_kind(verb - 1, NOUN) and not self.is_somebody(self.chunks[verb - 1])
+        purpose = self.is_kind(verb, TO_DO) and self.is_kind(verb - 1 - thing, *VERBS)
+        return self.is_kind(verb, *VERBS) and (shared or purpose or (self.is_kind(verb, DO) and made))
+
+    def suited(self, last: int) -> tuple[int, tuple[str, ...]] | None:
+        """Give the last word that goes with a noun so that another may take its place, and what joins it to the rest.
+
+        What the noun does goes with it. None where it is held to a body, since no other thing is.
+        """
+        if last + 1 >= len(self.words):
+            return last, ()
+        at = self.holding(last + 1)
+        behind, goal = self.chunks[at], self.chunk(at + 1)
+        if behind.kind in VERBS:
+            still = self.words[behind.head] in roles.STILL or behind.kind == DONE
+            if still and self.chances[behind.head] < TOUCHED:
+                return last, ()
+            end, joint, _ = self.joint(at)
+            new = tuple(part for part in joint if isinstance(part, str))
+            ends = goal is None or goal.kind in (PLACE, SIGN)
+            return (end, new) if ends and len(new) == len(joint) else None
+        return None if self.is_bodily(goal) and self.words[behind.first] in roles.HELD else (last, ())

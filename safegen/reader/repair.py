@@ -17,9 +17,10 @@ from safegen.reader import grammar, minors, roles
 from safegen.reader.attempts import Attempt, fit_in, sound
 from safegen.reader.clauses import Clauses
 from safegen.reader.editing import tidy
-from safegen.reader.english import alone, is_being
+from safegen.reader.english import is_person
 from safegen.reader.forms import folded
 from safegen.reader.gaps import OPEN, around, likely_gaps
+from safegen.reader.naming import told_apart
 from safegen.reader.phrases import Phrases
 from safegen.reader.places import near, place_around, window_of
 from safegen.reader.rewriting import Rewriter
@@ -43,9 +44,6 @@ NAMED, PARTLY_NAMED = 2.0, -1.0  # what a recipe's phrase is worth that covers a
 GAPS = 8  # how many gaps are filled
 # How many rewritten texts are read, and how many of the likeliest calm attempts are weighed.
 WAYS, WEIGHED = 48, 32
-# From which height on a name for somebody is harmful by itself; the chances that are given to such, and to others.
-NAMELY, HARMFUL, HARMLESS = 0.75, 0.9, 0.3
-CREATURES = ("demon", "ghost", "vampire", "witch", "zombie")  # figures of tales, harmful by name alone
 # Animals whose names are insults for people: said of a person, they would be the very harm to be repaired.
 _BEASTS = """
 ape apes baboon baboons beast beasts chimp chimpanzee chimps cockroach cockroaches cow cows dog dogs gorilla gorillas
@@ -168,10 +166,12 @@ class Repairer:
     def _rewritten(self, reading: Reading, span: Span) -> Iterator[Attempt]:
         """Give the likeliest ways to rewrite the phrase, and what the recipes that name it would have there."""
         words = folded(reading.words)
-        chances = self._told_apart(words, self.reader.gaps(words))
-        rewriter = Rewriter([word.text for word in words], chances)
+        texts = [word.text for word in words]
+        chances = self.reader.gaps(words)
+        rewriter = Rewriter(texts, told_apart(self.reader, texts, chances))
         attempts = list(self._named(reading, span, words, rewriter.clauses))
-        for way in rewriter.ways(worst_of(reading, span, self.reader.concepts, chances)):
+        worst = worst_of(reading, span, self.reader.concepts, rewriter.chances, chances)
+        for way in rewriter.ways(worst):
             place = words[way.first].span[0], words[way.last].span[1]
             worth = GAP * rewriter.clauses.likelihood(way.gone) + way.cost
             attempts.append(fit_in(reading.text, place, way.written(reading.text, reading.words), worth))
@@ -186,19 +186,15 @@ class Repairer:
                 led = described and not grammar.ARTICLE.match(reading.text, start)
                 safe = grammar.ARTICLE.sub("", phrase.safe, count=1) if led else phrase.safe
                 gone = [i for i, word in enumerate(words) if start <= word.span[0] < end]
-                covers = start <= span.span[0] and end >= span.span[1]
+                suited = (gone[-1], ()) if is_person(words[gone[-1]].text) else clauses.suited(gone[-1])
+                apart = reading.text[:start].rstrip()[-1:] == "," and reading.text[end:].lstrip()[:1] == ","
+                if suited is None or apart or reading.text[end:].lstrip()[:3] == "of ":
+                    continue
+                gone += range(gone[-1] + 1, suited[0] + 1)
+                place = start, words[suited[0]].span[1]
+                covers = place[0] <= span.span[0] and place[1] >= span.span[1]
                 worth = GAP * clauses.likelihood(gone) + (NAMED if covers else PARTLY_NAMED)
-                yield fit_in(reading.text, (start, end), safe, worth)
-
-    def _told_apart(self, words: Sequence[Word], chances: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Tell those who are harmful by their very name from those who only take part in what happens."""
-        nouns = [word.text.removesuffix("'s") for word in words]
-        beings = [i for i, noun in enumerate(nouns) if is_being(noun)]
-        found = self.reader.read([alone(nouns[i]) for i in beings])
-        chances = chances.copy()
-        for i, reading in zip(beings, found, strict=True):
-            chances[i] = HARMFUL if reading.height >= NAMELY and not nouns[i].startswith(CREATURES) else HARMLESS
-        return chances
+                yield fit_in(reading.text, place, " ".join([safe, *suited[1]]), worth)
 
     def _filled(self, reading: Reading, span: Span) -> Iterator[Attempt]:
         """Give the likeliest gaps with their likeliest fills."""
@@ -237,13 +233,23 @@ def situations(spans: Sequence[Span]) -> int:
     return count
 
 
-def worst_of(reading: Reading, span: Span, concepts: Sequence[str], chances: NDArray[np.float32] | None = None) -> int:
-    """Find the worst of a span's words that mean something, and belong to the situation."""
+def worst_of(reading: Reading, span: Span, concepts: Sequence[str], *chances: NDArray[np.float32]) -> int:
+    """Find the worst of a span's words that mean something, and belong to the situation.
+
+    Args:
+        reading: the prompt.
+        span: the span.
+        concepts: the concepts of the reading.
+        chances: (words,) how likely each word belongs to the situation, as it is told by names, and before. Where none
+            does so by name, the likeliest before is taken.
+    """
     scores = reading.scores[:, concepts.index(span.concept)]
     inside = [i for i, w in enumerate(reading.words) if w.span[0] < span.span[1] and w.span[1] > span.span[0]]
-    content = [i for i in inside if reading.words[i].text.lower() not in grammar.LEADING] or inside
-    if chances is not None:
-        content = [i for i in content if chances[i] >= OPEN] or content
+    content = [i for i in inside if roles.means(reading.words[i].text.lower())] or inside
+    if chances:
+        told, before = chances
+        open_ = [i for i in content if told[i] >= OPEN]
+        return max(open_ or content, key=lambda i: scores[i] if open_ else scores[i] * before[i])
     return max(content, key=lambda i: scores[i])
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from safegen.reader.clauses import Parts
 from safegen.reader.grammar import agree
+from safegen.reader.nouns import Parts
 from safegen.reader.words import Word
 
 # What a way costs beside the others, as a log-likelihood: *standing*, *and*, *admiring*, *flowers*, and somebody lost.
 STANDS, JOINED, ADMIRES, FLOWERS, LOST = -1.0, -0.5, -1.0, -10.0, -5.0
+SUSPECT = -4.0  # and what somebody goes on to do whose name was harmful
+_PAUSE = re.compile(r" ([,.;:!?])")
 
 
 @dataclass(frozen=True)
@@ -38,4 +41,4 @@ class Rewrite:
                 runs[-1] += text[words[part - 1].span[1] : words[part].span[1]]
             else:
                 runs.append(words[part].text)
-        return agree(" ".join(runs))
+        return agree(_PAUSE.sub(r"\1", " ".join(runs)))

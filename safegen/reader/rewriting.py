@@ -26,11 +26,12 @@ from safegen.reader.chunks import (
     VERBS,
     Chunk,
 )
-from safegen.reader.clauses import FURTHER, NEUTRAL, Clauses, Parts
+from safegen.reader.clauses import FURTHER, Clauses
 from safegen.reader.deeds import Deeds
 from safegen.reader.gaps import OPEN
 from safegen.reader.grammar import DETERMINERS
-from safegen.reader.rewrites import FLOWERS, LOST, Rewrite
+from safegen.reader.nouns import NEUTRAL, Parts
+from safegen.reader.rewrites import FLOWERS, LOST, SUSPECT, Rewrite
 
 if TYPE_CHECKING:
     import numpy as np
@@ -63,12 +64,12 @@ class Rewriter:
 
     def _around(self, at: int) -> Iterator[Rewrite]:
         for verb in self.clauses.deeds(at):
-            for end in self.clauses.ends(max(at, verb)):
+            for end in sorted({*self.clauses.ends(verb), *self.clauses.ends(max(at, verb))}):
                 yield from self.deeds.instead(verb, end)
         for place in range(at + 1, max(-1, at - FURTHER), -1):
             if self.clauses.is_kind(place, SIGN, LINK) and place <= at:
                 break
-            if self.clauses.is_kind(place, PLACE, AND):
+            if self.clauses.is_kind(place, PLACE, AND) and not self.clauses.goes_on(place + 1):
                 yield from self._place(place, at)
         if self.clauses.is_kind(at, NOUN):
             yield from self._noun(at, self.clauses.chunks[at])
@@ -83,14 +84,19 @@ class Rewriter:
             acts: see `Clauses.ends`.
         """
         for end in self.clauses.ends(at, acts=acts):
-            if not self.clauses.needs(end + 1):
-                last, joint, cost = self.clauses.joint(end)
+            torn = any(self.clauses.goes_on(verb) for verb in range(start + 1, end + 1))
+            if not torn and not self.clauses.needs(end + 1):
+                last, joint, cost = self.clauses.joint(end, stands=not self.clauses.is_kind(start - 2, *VERBS))
                 yield last, joint, cost + LOST * self.clauses.lost(start, end)
 
     def _place(self, place: int, at: int) -> Iterator[Rewrite]:
         """Give the ways to leave out a phrase with a preposition, or behind *and*, or to put flowers into it."""
         before, chunk = self.clauses.chunk(place - 1), self.clauses.chunks[place]
         if before is None:
+            return
+        goal = self.clauses.chunk(place + 1)
+        of = self.words[chunk.first] == "of" and goal is not None and english.is_person(self.words[goal.head])
+        if of and not self.clauses.is_somebody(before):  # a ring of clerks is made of them
             return
         holds = self.words[before.head] in roles.CONTAINERS
         free = before.kind in (NOUN, PRONOUN) and not holds
@@ -100,6 +106,10 @@ class Rewriter:
                 yield Rewrite(chunk.first, last, joint, cost)
                 for form, changed in self.clauses.forms(before):
                     yield Rewrite(before.first, last, (*form, *joint), cost + changed)
+            if self.words[chunk.first] == "with":
+                for kept in (i for i in range(place + 1, at + 1) if self.clauses.is_somebody(self.clauses.chunks[i])):
+                    for form, changed in self.clauses.forms(self.clauses.chunks[kept], whole=True):
+                        yield Rewrite(chunk.first, last, ("with", *form, *joint), cost + changed - LOST)
             if place == at - 1 and chunk.kind == PLACE:
                 flowers = NEUTRAL if holds else FLOWERS
                 yield Rewrite(self.clauses.chunks[at].first, last, ("flowers", *joint), cost + flowers)
@@ -107,8 +117,13 @@ class Rewriter:
     def _noun(self, at: int, noun: Chunk) -> Iterator[Rewrite]:
         """Give the ways to change a noun, to leave out what is said of it, or one of two that *and* joins."""
         before, behind = self.clauses.chunk(at - 1), self.clauses.chunk(at + 1)
-        for form, changed in self.clauses.forms(noun):
-            yield Rewrite(noun.first, noun.last, form, changed)
+        done = before is not None and before.kind in VERBS
+        led = done or (self.clauses.is_kind(at - 1, PLACE) and self.clauses.first_word(at - 1) != "of")
+        said = before is not None and before.kind == LINK  # then it is part of a clause
+        for form, changed in () if led and self.clauses.is_own(noun) else self.clauses.forms(noun):
+            yield Rewrite(noun.first, noun.last, form, changed + (SUSPECT if self._is_suspect(at) else 0.0))
+            if said:
+                continue
             for last, joint, cost in self._cuts(at + 1, at):
                 yield Rewrite(noun.first, last, (*form, *joint), cost + changed)
         bare = self.words[noun.first] not in DETERMINERS and not self.clauses.is_somebody(noun)
@@ -117,10 +132,17 @@ class Rewriter:
             yield from (Rewrite(first, last, joint, cost) for last, joint, cost in self._cuts(at + 1, at))
         if behind is not None and behind.kind == AND:
             yield Rewrite(noun.first, behind.last, (), 0.0)
-        if before is not None and before.kind in VERBS and not self.clauses.is_harmful(before):
-            yield Rewrite(noun.first, noun.last, ("flowers",), FLOWERS)
+        suited = self.clauses.suited(noun.last)
+        if done and suited is not None and before is not None and not self.clauses.is_harmful(before):
+            yield Rewrite(noun.first, suited[0], ("flowers", *suited[1]), FLOWERS)
         if (before is None or before.kind == SIGN) and behind is not None and behind.kind in (*VERBS, PLACE):
             yield from self._beginning(noun, behind)
+
+    def _is_suspect(self, at: int) -> bool:
+        """Tell whether what somebody does, who is harmful by name, stays as it is."""
+        noun, deed = self.clauses.chunks[at], self.clauses.chunk(at + 1)
+        moving = deed is not None and deed.kind in VERBS and self.words[deed.head] not in roles.STILL
+        return moving and self.clauses.is_harmful(noun) and english.is_person(self.words[noun.head])
 
     def _beginning(self, noun: Chunk, behind: Chunk) -> Iterator[Rewrite]:
         """Give what may stand for a noun at the beginning: somebody else, flowers, or what it is a part of."""
@@ -129,14 +151,23 @@ class Rewriter:
             yield Rewrite(noun.first, noun.last, ("people" if english.is_plural(word) else "a person",), NEUTRAL)
         if self.words[behind.first] == "of":
             yield Rewrite(noun.first, behind.last, (), 0.0)
-        elif not english.is_person(word):
-            yield Rewrite(noun.first, noun.last, ("flowers",), FLOWERS)
+        elif behind.kind == PLACE and not english.is_person(word):
+            scene = tuple(i for i in noun.words if i != noun.head and self.chances[i] < OPEN)
+            if scene and english.is_thing(self.words[scene[-1]]):  # the place of what happened there
+                yield Rewrite(noun.first, noun.last, scene, NEUTRAL)
+        if (
+            self.words[behind.first] != "of"
+            and not english.is_person(word)
+            and (suited := self.clauses.suited(noun.last)) is not None
+        ):
+            yield Rewrite(noun.first, suited[0], ("flowers", *suited[1]), FLOWERS)
 
     def _clause(self, at: int) -> Iterator[Rewrite]:
         """Give the ways to leave out a clause behind a link, and all between two signs."""
         chunks = self.clauses.chunks
         first, last = self.clauses.segment(at)
         starts = [i for i in range(first, at + 1) if chunks[i].kind == LINK]
+        starts += [i - 1 for i in starts if i and chunks[i - 1].kind in VERBS and self.words[chunks[i].first] == "that"]
         for start in [*starts, *([first] if last - first + 1 < len(chunks) else [])]:
             lost = LOST * self.clauses.lost(start, last, harmful=True)
             yield Rewrite(chunks[start].first, chunks[last].last, (), lost)
@@ -165,19 +196,22 @@ class Rewriter:
         if word is None:
             return None
         at = self.clauses.holding(word)
-        behind = self.clauses.first_word(at + 1)
-        ends = self.clauses.is_kind(at + 1, PLACE) and behind not in roles.DIRECTIONS | {"of"}
+        cuts = (end for end in self.clauses.ends(at) if not self.clauses.needs(end + 1))
+        segment = self.clauses.segment(at)[1]
         for start in range(at, 0, -1):
             chunk = self.clauses.chunks[start]
             if chunk.first <= way.last:
                 break
             local = chunk.kind in (PLACE, AND)
             if chunk.kind in (TO_DO, LINK, SIGN, DOING, DONE) or (local and start == at - 1):
-                end = at if local or (chunk.kind in (DOING, DONE) and ends) else self.clauses.segment(at)[1]
-                first = chunk.first - (chunk.kind == LINK and self.clauses.is_kind(start - 1, SIGN))
-                parts = (*way.parts, *range(way.last + 1, first))
+                end = at if local else next(cuts, segment) if chunk.kind in (DOING, DONE) else segment
+                end += self.clauses.is_alone(end + 1)
+                joined = chunk.kind in VERBS and self.clauses.is_kind(start - 1, AND, PLACE)
+                first = chunk.first - (joined or (chunk.kind == LINK and self.clauses.is_kind(start - 1, SIGN)))
+                last, joint, cost = self.clauses.joint(end)
+                parts = (*way.parts, *range(way.last + 1, first), *joint)
                 lost = LOST * self.clauses.lost(start, end)
-                return Rewrite(way.first, self.clauses.chunks[end].last, parts, way.cost + lost)
+                return Rewrite(way.first, last, parts, way.cost + cost + lost)
         return None
 
     def _twice(self, way: Rewrite) -> bool:
