@@ -27,15 +27,13 @@ def learn(method: str, names: Sequence[str], out: Path | None, folder: Path | No
     """
     from safegen import files
     from safegen.cli import console
-    from safegen.learning import TUNED
     from safegen.models import loading
 
     concepts = [Concept.load(name, folder) for name in names]
     targets = [target_folder(recipe, out, folder) for recipe in concepts]
     for target in targets:
         files.check_writable(target)
-    pipe = loading.load(load)
-    learn_one = (tuned if method in TUNED else solved)(method, pipe, load.model, concepts)
+    learn_one = learner(method, loading.load(load), load.model, concepts)
     poor = None
     for recipe, target in zip(concepts, targets, strict=True):
         edit = learn_one(recipe)
@@ -52,39 +50,30 @@ def learn(method: str, names: Sequence[str], out: Path | None, folder: Path | No
         raise poor
 
 
-def solved(method: str, pipe: Any, model: str, concepts: Sequence[Concept]) -> Callable[[Concept], WeightEdit]:
-    """Give what learns an edit in closed form."""
-    from safegen.cli import console
-    from safegen.families import family_of
-    from safegen.learning import EDITS
-    from safegen.safeguards import import_object
-
-    family, function = family_of(pipe), import_object(EDITS[method])
-    return lambda recipe: function(recipe, family, console)  # type: ignore[no-any-return]
-
-
-def tuned(method: str, pipe: Any, model: str, concepts: Sequence[Concept]) -> Callable[[Concept], WeightEdit]:
-    """Give what tunes an edit, and goes on where it was interrupted.
+def learner(method: str, pipe: Any, model: str, concepts: Sequence[Concept]) -> Callable[[Concept], WeightEdit]:
+    """Give what learns an edit of one of the concepts: in closed form, or by tuning, which goes on where it stopped.
 
     Raises:
         UsageError: nobody judges pictures for a method that learns from it.
     """
     from safegen.cli import console
     from safegen.families import family_of
-    from safegen.learning import TUNED, tuning
+    from safegen.learning import EDITS, TUNED, tuning
     from safegen.models import defaults
     from safegen.safeguards import import_object
 
-    family, objective = family_of(pipe), import_object(TUNED[method])()
+    family, learning = family_of(pipe), import_object(EDITS[method])
+    if method not in TUNED:
+        return lambda recipe: learning(recipe, family, console)  # type: ignore[no-any-return]
+    objective, guidance, print_ = learning(), defaults.of(family, model).guidance, family.bottleneck.fingerprint
     judges = {recipe.name: judge_of(recipe, pipe, model) for recipe in concepts if objective.judged}
-    guidance, print_ = defaults.of(family, model).guidance, family.bottleneck.fingerprint
 
-    def learn_one(recipe: Concept) -> WeightEdit:
+    def tune(recipe: Concept) -> WeightEdit:
         partial = edits.cached_folder() / recipe.name / f".{method}-{print_[:8]}.partial"
         judge = judges.get(recipe.name)
         return tuning.learn(recipe, family, objective, guidance, judge=judge, partial=partial, progress=console)
 
-    return learn_one
+    return tune
 
 
 def judge_of(recipe: Concept, pipe: Any, model: str) -> Judge:

@@ -6,7 +6,6 @@ The loop around it is in `tuning.py`.
 from __future__ import annotations
 
 import abc
-import functools
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -100,6 +99,7 @@ class TunedModel:
         self.family, self.guidance, self.edit, self.plan, self.judge = family, guidance, edit, plan, judge
         self.denoiser = family.bottleneck.denoiser
         self.side = plan.side or family.size
+        self._unprompted: dict[int, Call] = {}
 
     def tuned(self) -> AbstractContextManager[None]:
         """Let the edit work on all that the denoiser is called with; **changes the denoiser** meanwhile."""
@@ -110,10 +110,11 @@ class TunedModel:
         with self.tuned():
             return call.predict(latents, inputs)
 
-    @functools.lru_cache(maxsize=8)  # noqa: B019 (as short-lived as the model)
     def unprompted(self, count: int) -> Call:
         """Record how the denoiser is told nothing, for so many pictures."""
-        return tell(self.family, [""] * count, self.guidance, (self.side, self.side))
+        if count not in self._unprompted:
+            self._unprompted[count] = tell(self.family, [""] * count, self.guidance, (self.side, self.side))
+        return self._unprompted[count]
 
     def noised(self, latents: Tensor, noise: Tensor, times: Tensor) -> tuple[Tensor, Tensor]:
         """Add noise to latents (N, ...) as at times (N,); also give what the denoiser should put out for them."""

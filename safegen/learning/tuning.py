@@ -82,7 +82,7 @@ def learn(
         taught, apart = work.draw(own, 0), work.draw(held, len(own))
         before = work.assess(apart)
         work.train(taught)
-        figures = {"loss_before": before["loss"], **work.assess(apart)}
+        figures = {**{f"{name}_before": value for name, value in before.items()}, **work.assess(apart)}
     info = {
         **{"concept": concept.name, "method": objective.name, "denoiser": place.kind},
         **{"class": type(place.denoiser).__name__, "fingerprint": place.fingerprint, "recipe_sha256": concept.sha256},
