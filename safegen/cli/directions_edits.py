@@ -64,7 +64,7 @@ def learner(method: str, pipe: Any, model: str, concepts: Sequence[Concept]) -> 
 
     family, learning = family_of(pipe), import_object(EDITS[method])
     if method not in TUNED:
-        return lambda recipe: learning(recipe, family, console)  # type: ignore[no-any-return]
+        return lambda recipe: learning(recipe, family, console)
     objective, guidance, print_ = learning(), defaults.of(family, model).guidance, family.bottleneck.fingerprint
     judges = {recipe.name: judge_of(recipe, pipe, model) for recipe in concepts if objective.judged}
 

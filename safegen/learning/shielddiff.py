@@ -152,8 +152,8 @@ def surprise(model: TunedModel, drawn: Drawn, move: int) -> Tensor:
         drawn.scheduler.step(output, time, begin, eta=1.0, variance_noise=noise).prev_sample
         for noise in (torch.zeros_like(begin), torch.ones_like(begin))
     )
-    spread = (far - mean).detach()
-    return ((end - mean) / spread).square().flatten(1).mean(1) / 2
+    found: Tensor = ((end - mean) / (far - mean).detach()).square().flatten(1).mean(1) / 2
+    return found
 
 
 @contextlib.contextmanager
