@@ -73,8 +73,14 @@ def learn(
     model = TunedModel(family, guidance, edit, plan, judge or NOBODY)
     objective.check(model)
     own, held = lessons(concept, SAFE, plan.pictures, plan.held)
-    facts = {"recipe": concept.sha256, "method": objective.name, "denoiser": place.fingerprint, "guidance": guidance}
-    identity = hashlib.sha256(json.dumps([facts, asdict(plan)], sort_keys=True).encode()).hexdigest()
+    facts = {
+        **{"concept": concept.name, "method": objective.name, "denoiser": place.kind},
+        **{"class": type(place.denoiser).__name__, "fingerprint": place.fingerprint, "recipe_sha256": concept.sha256},
+        **{"guidance": guidance, "plan": asdict(plan)},
+        "sources": {"pictures": "the model's own", "pairs": len(own), "held": len(held)}
+        | ({"judge": model.judge.name} if objective.judged else {}),
+    }
+    identity = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
     batches = [-(-len(some) // plan.batch) for some in (own, held)]
     total = sum(batches) + 2 * TURNS * batches[1] + plan.steps
     with progress.counting(f"{concept.name}: pictures and steps", total) as tick, frozen(place.denoiser):
@@ -83,16 +89,9 @@ def learn(
         before = work.assess(apart)
         work.train(taught)
         figures = {**{f"{name}_before": value for name, value in before.items()}, **work.assess(apart)}
-    info = {
-        **{"concept": concept.name, "method": objective.name, "denoiser": place.kind},
-        **{"class": type(place.denoiser).__name__, "fingerprint": place.fingerprint, "recipe_sha256": concept.sha256},
-        **{"held_out": figures, "guidance": guidance, "plan": asdict(plan), "rank": plan.rank},
-        "sources": {"pictures": "the model's own", "pairs": len(own), "held": len(held)}
-        | ({"judge": model.judge.name} if objective.judged else {}),
-    }
     if partial is not None:
         partial.unlink(missing_ok=True)
-    return WeightEdit({name: value.detach() for name, value in named(model).items()}, info)
+    return WeightEdit({name: half.detach() for name, half in named(model).items()}, {**facts, "held_out": figures})
 
 
 def begin(denoiser: Any, layers: Sequence[str], plan: Plan) -> dict[str, Delta]:
