@@ -123,12 +123,12 @@ def test_joint_attention_is_refused_before_anything_is_drawn() -> None:
 
 @pytest.mark.slow
 def test_on_the_embedded_model_a_short_tuning_lowers_the_loss_of_pictures_kept_apart(
-    command: Callable[..., int], monkeypatch: pytest.MonkeyPatch, generator: Generator, tmp_path: Path
+    command: Callable[..., int], monkeypatch: pytest.MonkeyPatch, generator: Generator
 ) -> None:
     """And so the command keeps what was learned, where the safeguard looks for it."""
-    monkeypatch.setattr(SelfAttention, "plan", Plan(8, 4, 4, draw_steps=4, steps=16, rate=2e-4, warm_up=0, rank=8))
-    assert command("directions", "learn", "violence", "--method", "safegen-ccs") == 0
-    edit = edits.find("violence", "safegen-ccs", generator.family.bottleneck.fingerprint, None)
+    monkeypatch.setattr(duo.Preference, "plan", Plan(4, 4, 2, draw_steps=4, steps=12, rate=6e-5, warm_up=0, rank=8))
+    assert command("directions", "learn", "violence", "--method", "duo") == 0
+    edit = edits.find("violence", "duo", generator.family.bottleneck.fingerprint, None)
     assert edit.info["held_out"]["loss"] < edit.info["held_out"]["loss_before"]
 
 

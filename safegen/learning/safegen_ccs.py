@@ -9,8 +9,8 @@ mosaic m of it, and benign pictures b stay as they are:
 The goal is what a perfect denoiser would put out. That z - m is added to it at full weight at every time is the
 authors' own simplification; their code has it for models that predict noise, and it is filled in here for others.
 Filled in as well: the benign pictures are those of the recipe's safe phrases. The mosaic is one of the whole picture,
-made of its latents; the paper censors what a detector finds in pixels. The paper tunes all weights of these layers, and
-here the change has a low rank, for which its rate is too small. The same noise reaches no two pictures.
+made of its latents; the paper censors what a detector finds in pixels. The paper tunes all weights of these layers by a
+rate of 1e-5; here the change has a low rank, and the rate is higher. Steps and their warm-up are the paper's.
 """
 
 from __future__ import annotations
