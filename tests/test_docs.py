@@ -38,6 +38,7 @@ UNRUN = {
     "directions learn cigarettes": "takes minutes; tests/test_recipes.py",
     "--method latent": "takes minutes; tests/test_latent.py",
     "--method rece": "takes minutes; tests/test_drawing.py",
+    "--method duo": "takes minutes; tests/test_tuning.py",
     "--directions mine": "wants what was learned; tests/test_recipes.py",
     "directions export": "wants what was learned; tests/test_bundle.py",
     "directions import": "wants what was exported; tests/test_bundle.py",

@@ -2,39 +2,97 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from safegen.directions import edits, recipes
+from safegen.directions.edits import WeightEdit
 from safegen.directions.recipes import Concept
+from safegen.errors import DirectionError, UsageError
 from safegen.models.options import LoadOptions
+
+if TYPE_CHECKING:
+    from safegen.learning.objective import Judge
 
 
 def learn(method: str, names: Sequence[str], out: Path | None, folder: Path | None, load: LoadOptions) -> None:
-    """Learn a weight edit for every named concept, and save it.
+    """Learn a weight edit for every named concept, and save those that are of use.
 
     Raises:
-        UnknownConcept, UsageError: there is no such recipe, it cannot be used, or the denoiser has nothing to edit.
+        UnknownConcept, UsageError: there is no such recipe, it cannot be used, the denoiser has nothing to edit, or
+            nobody judges pictures for a method that learns from it.
         ModelError: there is no denoiser, or it is compiled or streamed.
+        DirectionError: an edit is of no use; the others are saved.
     """
     from safegen import files
     from safegen.cli import console
-    from safegen.families import family_of
-    from safegen.learning import EDITS
     from safegen.models import loading
-    from safegen.safeguards import import_object
 
     concepts = [Concept.load(name, folder) for name in names]
     targets = [target_folder(recipe, out, folder) for recipe in concepts]
     for target in targets:
         files.check_writable(target)
-    family = family_of(loading.load(load))
+    learn_one = learner(method, loading.load(load), load.model, concepts)
+    poor = None
     for recipe, target in zip(concepts, targets, strict=True):
-        edit = import_object(EDITS[method])(recipe, family, console)
+        edit = learn_one(recipe)
         console.say(f"{recipe.name}, {method}, {edit.figures()}")
+        try:
+            edits.check_ready(edit)
+        except DirectionError as error:
+            poor = error
+            continue
         path = target / edit.file_name
         edit.save(path)
         console.show_path(path)
+    if poor is not None:
+        raise poor
+
+
+def learner(method: str, pipe: Any, model: str, concepts: Sequence[Concept]) -> Callable[[Concept], WeightEdit]:
+    """Give what learns an edit of one of the concepts: in closed form, or by tuning, which goes on where it stopped.
+
+    Raises:
+        UsageError: nobody judges pictures for a method that learns from it.
+    """
+    from safegen.cli import console
+    from safegen.families import family_of
+    from safegen.learning import EDITS, TUNED, tuning
+    from safegen.models import defaults
+    from safegen.safeguards import import_object
+
+    family, learning = family_of(pipe), import_object(EDITS[method])
+    if method not in TUNED:
+        return lambda recipe: learning(recipe, family, console)
+    objective, guidance, print_ = learning(), defaults.of(family, model).guidance, family.bottleneck.fingerprint
+    judges = {recipe.name: judge_of(recipe, pipe, model) for recipe in concepts if objective.judged}
+
+    def tune(recipe: Concept) -> WeightEdit:
+        partial = edits.cached_folder() / recipe.name / f".{method}-{print_[:8]}.partial"
+        judge = judges.get(recipe.name)
+        return tuning.learn(recipe, family, objective, guidance, judge=judge, partial=partial, progress=console)
+
+    return tune
+
+
+def judge_of(recipe: Concept, pipe: Any, model: str) -> Judge:
+    """Give whoever sees a concept in a model's pictures.
+
+    Raises:
+        UsageError: nobody does.
+    """
+    from safegen import image_check
+    from safegen.generator import Generator
+    from safegen.learning.objective import Judge
+
+    detector = image_check.find_detector(Generator(pipe, None, model))
+    if recipe.name not in detector.concepts:
+        raise UsageError(
+            f"{detector.name} sees {', '.join(detector.concepts)} in pictures, and not {recipe.name}",
+            "Take a method without a judge: --method duo.",
+        )
+    return Judge(detector.name, lambda pictures: [recipe.name in detector.look(one) for one in pictures])
 
 
 def target_folder(recipe: Concept, out: Path | None, folder: Path | None) -> Path:

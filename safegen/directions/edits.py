@@ -94,6 +94,22 @@ class WeightEdit:
         write_atomically(as_path(path), save(tensors, metadata))
 
 
+def check_ready(edit: WeightEdit) -> None:
+    """Check that a tuned edit lowers its loss on pictures that it was not learned from.
+
+    Raises:
+        DirectionError: it does not, or the loss is not finite.
+    """
+    held = edit.info["held_out"]
+    before, after = held.get("loss_before"), held.get("loss")
+    if before is not None and not (isinstance(after, (int, float)) and after < before):  # so that NaN is poor, too
+        raise DirectionError(
+            f"the weight edit of {edit.concept!r} by {edit.info['method']} has a loss of {after} on pictures kept "
+            f"apart, and without it the loss is {before}",
+            "Fill its recipe with what this model can draw, or take another method.",
+        )
+
+
 def _fit(up: Tensor | None, down: Tensor | None) -> bool:
     return up is not None and down is not None and up.ndim == down.ndim == 2 and up.shape[1] == down.shape[0]
 

@@ -86,7 +86,13 @@ KINDS = {
         _latent_files,
         lambda found, _: latent.check_ready(found),
     ),
-    edits.SCHEMA: Kind(edits.FOLDER, edits.WeightEdit.load, edits.cached_folder, _edit_files),
+    edits.SCHEMA: Kind(
+        edits.FOLDER,
+        edits.WeightEdit.load,
+        edits.cached_folder,
+        _edit_files,
+        lambda found, _: edits.check_ready(found),
+    ),
 }
 
 

@@ -80,16 +80,21 @@ def frozen(module: Any) -> Iterator[None]:
             weight.requires_grad_(True)
 
 
+def flows(scheduler: Any) -> bool:
+    """Tell whether a model is one of rectified flow, with no noise between its beginning and its end."""
+    config = scheduler.config
+    return "beta_start" not in config or config.get("prediction_type") == "flow_prediction"
+
+
 def noised(scheduler: Any, latents: Tensor, noise: Tensor, times: Tensor) -> tuple[Tensor, Tensor]:
     """Add noise to finished latents (B, ...) as at times (B,); also give what a perfect denoiser would put out."""
     from diffusers import DDPMScheduler
 
     config = scheduler.config
-    kind = config.get("prediction_type", "")
-    if "beta_start" not in config or kind == "flow_prediction":  # rectified flow
+    if flows(scheduler):
         share = (times / config.num_train_timesteps).view(-1, *[1] * (latents.ndim - 1)).to(latents)
         return (1 - share) * latents + share * noise, noise - latents
     forward, at = DDPMScheduler.from_config(config), times.round().long().to(latents.device)
-    goals = {"epsilon": noise, "sample": latents}
+    kind, goals = config.get("prediction_type", ""), {"epsilon": noise, "sample": latents}
     goal = goals[kind] if kind in goals else forward.get_velocity(latents, noise, at)
     return forward.add_noise(latents, noise, at), goal

@@ -36,7 +36,7 @@ from safegen.families.pushes import spread
 from safegen.learning import strength
 from safegen.learning.denoising import draw, frozen, noised
 from safegen.learning.lessons import Lesson, lessons
-from safegen.learning.unfinished import Unfinished
+from safegen.learning.unfinished import MOMENTS, Unfinished
 from safegen.progress import SILENT, Progress
 
 if TYPE_CHECKING:
@@ -166,12 +166,12 @@ class Work:
         self.held_from = held[0]
         told, wanted = ([self._tell(i, which) for i in own] for which in ("told", "drawn"))
         zero, size = self._begin(told[0])
-        vector = torch.nn.Parameter(zero if self.done.vector is None else self.done.vector)
+        vector = torch.nn.Parameter(self.done.learned.get("vector", zero))
         optimizer = torch.optim.Adam([vector], lr=self.plan.rate * size, betas=BETAS)
-        if self.done.moments is not None:
-            first, second = self.done.moments
+        if self.done.learned:
             count = torch.tensor(float(self.done.step))
-            optimizer.state[vector] = {"step": count, "exp_avg": first, "exp_avg_sq": second}
+            moments = {name: self.done.learned[name] for name in MOMENTS}
+            optimizer.state[vector] = {"step": count, **moments}
         self.tick(self.done.step)
         rate = optimizer.param_groups[0]["lr"]
         for step in range(self.done.step, self.plan.steps):
@@ -187,9 +187,8 @@ class Work:
             optimizer.step()
             self.tick(1)
             if (step + 1) % SAVED == 0 and step + 1 < self.plan.steps:
-                state = optimizer.state[vector]
-                self.done.vector, self.done.step = vector.detach().clone(), step + 1
-                self.done.moments = (state["exp_avg"].clone(), state["exp_avg_sq"].clone())
+                moments = {name: optimizer.state[vector][name].clone() for name in MOMENTS}
+                self.done.learned, self.done.step = {"vector": vector.detach().clone(), **moments}, step + 1
                 self.done.save(self.partial, self.identity)
         if not bool(torch.isfinite(vector).all()):
             raise DirectionError("the latent direction is not finite", "Learn it with another --dtype.")

@@ -1,9 +1,9 @@
-"""A latent direction in the making, as a file: its pictures and how far it is learned, so that work can go on."""
+"""What is learned from pictures, in the making, as a file: the pictures and how far it is, so that work can go on."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from torch import Tensor
@@ -14,23 +14,22 @@ from safegen.files import write_atomically
 from safegen.learning.denoising import Pictures
 
 PARTS = ("latents", "times", "inputs")  # of pictures
-LEARNED = ("vector", "first", "second")
+MOMENTS = ("exp_avg", "exp_avg_sq")  # Adam's, by its own names
+LEARNED = "learned."  # begins the names of what is learned
 
 
 @dataclass
 class Unfinished:
-    """The finished part of the work on a latent direction.
+    """The finished part of the work.
 
     Attributes:
         pictures: the batches that are drawn.
-        vector: as far as it is learned.
-        moments: Adam's two.
+        learned: what is learned as far as it is, and the optimizer's moments, by name; empty before the first step.
         step: steps of learning that are done.
     """
 
     pictures: list[Pictures]
-    vector: Tensor | None = None
-    moments: tuple[Tensor, Tensor] | None = None
+    learned: dict[str, Tensor] = field(default_factory=dict)
     step: int = 0
 
     @classmethod
@@ -46,9 +45,8 @@ class Unfinished:
         if info.get("identity") != identity:
             return cls([])
         pictures = [Pictures(*(tensors[f"{i}.{name}"] for name in PARTS)) for i in range(info["batches"])]
-        if "vector" not in tensors:
-            return cls(pictures)
-        return cls(pictures, tensors["vector"], (tensors["first"], tensors["second"]), info["step"])
+        learned = {name.removeprefix(LEARNED): value for name, value in tensors.items() if name.startswith(LEARNED)}
+        return cls(pictures, learned, info["step"] if learned else 0)
 
     def save(self, path: Path | None, identity: str) -> None:
         """Save what is done; nothing without a path."""
@@ -61,7 +59,6 @@ class Unfinished:
             for i, one in enumerate(self.pictures)
             for name in PARTS
         }
-        if self.vector is not None and self.moments is not None:
-            tensors |= dict(zip(LEARNED, (self.vector, *self.moments), strict=True))
+        tensors |= {f"{LEARNED}{name}": value.contiguous().cpu() for name, value in self.learned.items()}
         info = json.dumps({"identity": identity, "step": self.step, "batches": len(self.pictures)})
         write_atomically(path, save(tensors, {"safegen": info}))

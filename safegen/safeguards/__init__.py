@@ -34,11 +34,13 @@ class Method:
         safeguard: the class, as module:name.
         learn: functions that learn it, as module:name, by the name of the way to learn; empty if nothing is learned.
         edit: the function that learns its weight edit of a denoiser, as module:name; empty if it has none.
+        tune: the objective that its weight edit is tuned by, as module:name; empty if it is not tuned.
     """
 
     safeguard: str
     learn: Mapping[str, str] = field(default_factory=dict)
     edit: str = ""
+    tune: str = ""
 
 
 # To add a method, write a file beside this one, another under `learning/` if it learns anything, and a row here.
@@ -60,6 +62,11 @@ REGISTRY: Mapping[str, Method] = {
     "dual": Method("safegen.safeguards.dual:DualReconstruction"),
     "uce": Method("safegen.safeguards.editing:UnifiedConceptEditing", edit="safegen.learning.erasing:learn_uce"),
     "rece": Method("safegen.safeguards.editing:ReliableErasing", edit="safegen.learning.erasing:learn_rece"),
+    "safegen-ccs": Method(
+        "safegen.safeguards.editing:SelfAttentionTuning", tune="safegen.learning.safegen_ccs:SelfAttention"
+    ),
+    "duo": Method("safegen.safeguards.editing:PreferenceUnlearning", tune="safegen.learning.duo:Preference"),
+    "shielddiff": Method("safegen.safeguards.editing:RewardTuning", tune="safegen.learning.shielddiff:PolicyGradient"),
 }
 DEFAULT = "localise"
 
