@@ -123,13 +123,17 @@ def test_joint_attention_is_refused_before_anything_is_drawn() -> None:
 
 @pytest.mark.slow
 def test_on_the_embedded_model_a_short_tuning_lowers_the_loss_of_pictures_kept_apart(
-    command: Callable[..., int], monkeypatch: pytest.MonkeyPatch, generator: Generator
+    command: Callable[..., int], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """And so the command keeps what was learned, where the safeguard looks for it."""
+    """And so the command keeps what was learned, beside the recipe. Its one line is of what the model can draw."""
     monkeypatch.setattr(duo.Preference, "plan", Plan(4, 4, 2, draw_steps=4, steps=12, rate=6e-5, warm_up=0, rank=8))
-    assert command("directions", "learn", "violence", "--method", "duo") == 0
-    edit = edits.find("violence", "duo", generator.family.bottleneck.fingerprint, None)
-    assert edit.info["held_out"]["loss"] < edit.info["held_out"]["loss_before"]
+    recipe = tmp_path / "knives" / "concept.toml"
+    recipe.parent.mkdir()
+    recipe.write_text('title = "Knives"\n[targets]\n"a kitchen knife" = "a wooden spoon"\n')
+    assert command("directions", "learn", "knives", "--method", "duo", "--directions", str(tmp_path)) == 0
+    (file,) = (recipe.parent / edits.FOLDER).glob("duo-unet-*.safetensors")
+    held = WeightEdit.load(file).info["held_out"]
+    assert held["loss"] < held["loss_before"]
 
 
 @pytest.mark.parametrize("after", [1.0, 2.0, float("nan")])
