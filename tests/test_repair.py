@@ -114,7 +114,7 @@ def test_nobody_becomes_a_minor_who_was_none(ours: Reader) -> None:
 
 
 def test_names_tell_who_and_what_is_harmful(ours: Reader) -> None:
-    words = "a robber leaving a barn with a stray dog".split()
+    words = ["a", "robber", "leaving", "a", "barn", "with", "a", "stray", "dog"]
     told = told_apart(ours, words, np.full(len(words), 0.6, np.float32))
     assert told[words.index("robber")] >= OPEN
     assert all(told[words.index(word)] <= HARMLESS for word in ("barn", "stray", "dog"))
