@@ -1,4 +1,4 @@
-"""What is kept about every picture: its record, and the picture beside it."""
+"""The record of every picture."""
 
 from __future__ import annotations
 

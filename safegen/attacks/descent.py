@@ -1,4 +1,4 @@
-"""What attacks share that follow gradients from the denoiser back to the words of a prompt."""
+"""Attacks that follow gradients from the denoiser back to the words of a prompt: what they have in common."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long learning takes, for which a user waits before a new encoder is guarded; and what it finds."""
+"""The time that learning takes before a new encoder is guarded, and what it finds."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ class BoundGuard:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What works here, as records have it."""
+        """The guard's settings, as records have them."""
         return {
             "safeguard": self.safeguard.name,
             "strength": self.options.strength,

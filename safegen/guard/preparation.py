@@ -50,7 +50,7 @@ class Prepared:
 
     @property
     def treatment(self) -> Treatment | None:
-        """What the safeguard does while the prompt is drawn."""
+        """The safeguard's work while the prompt is drawn."""
         return self.report.treatment if self.report is not None and self.guard is not None else None
 
     @property

@@ -1,4 +1,4 @@
-"""What a method that tunes a denoiser is made of: a plan, the layers that it changes, and its loss.
+"""Methods that tune a denoiser: each has a plan, the layers that it changes, and its loss.
 
 The loop around it is in `tuning.py`.
 """
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Plan:
-    """How much a denoiser is tuned with, and how.
+    """The amounts and rates of one tuning.
 
     Attributes:
         pictures: pairs that are drawn to learn from.

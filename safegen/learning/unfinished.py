@@ -1,4 +1,4 @@
-"""What is learned from pictures, in the making, as a file: the pictures and how far it is, so that work can go on."""
+"""A file of unfinished learning from pictures: the pictures and how far it is, so that work can go on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a picture says of itself: the metadata inside the PNG, from its whole record down to that a machine made it.
+"""The metadata inside a PNG, from its whole record down to the mark that a machine made it.
 
 Reading needs no torch: `safegen show` works on any machine.
 """
