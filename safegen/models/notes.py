@@ -1,4 +1,4 @@
-"""Notes for the user before a picture is drawn: what the model does not read, what was assumed, what is out of range."""
+"""Notes for the user before a picture is drawn: what the model does not read, what was assumed or is out of range."""
 
 from __future__ import annotations
 
