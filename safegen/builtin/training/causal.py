@@ -191,6 +191,21 @@ def train(folder: Path, steps: int, minutes: float) -> None:
     ship(run.average.encoder, tokenizer)
 
 
+def load() -> tuple[CLIPTokenizerFast, CLIPTextModel]:
+    """Load the shipped tokenizer and encoder, in single precision, frozen."""
+    tokenizer = CLIPTokenizerFast.from_pretrained(OUT / "tokenizer")
+    encoder = CLIPTextModel.from_pretrained(OUT / "text_encoder", torch_dtype=torch.float32)
+    return tokenizer, encoder.eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def encode(tokenizer: CLIPTokenizerFast, encoder: CLIPTextModel, captions: list[str]) -> Tensor:
+    """Encode captions to hidden states (B, 77, 256), pads included, as the pipeline does."""
+    tokens = tokenizer(captions, padding="max_length", max_length=WINDOW, truncation=True, return_tensors="pt")
+    states: Tensor = encoder(tokens.input_ids.to(encoder.device))[0]
+    return states
+
+
 def ship(encoder: CLIPTextModel, tokenizer: CLIPTokenizerFast) -> None:
     """Write the encoder in half precision, as a stock pipeline that cannot draw."""
     pipe = StableDiffusionPipeline(

@@ -6,7 +6,7 @@ import contextlib
 import copy
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,11 @@ def halved(kind: str) -> contextlib.AbstractContextManager[object]:
     return torch.autocast(kind, torch.bfloat16, enabled=not slow)
 
 
+def adam(params: Any, lr: float, weight_decay: float) -> torch.optim.Optimizer:
+    """Make AdamW with the betas that suit short runs."""
+    return torch.optim.AdamW(params, lr=lr, weight_decay=weight_decay, betas=(0.9, 0.99), fused=True)
+
+
 class Progress:
     """A run that steps a model towards `steps`, saves what a restart needs, and averages the weights.
 
@@ -36,6 +41,7 @@ class Progress:
         peak_lr: learning rate after the warm-up.
         minutes: the run's length if time ends it before `steps` do; the learning rate follows it, too.
         groups: parameters with the `share` of the learning rate that they get; without groups, all get it whole.
+        optimizer: makes the optimizer of parameters or groups, `lr` and `weight_decay`.
     """
 
     def __init__(
@@ -47,13 +53,12 @@ class Progress:
         minutes: float,
         decay: float = 0.999,
         groups: Sequence[dict[str, Any]] = (),
+        optimizer: Callable[..., torch.optim.Optimizer] = adam,
     ) -> None:
         self.model, self.folder, self.steps, self.decay = model, folder, steps, decay
         self.peak_lr, self.seconds = peak_lr, minutes * 60
-        fused = device().type in ("cpu", "cuda")
-        self.optimizer = torch.optim.AdamW(
-            groups or model.parameters(), lr=peak_lr, weight_decay=1e-2, betas=(0.9, 0.99), fused=fused
-        )
+        taught = [p for p in model.parameters() if p.requires_grad]
+        self.optimizer = optimizer(groups or taught, lr=peak_lr, weight_decay=1e-2)
         self.average: Any = copy.deepcopy(model).requires_grad_(False).eval()
         self.step = 0
         self.start = time.monotonic()
@@ -102,7 +107,7 @@ class Progress:
         tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
         tensors |= {f"average.{k}": v for k, v in self.average.state_dict().items()}
         for i, state in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"adam.{i}.{k}": v for k, v in state.items()}
+            tensors |= {f"optimizer.{i}.{k}": v for k, v in state.items()}
         tensors["step"] = torch.tensor(self.step)
         partial = self._file.with_suffix(".partial")
         save_file({k: v.contiguous().cpu() for k, v in tensors.items()}, partial)
@@ -112,12 +117,12 @@ class Progress:
         saved = load_file(self._file)
         part = {
             name: {k.removeprefix(name): v for k, v in saved.items() if k.startswith(name)}
-            for name in ("model.", "average.", "adam.")
+            for name in ("model.", "average.", "optimizer.")
         }
         self.model.load_state_dict(part["model."])
         self.average.load_state_dict(part["average."])
         moments: dict[int, dict[str, torch.Tensor]] = {}
-        for key, tensor in part["adam."].items():
+        for key, tensor in part["optimizer."].items():
             index, name = key.split(".")
             moments.setdefault(int(index), {})[name] = tensor
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})

@@ -12,7 +12,7 @@ from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor
 
 from safegen.builtin import world
-from safegen.builtin.training import minilm
+from safegen.builtin.training import causal
 from safegen.builtin.training.autoencoder import SHIPPED, to_tensor, trained
 from safegen.builtin.training.checkpointing import Progress, device, halved
 
@@ -36,7 +36,7 @@ def build() -> UNet2DConditionModel:
         up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
         block_out_channels=(64, 192, 224),
         layers_per_block=1,
-        cross_attention_dim=384,
+        cross_attention_dim=causal.WIDTH,
         attention_head_dim=8,
         addition_embed_type="text",
         addition_embed_type_num_heads=8,
@@ -74,7 +74,7 @@ class Scenes:
 
     def __init__(self, vae: AutoencoderKL, seed: int) -> None:
         self.vae, self.rng = vae, random.Random(seed)
-        self.tokenizer, encoder = minilm.load()
+        self.tokenizer, encoder = causal.load()
         self.encoder = encoder.to(device())
         parts = [self._draw(64) for _ in range(START // 64)]
         self.latents = torch.empty(POOL, *parts[0][0].shape[1:], dtype=torch.half, device=device())
@@ -82,7 +82,7 @@ class Scenes:
         self.latents[:START] = torch.cat([p[0] for p in parts])
         self.texts[:START] = torch.cat([p[1] for p in parts])
         self.scale = float(1 / self.latents[:START].float().std())
-        self.silence = minilm.encode(self.tokenizer, self.encoder, [""])[0].half()
+        self.silence = causal.encode(self.tokenizer, self.encoder, [""])[0].half()
         self.filled = self.next = START
 
     @torch.no_grad()
@@ -91,11 +91,11 @@ class Scenes:
         pixels = to_tensor([world.render(s) for s in scenes]).to(device(), memory_format=torch.channels_last)
         with halved(device().type):
             latents = self.vae.encode(pixels).latent_dist.mean
-            texts = minilm.encode(self.tokenizer, self.encoder, [s.caption for s in scenes])
+            texts = causal.encode(self.tokenizer, self.encoder, [s.caption for s in scenes])
         return latents.half(), texts.half()
 
     def batch(self) -> tuple[Tensor, Tensor]:
-        """Draw latents (B, 8, 16, 16) at unit scale and text states (B, 64, 384)."""
+        """Draw latents (B, 8, 16, 16) at unit scale and text states (B, 77, 256)."""
         fresh = (torch.arange(FRESH) + self.next) % POOL
         self.latents[fresh], self.texts[fresh] = self._draw(FRESH)
         self.next = (self.next + FRESH) % POOL
