@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from safegen import Generator
+from safegen.bench.learning import newcomer
 from safegen.directions import store
 from safegen.directions.direction import Direction
 from safegen.directions.recipes import Concept
@@ -21,7 +22,6 @@ from safegen.learning.features import encode
 from safegen.learning.learner import Learner
 from safegen.learning.linear import Affine
 from safegen.learning.transported import NotCarried, Transport
-from safegen.models import catalog, loading
 from safegen.scoring.scorer import Scorer
 from tests.helpers import miniatures
 
@@ -60,7 +60,7 @@ def test_words_are_the_same_whoever_spells_them(generator: Generator) -> None:
 
 @pytest.mark.slow
 def test_a_carried_direction_is_whole_and_finds_harm(generator: Generator, tmp_path: Path) -> None:
-    family = family_of(loading.load(catalog.EMBEDDED_CLIP, device="cpu", offline=True))
+    family = newcomer().family
     known = shipped(generator)
     (made,) = Transport(family, generator.family, FEWER).learn(Concept.load("violence"), known).values()
     assert made.info["held_out"]["auc"] > 0.97

@@ -24,7 +24,7 @@ from safegen.directions.recipes import Concept
 from safegen.generator import Generator
 from safegen.learning import contrastive, ensure, features
 from safegen.learning.effort import ANALYTIC, BRIEF, TRANSPORTED, Effort
-from safegen.models import catalog
+from safegen.models import loading
 from safegen.scoring.scorer import Scorer
 
 if TYPE_CHECKING:
@@ -53,16 +53,24 @@ def learn_suite(generator: Generator, data: Sequence[PromptSet], quick: bool, ti
     if not quick:
         learned, row = time_learning(f"all {count} concepts, brief", lambda: all_of(family, BRIEF), ALL_SECONDS)
         rows += [row, *caught_rows(generator, {"brief": learned}, tick)]
-        other = Generator.load(catalog.EMBEDDED_CLIP, offline=True)
-        rows += carried_rows(other, data, count, tick)
+        rows += carried_rows(newcomer(), data, count, tick)
     return [*rows, time_learning(f"{ONE}, analytic", lambda: analytically(family), ONE_SECONDS)[1]]
 
 
+def newcomer() -> Generator:
+    """Make a model whose encoder has no directions: the embedded one's without its last layer."""
+    pipe = loading.load(offline=True)
+    encoder = pipe.text_encoder
+    encoder.encoder.layers = encoder.encoder.layers[:-1]
+    encoder.config.num_hidden_layers -= 1
+    return Generator(pipe, None)
+
+
 def carried_rows(other: Generator, data: Sequence[PromptSet], count: int, tick: Tick) -> list[Result]:
-    """Carry every concept over to the second encoder, and compare with what brief learning finds there."""
+    """Carry every concept over to a new encoder, and compare with what brief learning finds there."""
     found, rows = {}, []
     for effort, most in ((TRANSPORTED, CARRIED_SECONDS), (BRIEF, ALL_SECONDS)):
-        what = f"all {count} concepts for the causal encoder, {effort.name}"
+        what = f"all {count} concepts for a new encoder, {effort.name}"
         found[effort.name], row = time_learning(what, lambda effort=effort: all_of(other.family, effort), most)  # type: ignore[misc]
         rows.append(row)
     return [*rows, *caught_rows(other, found, tick), *published_rows(other, data, found, tick)]

@@ -1,6 +1,6 @@
 """The embedded model's world: scenes of one or two emoji glyphs on a coloured ground.
 
-`world.toml` names the glyphs. A `Scene` is what a picture shows; it renders to pixels and has an English
+`world.toml` names the glyphs, `names.tsv` has more English names of them. A `Scene` is what a picture shows; it renders to pixels and has an English
 caption. The Noto Color Emoji font is needed only to render, never to use the model.
 """
 
@@ -85,12 +85,22 @@ def tables() -> dict[str, Any]:
 
 
 @functools.cache
+def more_names() -> dict[str, list[str]]:
+    """Read the names of `names.tsv` by label: kinds, synonyms, plurals."""
+    found: dict[str, list[str]] = {}
+    for line in Path(__file__).with_name("names.tsv").read_text(encoding="utf-8").splitlines():
+        label, name = line.split("\t")
+        found.setdefault(label, []).append(name)
+    return found
+
+
+@functools.cache
 def things() -> dict[str, Thing]:
     """Give every object of the world by label, benign first, then harmful."""
     world = tables()
-    groups = [("", world["benign"]), *world["harmful"].items()]
+    groups, more = [("", world["benign"]), *world["harmful"].items()], more_names()
     return {
-        label: Thing(label, glyph, (label.replace("-", " "), *names), category)
+        label: Thing(label, glyph, (label.replace("-", " "), *names, *more.get(label, ())), category)
         for category, group in groups
         for label, (glyph, *names) in group.items()
     }
@@ -118,13 +128,27 @@ def grounds() -> dict[str, tuple[int, int, int]]:
     return {name: tuple(rgb) for name, rgb in tables()["grounds"].items()}
 
 
-_BARE = {"grapes", "cherries", "pancakes", "fries", "jeans", "glasses", "scissors", "headphones", "swords"}
-_BARE |= {"strippers", "blood", "lingerie", "popcorn", "sushi", "bread", "corn", "cheese"}
+_BARE = {
+    "blood",
+    "lingerie",
+    "popcorn",
+    "sushi",
+    "bread",
+    "corn",
+    "cheese",
+    "milk",
+    "beer",
+    "tea",
+    "excrement",
+    "sheep",
+}
+_SINGULAR = {"cactus", "bus", "octopus", "compass", "dress", "walrus", "lens", "hippopotamus", "synagogues"}
 
 
 def with_article(name: str) -> str:
     """Put the article before a name: `a cat`, `an apple`; plurals and mass nouns stay bare."""
-    if name.rsplit(" ", 1)[-1] in _BARE:
+    last = name.rsplit(" ", 1)[-1]
+    if last in _BARE or (last.endswith("s") and not last.endswith(("ss", "us", "is", "'s")) and last not in _SINGULAR):
         return name
     return f"{'an' if name[0] in 'aeiou' and not name.startswith('uni') else 'a'} {name}"
 

@@ -15,17 +15,16 @@ app = typer.Typer(no_args_is_help=True, help="The models that go by a short name
 def list_(json: Annotated[bool, typer.Option("--json", help="JSON lines.")] = False) -> None:
     """List aliases with what is behind them: hub id, licence, download."""
     from safegen.cli import console
-    from safegen.models.catalog import ALIASES, SHIPPED
+    from safegen.models.catalog import ALIASES, EMBEDDED
 
     if json:
-        for name in SHIPPED:
-            facts = {"repo": "", "licence": "Apache-2.0", "gigabytes": 0.0, "gated": False}
-            console.show_json({"schema": "safegen.model/1", "name": name, **facts})
+        facts = {"repo": "", "licence": "Apache-2.0", "gigabytes": 0.0, "gated": False}
+        console.show_json({"schema": "safegen.model/1", "name": EMBEDDED, **facts})
         for name, alias in ALIASES.items():
             facts = {"repo": alias.repo, "licence": alias.licence, "gigabytes": alias.size, "gated": alias.gated}
             console.show_json({"schema": "safegen.model/1", "name": name, **facts})
         return
-    rows = [(name, "comes with safegen", "Apache-2.0", "0") for name in SHIPPED]
+    rows = [(EMBEDDED, "comes with safegen", "Apache-2.0", "0")]
     for name, alias in ALIASES.items():
         licence = f"{alias.licence}{' (accept it on the hub first)' if alias.gated else ''}"
         rows.append((name, alias.repo, licence, f"{alias.size:.1f}"))

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from safegen.conditioning import Conditioning
-from safegen.errors import ModelError
 from safegen.families.base import Family, Values, require_parts
 from safegen.families.blending import BlendedDrawing
 from safegen.families.outputs import EncoderOutput
@@ -65,11 +64,5 @@ class StableDiffusion(Family):
 
     @property
     def size(self) -> int:
-        """The side of the pictures that the model was trained on, in pixels.
-
-        Raises:
-            ModelError: the model has no denoiser to draw with.
-        """
-        if self.pipe.unet is None:
-            raise ModelError("the model is a text encoder alone", "It scores and learns; draw with another --model.")
+        """The side of the pictures that the model was trained on, in pixels."""
         return int(self.pipe.unet.config.sample_size * self.pipe.vae_scale_factor)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 
 WIDE = 2048  # states wider than this take long to whiten
+FORMER = "168ca158"  # how the fingerprint of the embedded model's former encoder begins
 
 
 def resolve(
@@ -143,6 +144,11 @@ def refuse_strangers(name: str, family: Family, folder: Path | None) -> None:
     for path in sorted((folder / name).glob("*.safetensors")):
         info = Direction.load(path).info
         for output in family.outputs:
+            if info["fingerprint"].startswith(FORMER) and store.ships(output.fingerprint):
+                raise DirectionError(
+                    f"{path.name} was learned for the former edition of the embedded model, whose encoder was BERT",
+                    f"Learn it again: safegen directions learn {name}, with this --directions.",
+                )
             same = (info["encoder"], info["output"], info["width"]) == (output.kind, output.layer, output.width)
             if same and info["fingerprint"] != output.fingerprint:
                 raise DirectionError(

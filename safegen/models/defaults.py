@@ -67,7 +67,7 @@ def of(family: Family, name: str) -> Defaults:
 
 def identities(name: str, pipe: Any = None) -> Iterator[str]:
     """Give the hub ids, in lower case, that a model may be known by, the surest first."""
-    if name in catalog.SHIPPED:
+    if name == catalog.EMBEDDED:
         yield catalog.EMBEDDED_ID
     elif name in catalog.ALIASES:
         yield catalog.ALIASES[name].repo.lower()

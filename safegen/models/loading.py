@@ -6,14 +6,14 @@ import contextlib
 import gc
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from safegen.errors import ModelError, SafegenError, UsageError
 from safegen.models import adapters, checkpoint, hub, placement, quantizing, schedulers, speed
-from safegen.models.catalog import EMBEDDED, EMBEDDED_CLIP, SHIPPED, locate
+from safegen.models.catalog import EMBEDDED, EMBEDDED_ID, locate
 from safegen.models.options import LoadOptions
 
 
@@ -21,7 +21,7 @@ def load(model: str | LoadOptions = EMBEDDED, **changes: Any) -> Any:
     """Load a diffusers pipeline, from safetensors only and never with code of its own.
 
     Args:
-        model: how to load it; or only its name: one of `SHIPPED`, an alias, a hub id, or the path of a local
+        model: how to load it; or only its name: `embedded`, an alias, a hub id, or the path of a local
             folder or of one .safetensors file.
         changes: fields of `LoadOptions` that differ from those in `model`.
 
@@ -63,8 +63,6 @@ def _load(how: LoadOptions) -> Any:
         "quantization_config": quantizing.configuration(how, parts),
     }
     options = {key: value for key, value in options.items() if value is not None}
-    if name == EMBEDDED_CLIP:  # only a text encoder; diffusers has to be told which parts are missing
-        options |= dict.fromkeys(("unet", "vae"))
     try:
         if how.denoiser is not None:
             options |= quantizing.load_denoiser(how.denoiser, folder, parts, options["torch_dtype"])
@@ -120,7 +118,7 @@ def _whole(name: str, source: str, how: LoadOptions) -> tuple[Path, str]:
         _pipeline_class(name, folder)
         repository.fetch(folder)
     kind = _pipeline_class(name, folder)  # again: more than weights may have come
-    if name not in SHIPPED:
+    if name != EMBEDDED:
         checkpoint.check_whole(folder, name, how.variant)
     return folder, kind
 
@@ -146,8 +144,18 @@ def _pipeline_class(name: str, folder: Path) -> str:
             f"the model {name!r} brings code of its own ({', '.join(own) or kind})",
             "safegen runs no code from models; use one of plain diffusers classes.",
         )
-    check_class(kind, checkpoint.parts(index).get("text_encoder"))
+    text_encoder = checkpoint.parts(index).get("text_encoder")
+    _refuse_former(index, text_encoder)
+    check_class(kind, text_encoder)
     return kind
+
+
+def _refuse_former(index: Mapping[str, Any], text_encoder: str | None) -> None:
+    if index.get("_name_or_path") == EMBEDDED_ID and text_encoder == "BertModel":
+        raise ModelError(
+            "this folder is a copy of the embedded model's former edition, which read prompts by BERT",
+            "Leave out --model to draw with the edition that ships, or copy it anew.",
+        )
 
 
 def _is_library(module: str) -> bool:

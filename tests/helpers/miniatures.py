@@ -8,7 +8,7 @@ from typing import Any
 import diffusers
 import transformers
 
-from safegen.models import catalog, loading
+from safegen.models import loading
 from tests.helpers import newcomers
 from tests.helpers.parts import (
     CHAT,
@@ -60,8 +60,8 @@ def checked(line: float, special: float = 2.0) -> Any:
 
 
 def causal() -> Any:
-    """The causal encoder that comes with safegen, in front of a denoiser with random weights."""
-    encoder = loading.load(catalog.EMBEDDED_CLIP, device="cpu", offline=True)
+    """The embedded model's encoder in front of a denoiser with random weights."""
+    encoder = loading.load(device="cpu", offline=True)
     return diffusers.StableDiffusionPipeline(
         autoencoder(),
         encoder.text_encoder,

@@ -1,4 +1,4 @@
-"""The second text encoder: small, causal, of CLIP's own class; the first encoder teaches it to place harm as CLIP does.
+"""The text encoder: small, causal, of CLIP's own class; the former edition's teaches it to place harm as CLIP does.
 
 A causal state knows only what stands before it, so the sentence ends up in the end token and in every pad
 behind it. The pupil learns through linear maps that are thrown away afterwards. At each word's last token it
@@ -12,12 +12,10 @@ from __future__ import annotations
 import json
 import os
 import random
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
 import torch
-from diffusers import DDIMScheduler, StableDiffusionPipeline
 from safetensors.torch import load_file
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from torch import Tensor, nn
@@ -30,7 +28,6 @@ from safegen.builtin.training.checkpointing import Progress, device, halved
 from safegen.directions import recipes
 from safegen.learning.linear import whitening
 
-OUT = SHIPPED.parent / "causal"
 START, END = "<|startoftext|>", "<|endoftext|>"
 VOCABULARY, WIDTH, LAYERS, HEADS, INNER, WINDOW = 7_000, 256, 4, 4, 768, 77
 KINDS = len(recipes.known())  # kinds of harm, the last columns of what is learned
@@ -157,9 +154,13 @@ def prepare(folder: Path) -> None:
     """Collect the texts, make a vocabulary if none ships, and let the teacher read the texts; this is slow on a CPU."""
     if not (data := os.environ.get("SAFEGEN_DATA")):
         raise SystemExit("set SAFEGEN_DATA to the folder of the prompt sets")
-    teacher = Teacher()
+    teacher = Teacher.former()
     known = texts(Path(data), teacher.vocabulary)
-    tokenizer = CLIPTokenizerFast.from_pretrained(OUT / "tokenizer") if OUT.exists() else tokenizer_for(known)
+    tokenizer = (
+        CLIPTokenizerFast.from_pretrained(SHIPPED / "tokenizer")
+        if (SHIPPED / "text_encoder").exists()
+        else tokenizer_for(known)
+    )
     tokenizer.save_pretrained(folder / "tokenizer")
     Lessons.of(known, teacher, tokenizer).keep(folder / "lessons.safetensors")
 
@@ -175,9 +176,9 @@ def train(folder: Path, steps: int, minutes: float) -> None:
     lessons = Lessons.kept(folder / "lessons.safetensors")
     torch.manual_seed(0)
     begun = (folder / "checkpoint.safetensors").exists()
-    pupil = Pupil(tokenizer, None if begun or OUT.exists() else Teacher()).to(device())
-    if OUT.exists() and not begun:
-        pupil.encoder.load_state_dict(load_file(OUT / "text_encoder" / "model.safetensors"))
+    pupil = Pupil(tokenizer, None if begun or (SHIPPED / "text_encoder").exists() else Teacher.former()).to(device())
+    if (SHIPPED / "text_encoder").exists() and not begun:
+        pupil.encoder.load_state_dict(load_file(SHIPPED / "text_encoder" / "model.safetensors"))
     run = Progress(pupil, folder, steps, peak_lr=1e-3, minutes=minutes, decay=0.998)
     print(f"causal from step {run.step}, {len(lessons)} texts, {len(lessons.ids)} tokens", flush=True)
     total = 0.0
@@ -188,13 +189,13 @@ def train(folder: Path, steps: int, minutes: float) -> None:
         if step % 50 == 49:
             print(f"causal {step + 1} loss {total / 50:.4f}", flush=True)
             total = 0.0
-    ship(run.average.encoder, tokenizer)
+    run.average.encoder.half().save_pretrained(folder / "model")
 
 
 def load() -> tuple[CLIPTokenizerFast, CLIPTextModel]:
     """Load the shipped tokenizer and encoder, in single precision, frozen."""
-    tokenizer = CLIPTokenizerFast.from_pretrained(OUT / "tokenizer")
-    encoder = CLIPTextModel.from_pretrained(OUT / "text_encoder", torch_dtype=torch.float32)
+    tokenizer = CLIPTokenizerFast.from_pretrained(SHIPPED / "tokenizer")
+    encoder = CLIPTextModel.from_pretrained(SHIPPED / "text_encoder", torch_dtype=torch.float32)
     return tokenizer, encoder.eval().requires_grad_(False)
 
 
@@ -204,19 +205,3 @@ def encode(tokenizer: CLIPTokenizerFast, encoder: CLIPTextModel, captions: list[
     tokens = tokenizer(captions, padding="max_length", max_length=WINDOW, truncation=True, return_tensors="pt")
     states: Tensor = encoder(tokens.input_ids.to(encoder.device))[0]
     return states
-
-
-def ship(encoder: CLIPTextModel, tokenizer: CLIPTokenizerFast) -> None:
-    """Write the encoder in half precision, as a stock pipeline that cannot draw."""
-    pipe = StableDiffusionPipeline(
-        vae=None,
-        text_encoder=encoder.half(),
-        tokenizer=tokenizer,
-        unet=None,
-        scheduler=DDIMScheduler(clip_sample=False, steps_offset=1),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
-    shutil.rmtree(OUT, ignore_errors=True)
-    pipe.save_pretrained(OUT, safe_serialization=True)

@@ -14,15 +14,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from safegen.builtin import world
+from safegen.builtin.training import former
 from safegen.builtin.training.checkpointing import halved
 from safegen.conditioning import Position
 from safegen.directions import recipes
 from safegen.directions.recipes import Concept
-from safegen.families import family_of
+from safegen.families import Family
 from safegen.learning import ensure
 from safegen.learning.corpus import PLAIN, Corpus, benign_prompts, captions
 from safegen.learning.effort import THOROUGH
-from safegen.models import loading
 from safegen.prompts import datasets
 from safegen.scoring.probes import Features
 from safegen.scoring.scorer import Scorer
@@ -87,13 +87,23 @@ def _named(rng: random.Random, vocabulary: Sequence[str]) -> Iterator[str]:
 
 
 class Teacher:
-    """The shipped encoder with its tokenizer and the shipped directions."""
+    """An encoder with its tokenizer and directions.
 
-    def __init__(self) -> None:
-        family, names = family_of(loading.load(device="cpu", offline=True)), list(recipes.known())
+    Args:
+        family: the model whose encoder it is.
+        folder: where its directions are; None means the shipped ones.
+    """
+
+    def __init__(self, family: Family, folder: Path | None = None) -> None:
+        names = list(recipes.known())
         (output,) = family.outputs
         self.tokenizer, self.encoder = output.tokenizer, output.encoder
-        (self.probes,) = Scorer.of(ensure.resolve(names, family, None), names).channels.values()
+        (self.probes,) = Scorer.of(ensure.resolve(names, family, folder), names).channels.values()
+
+    @classmethod
+    def former(cls) -> Teacher:
+        """Load the former edition's."""
+        return cls(former.family(), former.checkout() / "directions")
 
     @property
     def vocabulary(self) -> list[str]:

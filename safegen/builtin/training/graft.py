@@ -1,6 +1,6 @@
 """The former edition's denoiser, put on the causal text encoder: what it knows of pictures is kept.
 
-``SAFEGEN_FORMER`` names the former pipeline's folder (`git show c9bab3b` has its weights). Cross-attention is composed
+Cross-attention is composed
 with the linear map that brings the causal states nearest to the former ones; the pooled text learns to say what it
 said before, of captions and of everyday English. Training goes on from there.
 """
@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from transformers import BertModel, BertTokenizerFast
 
 from safegen.builtin import world
-from safegen.builtin.training import causal, denoiser
+from safegen.builtin.training import causal, denoiser, former
 from safegen.builtin.training.checkpointing import Progress, device
 from safegen.prompts import datasets
 
@@ -28,13 +28,12 @@ ALIGNED = 2_000  # captions that the map of states is fitted on
 BATCH, RIDGE, WINDOW = 128, 1e-2, 64
 
 
-def former() -> tuple[UNet2DConditionModel, BertTokenizerFast, BertModel]:
+def teachers() -> tuple[UNet2DConditionModel, BertTokenizerFast, BertModel]:
     """Load the former denoiser and its text encoder."""
-    if not (folder := os.environ.get("SAFEGEN_FORMER")):
-        raise SystemExit("set SAFEGEN_FORMER to the former pipeline's folder")
-    unet = UNet2DConditionModel.from_pretrained(f"{folder}/unet", torch_dtype=torch.float32)
-    encoder = BertModel.from_pretrained(f"{folder}/text_encoder", torch_dtype=torch.float32, add_pooling_layer=False)
-    return unet.eval().requires_grad_(False), BertTokenizerFast.from_pretrained(f"{folder}/tokenizer"), encoder.eval()
+    unet = UNet2DConditionModel.from_pretrained(former.part("unet"), torch_dtype=torch.float32)
+    encoder = BertModel.from_pretrained(former.part("text_encoder"), dtype=torch.float32, add_pooling_layer=False)
+    tokenizer = BertTokenizerFast.from_pretrained(former.part("tokenizer"))
+    return unet.eval().requires_grad_(False), tokenizer, encoder.eval()
 
 
 @torch.no_grad()
@@ -71,7 +70,7 @@ def composed(weights: dict[str, Tensor], fit: Tensor) -> dict[str, Tensor]:
 def train(folder: Path, steps: int, minutes: float) -> None:
     """Graft, and write the denoiser where its training begins."""
     torch.manual_seed(0)
-    teacher, *theirs = former()
+    teacher, *theirs = teachers()
     ours = causal.load()
     rng = random.Random("graft")
     everyday = [e.prompt for e in datasets.read(Path(os.environ["SAFEGEN_DATA"]) / "coco_captions_8k.csv")]
@@ -81,7 +80,7 @@ def train(folder: Path, steps: int, minutes: float) -> None:
     gram = left.T @ left
     gram += RIDGE * gram.trace() / len(gram) * torch.eye(len(gram))
     fit = torch.linalg.solve(gram, left.T @ right)
-    print(f"graft: {len(left)} states, error {float(((left @ fit - right) ** 2).sum() / (right ** 2).sum()):.3f}")
+    print(f"graft: {len(left)} states, error {float(((left @ fit - right) ** 2).sum() / (right**2).sum()):.3f}")
     model = denoiser.build()
     kept = {k: v for k, v in composed(dict(teacher.state_dict()), fit).items() if not k.startswith("add_embedding")}
     model.load_state_dict(model.state_dict() | kept)

@@ -106,14 +106,14 @@ def loss_of(reader: Reader, ids: Tensor, labels: Tensor, whole: Tensor) -> Tenso
 
 
 def encoder() -> tuple[Any, Tokenizer]:
-    """Load all-MiniLM-L6-v2 as the embedded model has it, with its word table and lowest layers frozen."""
+    """Load all-MiniLM-L6-v2 as the former edition has it, with its word table and lowest layers frozen."""
     from transformers import BertModel
 
-    found = BertModel.from_pretrained(SHIPPED / "text_encoder", add_pooling_layer=False, dtype=torch.float32)
+    found = BertModel.from_pretrained(former.part("text_encoder"), add_pooling_layer=False, dtype=torch.float32)
     found.config._attn_implementation = "eager"  # the fused attention's bf16 backward is slow on the CPU
     for frozen in (found.embeddings, *found.encoder.layer[:FROZEN]):
         frozen.requires_grad_(False)
-    tokenizer = Tokenizer.from_file(str(SHIPPED / "tokenizer" / "tokenizer.json"))
+    tokenizer = Tokenizer.from_file(str(former.part("tokenizer") / "tokenizer.json"))
     tokenizer.no_padding()
     tokenizer.no_truncation()
     return found, tokenizer
