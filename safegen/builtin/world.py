@@ -1,7 +1,7 @@
 """The embedded model's world: scenes of one or two emoji glyphs on a coloured ground.
 
-`world.toml` names the glyphs, `names.tsv` has more English names of them. A `Scene` is what a picture shows; it renders to pixels and has an English
-caption. The Noto Color Emoji font is needed only to render, never to use the model.
+`world.toml` names the glyphs, `names.tsv` has more English names of them. A `Scene` is what a picture shows; it renders
+to pixels and has an English caption. The Noto Color Emoji font is needed only to render, never to use the model.
 """
 
 from __future__ import annotations
@@ -128,27 +128,14 @@ def grounds() -> dict[str, tuple[int, int, int]]:
     return {name: tuple(rgb) for name, rgb in tables()["grounds"].items()}
 
 
-_BARE = {
-    "blood",
-    "lingerie",
-    "popcorn",
-    "sushi",
-    "bread",
-    "corn",
-    "cheese",
-    "milk",
-    "beer",
-    "tea",
-    "excrement",
-    "sheep",
-}
-_SINGULAR = {"cactus", "bus", "octopus", "compass", "dress", "walrus", "lens", "hippopotamus", "synagogues"}
+_BARE = {"blood", "lingerie", "popcorn", "sushi", "bread", "corn", "cheese", "milk", "beer", "tea", "excrement"}
+_BARE |= {"sheep", "cattle", "money", "jewellery", "people"}
 
 
 def with_article(name: str) -> str:
     """Put the article before a name: `a cat`, `an apple`; plurals and mass nouns stay bare."""
     last = name.rsplit(" ", 1)[-1]
-    if last in _BARE or (last.endswith("s") and not last.endswith(("ss", "us", "is", "'s")) and last not in _SINGULAR):
+    if last in _BARE or (last.endswith("s") and not last.endswith(("ss", "us", "is", "'s"))):
         return name
     return f"{'an' if name[0] in 'aeiou' and not name.startswith('uni') else 'a'} {name}"
 

@@ -156,11 +156,7 @@ def prepare(folder: Path) -> None:
         raise SystemExit("set SAFEGEN_DATA to the folder of the prompt sets")
     teacher = Teacher.former()
     known = texts(Path(data), teacher.vocabulary)
-    tokenizer = (
-        CLIPTokenizerFast.from_pretrained(SHIPPED / "tokenizer")
-        if (SHIPPED / "text_encoder").exists()
-        else tokenizer_for(known)
-    )
+    tokenizer = load()[0] if ships() else tokenizer_for(known)
     tokenizer.save_pretrained(folder / "tokenizer")
     Lessons.of(known, teacher, tokenizer).keep(folder / "lessons.safetensors")
 
@@ -176,8 +172,8 @@ def train(folder: Path, steps: int, minutes: float) -> None:
     lessons = Lessons.kept(folder / "lessons.safetensors")
     torch.manual_seed(0)
     begun = (folder / "checkpoint.safetensors").exists()
-    pupil = Pupil(tokenizer, None if begun or (SHIPPED / "text_encoder").exists() else Teacher.former()).to(device())
-    if (SHIPPED / "text_encoder").exists() and not begun:
+    pupil = Pupil(tokenizer, None if begun or ships() else Teacher.former()).to(device())
+    if ships() and not begun:
         pupil.encoder.load_state_dict(load_file(SHIPPED / "text_encoder" / "model.safetensors"))
     run = Progress(pupil, folder, steps, peak_lr=1e-3, minutes=minutes, decay=0.998)
     print(f"causal from step {run.step}, {len(lessons)} texts, {len(lessons.ids)} tokens", flush=True)
@@ -192,6 +188,11 @@ def train(folder: Path, steps: int, minutes: float) -> None:
     run.average.encoder.half().save_pretrained(folder / "model")
 
 
+def ships() -> bool:
+    """Tell whether there is a shipped encoder to go on from."""
+    return (SHIPPED / "text_encoder").is_dir()
+
+
 def load() -> tuple[CLIPTokenizerFast, CLIPTextModel]:
     """Load the shipped tokenizer and encoder, in single precision, frozen."""
     tokenizer = CLIPTokenizerFast.from_pretrained(SHIPPED / "tokenizer")
@@ -203,5 +204,6 @@ def load() -> tuple[CLIPTokenizerFast, CLIPTextModel]:
 def encode(tokenizer: CLIPTokenizerFast, encoder: CLIPTextModel, captions: list[str]) -> Tensor:
     """Encode captions to hidden states (B, 77, 256), pads included, as the pipeline does."""
     tokens = tokenizer(captions, padding="max_length", max_length=WINDOW, truncation=True, return_tensors="pt")
-    states: Tensor = encoder(tokens.input_ids.to(encoder.device))[0]
+    with halved(encoder.device.type):
+        states: Tensor = encoder(tokens.input_ids.to(encoder.device))[0].float()
     return states

@@ -20,10 +20,10 @@ from transformers import BertModel, BertTokenizerFast
 
 from safegen.builtin import world
 from safegen.builtin.training import causal, denoiser, former
-from safegen.builtin.training.checkpointing import Progress, device
+from safegen.builtin.training.checkpointing import Progress, device, halved
 from safegen.prompts import datasets
 
-SCENES, EVERYDAY = 24_000, 6_000  # captions of the world and everyday ones that both encoders read
+SCENES, EVERYDAY = 12_000, 3_000  # captions of the world and everyday ones that both encoders read
 ALIGNED = 2_000  # captions that the map of states is fitted on
 BATCH, RIDGE, WINDOW = 128, 1e-2, 64
 
@@ -40,7 +40,8 @@ def teachers() -> tuple[UNet2DConditionModel, BertTokenizerFast, BertModel]:
 def read(tokenizer: Any, encoder: BertModel, texts: list[str]) -> tuple[Any, Tensor]:
     """Encode texts as the former pipeline did: tokens and states (B, 64, 384)."""
     tokens = tokenizer(texts, padding="max_length", max_length=WINDOW, truncation=True, return_tensors="pt")
-    return tokens, encoder(tokens.input_ids, attention_mask=tokens.attention_mask)[0]
+    with halved("cpu"):
+        return tokens, encoder(tokens.input_ids, attention_mask=tokens.attention_mask)[0].float()
 
 
 def aligned(texts: list[str], ours: Any, theirs: Any) -> tuple[Tensor, Tensor]:

@@ -18,8 +18,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from safegen.builtin.training import reader_ship
-from safegen.builtin.training.autoencoder import SHIPPED
+from safegen.builtin.training import former, reader_ship
 from safegen.builtin.training.checkpointing import Progress, device, halved
 from safegen.builtin.training.reader_texts import Sample, lessons
 from safegen.directions import recipes

@@ -14,8 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from safegen.builtin.training import eight_bits
-from safegen.builtin.training.autoencoder import SHIPPED
+from safegen.builtin.training import eight_bits, former
 from safegen.builtin.training.reader_lists import harmless_lists, listed, reserved
 from safegen.builtin.training.reader_texts import JOINTS
 from safegen.directions import recipes
@@ -78,7 +77,7 @@ def ship(reader: Any, folder: Path, wordnet: Path | None, out: Path = WEIGHTS) -
     out.mkdir(parents=True, exist_ok=True)
     export(Shipped(reader).eval(), folder, out / "reader.onnx")
     write_json(
-        out / "tokenizer.json", json.loads((SHIPPED / "tokenizer" / "tokenizer.json").read_text(encoding="utf-8"))
+        out / "tokenizer.json", json.loads((former.part("tokenizer") / "tokenizer.json").read_text(encoding="utf-8"))
     )
     names = list(recipes.known())
     neutral = {
