@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import random
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -157,10 +158,12 @@ def _phrase(thing: Thing, rng: random.Random) -> str:
     return with_article(f"{gender}{thing.names[0]}") + skin
 
 
-def sample(rng: random.Random, *, pair_share: float = 0.55, people_share: float = 0.15) -> Scene:
-    """Draw one random scene with its caption."""
+def sample(
+    rng: random.Random, *, pair_share: float = 0.55, people_share: float = 0.15, often: Sequence[str] = ()
+) -> Scene:
+    """Draw one random scene with its caption; things named in `often` as many times more often."""
     count = 2 if rng.random() < pair_share else 1
-    pool = list(things().values())
+    pool = [*things().values(), *(things()[label] for label in often)]
     picked: list[Thing] = []
     while len(picked) < count:
         # At most one person a scene, so that it is clear whose face it is.

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
@@ -18,7 +20,11 @@ from safegen.builtin.training.checkpointing import Progress, device, halved
 
 BATCH = 32
 FRESH = 3  # new scenes per step (a third of its cost); the rest of the batch comes from the pool
+PEAK = 4e-4  # learning rate; a fresh network takes twice as much
 START, POOL = 2_048, 8_192  # scenes kept, as latents and text states: at first, and at most
+TEXT_LAYERS = ("attn2.to_k", "attn2.to_v", "time_emb_proj", "add_embedding")
+TEXT_SHARE = 6.0
+FOCUS = 2  # how often, beside all others, things are drawn that the grafted weights have never seen
 TEXT_NOISE = 0.15  # share of the text states' deviation: states near a word's should mean the same thing
 
 
@@ -45,13 +51,23 @@ def build() -> UNet2DConditionModel:
     )
 
 
-def begin() -> UNet2DConditionModel:
-    """Load the weights of a new run: the shipped ones if they have this shape, else fresh ones."""
-    if not (SHIPPED / "unet").is_dir():
-        return build()
-    shipped = UNet2DConditionModel.from_pretrained(SHIPPED / "unet", torch_dtype=torch.float32)
-    same = shipped.config.block_out_channels == build().config.block_out_channels
-    return shipped if same else build()
+def begin(runs: Path) -> UNet2DConditionModel:
+    """Load the weights of a new run: what was grafted, else the shipped ones, else fresh ones."""
+    for known in (runs / "graft" / "model", SHIPPED / "unet"):
+        if known.is_dir():
+            return UNet2DConditionModel.from_pretrained(known, torch_dtype=torch.float32)
+    return build()
+
+
+def groups(model: UNet2DConditionModel) -> list[dict[str, Any]]:
+    """Give the layers where text enters a greater share of the learning rate.
+
+    Without it, a network learns grounds and places in thousands of steps and hardly a thing.
+    """
+    text = [p for n, p in model.named_parameters() if any(layer in n for layer in TEXT_LAYERS)]
+    known = {id(p) for p in text}
+    rest = [p for p in model.parameters() if id(p) not in known]
+    return [{"params": text, "share": TEXT_SHARE}, {"params": rest, "share": 1.0}]
 
 
 def scheduler() -> DDIMScheduler:
@@ -72,8 +88,8 @@ def scheduler() -> DDIMScheduler:
 class Scenes:
     """A pool of encoded scenes; a few of them are replaced at every step."""
 
-    def __init__(self, vae: AutoencoderKL, seed: int) -> None:
-        self.vae, self.rng = vae, random.Random(seed)
+    def __init__(self, vae: AutoencoderKL, seed: int, focus: Sequence[str] = ()) -> None:
+        self.vae, self.rng, self.focus = vae, random.Random(seed), focus
         self.tokenizer, encoder = causal.load()
         self.encoder = encoder.to(device())
         parts = [self._draw(64) for _ in range(START // 64)]
@@ -87,7 +103,7 @@ class Scenes:
 
     @torch.no_grad()
     def _draw(self, count: int) -> tuple[Tensor, Tensor]:
-        scenes = [world.sample(self.rng) for _ in range(count)]
+        scenes = [world.sample(self.rng, often=self.focus) for _ in range(count)]
         pixels = to_tensor([world.render(s) for s in scenes]).to(device(), memory_format=torch.channels_last)
         with halved(device().type):
             latents = self.vae.encode(pixels).latent_dist.mean
@@ -130,12 +146,13 @@ def loss_of(model: UNet2DConditionModel, noising: DDIMScheduler, latents: Tensor
 def train(folder: Path, steps: int, minutes: float) -> None:
     """Train, or go on training, under `folder`; with the autoencoder beside it, or the shipped one."""
     vae = trained(folder.parent)
-    model = begin().to(device(), memory_format=torch.channels_last)
+    model = begin(folder.parent).to(device(), memory_format=torch.channels_last)
     if device().type == "cpu":
         # The fused attention's bf16 backward is several times slower than two matrix products there.
         model.set_attn_processor(AttnProcessor())
-    run = Progress(model, folder, steps, peak_lr=8e-4, minutes=minutes, decay=0.9985)
-    scenes = Scenes(vae, seed=run.step)
+    run = Progress(model, folder, steps, peak_lr=PEAK, minutes=minutes, decay=0.9985, groups=groups(model))
+    focus = folder.parent / "graft" / "focus.json"
+    scenes = Scenes(vae, seed=run.step, focus=FOCUS * json.loads(focus.read_text()) if focus.exists() else ())
     if (scale := folder / "scale.json").exists():  # a resumed run keeps the scale that it began with
         scenes.scale = json.loads(scale.read_text())
     noising = scheduler()

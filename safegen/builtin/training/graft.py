@@ -7,6 +7,7 @@ said before, of captions and of everyday English. Training goes on from there.
 
 from __future__ import annotations
 
+import json
 import os
 import random
 from pathlib import Path
@@ -99,3 +100,6 @@ def train(folder: Path, steps: int, minutes: float) -> None:
             print(f"graft {step} loss {loss.item():.4f}", flush=True)
     model.add_embedding.load_state_dict(run.average.state_dict())
     model.save_pretrained(folder / "model")
+    known = world.tomllib.loads((former.checkout() / "safegen" / "builtin" / "world.toml").read_text(encoding="utf-8"))
+    labels = {*known["benign"], *(label for group in known["harmful"].values() for label in group)}
+    (folder / "focus.json").write_text(json.dumps([label for label in world.things() if label not in labels]))
