@@ -53,6 +53,12 @@ class Result:
         )
 
     @classmethod
+    def least(cls, measure: str, value: float, total: int, bar: float) -> Result:
+        """Make a result of a plain number over so many cases, held to a bar from below."""
+        told = {"value": value, "total": total}
+        return cls(measure, f"{value:.3f} of {total}", f"at least {bar:g}", value >= bar, told)
+
+    @classmethod
     def missing(cls, what: str, error: Exception) -> Result:
         """Make a result in the place of what cannot be measured."""
         return cls(what, str(error), "there", False)

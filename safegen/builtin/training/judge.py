@@ -19,6 +19,7 @@ from safegen.builtin.training.autoencoder import crowded, trained
 from safegen.builtin.training.checkpointing import Progress, device, halved
 
 BATCH = 32
+BLURRED = 1 / 5  # of scenes; nothing is to be seen in them
 
 
 def labels_of(things: Sequence[world.Thing]) -> Tensor:
@@ -37,8 +38,8 @@ def example(rng: random.Random) -> tuple[Image.Image, Tensor]:
         return picture, labels_of(shown)
     scene = world.sample(rng, people_share=0.3)
     picture, target = world.render(scene), labels_of(scene.things)
-    if rng.random() < 1 / 12:
-        return picture.filter(ImageFilter.GaussianBlur(rng.uniform(12, 20))), torch.zeros_like(target)
+    if rng.random() < BLURRED:
+        return picture.filter(ImageFilter.GaussianBlur(rng.uniform(5, 18))), torch.zeros_like(target)
     if rng.random() < 0.5:
         picture = picture.filter(ImageFilter.GaussianBlur(rng.uniform(0, 1.8)))
     if rng.random() < 0.5:
@@ -61,11 +62,26 @@ def spoil(pixels: Tensor, vae: AutoencoderKL) -> Tensor:
     return pixels + 0.05 * torch.rand(len(pixels), 1, 1, 1, device=pixels.device) * torch.randn_like(pixels)
 
 
+def begin() -> judge.Network:
+    """Make the network of a new run; it goes on from the shipped one, where labels that both know keep their rows."""
+    labels = judge.label_names()
+    model = judge.Network(len(labels))
+    if not judge.WEIGHTS.is_dir():
+        return model
+    shipped = judge.Judge.load()
+    model.trunk.load_state_dict(shipped.network.trunk.state_dict())
+    for row, label in enumerate(labels):
+        if label in shipped.labels:
+            for ours, theirs in zip(model.head.parameters(), shipped.network.head.parameters(), strict=True):
+                ours.data[row] = theirs.data[shipped.labels.index(label)]
+    return model
+
+
 def train(folder: Path, steps: int, minutes: float) -> None:
     """Train, or go on training, under `folder`; with the autoencoder beside it, or the shipped one."""
     vae = trained(folder.parent)
     labels = judge.label_names()
-    model = judge.Network(len(labels)).to(device()).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = begin().to(device()).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     run = Progress(model, folder, steps, peak_lr=2e-3, minutes=minutes, decay=0.995)
     for step in run:
         rng = random.Random(1_000_000 + step)
