@@ -12,9 +12,10 @@ from pathlib import Path
 import torch
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from safetensors.torch import load_file
+from transformers import CLIPTextModel, CLIPTokenizerFast
 
 from safegen.builtin import judge
-from safegen.builtin.training import autoencoder, denoiser, minilm
+from safegen.builtin.training import autoencoder, causal, denoiser
 from safegen.models import catalog
 
 WEIGHTS = Path(__file__).parents[1] / "weights"
@@ -34,7 +35,10 @@ def train(folder: Path, steps: int, minutes: float) -> None:
     vae.register_to_config(scaling_factor=json.loads((runs / "denoiser" / "scale.json").read_text()))
     unet = average_of(runs / "denoiser", denoiser.build())
     assert isinstance(unet, UNet2DConditionModel)
-    tokenizer, encoder = minilm.load()
+    tokenizer, encoder = causal.load()
+    if (taught := runs / "causal" / "model").is_dir():
+        encoder = CLIPTextModel.from_pretrained(taught, dtype=torch.float32)
+        tokenizer = CLIPTokenizerFast.from_pretrained(runs / "causal" / "tokenizer")
     pipe = StableDiffusionPipeline(
         vae=vae,
         text_encoder=encoder,

@@ -45,7 +45,7 @@ def read(tokenizer: Any, encoder: BertModel, texts: list[str]) -> tuple[Any, Ten
         return tokens, encoder(tokens.input_ids, attention_mask=tokens.attention_mask)[0].float()
 
 
-def aligned(texts: list[str], ours: Any, theirs: Any) -> tuple[Tensor, Tensor]:
+def aligned(texts: list[str], ours: tuple[Any, Any], theirs: tuple[Any, Any]) -> tuple[Tensor, Tensor]:
     """Pair the states of the same words, starts, ends and pads in both encoders: (N, 256), (N, 384)."""
     left, right = [], []
     for text in texts:
@@ -72,7 +72,8 @@ def composed(weights: dict[str, Tensor], fit: Tensor) -> dict[str, Tensor]:
 def train(folder: Path, steps: int, minutes: float) -> None:
     """Graft, and write the denoiser where its training begins."""
     torch.manual_seed(0)
-    teacher, *theirs = teachers()
+    teacher, tokenizer, encoder = teachers()
+    theirs = (tokenizer, encoder)
     ours = causal.load()
     rng = random.Random("graft")
     everyday = [e.prompt for e in datasets.read(Path(os.environ["SAFEGEN_DATA"]) / "coco_captions_8k.csv")]
@@ -100,6 +101,4 @@ def train(folder: Path, steps: int, minutes: float) -> None:
             print(f"graft {step} loss {loss.item():.4f}", flush=True)
     model.add_embedding.load_state_dict(run.average.state_dict())
     model.save_pretrained(folder / "model")
-    known = world.tomllib.loads((former.checkout() / "safegen" / "builtin" / "world.toml").read_text(encoding="utf-8"))
-    labels = {*known["benign"], *(label for group in known["harmful"].values() for label in group)}
-    (folder / "focus.json").write_text(json.dumps([label for label in world.things() if label not in labels]))
+    (folder / "focus.json").write_text(json.dumps([label for label in world.things() if label not in former.labels()]))

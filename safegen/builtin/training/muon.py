@@ -30,7 +30,7 @@ def orthogonal(matrix: Tensor) -> Tensor:
     for _ in range(ROUNDS):
         step = a * torch.eye(len(x), device=x.device) + b * gram + c * gram @ gram
         whole, gram = step @ whole, step @ gram @ step
-    x = whole @ x
+    x = torch.mm(whole, x)
     return x.T if tall else x
 
 
@@ -48,23 +48,23 @@ class Muon(torch.optim.Optimizer):
                 if p.grad is None:
                     continue
                 p.mul_(1 - group["lr"] * group["weight_decay"])
-                (self._matrix if p.ndim > 1 else self._vector)(p, group["lr"])
+                (self._matrix if p.ndim > 1 else self._vector)(p, p.grad, group["lr"])
 
-    def _matrix(self, p: Tensor, lr: float) -> None:
+    def _matrix(self, p: Tensor, grad: Tensor, lr: float) -> None:
         state = self.state[p]
         momentum = state.setdefault("momentum", torch.zeros_like(p))
-        momentum.lerp_(p.grad, 1 - MOMENTUM)
-        flat = torch.lerp(p.grad, momentum, MOMENTUM).flatten(1)
+        momentum.lerp_(grad, 1 - MOMENTUM)
+        flat = torch.lerp(grad, momentum, MOMENTUM).flatten(1)
         scale = max(1.0, flat.shape[0] / flat.shape[1]) ** 0.5
         p.add_(orthogonal(flat).view_as(p), alpha=-lr * scale)
 
-    def _vector(self, p: Tensor, lr: float) -> None:
+    def _vector(self, p: Tensor, grad: Tensor, lr: float) -> None:
         state = self.state[p]
         first = state.setdefault("exp_avg", torch.zeros_like(p))
         second = state.setdefault("exp_avg_sq", torch.zeros_like(p))
         step = state.setdefault("step", torch.zeros(()))
         step += 1
-        first.lerp_(p.grad, 1 - BETAS[0])
-        second.lerp_(p.grad**2, 1 - BETAS[1])
+        first.lerp_(grad, 1 - BETAS[0])
+        second.lerp_(grad**2, 1 - BETAS[1])
         unbiased = (second / (1 - BETAS[1] ** step)).sqrt() + 1e-8
         p.add_(first / (1 - BETAS[0] ** step) / unbiased, alpha=-lr * VECTORS)
