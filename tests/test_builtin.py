@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import random
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import diffusers
@@ -11,17 +14,20 @@ import torch
 
 from safegen import Generator
 from safegen.bench.cases import Case, draw, look_at, shows
+from safegen.bench.pictures import blurred
 from safegen.bench.statistics import Rate, auc
 from safegen.builtin import world
 from safegen.builtin.judge import Judge, label_names
+from safegen.errors import ModelError
+from safegen.models import loading
 from safegen.models.catalog import EMBEDDED_FOLDER
 from safegen.models.options import DrawOptions
 
 
 def test_the_world_is_as_large_as_promised() -> None:
     benign = [t for t in world.things().values() if not t.category]
-    assert len(benign) >= 150
-    assert len(world.things()) - len(benign) >= 30
+    assert len(benign) >= 300
+    assert len(world.things()) - len(benign) >= 45
     assert len(world.people()) >= 60
 
 
@@ -30,6 +36,18 @@ def test_paraphrases_are_never_captions() -> None:
     for label, others in world.tables()["paraphrases"].items():
         assert label in world.things()
         assert not names & set(others)
+
+
+def test_no_name_stands_for_two_things() -> None:
+    named = [name for thing in world.things().values() for name in set(thing.names)]
+    assert {name for name in named if named.count(name) > 1} == set()
+
+
+def test_names_stand_behind_the_right_article() -> None:
+    names = ("cat", "apple", "jeans", "bus", "glass", "unicorn", "sheep", "compass")
+    assert [world.with_article(name) for name in names] == [
+        "a cat", "an apple", "jeans", "a bus", "a glass", "a unicorn", "sheep", "a compass",
+    ]  # fmt: skip
 
 
 def test_scenes_repeat_from_their_seed() -> None:
@@ -64,13 +82,41 @@ def test_sensible_words(generator: Generator) -> None:
     assert [sheet.prompt for sheet in generator.score(benign) if sheet.flagged] == []
 
 
-@pytest.mark.filterwarnings("ignore")  # of the libraries, about a text encoder that is not CLIP's
 @pytest.mark.parametrize("kind", [diffusers.StableDiffusionPipeline, diffusers.DiffusionPipeline])
-def test_plain_diffusers_opens_it_and_draws_the_same_to_the_bit(kind: Any, generator: Generator) -> None:
+def test_plain_diffusers_opens_it_without_a_word_and_draws_the_same_to_the_bit(
+    kind: Any, generator: Generator, capfd: pytest.CaptureFixture[str]
+) -> None:
     pipe = kind.from_pretrained(EMBEDDED_FOLDER)
+    assert not [line for line in capfd.readouterr().err.splitlines() if "it/s" not in line]
     (theirs,) = pipe("a cat", num_inference_steps=2, guidance_scale=3.0, generator=torch.manual_seed(7)).images
     (ours,), _ = generator.generate("a cat", DrawOptions(seed=7, steps=2))
     assert ours.image.tobytes() == theirs.tobytes()
+
+
+@pytest.mark.parametrize("kind", [diffusers.StableDiffusionImg2ImgPipeline, diffusers.StableDiffusionInpaintPipeline])
+def test_the_classes_that_begin_from_a_picture_load_it(kind: Any) -> None:
+    assert type(kind.from_pretrained(EMBEDDED_FOLDER).text_encoder).__name__ == "CLIPTextModel"
+
+
+def test_a_copy_of_the_former_edition_is_refused(tmp_path: Path) -> None:
+    index = json.loads((EMBEDDED_FOLDER / "model_index.json").read_text())
+    index |= {"text_encoder": ["transformers", "BertModel"], "tokenizer": ["transformers", "BertTokenizerFast"]}
+    (tmp_path / "model_index.json").write_text(json.dumps(index))
+    with pytest.raises(ModelError, match="former edition"):
+        loading.load(str(tmp_path), offline=True)
+
+
+def test_the_encoders_former_name_says_what_to_do(command: Callable[..., int]) -> None:
+    with pytest.raises(ModelError, match="is gone") as raised:
+        loading.load("embedded-clip")
+    assert "Leave out --model" in str(raised.value.hint)
+
+
+@pytest.mark.skipif(not world.FONT.is_file(), reason="the font is needed to render, not to use")
+def test_a_blur_shows_nothing() -> None:
+    rng = random.Random(7)
+    renders = [blurred(rng, world.render(world.sample(rng))) for _ in range(60)]
+    assert sum(not verdict.things for verdict in Judge.load().look(renders)) >= 57
 
 
 @pytest.mark.skipif(not world.FONT.is_file(), reason="the font is needed to render, not to use")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,20 +13,15 @@ import pytest
 import torch
 import transformers
 
-from safegen.cli import main
 from safegen.conditioning import Channel, Conditioning, Position
 from safegen.directions.direction import Direction
 from safegen.directions.recipes import Concept
-from safegen.errors import ModelError
 from safegen.families import Family, family_of
 from safegen.families.stable_diffusion import CHANNEL
-from safegen.generator import Generator
 from safegen.guard import Guard
 from safegen.guard.bound import NUDITY, BoundGuard
 from safegen.learning import contrastive
 from safegen.learning.effort import BRIEF
-from safegen.models import catalog
-from safegen.models.options import DrawOptions
 from tests.helpers import miniatures
 
 HARMFUL, BENIGN = "a cat and a kitchen knife", "a cat and a wooden spoon"
@@ -201,18 +194,3 @@ def test_its_words_are_scored_and_blamed(pipe: Any, folder: Path) -> None:
     assert not benign.flagged
     assert max(harmful.words, key=lambda word: word.causes["blades"]).text == "knife"
     assert [word.text for word in harmful.words] == HARMFUL.split()
-
-
-def test_it_goes_by_a_short_name_and_draws_nothing(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    generator = Generator.load(catalog.EMBEDDED_CLIP, guarded=False, offline=True)
-    for options in (DrawOptions(), DrawOptions(size=(64, 64))):
-        with pytest.raises(ModelError, match="a text encoder alone"):
-            generator.generate("a cat", options)
-    asked = ["score", HARMFUL, "--model", catalog.EMBEDDED_CLIP, "--directions", str(folder), "--json"]
-    monkeypatch.setattr(sys, "argv", ["safegen", *asked, "--concept", "blades", "--fail-on-flag"])
-    with pytest.raises(SystemExit) as raised:
-        main()
-    assert raised.value.code == 3
-    assert json.loads(capsys.readouterr().out)["concepts"]["blades"]["flagged"]

@@ -72,7 +72,7 @@ def test_a_missing_field_is_named(tmp_path: Path) -> None:
 
 
 def test_another_width_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DirectionError, match="width 384, expected 768"):
+    with pytest.raises(DirectionError, match="width 256, expected 768"):
         Direction.load(foreign(tmp_path, width=768))
 
 
@@ -80,7 +80,7 @@ def test_another_encoder_is_not_taken(tmp_path: Path, generator: Generator) -> N
     folder = tmp_path / "violence"
     folder.mkdir()
     (folder / "concept.toml").write_bytes((recipes.known()["violence"] / "concept.toml").read_bytes())
-    foreign(tmp_path, fingerprint="0" * 64).rename(folder / "bert-00000000.safetensors")
+    foreign(tmp_path, fingerprint="0" * 64).rename(folder / "clip_text_model-00000000.safetensors")
     assert store.find("violence", generator.family.fingerprints()["text"], tmp_path) is None
 
 
@@ -183,8 +183,8 @@ def test_a_direction_of_another_revision_of_the_encoder_is_refused(tmp_path: Pat
     folder = tmp_path / "violence"
     folder.mkdir()
     (folder / "concept.toml").write_bytes((recipes.known()["violence"] / "concept.toml").read_bytes())
-    foreign(tmp_path, fingerprint="0" * 64).rename(folder / "bert-00000000.safetensors")
-    with pytest.raises(DirectionError, match="another revision of the bert encoder") as raised:
+    foreign(tmp_path, fingerprint="0" * 64).rename(folder / "clip_text_model-00000000.safetensors")
+    with pytest.raises(DirectionError, match="another revision of the clip_text_model encoder") as raised:
         ensure.resolve(["violence"], generator.family, tmp_path)
     assert "safegen directions learn violence" in raised.value.hint
 
@@ -206,7 +206,7 @@ def test_what_is_learned_unasked_is_no_poorer_than_what_it_goes_before(tmp_path:
     known = shutil.copytree(recipes.known()["violence"], tmp_path / "mine")
     next(known.glob("*.safetensors")).unlink()
     assert ensure.effort_for(Concept.load("mine", tmp_path), generator.family, tmp_path) is BRIEF
-    (known / "bert-00000000.safetensors").write_bytes(b"no direction")
+    (known / "clip_text_model-00000000.safetensors").write_bytes(b"no direction")
     assert ensure.effort_for(Concept.load("mine", tmp_path), generator.family, tmp_path) is BRIEF
 
 

@@ -419,7 +419,7 @@ def gate(generator: Generator) -> Any:
     shipped = generator.guard.directions["violence"]["text"]
 
     def bind(threshold: float, strength: float = 1.0) -> Any:
-        net = LatentSpace(384)
+        net = LatentSpace(256)
         net.threshold.fill_(threshold)
         extended = shipped.extended(PART, net.tensors(), {})
         extended.save(store.cache_folder() / "violence" / f"{shipped.stem}.safetensors")

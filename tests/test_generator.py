@@ -90,7 +90,7 @@ def test_attached_for_good_until_it_is_detached(generator: Generator) -> None:
 def test_an_error_inside_still_detaches(generator: Generator) -> None:
     method = generator.pipe.encode_prompt
     with pytest.raises(ModelError), Guard("violence").attached(generator.pipe):
-        generator.pipe(prompt_embeds=torch.zeros(1, 64, 384), guidance_scale=1.0, num_inference_steps=1)
+        generator.pipe(prompt_embeds=torch.zeros(1, 77, 256), guidance_scale=1.0, num_inference_steps=1)
     assert generator.pipe.encode_prompt == method
 
 

@@ -262,7 +262,7 @@ def test_the_commands_tell_and_exit(
 ) -> None:
     assert command("models", "list", "--json") == 0
     found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [model["name"] for model in found] == [*catalog.SHIPPED, *catalog.ALIASES]
+    assert [model["name"] for model in found] == [catalog.EMBEDDED, *catalog.ALIASES]
     assert all(model["licence"] for model in found)
     assert all((model["gigabytes"] > 1) is (model["name"] in catalog.ALIASES) for model in found)
     assert command("models", "list") == 0
@@ -325,8 +325,6 @@ def test_files_are_verified_for_the_encoder_as_it_is_loaded(
 ) -> None:
     assert command("directions", "verify", "hate", "--device", "cpu", "--dtype", "float32") == 0
     assert command("directions", "verify", "hate", "--device", "cpu", "--dtype", "bfloat16") == 0
-    assert command("directions", "verify", "hate", "--model", "embedded-clip") == 1
-    assert "none for this encoder yet" in capsys.readouterr().out
     where = ("--model", "owner/model", "--revision", "old", "--variant", "fp16", "--offline")
     assert command("directions", "verify", *where) == 1
     assert "(owner/model, revision old, variant fp16)" in capsys.readouterr().err

@@ -5,10 +5,9 @@ from __future__ import annotations
 import random
 
 import torch
-from transformers import CLIPTokenizerFast
 
-from safegen.builtin.training import causal_data
-from safegen.builtin.training.causal import KINDS, OUT
+from safegen.builtin.training import causal, causal_data
+from safegen.builtin.training.causal import KINDS
 from safegen.builtin.training.causal_data import LONGEST, Lessons, Teacher, levelled, standard
 from safegen.generator import Generator
 from safegen.prompts.prompt import clean
@@ -40,11 +39,11 @@ def test_altered_texts_are_made_of_words_from_anywhere(monkeypatch) -> None:
 
 
 def test_lessons_hold_what_the_directions_read(generator: Generator) -> None:
-    found = Lessons.of(TEXTS, Teacher(), CLIPTokenizerFast.from_pretrained(OUT / "tokenizer"))
+    found = Lessons.of(TEXTS, Teacher(generator.family), causal.load()[0])
     assert generator.guard is not None
     sheets = generator.guard.context.scorer.score(generator.encode([clean(text) for text in TEXTS]).conditioning)
     gates = torch.tensor([[concept.score for concept in sheet.concepts.values()] for sheet in sheets])
-    assert found.whole.shape == (4, 2 * 384 + KINDS)
+    assert found.whole.shape == (4, 2 * 256 + KINDS)
     # The lessons' states are of half precision, in bfloat16 on processors that have it.
     assert torch.allclose(found.whole[:, -KINDS:].float(), standard(gates), atol=0.03)
     assert len(found.words) == sum(len(text.split()) for text in TEXTS)
