@@ -25,7 +25,7 @@ def bench(
     ] = False,
     data: Annotated[
         Path | None,
-        typer.Option(envvar="SAFEGEN_DATA", parser=path, help="Folder with the prompt sets of text and encoders."),
+        typer.Option(envvar="SAFEGEN_DATA", parser=path, help="Folder with the prompt sets of text, reader and learn."),
     ] = None,
     set_: Annotated[
         Optional[list[Path]],  # noqa: UP045
