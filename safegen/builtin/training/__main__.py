@@ -8,7 +8,7 @@ import signal
 import sys
 from pathlib import Path
 
-STAGES = ("repairs", "autoencoder", "graft", "denoiser", "judge", "assemble", "causal", "reader", "examples")
+STAGES = ("repairs", "autoencoder", "graft", "denoiser", "judge", "assemble", "causal", "reader", "examples", "sheet")
 
 
 def main() -> None:
