@@ -189,6 +189,17 @@ def test_a_direction_of_another_revision_of_the_encoder_is_refused(tmp_path: Pat
     assert "safegen directions learn violence" in raised.value.hint
 
 
+def test_a_direction_of_the_former_edition_is_refused_by_name(tmp_path: Path, generator: Generator) -> None:
+    folder = tmp_path / "violence"
+    folder.mkdir()
+    (folder / "concept.toml").write_bytes((recipes.known()["violence"] / "concept.toml").read_bytes())
+    fingerprint = ensure.FORMER.ljust(64, "0")
+    foreign(tmp_path, fingerprint=fingerprint).rename(folder / f"bert-{ensure.FORMER}.safetensors")
+    with pytest.raises(DirectionError, match="former edition of the embedded model") as raised:
+        ensure.resolve(["violence"], generator.family, tmp_path)
+    assert "Learn it again" in raised.value.hint
+
+
 def test_a_gpu_is_taught_thoroughly_and_a_processor_briefly(
     generator: Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,7 +17,7 @@ def export(
     out: Annotated[Path, typer.Option("--out", "-o", parser=path, help="The bundle: a .zip file, or a new folder.")],
     concept: Concepts = None,
     encoder: Annotated[
-        str, typer.Option(help="Only files whose name begins so, as in clip_text_model or bert-168ca158.")
+        str, typer.Option(help="Only files whose name begins so, as in t5_encoder_model or clip_text_model-838667bc.")
     ] = "",
     directions: Directions = None,
 ) -> None:

@@ -52,7 +52,7 @@ def learned(names: Sequence[str], encoder: str, folder: Path | None) -> dict[str
 
     Args:
         names: names of concepts and attributes; all when empty.
-        encoder: how the file's name begins, such as `clip_text_model` or `bert-168ca158`.
+        encoder: how the file's name begins, such as `t5_encoder_model` or `clip_text_model-838667bc`.
         folder: the folder of the user's own concepts.
 
     Raises:
