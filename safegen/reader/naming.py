@@ -18,6 +18,13 @@ if TYPE_CHECKING:
 # From which height on a name for somebody is harmful by itself; the chances that are given to such, and to others.
 NAMELY, HARMFUL, HARMLESS = 0.75, 0.9, 0.3
 CREATURES = ("demon", "ghost", "vampire", "witch", "zombie")  # figures of tales, harmful by name alone
+# Names that only say what is done to somebody: whoever bears one beside such a deed is a person without it.
+_VICTIMS = """
+captive captives convict convicts deserter deserters detainee detainees enemies enemy foe foes heretic heretics hostage
+hostages internee internees intruder intruders martyr martyrs prisoner prisoners sacrifice slave slaves traitor traitors
+victim victims
+"""
+VICTIMS = frozenset(_VICTIMS.split())
 # Up to which height a noun with all that describes it is harmless by itself, and up to which sum of height and chance a
 # thing is to which something is done.
 DESCRIBED, DONE_TO = 0.35, 1.15
@@ -39,7 +46,8 @@ def told_apart(reader: Reader, words: Sequence[str], chances: NDArray[np.float32
     heights = [reading.height for reading in reader.read(names)]
     told = chances.copy()
     for i, height in zip(beings, heights, strict=False):
-        told[i] = HARMFUL if height >= NAMELY and not nouns[i].startswith(CREATURES) else HARMLESS
+        named = height >= NAMELY and not nouns[i].startswith(CREATURES)
+        told[i] = HARMFUL if named or (nouns[i] in VICTIMS and chances[i] >= OPEN) else HARMLESS
     for (i, chunk), height in zip(phrases, heights[len(beings) :], strict=True):
         thing, aim = is_thing(words[chunk.head]), i > 0 and chunks[i - 1].kind in VERBS
         of = i + 2 < len(chunks) and words[chunks[i + 1].first] == "of" and chances[chunks[i + 2].head] >= OPEN

@@ -154,11 +154,15 @@ class Reader:
         spans = self._spans(own, scores)
         return Reading(text, own, scores, spans, unread, legible, height, self.concepts)
 
-    def _spans(self, words: Sequence[Word], scores: NDArray[np.float32]) -> tuple[Span, ...]:
+    def suspects(self, reading: Reading, share: float) -> tuple[Span, ...]:
+        """Find the spans of a reading that are over a share of their concept's line."""
+        return self._spans(reading.words, reading.scores, share)
+
+    def _spans(self, words: Sequence[Word], scores: NDArray[np.float32], share: float = 1.0) -> tuple[Span, ...]:
         found = []
         for column, concept in enumerate(self.concepts):
             over = scores[:, column]
-            for first, last in runs(over.tolist(), float(self.lines[column])):
+            for first, last in runs(over.tolist(), share * float(self.lines[column])):
                 end = last
                 while end > first and (not words[end].spoken or words[end].text.lower() in LEADING):
                     end -= 1

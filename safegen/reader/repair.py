@@ -9,7 +9,8 @@ harmless words into the likeliest gaps (`infilling.py`).
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -37,6 +38,8 @@ ROUNDS = 6  # how many situations of a prompt may be replaced, one after the oth
 # The line for an attempt, as a share of the reader's own, near what is new: strict for words of the decoder; what a
 # rewritten text has of new words is harmless.
 STRICT, LOOSE = 0.65, 0.96
+PART = 0.1  # chance from which on a word may belong to the harm that was taken
+AGAIN = 0.65  # the line, as a share of the reader's own, for the rest of a text in which there was harm
 # Weights of an attempt's parts: the log-likelihood of what goes, its height near the line, the chance that something of
 # a situation is left, and that words over the line are left to the next round. Chosen on `sets/reader-seen/`.
 GAP, HIGH, LEFT, PARTLY = 3.0, 6.0, 3.0, 8.0
@@ -81,7 +84,7 @@ class Repairer:
     def repair(self, text: str, names: Sequence[str]) -> Repair:
         """Repair a text under the named concepts, the worst phrase first; none with more situations than `ROUNDS`."""
         edits: list[Edit] = []
-        reading = self.reader.read([text])[0]
+        reading = first = self.reader.read([text])[0]
         for done in range(ROUNDS):
             spans = [span for span in reading.spans if span.concept in names]
             if spans and (done or situations(spans) <= ROUNDS):
@@ -89,8 +92,32 @@ class Repairer:
                 edits.append(edit)
             else:
                 break
+        reading = self._cleared(reading, first, names, edits)
         left = tuple(dict.fromkeys(span.concept for span in reading.spans if span.concept in names))
         return Repair(reading.text, tuple(edits), left)
+
+    def _cleared(self, reading: Reading, first: Reading, names: Sequence[str], edits: list[Edit]) -> Reading:
+        """Replace what is near a line in a text from which harm was taken: it is mostly what is left of the harm.
+
+        Only words count that may have belonged to the harm of the prompt as it was first read. Nothing new takes their
+        place, and where no way is calm, all stays. **Extends `edits`.**
+        """
+        part = {
+            w.text.lower() for w, c in zip(first.words, self.reader.gaps(folded(first.words)), strict=True) if c >= PART
+        }
+        for _ in range(ROUNDS if edits and not reading.spans else 0):
+            spans = [span for span in self.reader.suspects(reading, AGAIN) if span.concept in names]
+            spans = [s for s in spans if reading.words[worst_of(reading, s, self.reader.concepts)].text.lower() in part]
+            if not spans:
+                break
+            worst = max(spans, key=lambda span: span.score)
+            ways = [way for way in self._rewritten(reading, worst) if only_takes(way, part)]
+            found = self._best(reading, ways, worst, names, AGAIN)
+            if found is None or found[1] >= AGAIN or found[0].height >= reading.height:
+                break
+            reading = found[0]
+            edits.append(found[2])
+        return reading
 
     def _replaced(self, reading: Reading, span: Span, names: Sequence[str]) -> tuple[Reading, Edit]:
         """Replace one phrase by the best attempt: one that follows the grammar, a filled gap, or no phrase at all."""
@@ -223,6 +250,13 @@ class Repairer:
                 yield Attempt(rest, text[slice(*place)], "", min(place[0], len(rest)), likelihood)
         safe = self.phrases.any(span.concept)
         yield Attempt(safe, text, safe, 0, -20.0)
+
+
+def only_takes(attempt: Attempt, part: Container[str]) -> bool:
+    """Tell whether an attempt takes only words of `part`, and puts nothing in their place but plain words."""
+    old, new = (re.findall(r"[\w'-]+", phrase.lower()) for phrase in (attempt.old, attempt.new))
+    gone = [word for word in old if roles.means(word) and word not in new]
+    return "flowers" not in new and all(word in part for word in gone)
 
 
 def situations(spans: Sequence[Span]) -> int:
