@@ -19,6 +19,7 @@ from safegen.learning.linear import discriminant, leading
 HIDDEN, NEGATIVE = 64, 384
 TARGETS, UNSAFE, SALADS = 77, 51, 32  # harmful prompts of each kind in a batch, beside its NEGATIVE
 RATE, DECAY = 4e-3, 0.05
+FEW = 200  # harmful prompts; with as many the ridge of a head in closed form is doubled
 NOISE, NOISES = 1.0, 4096  # benign standard deviations; rows of noise, drawn only once since that takes long
 
 
@@ -67,7 +68,7 @@ def train(
 
 def solve(positive: Tensor, negative: Tensor) -> dict[str, Tensor]:
     """Fit a head in closed form, as a linear probe: gelu(z) - gelu(-z) is z."""
-    probe, centre = discriminant(positive, negative)
+    probe, centre = discriminant(positive, negative, FEW)
     turned = torch.tensor([1.0, -1.0])
     return {"weight": turned.unsqueeze(1) * probe, "centre": centre, "bias": torch.zeros(2), "out": turned}
 

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 RIDGE = 0.1  # share of the mean variance that is added to every covariance
-FEW = 200  # rows; with as many positives the discriminant's ridge is doubled
 STILL = 1e-4  # states whose mean standard deviation is lower do not vary
 BOX = 0.05  # benign states stay between this quantile and its mirror
 
@@ -18,15 +17,19 @@ def varies(states: Tensor) -> bool:
     return float(states.std(0).mean()) > STILL
 
 
-def discriminant(positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
+def discriminant(positive: Tensor, negative: Tensor, few: int = 0) -> tuple[Tensor, Tensor]:
     """Solve Fisher's linear discriminant with a ridge: probe (D,) and the negatives' mean (D,).
 
-    The fewer positives there are, the less of their own direction is believed, and the higher is the ridge.
+    Args:
+        positive: (N, D).
+        negative: (M, D).
+        few: the number of positives for which the ridge is doubled; the fewer there are, the higher it is, since the
+            less is known of how they vary.
     """
     centre = negative.mean(0)
     spread = torch.cat([positive - positive.mean(0), negative - centre])
     covariance = spread.T @ spread / len(spread)
-    covariance += RIDGE * (1 + FEW / len(positive)) * covariance.diagonal().mean() * torch.eye(len(covariance))
+    covariance += RIDGE * (1 + few / len(positive)) * covariance.diagonal().mean() * torch.eye(len(covariance))
     return torch.linalg.solve(covariance, positive.mean(0) - centre), centre
 
 
