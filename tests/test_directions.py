@@ -103,7 +103,7 @@ def test_numbers_that_are_not_finite_are_refused(tmp_path: Path) -> None:
         (r"token\.gate", "token.gate"),
         (r"end\.gate_centre", "end.gate_centre"),
         (r"pad\.check(_centre)?", "pad.check, pad.check_centre"),
-        (r"\w+\.(gate|check)(_centre)?", "start.gate"),
+        (r"\w+\.(gate|check)(_centre)?", "token.gate"),
         (r"token\..*", "token.gate"),
         (r"gate\.bias", "gate.bias"),
     ],
