@@ -196,8 +196,11 @@ class Channel:
 
 
 def _joins(word: Sequence[str], token: str) -> bool:
-    """Tell whether a token continues the word that it touches: a letter does, and an apostrophe between letters."""
-    if token in APOSTROPHES:
+    """Tell whether a token continues the word that it touches: a letter does, and an apostrophe between letters.
+
+    CLIP's tokenizers put the apostrophe before what follows: `assassin`, `'s`.
+    """
+    if token[:1] in APOSTROPHES and (len(token) == 1 or token[1:].isalnum()):
         return word[-1][-1:].isalnum()
     return token[:1].isalnum() and (word[-1][-1:].isalnum() or (word[-1] in APOSTROPHES and len(word) > 1))
 

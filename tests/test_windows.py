@@ -190,7 +190,7 @@ def test_rows_of_different_lengths_are_drawn_apart(generator: Generator) -> None
 
 
 def test_the_embedded_model_reads_on_in_further_windows(generator: Generator) -> None:
-    prompt = "a red apple on a blue background , " * 14 + "a cat and a kitchen knife , a cat and a kitchen knife ,"
+    prompt = "a red apple on a blue background , " * 20 + "a cat and a kitchen knife , a cat and a kitchen knife ,"
     (sheet,) = generator.score([prompt], "flagged")
     assert (sheet.windows, sheet.truncated) == (3, "")
     assert sheet.flagged_concepts() == ["violence"]
@@ -202,7 +202,7 @@ def test_the_embedded_model_reads_on_in_further_windows(generator: Generator) ->
     (picture,), report = generator.generate(prompt, DrawOptions(seed=1, steps=1))
     assert report is not None
     # Of the third window alone the text was changed.
-    assert report.rewritten.startswith("a red apple on a blue background , " * 14)
+    assert report.rewritten.startswith("a red apple on a blue background , " * 20)
     assert not report.after.flagged
     assert picture.record.text == prompt
     assert sheet.as_json("x")["words"][-1]["window"] == 2

@@ -47,10 +47,12 @@ def _load(how: LoadOptions) -> Any:
     _quiet()
     import torch
     from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
 
     from safegen.families import check_class
 
     diffusers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()
     where = placement.device(how.device, torch)
     placement.check_dtype(how.dtype, where, torch)
     single = Path(source).suffix == ".safetensors"

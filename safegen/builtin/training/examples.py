@@ -26,7 +26,7 @@ RIDGE = 1e-2  # share of the states' variance: directions that few captions have
 
 
 def inversion(pipe: Any) -> dict[str, Tensor]:
-    """Make two vectors (2, 384) for one word."""
+    """Make two vectors (2, 256) for one word."""
     ids = pipe.tokenizer(MEANS, add_special_tokens=False)["input_ids"]
     return {WORD: pipe.text_encoder.get_input_embeddings().weight[ids].float().clone()}
 
@@ -46,7 +46,7 @@ def lora(pipe: Any) -> dict[str, Tensor]:
     for texts in captions():
         pipe.unet.add_embedding(pipe.encode_prompt(texts, pipe.device, 1, do_classifier_free_guidance=False)[0])
     hook.remove()
-    day, night = pooled  # (N, 384) each
+    day, night = pooled  # (N, 256) each
     gram = day.T @ day
     gram += RIDGE * gram.trace() / len(gram) * torch.eye(len(gram))
     change = layer.weight.float() @ torch.linalg.solve(gram, day.T @ (night - day)).T
