@@ -91,12 +91,17 @@ def test_shape_dtype_and_device_are_kept_and_the_input_is_not_changed(generator:
 # SAFREE leaves special tokens and pads alone as published: the leak is part of the baseline.
 @pytest.mark.parametrize("name", sorted(EDITING - {"safree"}))
 def test_every_position_of_a_harmful_prompt_is_covered(generator: Generator, name: str) -> None:
-    """The pads and the special tokens carry the sentence; leaving one class out would be a leak."""
+    """The pads and the special tokens carry the sentence; leaving one class out would be a leak.
+
+    A causal encoder's start says nothing of any prompt.
+    """
     before, after = edit(generator, name, ["a kitchen knife"], 1)
     for key, channel in before.channels.items():
         moved = (states(after)[key][0] != channel.states[0]).any(-1)
+        other = generator.family.encode(["a cat"]).channels[key]
         for position in channel.positions.unique():
-            assert moved[channel.positions[0] == position].any(), position
+            here, there = (c.states[0][c.positions[0] == position] for c in (channel, other))
+            assert moved[channel.positions[0] == position].any() or torch.equal(here[:1], there[:1]), position
 
 
 @pytest.mark.slow
@@ -112,7 +117,7 @@ def test_more_strength_moves_farther(generator: Generator, name: str, strength: 
 
 
 @pytest.mark.slow
-@EVERY
+@OURS
 def test_the_classifiers_score_falls(generator: Generator, name: str) -> None:
     before, after = edit(generator, name, HARMFUL, 1)
     for old, new in zip(sheets(generator, before), sheets(generator, after), strict=True):
