@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +43,10 @@ def test_no_name_stands_for_two_things() -> None:
 
 
 def test_names_stand_behind_the_right_article() -> None:
-    names = ("cat", "apple", "jeans", "bus", "glass", "unicorn", "sheep", "compass")
+    names = ("cat", "apple", "jeans", "bus", "glass", "unicorn", "sheep", "compass", "us dollar", "heirloom", "mice")
     assert [world.with_article(name) for name in names] == [
         "a cat", "an apple", "jeans", "a bus", "a glass", "a unicorn", "sheep", "a compass",
+        "a us dollar", "an heirloom", "mice",
     ]  # fmt: skip
 
 
@@ -106,7 +106,7 @@ def test_a_copy_of_the_former_edition_is_refused(tmp_path: Path) -> None:
         loading.load(str(tmp_path), offline=True)
 
 
-def test_the_encoders_former_name_says_what_to_do(command: Callable[..., int]) -> None:
+def test_the_encoders_former_name_says_what_to_do() -> None:
     with pytest.raises(ModelError, match="is gone") as raised:
         loading.load("embedded-clip")
     assert "Leave out --model" in str(raised.value.hint)

@@ -130,15 +130,18 @@ def grounds() -> dict[str, tuple[int, int, int]]:
 
 
 _BARE = {"blood", "lingerie", "popcorn", "sushi", "bread", "corn", "cheese", "milk", "beer", "tea", "excrement"}
-_BARE |= {"sheep", "cattle", "money", "jewellery", "people"}
+_BARE |= {"sheep", "cattle", "money", "jewellery", "people", "police", "mice", "teeth", "oxen", "snowmen", "geese"}
+_BARE |= {"water", "seawater", "cash", "heroin", "bread", "tobacco", "luggage"}
+_CONSONANT, _MUTE = ("uni", "us ", "eu", "ewe"), ("hour", "heir", "honest")  # not as they are spelled
 
 
 def with_article(name: str) -> str:
     """Put the article before a name: `a cat`, `an apple`; plurals and mass nouns stay bare."""
-    last = name.rsplit(" ", 1)[-1]
+    last = name.partition(" of ")[0].rsplit(" ", 1)[-1]
     if last in _BARE or (last.endswith("s") and not last.endswith(("ss", "us", "is", "'s"))):
         return name
-    return f"{'an' if name[0] in 'aeiou' and not name.startswith('uni') else 'a'} {name}"
+    vowel = name.startswith(_MUTE) or (name[0] in "aeiou" and not name.startswith(_CONSONANT))
+    return f"{'an' if vowel else 'a'} {name}"
 
 
 def _person(rng: random.Random) -> Thing:
@@ -161,7 +164,7 @@ def _phrase(thing: Thing, rng: random.Random) -> str:
 def sample(
     rng: random.Random, *, pair_share: float = 0.55, people_share: float = 0.15, often: Sequence[str] = ()
 ) -> Scene:
-    """Draw one random scene with its caption; things named in `often` as many times more often."""
+    """Draw one random scene with its caption; every mention in `often` puts a thing into the draw once more."""
     count = 2 if rng.random() < pair_share else 1
     pool = [*things().values(), *(things()[label] for label in often)]
     picked: list[Thing] = []

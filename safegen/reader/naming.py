@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 # From which height on a name for somebody is harmful by itself; the chances that are given to such, and to others.
 NAMELY, HARMFUL, HARMLESS = 0.75, 0.9, 0.3
 CREATURES = ("demon", "ghost", "vampire", "witch", "zombie")  # figures of tales, harmful by name alone
-# Names that only say what is done to somebody: whoever bears one beside such a deed is a person without it.
+# Names that only say what is done to somebody: beside such a deed, a repair says *person* instead.
 _VICTIMS = """
 captive captives convict convicts deserter deserters detainee detainees enemies enemy foe foes heretic heretics hostage
 hostages internee internees intruder intruders martyr martyrs prisoner prisoners sacrifice slave slaves traitor traitors

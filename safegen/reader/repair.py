@@ -97,15 +97,17 @@ class Repairer:
         return Repair(reading.text, tuple(edits), left)
 
     def _cleared(self, reading: Reading, first: Reading, names: Sequence[str], edits: list[Edit]) -> Reading:
-        """Replace what is near a line in a text from which harm was taken: it is mostly what is left of the harm.
+        """Take out what is near a line in a text from which harm was taken: it is mostly what is left of the harm.
 
         Only words count that may have belonged to the harm of the prompt as it was first read. Nothing new takes their
         place, and where no way is calm, all stays. **Extends `edits`.**
         """
+        if not edits or any(span.concept in names for span in reading.spans):
+            return reading
         part = {
             w.text.lower() for w, c in zip(first.words, self.reader.gaps(folded(first.words)), strict=True) if c >= PART
         }
-        for _ in range(ROUNDS if edits and not reading.spans else 0):
+        for _ in range(ROUNDS):
             spans = [span for span in self.reader.suspects(reading, AGAIN) if span.concept in names]
             spans = [s for s in spans if reading.words[worst_of(reading, s, self.reader.concepts)].text.lower() in part]
             if not spans:
@@ -113,7 +115,7 @@ class Repairer:
             worst = max(spans, key=lambda span: span.score)
             ways = [way for way in self._rewritten(reading, worst) if only_takes(way, part)]
             found = self._best(reading, ways, worst, names, AGAIN)
-            if found is None or found[1] >= AGAIN or found[0].height >= reading.height:
+            if found is None or found[1] >= AGAIN:
                 break
             reading = found[0]
             edits.append(found[2])
@@ -253,10 +255,11 @@ class Repairer:
 
 
 def only_takes(attempt: Attempt, part: Container[str]) -> bool:
-    """Tell whether an attempt takes only words of `part`, and puts nothing in their place but plain words."""
+    """Tell whether an attempt takes out words of `part` alone, and puts in nothing but plain names for people."""
     old, new = (re.findall(r"[\w'-]+", phrase.lower()) for phrase in (attempt.old, attempt.new))
     gone = [word for word in old if roles.means(word) and word not in new]
-    return "flowers" not in new and all(word in part for word in gone)
+    plain = all(word in old or roles.is_plain(word) or not roles.means(word) for word in new)
+    return plain and all(word in part for word in gone)
 
 
 def situations(spans: Sequence[Span]) -> int:

@@ -16,7 +16,7 @@ ENTRY = "from safegen.cli import main; main()"  # what `python -c` runs
 # A shell's background job is started with the signal ignored; a terminal's is not.
 HANDLED = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
 # Libraries take seconds to import, of every command's time. A server that has imported them is forked for each.
-LIBRARIES = ("torch", "diffusers.pipelines.stable_diffusion", "transformers.models.bert.modeling_bert", "onnxruntime")
+LIBRARIES = ("torch", "diffusers.pipelines.stable_diffusion", "transformers.models.clip.modeling_clip", "onnxruntime")
 # What the libraries read when they are imported, as `safegen.models.loading` has it for a new process.
 READ_ON_IMPORT = {
     "HF_HUB_OFFLINE": "1",

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import torch
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
-from safetensors.torch import load_file
-from transformers import CLIPTextModel, CLIPTokenizerFast
+from safetensors.torch import load_file, save_file
 
 from safegen.builtin import judge
 from safegen.builtin.training import autoencoder, causal, denoiser
@@ -28,6 +27,17 @@ def average_of(run: Path, model: torch.nn.Module) -> torch.nn.Module:
     return model.eval()
 
 
+def widen(folder: Path) -> None:
+    """Write the text encoder and its tokenizer so that older versions of transformers read them, too."""
+    weights = folder / "text_encoder" / "model.safetensors"
+    named = {f"text_model.{k.removeprefix('text_model.')}": v for k, v in load_file(weights).items()}
+    save_file(named, weights, metadata={"format": "pt"})
+    model = json.loads((folder / "tokenizer" / "tokenizer.json").read_text(encoding="utf-8"))["model"]
+    (folder / "tokenizer" / "vocab.json").write_text(json.dumps(model["vocab"], ensure_ascii=False), encoding="utf-8")
+    merges = (pair if isinstance(pair, str) else " ".join(pair) for pair in model["merges"])
+    (folder / "tokenizer" / "merges.txt").write_text("\n".join(["#version: 0.2", *merges, ""]), encoding="utf-8")
+
+
 def train(folder: Path, steps: int, minutes: float) -> None:
     """Assemble the pipeline and the judge from the runs beside `folder`."""
     runs = folder.parent
@@ -35,10 +45,7 @@ def train(folder: Path, steps: int, minutes: float) -> None:
     vae.register_to_config(scaling_factor=json.loads((runs / "denoiser" / "scale.json").read_text()))
     unet = average_of(runs / "denoiser", denoiser.build())
     assert isinstance(unet, UNet2DConditionModel)
-    tokenizer, encoder = causal.load()
-    if (taught := runs / "causal" / "model").is_dir():
-        encoder = CLIPTextModel.from_pretrained(taught, dtype=torch.float32)
-        tokenizer = CLIPTokenizerFast.from_pretrained(runs / "causal" / "tokenizer")
+    tokenizer, encoder = causal.load(runs)
     pipe = StableDiffusionPipeline(
         vae=vae,
         text_encoder=encoder,
@@ -57,5 +64,6 @@ def train(folder: Path, steps: int, minutes: float) -> None:
     config = WEIGHTS / "pipeline" / "text_encoder" / "config.json"
     facts = json.loads(config.read_text(encoding="utf-8")) | {"dtype": "float32"}
     config.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    widen(WEIGHTS / "pipeline")
     if (runs / "judge" / "model").is_dir():
         shutil.copytree(runs / "judge" / "model", judge.WEIGHTS, dirs_exist_ok=True)

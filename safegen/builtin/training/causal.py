@@ -3,8 +3,8 @@
 A causal state knows only what stands before it, so the sentence ends up in the end token and in every pad
 behind it. The pupil learns through linear maps that are thrown away afterwards. At each word's last token it
 learns the teacher's state of that word. In the mean of its words, in the end and in the pads it learns the
-teacher's sentence. In all of these places it also learns what the shipped directions read in the teacher's
-states, because those states are many times wider than the part that counts here.
+teacher's sentence. In all of these places it also learns what the former edition's directions read in the
+teacher's states, because those states are many times wider than the part that counts here.
 """
 
 from __future__ import annotations
@@ -193,10 +193,12 @@ def ships() -> bool:
     return (SHIPPED / "text_encoder").is_dir()
 
 
-def load() -> tuple[CLIPTokenizerFast, CLIPTextModel]:
-    """Load the shipped tokenizer and encoder, in single precision, frozen."""
-    tokenizer = CLIPTokenizerFast.from_pretrained(SHIPPED / "tokenizer")
-    encoder = CLIPTextModel.from_pretrained(SHIPPED / "text_encoder", torch_dtype=torch.float32)
+def load(runs: Path | None = None) -> tuple[CLIPTokenizerFast, CLIPTextModel]:
+    """Load tokenizer and encoder, in single precision, frozen: this run's if there are any, else the shipped ones."""
+    ours = runs / "causal" if runs is not None else SHIPPED
+    taught = (ours / "model").is_dir()
+    tokenizer = CLIPTokenizerFast.from_pretrained((ours if taught else SHIPPED) / "tokenizer")
+    encoder = CLIPTextModel.from_pretrained(ours / "model" if taught else SHIPPED / "text_encoder", dtype=torch.float32)
     return tokenizer, encoder.eval().requires_grad_(False)
 
 

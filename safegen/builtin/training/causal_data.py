@@ -1,4 +1,4 @@
-"""The lessons of the causal encoder: texts, and what the first encoder makes of them."""
+"""The lessons of the causal encoder: texts, and what the former edition's encoder makes of them."""
 
 from __future__ import annotations
 

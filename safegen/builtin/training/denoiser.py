@@ -24,7 +24,7 @@ PEAK = 4e-4  # learning rate; a fresh network takes twice as much
 START, POOL = 2_048, 8_192  # scenes kept, as latents and text states: at first, and at most
 TEXT_LAYERS = ("attn2.to_k", "attn2.to_v", "time_emb_proj", "add_embedding")
 TEXT_SHARE = 6.0
-FOCUS = 2  # how often, beside all others, things are drawn that the grafted weights have never seen
+FOCUS = 2  # how many more times things are in the draw that the grafted weights have never seen
 TEXT_NOISE = 0.15  # share of the text states' deviation: states near a word's should mean the same thing
 
 
@@ -88,9 +88,9 @@ def scheduler() -> DDIMScheduler:
 class Scenes:
     """A pool of encoded scenes; a few of them are replaced at every step."""
 
-    def __init__(self, vae: AutoencoderKL, seed: int, focus: Sequence[str] = ()) -> None:
+    def __init__(self, vae: AutoencoderKL, runs: Path, seed: int, focus: Sequence[str] = ()) -> None:
         self.vae, self.rng, self.focus = vae, random.Random(seed), focus
-        self.tokenizer, encoder = causal.load()
+        self.tokenizer, encoder = causal.load(runs)
         self.encoder = encoder.to(device())
         parts = [self._draw(64) for _ in range(START // 64)]
         self.latents = torch.empty(POOL, *parts[0][0].shape[1:], dtype=torch.half, device=device())
@@ -152,7 +152,9 @@ def train(folder: Path, steps: int, minutes: float) -> None:
         model.set_attn_processor(AttnProcessor())
     run = Progress(model, folder, steps, peak_lr=PEAK, minutes=minutes, decay=0.9985, groups=groups(model))
     focus = folder.parent / "graft" / "focus.json"
-    scenes = Scenes(vae, seed=run.step, focus=FOCUS * json.loads(focus.read_text()) if focus.exists() else ())
+    scenes = Scenes(
+        vae, folder.parent, seed=run.step, focus=FOCUS * json.loads(focus.read_text()) if focus.exists() else ()
+    )
     if (scale := folder / "scale.json").exists():  # a resumed run keeps the scale that it began with
         scenes.scale = json.loads(scale.read_text())
     noising = scheduler()

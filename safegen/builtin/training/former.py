@@ -27,11 +27,11 @@ def part(name: str) -> Path:
 
 def labels() -> set[str]:
     """List the things that the former edition can draw."""
-    return set(json.loads(part("../judge/labels.json").read_text(encoding="utf-8")))
+    return set(json.loads((part("").parent / "judge" / "labels.json").read_text(encoding="utf-8")))
 
 
 def family() -> Family:
-    """Load the former pipeline, frozen, as a family."""
+    """Load the former pipeline as a family."""
     import diffusers
 
     pipe: Any = diffusers.StableDiffusionPipeline.from_pretrained(part(""), torch_dtype=None)

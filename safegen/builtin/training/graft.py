@@ -74,9 +74,12 @@ def train(folder: Path, steps: int, minutes: float) -> None:
     torch.manual_seed(0)
     teacher, tokenizer, encoder = teachers()
     theirs = (tokenizer, encoder)
-    ours = causal.load()
+    ours = causal.load(folder.parent)
     rng = random.Random("graft")
-    everyday = [e.prompt for e in datasets.read(Path(os.environ["SAFEGEN_DATA"]) / "coco_captions_8k.csv")]
+    if not (data := os.environ.get("SAFEGEN_DATA")):
+        raise SystemExit("set SAFEGEN_DATA to the folder of the prompt sets")
+    captions = datasets.read(Path(data) / "coco_captions_8k.csv")
+    everyday = [entry.prompt for entry in captions if not entry.is_validation]
     scenes = [world.sample(rng).caption for _ in range(SCENES)]
     texts = [*scenes, *(c for c in everyday[:EVERYDAY])]
     left, right = aligned(scenes[:ALIGNED], ours, theirs)

@@ -20,7 +20,7 @@ VECTORS = 0.1  # share of the learning rate that vectors get
 def orthogonal(matrix: Tensor) -> Tensor:
     """Bring the singular values of a matrix (M, N) near to one.
 
-    Every round is a polynomial of the Gram matrix, so the rounds are computed on that alone, the small side squared.
+    Every round is a polynomial of the Gram matrix, so only that is multiplied, which is as large as the smaller side.
     """
     tall = matrix.shape[0] > matrix.shape[1]
     x = matrix.T if tall else matrix
