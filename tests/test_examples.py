@@ -55,7 +55,7 @@ def test_the_word_is_drawn_as_what_its_vectors_mean(generator: Generator) -> Non
 @pytest.mark.slow
 def test_pictures_change_and_a_harmless_prompt_stays_harmless(generator: Generator, added: Generator) -> None:
     settings, judge = DrawOptions(seed=7, steps=10), Judge.load()
-    for prompt, things in (("a cat, <toy>", {"cat", "teddy-bear"}), ("a tulip on a red background", {"tulip"})):
+    for prompt, things in (("a cat and a <toy>", {"cat", "teddy-bear"}), ("a tulip on a red background", {"tulip"})):
         (plain,), _ = generator.generate(prompt.replace("<toy>", "teddy bear"), settings)
         (picture,), report = added.generate(prompt, settings)
         assert report is not None

@@ -33,10 +33,12 @@ def inversion(pipe: Any) -> dict[str, Tensor]:
 
 def captions() -> tuple[list[str], list[str]]:
     """Make captions of scenes with any ground or none, and of the same scenes at night."""
-    things = [name.replace("-", " ") for name, thing in world.things().items() if not thing.category][::6]
+    things = [world.with_article(thing.names[0]) for thing in world.things().values() if not thing.category][::4]
+    pairs = [f"{one} and {other}" for one, other in zip(things, things[7:] + things[:7], strict=True)]
     grounds = ["", *(f" on a {name} background" for name in world.grounds())]
-    scenes = [(thing, ground) for i, thing in enumerate(things) for ground in (grounds[0], grounds[i % len(grounds)])]
-    return [f"a {thing}{ground}" for thing, ground in scenes], [f"a {t} on a {GROUND} background" for t, _ in scenes]
+    named = [*things, *pairs]
+    scenes = [(thing, ground) for i, thing in enumerate(named) for ground in (grounds[0], grounds[i % len(grounds)])]
+    return [f"{thing}{ground}" for thing, ground in scenes], [f"{t} on a {GROUND} background" for t, _ in scenes]
 
 
 def lora(pipe: Any) -> dict[str, Tensor]:
