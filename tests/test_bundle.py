@@ -25,7 +25,7 @@ from safegen.prompts import datasets
 
 Command = Callable[..., int]
 STRANGER = "ab" * 32  # the fingerprint of an encoder that nothing is shipped for
-NAME = "violence/bert-abababab.safetensors"
+NAME = "violence/clip_text_model-abababab.safetensors"
 WOMAN, UCE = "woman-unet-abababab.safetensors", "uce-unet-abababab.safetensors"
 
 
@@ -54,7 +54,7 @@ def test_what_is_exported_arrives(
     command: Command, learned: Path, elsewhere: Any, target: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out, content = tmp_path / target, learned.read_bytes()
-    assert command("directions", "export", "--encoder", "bert", "--out", str(out)) == 0
+    assert command("directions", "export", "--encoder", "clip_text_model", "--out", str(out)) == 0
     assert str(out) in capsys.readouterr().out
     assert command("directions", "export", "--out", str(out)) == 1  # it exists
     elsewhere()
@@ -62,7 +62,7 @@ def test_what_is_exported_arrives(
     assert command("directions", "import", str(out)) == 0
     shown = capsys.readouterr()
     assert str(store.cache_folder() / NAME) in shown.out
-    assert "held out: auc" in shown.err
+    assert "held out (recipe lines): auc" in shown.err
     assert (store.cache_folder() / NAME).read_bytes() == content
     found = store.find("violence", STRANGER, None)
     assert found is not None
@@ -138,14 +138,14 @@ def packed(path: Path, files: dict[str, bytes]) -> Path:
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("../../violence/bert-abababab.safetensors", "no direction file"),
-        ("/violence/bert-abababab.safetensors", "no direction file"),
-        ("../bert-abababab.safetensors", "no direction file"),
-        ("violence\\..\\bert-abababab.safetensors", "no direction file"),
-        ("violence/bert-abababab.pt", "no direction file"),
+        ("../../violence/clip_text_model-abababab.safetensors", "no direction file"),
+        ("/violence/clip_text_model-abababab.safetensors", "no direction file"),
+        ("../clip_text_model-abababab.safetensors", "no direction file"),
+        ("violence\\..\\clip_text_model-abababab.safetensors", "no direction file"),
+        ("violence/clip_text_model-abababab.pt", "no direction file"),
         ("violence/learn.py", "no direction file"),
-        ("hate/bert-abababab.safetensors", "holds violence/bert-abababab"),
-        ("violence/bert-00000000.safetensors", "holds violence/bert-abababab"),
+        ("hate/clip_text_model-abababab.safetensors", "holds violence/clip_text_model-abababab"),
+        ("violence/clip_text_model-00000000.safetensors", "holds violence/clip_text_model-abababab"),
     ],
 )
 def test_names_that_lead_elsewhere_are_refused(learned: Path, tmp_path: Path, name: str, reason: str) -> None:
@@ -160,7 +160,11 @@ def test_a_bundle_is_what_its_manifest_says(learned: Path, tmp_path: Path) -> No
     cases = {
         "is not what was exported": {NAME: content[:-1] + b"\x01", bundle.MANIFEST: good},
         "lacks violence/": {bundle.MANIFEST: good},
-        "holds, unnamed, hate/": {NAME: content, "hate/bert-abababab.safetensors": content, bundle.MANIFEST: good},
+        "holds, unnamed, hate/": {
+            NAME: content,
+            "hate/clip_text_model-abababab.safetensors": content,
+            bundle.MANIFEST: good,
+        },
         "has no bundle.json": {NAME: content},
         "is not of safegen.bundle/1": {NAME: content, bundle.MANIFEST: b"[]"},
     }
@@ -197,7 +201,7 @@ def test_what_is_too_large_is_not_read(learned: Path, tmp_path: Path, monkeypatc
     [
         ({"concept": "../../evil"}, "cannot be named"),
         ({"concept": "."}, "cannot be named"),
-        ({"encoder": "../bert"}, "cannot be named"),
+        ({"encoder": "../clip"}, "cannot be named"),
         ({"fingerprint": "ab"}, "cannot be named"),
         ({"fingerprint": 7}, "wrong type"),
         ({"recipe_sha256": "0" * 64}, "another recipe"),
@@ -228,21 +232,23 @@ def test_the_cache_is_listed_and_cleaned(
     command: Command, learned: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = store.cache_folder().parent
-    for name in ("background/00.safetensors", "direction-1/hate/bert-00.safetensors", "notes.txt"):
+    for name in ("background/00.safetensors", "direction-1/hate/clip_text_model-00.safetensors", "notes.txt"):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(b"x" * 1000)
     (root / "link.safetensors").symlink_to(learned)
     assert command("directions", "list") == 0
     shown = capsys.readouterr().out
-    assert all(text in shown for text in ("violence/bert-abababab", "of another version", "encoded benign text"))
+    assert all(
+        text in shown for text in ("violence/clip_text_model-abababab", "of another version", "encoded benign text")
+    )
     assert command("directions", "list", "--json") == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert "bert-abababab" in next(line for line in lines if line["name"] == "violence")["encoders"]
+    assert "clip_text_model-abababab" in next(line for line in lines if line["name"] == "violence")["encoders"]
     kinds = {line["name"]: line["kind"] for line in lines if line["schema"] == "safegen.cached/1"}
     assert kinds == {
-        "violence/bert-abababab": cache.LEARNED,
+        "violence/clip_text_model-abababab": cache.LEARNED,
         "background/00": cache.TEXT,
-        "direction-1/hate/bert-00": cache.OLD,
+        "direction-1/hate/clip_text_model-00": cache.OLD,
     }
     assert command("directions", "clean", "hate") == 0
     assert "nothing to remove" in capsys.readouterr().err
@@ -304,7 +310,7 @@ def test_what_is_learned_with_poor_figures_is_shown_and_not_kept(
     seen["auc"] = 0.6
     assert command("directions", "learn", "violence", "--benign", str(tmp_path / "calm.csv")) == 1
     told = capsys.readouterr()
-    assert "violence, held out: auc 0.6, caught 0.1" in told.err
+    assert "violence, held out (recipe lines): auc 0.6, caught 0.1" in told.err
     assert "not ready" in told.err
     assert told.out == ""
     assert not (store.cache_folder() / NAME).exists()

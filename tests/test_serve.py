@@ -582,7 +582,7 @@ def test_the_page_in_a_real_browser(generator: Generator, tmp_path: Path) -> Non
         assert seen["sizes"] == [[True, 128, 128]] * 2
         assert seen["captions"] == ["sanitized, seed 3, 2 steps", "sanitized, seed 4, 2 steps"]
         assert seen["words"] == KNIFE.split()
-        assert set(seen["over"]) == {"knife"}
+        assert set(seen["over"]) == {"kitchen", "knife"}
         assert seen["verdict"].startswith("flagged: violence")
         assert seen["note"].startswith("drawn as: a cat")
         scored = press("a dog", "score")
