@@ -319,7 +319,7 @@ def test_what_is_learned_with_poor_figures_is_shown_and_not_kept(
     seen["auc"] = 0.95
     assert command("directions", "learn", "violence") == 0
     told = capsys.readouterr()
-    assert "violence, held out: auc 0.95, caught 0.1" in told.err
+    assert "violence, held out (recipe lines): auc 0.95, caught 0.1" in told.err
     assert told.out.strip() == str(store.cache_folder() / NAME)
     assert Direction.load(store.cache_folder() / NAME).info["held_out"]["auc"] == 0.95
 
