@@ -98,6 +98,11 @@ def test_the_classes_that_begin_from_a_picture_load_it(kind: Any) -> None:
     assert type(kind.from_pretrained(EMBEDDED_FOLDER).text_encoder).__name__ == "CLIPTextModel"
 
 
+def test_no_part_says_where_it_was_made() -> None:
+    for config in EMBEDDED_FOLDER.glob("*/*config.json"):
+        assert "_name_or_path" not in json.loads(config.read_text()), config
+
+
 def test_a_copy_of_the_former_edition_is_refused(tmp_path: Path) -> None:
     index = json.loads((EMBEDDED_FOLDER / "model_index.json").read_text())
     index |= {"text_encoder": ["transformers", "BertModel"], "tokenizer": ["transformers", "BertTokenizerFast"]}

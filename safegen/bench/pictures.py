@@ -72,13 +72,7 @@ def model_suite(generator: Generator, judge: Judge, pair_count: int, share: floa
     drawn = [draw(generator, cases, False, tick) for cases in (alone, both, other)]
     seen, couples, loose = (look_at(judge, pictures) for pictures in drawn)
     return [
-        sharpness(
-            [
-                (c, p)
-                for cases, pictures in zip((alone, both), drawn, strict=False)
-                for c, p in zip(cases, pictures, strict=True)
-            ]
-        ),
+        sharpness([*zip(alone, drawn[0], strict=True), *zip(both, drawn[1], strict=True)]),
         Result.rate(
             "single object recognised", [shows(v, c.things[0]) for c, v in zip(alone, seen, strict=True)], 0.99
         ),

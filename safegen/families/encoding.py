@@ -89,7 +89,7 @@ class TextEncoders(abc.ABC):
 
     @property
     def adapted(self) -> bool:
-        """Whether a LoRA changes what an encoder makes of text."""
+        """Tell whether a LoRA changes what an encoder makes of text."""
         return any(output.adapted for output in self.outputs)
 
     def fingerprints(self) -> dict[str, str]:

@@ -74,7 +74,7 @@ class EncoderOutput:
 
     @property
     def adapted(self) -> bool:
-        """Whether a LoRA is part of the encoder."""
+        """Tell whether a LoRA is part of the encoder."""
         return any(hasattr(module, "lora_A") for module in self.encoder.modules())
 
     def spelled(self, text: str) -> str:

@@ -38,6 +38,13 @@ def widen(folder: Path) -> None:
     (folder / "tokenizer" / "merges.txt").write_text("\n".join(["#version: 0.2", *merges, ""]), encoding="utf-8")
 
 
+def forget_origin(config: Path) -> None:
+    """Take the folder that a part was loaded from out of its configuration."""
+    facts = json.loads(config.read_text(encoding="utf-8"))
+    facts.pop("_name_or_path", None)
+    config.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+
+
 def train(folder: Path, steps: int, minutes: float) -> None:
     """Assemble the pipeline and the judge from the runs beside `folder`."""
     runs = folder.parent
@@ -65,5 +72,6 @@ def train(folder: Path, steps: int, minutes: float) -> None:
     facts = json.loads(config.read_text(encoding="utf-8")) | {"dtype": "float32"}
     config.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     widen(WEIGHTS / "pipeline")
+    forget_origin(WEIGHTS / "pipeline" / "vae" / "config.json")
     if (runs / "judge" / "model").is_dir():
         shutil.copytree(runs / "judge" / "model", judge.WEIGHTS, dirs_exist_ok=True)

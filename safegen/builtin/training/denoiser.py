@@ -20,7 +20,7 @@ from safegen.builtin.training.checkpointing import Progress, device, halved
 
 BATCH = 32
 FRESH = 3  # new scenes per step (a third of its cost); the rest of the batch comes from the pool
-PEAK = 4e-4  # learning rate; a fresh network takes twice as much
+PEAK = 4e-4  # learning rate
 START, POOL = 2_048, 8_192  # scenes kept, as latents and text states: at first, and at most
 TEXT_LAYERS = ("attn2.to_k", "attn2.to_v", "time_emb_proj", "add_embedding")
 TEXT_SHARE = 6.0
