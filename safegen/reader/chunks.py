@@ -251,7 +251,8 @@ def _describes(word: str) -> bool:
 
 def _is_listed(one: str, other: str) -> bool:
     """Tell whether two words with a comma between them may describe the same noun: *a small, painted chair*."""
-    return _describes(one) or (english.is_adjective(one) and (english.is_adjective(other) or _describes(other)))
+    shaped = (english.is_form(one, "ed") or english.is_form(one, "ing")) and not english.is_noun_first(one)
+    return (shaped or english.is_adjective(one)) and (english.is_adjective(other) or _describes(other))
 
 
 def _is_aim(words: Sequence[str], at: int) -> bool:
