@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from safegen.reader import english, roles
-from safegen.reader.chunks import NOUN, PRONOUN, SIGN, Chunk
+from safegen.reader.chunks import NOUN, PLACE, PRONOUN, SIGN, VERBS, Chunk
 from safegen.reader.clauses import Clauses
 from safegen.reader.forms import folded
 from safegen.reader.gaps import OPEN
 from safegen.reader.grammar import ARTICLES, DETERMINERS
+from safegen.reader.naming import CREATURES
 from safegen.reader.nouns import Parts
 
 if TYPE_CHECKING:
@@ -74,7 +75,8 @@ class Situation:
         named: dict[int, Named] = {}
         for at, some in forms.items():
             chunk = self.chunks[at]
-            calm = next((form for form, most in some if heights[form.parts] <= most), None)
+            figure = self.words[chunk.head].startswith(CREATURES)
+            calm = next((form for form, most in some if figure or heights[form.parts] <= most), None)
             if calm is not None:
                 named[at] = calm
             elif english.is_person(self.words[chunk.head]) and self.clauses.is_somebody(chunk):
@@ -104,40 +106,54 @@ class Situation:
         chunk = self.chunks[at]
         noun, owner, hot = self.words[chunk.head], self.clauses.owner(chunk), self.height(at) >= HOT
         theirs, worn = self.words[chunk.first] in DETERMINERS - ARTICLES, english.is_worn(noun)
+        denied = next((i for i in chunk.words if self.words[i] == "no" and i > chunk.first), None)
+        if denied is not None:  # *a no owls sign* says nothing of owls alone
+            return [(Named((*range(chunk.first, denied), chunk.head), False, False), CALM)]
         if noun in roles.CORPSES and owner is None and not theirs and self.clauses.first_word(at + 1) != "of":
             return [(Named(self._someone(chunk), True, False), CALM)]
         if self.clauses.is_bodily(chunk) and owner is not None:
             return [(Named((*range(chunk.first, owner), self.words[owner].split("'")[0]), True, False), CALM)]
         if roles.is_of_a_body(noun) and not worn and self.clauses.is_bodily(chunk):
             return []
-        if hot and worn and (theirs or not (self.is_apart(at) or self.clauses.first_word(at - 1) == "in")):
+        if hot and (not self.is_apart(at) or (theirs and roles.is_of_a_body(noun))):
             return []
         somebody = self._is_somebody(chunk)
         forms: list[tuple[Parts, bool, float]] = [(tuple(chunk.words), somebody, CALM)]
         for cool in (self._cool(chunk, somebody, surely=True), self._cool(chunk, somebody)):
             forms += [(cool, somebody or english.is_being(self.words[cool[-1]]), CALM)] if cool else []
+        if somebody and any(self.chances[i] >= OPEN and self._is_state(i) for i in chunk.words):
+            del forms[0]  # *a weeping clerk* is one to whom something is done
         inner = any(english.is_being(self.words[i]) for i in self._cool(chunk, somebody) if i != chunk.head)
         if inner and not somebody:
             forms.reverse()  # whoever is there, and not what is done to them: *a horse split*
         head = tuple(i for i in chunk.words if self._leads(i) or i == chunk.head)
         forms.append((head, somebody, CALM if self.chances[chunk.head] < OPEN else SURELY))
-        forms += [(form, being, CALM) for form, being in self._within(chunk)]
+        forms += [(form, being, CALM) for form, being in self._within(chunk, somebody)]
         whole = tuple(chunk.words)
         return [(Named(p, being, p == whole), most) for p, being, most in forms if self._names(at, p)]
 
-    def _within(self, chunk: Chunk) -> Iterator[tuple[Parts, bool]]:
+    def _is_state(self, word: int) -> bool:
+        """Tell whether a word says what somebody does or what was done to them: *weeping*, *tied*."""
+        return english.is_form(self.words[word], "ing") or english.is_form(self.words[word], "ed")
+
+    def _within(self, chunk: Chunk, somebody: bool) -> Iterator[tuple[Parts, bool]]:
         """Give whom or what a noun names before its last word."""
         for i in reversed(chunk.words[:-1]):
             led = tuple(j for j in chunk.words if j < i and self._leads(j))
             word = self.words[i].removesuffix("'s")
-            if english.is_person(word) or (english.is_being(word) and self.chances[i] < OPEN):
+            if english.is_adjective(word):
+                continue
+            if english.is_person(word) or (not somebody and english.is_being(word) and self.chances[i] < OPEN):
                 yield (*led, word if word != self.words[i] else i), True
-            elif self.chances[i] < OPEN and english.is_thing(word):
+            elif not somebody and self.chances[i] < OPEN and english.is_thing(word):
                 yield (*led, i), False
 
     def is_apart(self, at: int) -> bool:
-        """Tell whether what a noun names is seen by itself: nobody wears it, or something is done with it."""
-        return not english.is_worn(self.words[self.chunks[at].head]) or self.clauses.is_kind(at - 1, *VERBS)
+        """Tell whether what a noun names is seen by itself, and is nothing that somebody wears or takes off."""
+        led = self.clauses.is_kind(at - 1, *VERBS) or self.clauses.is_kind(at - 1, PLACE)
+        taken = self.clauses.first_word(at - 1) in ("with", "under", "up")
+        noun = self.words[self.chunks[at].head]
+        return (led and not taken) or english.is_being(noun) or not english.is_worn(noun)
 
     def _is_somebody(self, chunk: Chunk) -> bool:
         noun = self.words[chunk.head]
@@ -175,5 +191,6 @@ class Situation:
         begins = at == 0 or self.chunks[at - 1].kind == SIGN or before == "by"
         cold = self.height(at) < WARM or (begins and isinstance(last, int) and self.chances[last] < OPEN)
         known = english.is_being(word) or english.is_thing(word) or english.is_worn(word)
-        bare = len(parts) == 1 and (before in _LOOSE or self.clauses.is_kind(at + 1, NOUN, PRONOUN))
+        verb = before == "and" and (english.is_form(word, "") or english.is_form(word, "s"))
+        bare = len(parts) == 1 and (verb or before in _LOOSE or self.clauses.is_kind(at + 1, NOUN, PRONOUN))
         return cold or self._is_somebody(self.chunks[at]) or (known and not (bare and not english.is_being(word)))

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from safegen.reader import english, roles
 from safegen.reader.chunks import NOUN, PLACE, SIGN, VERBS, parse
 from safegen.reader.forms import folded
+from safegen.reader.gaps import OPEN
 from safegen.reader.reading import NEAR, Reading
 from safegen.reader.situation import WARM, Situation
 
@@ -42,8 +43,14 @@ class Weigher:
                     sure = not warm or named is None or named.whole or named.being
                     noun = (i == chunk.head and sure) or chunk.kind != NOUN
                     self._want(situation.words[i].removesuffix("'s"), LOST if noun else DESCRIBING)
-                elif situation.is_hot(i) or (named is None and situation.clauses.is_bodily(chunk)):
+                elif situation.is_hot(i) and self._is_harmful(i, at):
                     self.harmful[situation.words[i]] += 1
+
+    def _is_harmful(self, word: int, at: int) -> bool:
+        """Tell whether a word that takes part in the situation is harmful, and not only near to what is."""
+        verb = self.situation.chunks[at].kind in VERBS
+        bodily = at not in self.situation.named and self.situation.clauses.is_bodily(self.situation.chunks[at])
+        return verb or bodily or bool(self.situation.chances[word] >= OPEN)
 
     def _want(self, word: str, weight: float) -> None:
         self.wanted[word] += 1
