@@ -1,7 +1,7 @@
 """Repairs by telling anew: what happens goes as a whole, and whoever and whatever was there is named again.
 
-*A baker smashing a rolling pin over his rival's head in a bakery* becomes *a baker greeting his rival near a rolling pin
-in a bakery*: those who are there, the things, and the places, each harmless when it stands alone.
+*A baker smashing a rolling pin over his rival's head in a hall* becomes *a baker greeting his rival near a rolling
+pin in a hall*: those who are there, the things, and the places, each harmless when it stands alone.
 """
 
 from __future__ import annotations

@@ -69,10 +69,12 @@ class Situation:
 
     def _read_alone(self, reader: Reader) -> dict[int, Named]:
         """Find the longest form of each noun that is harmless when it stands alone; a person has a plain name."""
-        forms = {at: self._forms(at) for at, chunk in enumerate(self.chunks) if chunk.kind == NOUN}
+        nouns = [at for at, chunk in enumerate(self.chunks) if chunk.kind == NOUN]
+        forms = {at: self._forms(at) for at in nouns if self.height(at) >= WARM}
         said = {form.parts: self._alone(form.parts) for some in forms.values() for form, _ in some}
         heights = dict(zip(said, (found.height for found in reader.read(list(said.values()))), strict=True))
-        named: dict[int, Named] = {}
+        cold = ((at, self.chunks[at]) for at in nouns if at not in forms)
+        named = {at: Named(tuple(chunk.words), self._is_somebody(chunk), True) for at, chunk in cold}
         for at, some in forms.items():
             chunk = self.chunks[at]
             figure = self.words[chunk.head].startswith(CREATURES)

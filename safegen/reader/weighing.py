@@ -16,6 +16,7 @@ from safegen.reader.situation import WARM, Situation
 # What a repair costs: a noun or a deed that is lost, a word that only describes, a word of the situation that is left,
 # a sentence that is torn, what a deed was done with, and how far it is above what is calm, or even flagged.
 LOST, DESCRIBING, LEFT, TORN, TOOL, HIGH, FLAGGED = 1.0, 0.4, 1.0, 2.0, 0.5, 3.0, 10.0
+MAYBE = 0.35  # chance from which on a noun of which nothing may stay is harmful
 STOPGAP, STOPGAP_COST = "flowers", 0.6
 _TORN = re.compile(
     r'["\u201c]\s*["\u201d]|\b(?:that|with|of|to|by|at|and|the|an?|reading|saying)\s*(?:[,.;:]|$)', re.IGNORECASE
@@ -43,14 +44,15 @@ class Weigher:
                     sure = not warm or named is None or named.whole or named.being
                     noun = (i == chunk.head and sure) or chunk.kind != NOUN
                     self._want(situation.words[i].removesuffix("'s"), LOST if noun else DESCRIBING)
-                elif situation.is_hot(i) and self._is_harmful(i, at):
+                elif self._is_harmful(i, at):
                     self.harmful[situation.words[i]] += 1
 
     def _is_harmful(self, word: int, at: int) -> bool:
-        """Tell whether a word that takes part in the situation is harmful, and not only near to what is."""
-        verb = self.situation.chunks[at].kind in VERBS
-        bodily = at not in self.situation.named and self.situation.clauses.is_bodily(self.situation.chunks[at])
-        return verb or bodily or bool(self.situation.chances[word] >= OPEN)
+        """Tell whether a word of the situation is harmful, and not only near to what is."""
+        situation, chunk = self.situation, self.situation.chunks[at]
+        if chunk.kind == NOUN and at not in situation.named:
+            return situation.clauses.is_bodily(chunk) or bool(situation.chances[word] >= MAYBE)
+        return situation.is_hot(word) and (chunk.kind in VERBS or bool(situation.chances[word] >= OPEN))
 
     def _want(self, word: str, weight: float) -> None:
         self.wanted[word] += 1
