@@ -70,7 +70,7 @@ class Situation:
     def _read_alone(self, reader: Reader) -> dict[int, Named]:
         """Find the longest form of each noun that is harmless when it stands alone; a person has a plain name."""
         nouns = [at for at, chunk in enumerate(self.chunks) if chunk.kind == NOUN]
-        forms = {at: self._forms(at) for at in nouns if self.height(at) >= WARM}
+        forms = {at: self._forms(at) for at in nouns if self.height(at) >= WARM or self._acts_in(at)}
         said = {form.parts: self._alone(form.parts) for some in forms.values() for form, _ in some}
         heights = dict(zip(said, (found.height for found in reader.read(list(said.values()))), strict=True))
         cold = ((at, self.chunks[at]) for at in nouns if at not in forms)
@@ -81,16 +81,22 @@ class Situation:
             calm = next((form for form, most in some if figure or heights[form.parts] <= most), None)
             if calm is not None:
                 named[at] = calm
-            elif english.is_person(self.words[chunk.head]) and self.clauses.is_somebody(chunk):
+            elif self._is_somebody(chunk) and not self.clauses.is_animal(chunk.head):
                 named[at] = Named(self.plain(chunk), True, False)
         return named
+
+    def _acts_in(self, at: int) -> bool:
+        """Tell whether somebody is right before what takes part in the situation."""
+        behind = self.clauses.chunk(at + 1)
+        return behind is not None and self._is_somebody(self.chunks[at]) and any(map(self.is_hot, behind.words))
 
     def _alone(self, parts: Parts) -> str:
         """Say a noun alone as one says it: nobody's, and one of them with its article."""
         words = [part if isinstance(part, str) else self.words[part] for part in parts]
         if words[0] in DETERMINERS - ARTICLES:  # *his axe* means nobody's
             words[0] = "the"
-        return english.alone(words[0]) if len(words) == 1 else " ".join(words)
+        single = len(words) == 1 and not english.is_plural(words[0])
+        return f"a {words[0]}" if single and not english.is_thing(words[0]) else " ".join(words)
 
     def plain(self, chunk: Chunk) -> Parts:
         """Give the plainest name for whom a noun names; *his rival* is *a person*, and not *his*."""

@@ -15,7 +15,7 @@ from safegen.reader.situation import WARM, Situation
 
 # What a repair costs: a noun or a deed that is lost, a word that only describes, a word of the situation that is left,
 # a sentence that is torn, what a deed was done with, and how far it is above what is calm, or even flagged.
-LOST, DESCRIBING, LEFT, TORN, TOOL, HIGH, FLAGGED = 1.0, 0.4, 1.0, 2.0, 0.5, 3.0, 10.0
+LOST, DESCRIBING, LEFT, TORN, TOOL, HIGH, FLAGGED = 1.0, 0.25, 1.0, 2.0, 0.5, 3.0, 10.0
 MAYBE = 0.35  # chance from which on a noun of which nothing may stay is harmful
 STOPGAP, STOPGAP_COST = "flowers", 0.6
 _TORN = re.compile(
@@ -32,20 +32,25 @@ class Weigher:
         self.wanted: Counter[str] = Counter()
         self.harmful: Counter[str] = Counter()
         self.weights: dict[str, float] = {}
-        for at, chunk in enumerate(situation.chunks):
-            named = situation.named.get(at)
-            kept = named.parts if named is not None else ()
-            for part in kept:
-                if isinstance(part, str) and any(situation.words[i].startswith(part) for i in chunk.words):
-                    self._want(part, LOST)
-            warm = situation.height(at) >= WARM
-            for i in (i for i in chunk.words if roles.means(situation.words[i])):
-                if i in kept or not warm or (not situation.is_hot(i) and situation.heights[i] < WARM):
-                    sure = not warm or named is None or named.whole or named.being
-                    noun = (i == chunk.head and sure) or chunk.kind != NOUN
-                    self._want(situation.words[i].removesuffix("'s"), LOST if noun else DESCRIBING)
-                elif self._is_harmful(i, at):
-                    self.harmful[situation.words[i]] += 1
+        for at in range(len(situation.chunks)):
+            self._weigh(at)
+
+    def _weigh(self, at: int) -> None:
+        """Tell which words of a chunk should stay, and which should not."""
+        situation, chunk, named = self.situation, self.situation.chunks[at], self.situation.named.get(at)
+        kept = named.parts if named is not None else ()
+        for part in kept:
+            if isinstance(part, str) and any(situation.words[i].startswith(part) for i in chunk.words):
+                self._want(part, LOST)
+        reduced = named is not None and not named.whole
+        cold = not reduced and situation.height(at) < WARM
+        for i in (i for i in chunk.words if roles.means(situation.words[i])):
+            if i in kept or cold or (not reduced and not situation.is_hot(i) and situation.heights[i] < WARM):
+                whole = not reduced or (named is not None and named.being)
+                noun = (i == chunk.head and whole) or chunk.kind != NOUN
+                self._want(situation.words[i].removesuffix("'s"), LOST if noun else DESCRIBING)
+            elif self._is_harmful(i, at):
+                self.harmful[situation.words[i]] += 1
 
     def _is_harmful(self, word: int, at: int) -> bool:
         """Tell whether a word of the situation is harmful, and not only near to what is."""
