@@ -95,8 +95,10 @@ class Situation:
         words = [part if isinstance(part, str) else self.words[part] for part in parts]
         if words[0] in DETERMINERS - ARTICLES:  # *his axe* means nobody's
             words[0] = "the"
-        single = len(words) == 1 and not english.is_plural(words[0])
-        return f"a {words[0]}" if single and not english.is_thing(words[0]) else " ".join(words)
+        if len(words) == 1 and english.is_being(words[0]):
+            return english.alone(words[0])
+        single = len(words) == 1 and not english.is_plural(words[0]) and not english.is_thing(words[0])
+        return f"a {words[0]}" if single else " ".join(words)
 
     def plain(self, chunk: Chunk) -> Parts:
         """Give the plainest name for whom a noun names; *his rival* is *a person*, and not *his*."""
