@@ -52,7 +52,10 @@ class Extents:
             return end + 1
         if behind.kind not in (PLACE, AND) or goal is None or goal.kind in (SIGN, LINK):
             return end + (self.situation.height(end + 1) >= WARM)
-        belongs = self.words[behind.first] == "of" or self.situation.height(end + 2) >= WARM
+        word = self.words[behind.first]
+        goes = word in roles.DIRECTIONS | roles.AFTER | {"to"} and self.clauses.is_somebody(goal)
+        deed = any(self.chunks[i].kind in VERBS for i in range(begin, end + 1))
+        belongs = word == "of" or (goes and deed) or self.situation.height(end + 2) >= WARM
         by_or_with = goal.kind == NOUN and (self._is_by(begin, end) or self._is_tool(end) or self._is_pair(end))
         return end + 2 * (belongs or by_or_with)
 

@@ -87,7 +87,11 @@ class Rebuilder:
                     some.remove(parts)
                 said.add(self._text(parts))
         parts = (*subject, *self._deed(begin, end, scene, subject), *_listed("near", scene.things))
-        return Rewrite(self.chunks[begin].first, self.chunks[end].last, sum(scene.settings, parts), 0.0)
+        parts, last = sum(scene.settings, parts), self.chunks[end].last
+        if any(self.chunks[i].kind in VERBS for i in range(begin, end + 1)):
+            last, joint, _ = self.clauses.joint(end)
+            parts += joint
+        return Rewrite(self.chunks[begin].first, last, parts, 0.0)
 
     def _text(self, parts: Parts) -> str:
         return " ".join(part if isinstance(part, str) else self.words[part] for part in parts)
@@ -95,27 +99,38 @@ class Rebuilder:
     def _leads(self, begin: int) -> bool:
         """Tell whether a phrase begins with whoever or whatever it is about."""
         chunk = self.chunks[begin]
-        about = self.clauses.is_kind(begin - 1, NOUN, PRONOUN, AND, LINK, *VERBS)
+        about = (
+            self.clauses.is_kind(begin - 1, NOUN, PRONOUN, AND, LINK, *VERBS)
+            or self.clauses.first_word(begin - 1) == ","
+        )
         return chunk.kind == NOUN or (chunk.kind in VERBS and not about and (begin == 0 or chunk.kind != DOES))
 
     def _subject(self, begin: int, scene: Scene) -> Parts:
         """Take from a scene what it is about: what was named first, somebody, something or a place."""
+        if self._is_held(begin):
+            return (FLOWERS,)
         first = self.situation.named.get(begin)
         for some in (scene.beings, scene.things):
             if some and (first is None or first.parts not in scene.things or some is scene.things):
                 return some.pop(0)
         return scene.settings.pop(0)[1:] if scene.settings else ()
 
+    def _is_held(self, begin: int) -> bool:
+        """Tell whether a phrase says of what something is full, and of that nothing can stay."""
+        holder = self.clauses.chunk(begin - 2)
+        of = self.clauses.first_word(begin - 1) == "of" and holder is not None
+        full = holder is not None and self.words[holder.last] in roles.CONTAINERS
+        return of and full and begin not in self.situation.named
+
     def _without(self, begin: int, end: int) -> Rewrite:
         """Leave out a phrase of which nothing can stay; the place where it was takes its place."""
         while self.clauses.is_kind(end + 1, ADVERB, *VERBS):
             end += 1
         first, last = self.chunks[begin].first, self.chunks[end].last
-        holder = self.clauses.chunk(begin - 2)
-        if self.clauses.first_word(begin - 1) == "of" and holder and self.words[holder.last] in roles.CONTAINERS:
-            return Rewrite(first, last, (FLOWERS,), 0.0)
-        if self.clauses.is_kind(end + 1, PLACE, AND) and self.clauses.is_kind(end + 2, NOUN):
-            return Rewrite(first, self.chunks[end + 1].last, (), 0.0)
+        describes = self.clauses.first_word(begin - 1) == "," and english.is_adjective(self.words[last])
+        if self.clauses.is_kind(end + 1, PLACE, AND) and self.clauses.is_kind(end + 2, NOUN) and not describes:
+            scene = self.chunks[end + 2]
+            return Rewrite(first, scene.last, tuple(scene.words), 0.0)
         joined = self.clauses.is_kind(begin - 1, PLACE, AND)
         return Rewrite(self.chunks[begin - joined].first, last, (), 0.0)
 
@@ -153,14 +168,19 @@ class Rebuilder:
         actor = self._last(subject or tuple(self.chunks[verb - 1].words))
         if kind == DONE:
             by = any(self.clauses.first_word(i) == "by" for i in range(verb, end + 1))
-            return by and not english.is_thing(actor)
+            return by and (bool(subject) or self._is_somebody_there(verb) or not english.is_thing(actor))
         if kind not in (DOING, DOES, DO):
             return False
         if subject:
             return english.is_being(actor) or roles.is_plain(actor)
         if not self.clauses.is_kind(verb - 1, NOUN):
             return kind == DOES or self.clauses.is_kind(verb - 1, PRONOUN, LINK, AND)
-        return any(self.clauses.is_somebody(self.chunks[i]) for i in self.clauses.named(verb - 1))
+        return self._is_somebody_there(verb)
+
+    def _is_somebody_there(self, verb: int) -> bool:
+        """Tell whether somebody is named before a deed."""
+        named = self.clauses.named(verb - 1) if self.clauses.is_kind(verb - 1, NOUN) else ()
+        return any(self.clauses.is_somebody(self.chunks[i]) for i in named)
 
     def _scene(self, begin: int, end: int, level: Strictness) -> Scene:
         """Find what a phrase names that is harmless."""
@@ -177,6 +197,7 @@ class Rebuilder:
             elif chunk.kind == NOUN and named is not None:
                 if named.being or self._is_agent(begin, at):
                     scene.beings.append(self._called(at, named, level))
+                    at += 2 * ("of" in self._text(scene.beings[-1]).split())
                 elif self.situation.height(at) <= level.things and (thing := self._thing(at, named, end)):
                     scene.things.append(thing)
                     at += 2 * (len(thing) > len(named.parts))
@@ -194,7 +215,9 @@ class Rebuilder:
         """Give the name for somebody."""
         person = english.is_person(self.words[self.chunks[at].head])
         plain = level.plain and person and self.situation.height(at) >= WARM
-        return self.situation.plain(self.chunks[at]) if plain else named.parts
+        parts = self.situation.plain(self.chunks[at]) if plain else named.parts
+        of = self.situation.named.get(at + 2) if self.clauses.first_word(at + 1) == "of" else None
+        return (*parts, *self.chunks[at + 1].words, *of.parts) if of is not None and of.being and not plain else parts
 
     def _thing(self, at: int, named: Named, end: int) -> Parts:
         """Give a thing with what it is of; nothing where it is not seen without what is harmful."""
@@ -204,8 +227,8 @@ class Rebuilder:
         if at + 2 > end or self.clauses.first_word(at + 1) != "of":
             return named.parts
         of = self.situation.named.get(at + 2)
-        if of is None:
-            full = self.words[self.chunks[at].last] in roles.CONTAINERS
+        full = self.words[self.chunks[at].last] in roles.CONTAINERS
+        if of is None or (full and not of.whole):
             return (*named.parts, *self.chunks[at + 1].words, FLOWERS) if full else ()
         return named.parts if of.being else (*named.parts, *self.chunks[at + 1].words, *of.parts)
 
@@ -223,6 +246,7 @@ class Rebuilder:
             return ()
         if named is None or word in WHENEVER:
             calm = not self.clauses.is_bodily(noun) and not any(map(self.situation.is_hot, noun.words))
+            calm = calm and (english.is_noun_first(head) or not english.is_form(head, ""))
             return (*self.chunks[at].words, *noun.words) if calm and not english.is_being(head) else ()
         fits = named.whole if english.is_worn(head) else room and not far
         return (*self.chunks[at].words, *named.parts) if fits else ()

@@ -12,7 +12,7 @@ from safegen.reader.clauses import Clauses
 from safegen.reader.forms import folded
 from safegen.reader.gaps import OPEN
 from safegen.reader.grammar import ARTICLES, DETERMINERS
-from safegen.reader.naming import CREATURES
+from safegen.reader.naming import CREATURES, NAMELY, VICTIMS
 from safegen.reader.nouns import Parts
 
 if TYPE_CHECKING:
@@ -79,7 +79,8 @@ class Situation:
             chunk = self.chunks[at]
             figure = self.words[chunk.head].startswith(CREATURES)
             calm = next((form for form, most in some if figure or heights[form.parts] <= most), None)
-            if calm is not None:
+            suffers = self.words[chunk.head] in VICTIMS and self.is_hot(chunk.head)
+            if calm is not None and not suffers:
                 named[at] = calm
             elif self._is_somebody(chunk) and not self.clauses.is_animal(chunk.head):
                 named[at] = Named(self.plain(chunk), True, False)
@@ -128,16 +129,17 @@ class Situation:
         if hot and (not self.is_apart(at) or (theirs and roles.is_of_a_body(noun))):
             return []
         somebody = self._is_somebody(chunk)
-        forms: list[tuple[Parts, bool, float]] = [(tuple(chunk.words), somebody, CALM)]
+        calm = NAMELY if somebody else CALM
+        forms: list[tuple[Parts, bool, float]] = [(tuple(chunk.words), somebody, calm)]
         for cool in (self._cool(chunk, somebody, surely=True), self._cool(chunk, somebody)):
-            forms += [(cool, somebody or english.is_being(self.words[cool[-1]]), CALM)] if cool else []
+            forms += [(cool, somebody or english.is_being(self.words[cool[-1]]), calm)] if cool else []
         if somebody and any(self.chances[i] >= OPEN and self._is_state(i) for i in chunk.words):
             del forms[0]  # *a weeping clerk* is one to whom something is done
         inner = any(english.is_being(self.words[i]) for i in self._cool(chunk, somebody) if i != chunk.head)
         if inner and not somebody:
             forms.reverse()  # whoever is there, and not what is done to them: *a horse split*
         head = tuple(i for i in chunk.words if self._leads(i) or i == chunk.head)
-        forms.append((head, somebody, CALM if self.chances[chunk.head] < OPEN else SURELY))
+        forms.append((head, somebody, calm if self.chances[chunk.head] < OPEN else SURELY))
         forms += [(form, being, CALM) for form, being in self._within(chunk, somebody)]
         whole = tuple(chunk.words)
         return [(Named(p, being, p == whole), most) for p, being, most in forms if self._names(at, p)]
@@ -168,7 +170,12 @@ class Situation:
     def _is_somebody(self, chunk: Chunk) -> bool:
         noun = self.words[chunk.head]
         acts = noun.endswith(("er", "ers")) and not english.is_thing(noun) and self.chances[chunk.head] < OPEN
-        if acts and not english.is_body(noun) and self.height(self.clauses.holding(chunk.head)) >= WARM:
+        if (
+            acts
+            and not english.is_body(noun)
+            and noun not in roles.BEARERS
+            and self.height(self.clauses.holding(chunk.head)) >= WARM
+        ):
             return True
         return self.clauses.is_somebody(chunk) and not self.clauses.is_own(chunk)
 
@@ -201,6 +208,7 @@ class Situation:
         begins = at == 0 or self.chunks[at - 1].kind == SIGN or before == "by"
         cold = self.height(at) < WARM or (begins and isinstance(last, int) and self.chances[last] < OPEN)
         known = english.is_being(word) or english.is_thing(word) or english.is_worn(word)
+        known = known or word in roles.BEARERS
         verb = before == "and" and (english.is_form(word, "") or english.is_form(word, "s"))
         bare = len(parts) == 1 and (verb or before in _LOOSE or self.clauses.is_kind(at + 1, NOUN, PRONOUN))
         return cold or self._is_somebody(self.chunks[at]) or (known and not (bare and not english.is_being(word)))

@@ -16,7 +16,7 @@ from safegen.reader.situation import WARM, Situation
 # What a repair costs: a noun or a deed that is lost, a word that only describes, a word of the situation that is left,
 # a sentence that is torn, what a deed was done with, and how far it is above what is calm, or even flagged.
 LOST, DESCRIBING, LEFT, TORN, TOOL, HIGH, FLAGGED = 1.0, 0.25, 1.0, 2.0, 0.5, 3.0, 10.0
-MAYBE = 0.35  # chance from which on a noun of which nothing may stay is harmful
+MAYBE = 0.35  # chance from which on a deed is harmful, or a noun of which nothing may stay
 STOPGAP, STOPGAP_COST = "flowers", 0.6
 _TORN = re.compile(
     r'["\u201c]\s*["\u201d]|\b(?:that|with|of|to|by|at|and|the|an?|reading|saying)\s*(?:[,.;:]|$)', re.IGNORECASE
@@ -57,7 +57,7 @@ class Weigher:
         situation, chunk = self.situation, self.situation.chunks[at]
         if chunk.kind == NOUN and at not in situation.named:
             return situation.clauses.is_bodily(chunk) or bool(situation.chances[word] >= MAYBE)
-        return situation.is_hot(word) and (chunk.kind in VERBS or bool(situation.chances[word] >= OPEN))
+        return situation.is_hot(word) and bool(situation.chances[word] >= (MAYBE if chunk.kind in VERBS else OPEN))
 
     def _want(self, word: str, weight: float) -> None:
         self.wanted[word] += 1
