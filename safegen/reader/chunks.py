@@ -33,7 +33,7 @@ _CLOSED = {
     "within without",
     ADVERB: "not never just then also still alive alight ablaze aflame afire asleep awake aloud together apart away "
     "back home too very open shut",
-    WHERE: "abroad ashore backstage downstairs everywhere indoors nearby offstage onstage outdoors overhead "
+    WHERE: "abroad ashore backstage downstairs everywhere here indoors nearby offstage onstage outdoors overhead "
     "underground underwater upstairs",
 }
 _KINDS = {word: kind for kind, words in _CLOSED.items() for word in words.split()}

@@ -56,13 +56,19 @@ class Extents:
         goes = word in roles.DIRECTIONS | roles.AFTER | {"to"} and self.clauses.is_somebody(goal)
         deed = any(self.chunks[i].kind in VERBS for i in range(begin, end + 1))
         belongs = word == "of" or (goes and deed) or self.situation.height(end + 2) >= WARM
-        by_or_with = goal.kind == NOUN and (self._is_by(begin, end) or self._is_tool(end) or self._is_pair(end))
-        return end + 2 * (belongs or by_or_with)
+        belongs = belongs or self.clauses.is_bodily(goal)
+        tool = goal.kind == NOUN and (self._is_tool(end) or self._is_pair(end))
+        return end + 2 if belongs or tool else self._by(begin, end)
 
-    def _is_by(self, begin: int, end: int) -> bool:
-        """Tell whether it is said by whom a deed is done."""
+    def _by(self, begin: int, end: int) -> int:
+        """Find the chunk that says by whom a deed is done, behind places only; else the phrase's own end."""
         done = any(self.chunks[i].kind == DONE for i in range(begin, end + 1))
-        return done and self.clauses.first_word(end + 1) == "by"
+        at = end + 1
+        while done and self.clauses.is_kind(at, PLACE) and self.clauses.is_kind(at + 1, NOUN):
+            if self.clauses.first_word(at) == "by":
+                return at + 1
+            at += 2
+        return end
 
     def _is_tool(self, end: int) -> bool:
         """Tell whether it is said with what a deed is done: right behind it, or whom it is done to."""
@@ -95,7 +101,8 @@ class Extents:
         """Tell whether what is before a chunk goes with it."""
         before, named = self.chunks[at - 1], self.situation.named.get(at - 1)
         if self.chunks[at].kind == NOUN:
-            led = before.kind == PLACE and self.words[before.first] != "of"
+            held = self.clauses.is_kind(at - 2, NOUN) and at - 2 not in self.situation.named
+            led = before.kind == PLACE and (held or self.words[before.first] != "of")
             return led or (before.kind in VERBS and at not in self.situation.named)
         if before.kind == NOUN and self.chunks[at].kind in VERBS:
             someone = self.clauses.is_somebody(before) and self.situation.height(at - 1) >= WARM

@@ -80,12 +80,14 @@ class Rebuilder:
             subject = self._subject(begin, scene)
             if not subject:
                 return self._without(begin, end)
-        said = {self._text(subject), self._text(tuple(self.chunks[begin - 1].words)) if begin else ""}
+        first, _ = self.clauses.segment(begin)
+        said = {self.words[chunk.head] for chunk in self.chunks[first:begin] if chunk.kind == NOUN}
+        said |= {self._last(subject)} if subject else set()
         for some in (scene.beings, scene.things):
             for parts in list(some):
-                if self._text(parts) in said:
+                if self._last(parts) in said and not roles.is_plain(self._last(parts)):
                     some.remove(parts)
-                said.add(self._text(parts))
+                said.add(self._last(parts))
         parts = (*subject, *self._deed(begin, end, scene, subject), *_listed("near", scene.things))
         parts, last = sum(scene.settings, parts), self.chunks[end].last
         if any(self.chunks[i].kind in VERBS for i in range(begin, end + 1)):
@@ -224,12 +226,14 @@ class Rebuilder:
         described = not named.whole and self.clauses.is_kind(at - 1, PLACE)
         if described or not self.situation.is_apart(at):
             return ()
-        if at + 2 > end or self.clauses.first_word(at + 1) != "of":
+        within = self.clauses.first_word(at + 1) in roles.WITHIN and self.clauses.is_kind(at + 2, NOUN)
+        within = within and not roles.has_room(self.words[self.chunks[at + 2].head])
+        if at + 2 > end or not (within or self.clauses.first_word(at + 1) == "of"):
             return named.parts
         of = self.situation.named.get(at + 2)
         full = self.words[self.chunks[at].last] in roles.CONTAINERS
         if of is None or (full and not of.whole):
-            return (*named.parts, *self.chunks[at + 1].words, FLOWERS) if full else ()
+            return (*named.parts, *self.chunks[at + 1].words, FLOWERS) if full else named.parts
         return named.parts if of.being else (*named.parts, *self.chunks[at + 1].words, *of.parts)
 
     def _setting(self, at: int, level: Strictness) -> Parts:

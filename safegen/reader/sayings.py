@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from safegen.reader import roles
-from safegen.reader.chunks import DO, DOES, NOUN, PRONOUN, SIGN, VERBS
+from safegen.reader.chunks import DO, DOES, HELPERS, NOUN, PRONOUN, SIGN, VERBS
 from safegen.reader.rewrites import Rewrite
-from safegen.reader.situation import HOT, Situation
+from safegen.reader.situation import HOT, WARM, Situation
 
 KIND = "welcome"
 QUOTES = '"\u201c\u201d\u00ab\u00bb'
@@ -50,23 +50,34 @@ def _speaks(situation: Situation, verb: int) -> bool:
 
 
 def _is_text(situation: Situation, colon: int) -> bool:
-    """Tell whether a sentence stands behind a colon, or what is before it bears a text."""
+    """Tell whether what is before a colon bears a text, or a sentence of somebody's mind stands behind it."""
     clauses, chunks = situation.clauses, situation.chunks
     first, last = clauses.segment(colon + 1)
-    sentence = any(clauses.is_kind(i, DOES, DO, PRONOUN) for i in range(first, last + 1))
+    mind = any(
+        clauses.is_kind(i, DO, PRONOUN) or (clauses.is_kind(i, DOES) and situation.words[chunks[i].head] in HELPERS)
+        for i in range(first, last + 1)
+    )
     before, _ = clauses.segment(colon - 1)
-    bears = any(situation.words[chunks[i].head] in roles.BEARERS for i in range(before, colon))
-    return sentence or bears
+    return mind or any(situation.words[chunks[i].head] in roles.BEARERS for i in range(before, colon))
 
 
 def _end(situation: Situation, at: int) -> int:
-    """Find the chunk with which a text ends: at a sign behind which nothing belongs to it."""
-    _, last = situation.clauses.segment(at)
-    while situation.clauses.is_kind(last + 1, SIGN) and last + 2 < len(situation.chunks):
-        first, further = situation.clauses.segment(last + 2)
+    """Find the chunk with which a text ends: behind its last harmful word, and at a sign if no more follows."""
+    end = _last(situation, at)
+    while situation.clauses.is_kind(end + 1, SIGN) and end + 2 < len(situation.chunks):
+        first, further = situation.clauses.segment(end + 2)
         words = [i for c in range(first, further + 1) for i in situation.chunks[c].words]
         heights = [situation.heights[i] for i in words if roles.means(situation.words[i])]
-        if situation.words[situation.chunks[last + 1].first] != "," or not heights or min(heights) < HOT:
+        if situation.words[situation.chunks[end + 1].first] != "," or not heights or min(heights) < HOT:
             break
-        last = further
-    return last
+        end = further
+    return end
+
+
+def _last(situation: Situation, at: int) -> int:
+    _, last = situation.clauses.segment(at)
+    hot = [i for i in range(at, last + 1) if any(map(situation.is_hot, situation.chunks[i].words))]
+    end = max(hot, default=last)
+    while end < last and situation.height(end + 1) >= WARM:
+        end += 1
+    return end

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -84,7 +84,18 @@ class Situation:
                 named[at] = calm
             elif self._is_somebody(chunk) and not self.clauses.is_animal(chunk.head):
                 named[at] = Named(self.plain(chunk), True, False)
+        for at in [at for at in named if self._is_made_of_harm(at, named)]:
+            del named[at]
         return named
+
+    def _is_made_of_harm(self, at: int, named: Mapping[int, Named]) -> bool:
+        """Tell whether a thing is nothing without the harm that it is of: *a line of it*; a bowl is one."""
+        if self.clauses.first_word(at + 1) != "of" or not self.clauses.is_kind(at + 2, NOUN):
+            return False
+        word = self.words[self.chunks[at].last]
+        full = word in roles.CONTAINERS or english.holds(word)
+        harm = at + 2 not in named and self.clauses.is_harmful(self.chunks[at + 2])
+        return harm and not full and not named[at].being
 
     def _acts_in(self, at: int) -> bool:
         """Tell whether somebody is right before what takes part in the situation."""
@@ -123,7 +134,7 @@ class Situation:
         if noun in roles.CORPSES and owner is None and not theirs and self.clauses.first_word(at + 1) != "of":
             return [(Named(self._someone(chunk), True, False), CALM)]
         if self.clauses.is_bodily(chunk) and owner is not None:
-            return [(Named((*range(chunk.first, owner), self.words[owner].split("'")[0]), True, False), CALM)]
+            return [(Named(self._owner(chunk, owner), True, False), CALM)]
         if roles.is_of_a_body(noun) and not worn and self.clauses.is_bodily(chunk):
             return []
         if hot and (not self.is_apart(at) or (theirs and roles.is_of_a_body(noun))):
@@ -160,6 +171,13 @@ class Situation:
             elif not somebody and self.chances[i] < OPEN and english.is_thing(word):
                 yield (*led, i), False
 
+    def _owner(self, chunk: Chunk, owner: int) -> Parts:
+        """Give whose body a noun names."""
+        begin, name = owner, self.words[owner].split("'")[0]
+        while begin - 2 >= chunk.first and self.words[begin - 1] == "-":
+            begin, name = begin - 2, f"{self.words[begin - 2]}-{name}"
+        return (*range(chunk.first, begin), name)
+
     def is_apart(self, at: int) -> bool:
         """Tell whether what a noun names is seen by itself, and is nothing that somebody wears or takes off."""
         led = self.clauses.is_kind(at - 1, *VERBS) or self.clauses.is_kind(at - 1, PLACE)
@@ -169,7 +187,12 @@ class Situation:
 
     def _is_somebody(self, chunk: Chunk) -> bool:
         noun = self.words[chunk.head]
-        acts = noun.endswith(("er", "ers")) and not english.is_thing(noun) and self.chances[chunk.head] < OPEN
+        acts = (
+            self.words[chunk.first] not in DETERMINERS - ARTICLES
+            and noun.endswith(("er", "ers"))
+            and not english.is_thing(noun)
+            and self.chances[chunk.head] < OPEN
+        )
         if (
             acts
             and not english.is_body(noun)
@@ -206,7 +229,8 @@ class Situation:
             return False
         last, before = parts[-1], self.clauses.first_word(at - 1)
         begins = at == 0 or self.chunks[at - 1].kind == SIGN or before == "by"
-        cold = self.height(at) < WARM or (begins and isinstance(last, int) and self.chances[last] < OPEN)
+        led = self.words[self.chunks[at].first] in ARTICLES
+        cold = self.height(at) < WARM or ((begins or led) and isinstance(last, int) and self.chances[last] < OPEN)
         known = english.is_being(word) or english.is_thing(word) or english.is_worn(word)
         known = known or word in roles.BEARERS
         verb = before == "and" and (english.is_form(word, "") or english.is_form(word, "s"))

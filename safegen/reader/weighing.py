@@ -17,6 +17,7 @@ from safegen.reader.situation import WARM, Situation
 # a sentence that is torn, what a deed was done with, and how far it is above what is calm, or even flagged.
 LOST, DESCRIBING, LEFT, TORN, TOOL, HIGH, FLAGGED = 1.0, 0.25, 1.0, 2.0, 0.5, 3.0, 10.0
 MAYBE = 0.35  # chance from which on a deed is harmful, or a noun of which nothing may stay
+REDUCED = 0.5  # what the loss of a thing costs that does not stay as it is
 STOPGAP, STOPGAP_COST = "flowers", 0.6
 _TORN = re.compile(
     r'["\u201c]\s*["\u201d]|\b(?:that|with|of|to|by|at|and|the|an?|reading|saying)\s*(?:[,.;:]|$)', re.IGNORECASE
@@ -47,8 +48,9 @@ class Weigher:
         for i in (i for i in chunk.words if roles.means(situation.words[i])):
             if i in kept or cold or (not reduced and not situation.is_hot(i) and situation.heights[i] < WARM):
                 whole = not reduced or (named is not None and named.being)
-                noun = (i == chunk.head and whole) or chunk.kind != NOUN
-                self._want(situation.words[i].removesuffix("'s"), LOST if noun else DESCRIBING)
+                head = LOST if whole else REDUCED
+                weight = LOST if chunk.kind != NOUN else head if i == chunk.head else DESCRIBING
+                self._want(situation.words[i].removesuffix("'s"), weight)
             elif self._is_harmful(i, at):
                 self.harmful[situation.words[i]] += 1
 
@@ -56,7 +58,8 @@ class Weigher:
         """Tell whether a word of the situation is harmful, and not only near to what is."""
         situation, chunk = self.situation, self.situation.chunks[at]
         if chunk.kind == NOUN and at not in situation.named:
-            return situation.clauses.is_bodily(chunk) or bool(situation.chances[word] >= MAYBE)
+            known = english.is_thing(situation.words[chunk.head]) or english.is_being(situation.words[chunk.head])
+            return situation.clauses.is_bodily(chunk) or bool(situation.chances[word] >= (MAYBE if known else OPEN))
         return situation.is_hot(word) and bool(situation.chances[word] >= (MAYBE if chunk.kind in VERBS else OPEN))
 
     def _want(self, word: str, weight: float) -> None:
