@@ -189,7 +189,7 @@ class Rebuilder:
         scene, at = Scene(), begin
         while at <= end:
             chunk, named = self.chunks[at], self.situation.named.get(at)
-            if chunk.kind == WHERE:
+            if chunk.kind == WHERE and self.situation.height(at) < WARM:
                 scene.settings.append(tuple(chunk.words))
             elif chunk.kind == PLACE and self.clauses.first_word(at) in COMPARED:
                 at += 1
