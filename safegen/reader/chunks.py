@@ -22,7 +22,7 @@ _DETERMINER, _HELPING = "determiner", "helping"  # only within a chunk: before a
 _CLOSED = {
     _DETERMINER: "a an the his her their its my your our two three four five six seven eight nine ten some many "
     "several few both no any this that these those each every all another other dozens",
-    PRONOUN: "i you he she it we they him them me us someone somebody",
+    PRONOUN: "i you he she it we they him them me us someone somebody anyone anybody everyone everybody nobody",
     REFLEXIVE: "himself herself itself themselves oneself yourself myself",
     AND: "and or but",
     LINK: "while where when as because so until if though although who whom whose which",

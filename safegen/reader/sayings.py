@@ -53,7 +53,7 @@ def _is_text(situation: Situation, colon: int) -> bool:
     """Tell whether what is before a colon bears a text, or a sentence of somebody's mind stands behind it."""
     clauses, chunks = situation.clauses, situation.chunks
     first, last = clauses.segment(colon + 1)
-    mind = any(
+    mind = situation.words[chunks[first].first] == "no" or any(
         clauses.is_kind(i, DO, PRONOUN) or (clauses.is_kind(i, DOES) and situation.words[chunks[i].head] in HELPERS)
         for i in range(first, last + 1)
     )
@@ -68,7 +68,8 @@ def _end(situation: Situation, at: int) -> int:
         first, further = situation.clauses.segment(end + 2)
         words = [i for c in range(first, further + 1) for i in situation.chunks[c].words]
         heights = [situation.heights[i] for i in words if roles.means(situation.words[i])]
-        if situation.words[situation.chunks[end + 1].first] != "," or not heights or min(heights) < HOT:
+        goes_on = situation.words[words[0]] == "no" or (heights and min(heights) >= HOT)
+        if situation.words[situation.chunks[end + 1].first] != "," or not goes_on:
             break
         end = further
     return end

@@ -186,19 +186,12 @@ class Situation:
         return (led and not taken) or english.is_being(noun) or not english.is_worn(noun)
 
     def _is_somebody(self, chunk: Chunk) -> bool:
-        noun = self.words[chunk.head]
-        acts = (
-            self.words[chunk.first] not in DETERMINERS - ARTICLES
-            and noun.endswith(("er", "ers"))
-            and not english.is_thing(noun)
-            and self.chances[chunk.head] < OPEN
-        )
-        if (
-            acts
-            and not english.is_body(noun)
-            and noun not in roles.BEARERS
-            and self.height(self.clauses.holding(chunk.head)) >= WARM
-        ):
+        """Tell whether a noun names somebody; one that looks like a doer does, if nobody has it."""
+        noun, at = self.words[chunk.head], self.clauses.holding(chunk.head)
+        doer = noun.endswith(("er", "ers")) and self.words[chunk.first] not in DETERMINERS - ARTICLES
+        other = english.is_thing(noun) or english.is_body(noun) or noun in roles.BEARERS
+        does = self.clauses.is_kind(at + 1, *VERBS) or self.chances[chunk.head] < OPEN
+        if doer and does and not other and self.height(at) >= WARM:
             return True
         return self.clauses.is_somebody(chunk) and not self.clauses.is_own(chunk)
 

@@ -59,7 +59,8 @@ class Weigher:
         situation, chunk = self.situation, self.situation.chunks[at]
         if chunk.kind == NOUN and at not in situation.named:
             known = english.is_thing(situation.words[chunk.head]) or english.is_being(situation.words[chunk.head])
-            return situation.clauses.is_bodily(chunk) or bool(situation.chances[word] >= (MAYBE if known else OPEN))
+            known = known or situation.clauses.is_bodily(chunk)
+            return bool(situation.chances[word] >= (MAYBE if known else OPEN))
         return situation.is_hot(word) and bool(situation.chances[word] >= (MAYBE if chunk.kind in VERBS else OPEN))
 
     def _want(self, word: str, weight: float) -> None:
