@@ -8,9 +8,10 @@ from safegen.directions import recipes
 from safegen.reader import Reader
 from safegen.reader.extents import Extents
 from safegen.reader.phrases import Phrases
-from safegen.reader.rebuilding import LEVELS, Rebuilder
+from safegen.reader.rebuilding import Rebuilder
 from safegen.reader.repair import Repairer
 from safegen.reader.sayings import KIND, instead_of_said
+from safegen.reader.scenes import LEVELS
 from safegen.reader.situation import Situation
 from safegen.reader.weighing import FLAGGED, Weigher
 

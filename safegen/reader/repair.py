@@ -18,10 +18,11 @@ from safegen.reader.attempts import Attempt, fit_in
 from safegen.reader.forms import folded
 from safegen.reader.minors import brings_minor
 from safegen.reader.phrases import Phrases
-from safegen.reader.rebuilding import LEVELS, Rebuilder
+from safegen.reader.rebuilding import Rebuilder
 from safegen.reader.replacing import Edit, Replacer, worst_of
 from safegen.reader.rewrites import Rewrite
 from safegen.reader.sayings import instead_of_said
+from safegen.reader.scenes import LEVELS
 from safegen.reader.situation import Situation
 from safegen.reader.weighing import Weigher
 
