@@ -16,7 +16,8 @@ from safegen.reader.minors import names_minor
 from safegen.reader.naming import HARMLESS, told_apart
 from safegen.reader.phrases import Phrases
 from safegen.reader.places import near, place_around, window_of
-from safegen.reader.repair import BEASTS, ROUNDS, Repairer
+from safegen.reader.repair import ROUNDS, Repairer
+from safegen.reader.replacing import BEASTS
 from safegen.reader.roles import means
 from safegen.reader.words import WINDOW, split
 

@@ -22,7 +22,7 @@ _DETERMINER, _HELPING = "determiner", "helping"  # only within a chunk: before a
 _CLOSED = {
     _DETERMINER: "a an the his her their its my your our two three four five six seven eight nine ten some many "
     "several few both no any this that these those each every all another other dozens",
-    PRONOUN: "i you he she it we they him them me us someone somebody",
+    PRONOUN: "i you he she it we they him them me us someone somebody anyone anybody everyone everybody nobody",
     REFLEXIVE: "himself herself itself themselves oneself yourself myself",
     AND: "and or but",
     LINK: "while where when as because so until if though although who whom whose which",
@@ -33,7 +33,7 @@ _CLOSED = {
     "within without",
     ADVERB: "not never just then also still alive alight ablaze aflame afire asleep awake aloud together apart away "
     "back home too very open shut",
-    WHERE: "abroad ashore backstage downstairs everywhere indoors nearby offstage onstage outdoors overhead "
+    WHERE: "abroad ashore backstage downstairs everywhere here indoors nearby offstage onstage outdoors overhead "
     "underground underwater upstairs",
 }
 _KINDS = {word: kind for kind, words in _CLOSED.items() for word in words.split()}
@@ -251,7 +251,8 @@ def _describes(word: str) -> bool:
 
 def _is_listed(one: str, other: str) -> bool:
     """Tell whether two words with a comma between them may describe the same noun: *a small, painted chair*."""
-    return _describes(one) or (english.is_adjective(one) and (english.is_adjective(other) or _describes(other)))
+    shaped = (english.is_form(one, "ed") or english.is_form(one, "ing")) and not english.is_noun_first(one)
+    return (shaped or english.is_adjective(one)) and (english.is_adjective(other) or _describes(other))
 
 
 def _is_aim(words: Sequence[str], at: int) -> bool:

@@ -90,6 +90,7 @@ def is_noun_first(word: str) -> bool:
 
 def is_person(noun: str) -> bool:
     """Tell whether a noun names somebody, or a group of people, one or more of them."""
+    noun = noun.lstrip("0123456789")  # *1girl*
     people, singles = _lists()["people"], singulars(noun)
     return any(word in people for word in singles) or (_ends_as_person(noun) and NOBODY.isdisjoint(singles))
 

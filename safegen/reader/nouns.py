@@ -74,7 +74,8 @@ class Nouns:
         worn = self.words[chunk.first - 1 : chunk.first] == ["in"] and english.is_worn(self.words[chunk.head])
         return self.is_own(chunk) or (english.is_being(self.words[chunk.head]) and not worn)
 
-    def _is_animal(self, word: int) -> bool:
+    def is_animal(self, word: int) -> bool:
+        """Tell whether a word names an animal."""
         return english.is_being(self.words[word]) and not english.is_person(self.words[word])
 
     def is_own(self, chunk: Chunk) -> bool:
@@ -154,7 +155,7 @@ class Nouns:
         if apart and (self.is_harmful(chunk) or not english.is_being(noun)):
             yield tuple(i for i in harmless if i <= people[-1]), 0.0
         animal = chunk.head - 1
-        if (roles.is_of_a_body(noun) or noun in roles.CORPSES) and animal in harmless and self._is_animal(animal):
+        if (roles.is_of_a_body(noun) or noun in roles.CORPSES) and animal in harmless and self.is_animal(animal):
             led = self.words[chunk.first] in WORDS["article"] or english.is_plural(self.words[animal])
             named = (*(i for i in harmless if i < animal), *(() if led else ("a",)), animal)
             yield named, NEUTRAL

@@ -1,69 +1,39 @@
 """Repairs of a prompt: each harmful situation is replaced as a whole, and the rest stays as it was written.
 
-The reader says which words belong to the situation. The grammar around them says which phrases can go, or can say
-something plain instead (`rewriting.py`); where a recipe names the very words, its safe phrase may take their place.
-The reader reads every attempt, and of those that are calm the likeliest is taken. Where none is, a small decoder writes
-harmless words into the likeliest gaps (`infilling.py`).
+The reader says which words belong to the situation. Harmful texts that somebody reads in the picture say something kind
+instead (`sayings.py`). Then the prompt is repaired twice: phrase by phrase (`replacing.py`), which changes the least,
+and by telling anew who and what was there (`rebuilding.py`), which never leaves a part of the deed. `weighing.py` says
+which of the two has lost less of what is harmless, and has less left of what is not.
 """
 
 from __future__ import annotations
 
-import itertools
 import re
-from collections.abc import Container, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Container, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from safegen.reader import grammar, minors, roles
-from safegen.reader.attempts import Attempt, fit_in, sound
-from safegen.reader.clauses import Clauses
-from safegen.reader.editing import tidy
-from safegen.reader.english import is_person
+from safegen.reader import roles
+from safegen.reader.attempts import Attempt, fit_in
 from safegen.reader.forms import folded
-from safegen.reader.gaps import OPEN, around, likely_gaps
-from safegen.reader.naming import told_apart
+from safegen.reader.minors import brings_minor
 from safegen.reader.phrases import Phrases
-from safegen.reader.places import near, place_around, window_of
-from safegen.reader.rewriting import Rewriter
-from safegen.reader.words import Word
+from safegen.reader.rebuilding import Rebuilder
+from safegen.reader.replacing import Edit, Replacer, worst_of
+from safegen.reader.rewrites import Rewrite
+from safegen.reader.sayings import instead_of_said
+from safegen.reader.scenes import LEVELS
+from safegen.reader.situation import Situation
+from safegen.reader.weighing import Weigher
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from safegen.reader.reader import Reader
     from safegen.reader.reading import Reading, Span
 
 ROUNDS = 6  # how many situations of a prompt may be replaced, one after the other
-# The line for an attempt, as a share of the reader's own, near what is new: strict for words of the decoder; what a
-# rewritten text has of new words is harmless.
-STRICT, LOOSE = 0.65, 0.96
 PART = 0.1  # chance from which on a word may belong to the harm that was taken
 AGAIN = 0.65  # the line, as a share of the reader's own, for the rest of a text in which there was harm
-# Weights of an attempt's parts: the log-likelihood of what goes, its height near the line, the chance that something of
-# a situation is left, and that words over the line are left to the next round. Chosen on `sets/reader-seen/`.
-GAP, HIGH, LEFT, PARTLY = 3.0, 6.0, 3.0, 8.0
-NAMED, PARTLY_NAMED = 2.0, -1.0  # what a recipe's phrase is worth that covers all of a span, and one that does not
-GAPS = 8  # how many gaps are filled
-# How many rewritten texts are read, and how many of the likeliest calm attempts are weighed.
-WAYS, WEIGHED = 48, 32
-# Animals whose names are insults for people: said of a person, they would be the very harm to be repaired.
-_BEASTS = """
-ape apes baboon baboons beast beasts chimp chimpanzee chimps cockroach cockroaches cow cows dog dogs gorilla gorillas
-insect insects lice maggot maggots monkey monkeys parasite parasites pig pigs rat rats roach roaches savage savages
-snake snakes swine vermin worm worms
-"""
-BEASTS = frozenset(_BEASTS.split())
-CONTEMPT = ("hate", "harassment")  # concepts whose harm is done to somebody
-
-
-@dataclass(frozen=True)
-class Edit:
-    """One phrase of a prompt, and its replacement."""
-
-    old: str
-    new: str
-    concept: str
+BETTER = 0.3  # how much less a prompt that is told anew has to cost than one that is repaired phrase by phrase
 
 
 @dataclass(frozen=True)
@@ -79,22 +49,72 @@ class Repairer:
     """The repair of texts with a reader and the phrases of the recipes."""
 
     def __init__(self, reader: Reader, phrases: Phrases) -> None:
-        self.reader, self.phrases = reader, phrases
+        self.reader, self.replacer = reader, Replacer(reader, phrases)
 
     def repair(self, text: str, names: Sequence[str]) -> Repair:
-        """Repair a text under the named concepts, the worst phrase first; none with more situations than `ROUNDS`."""
+        """Repair a text under the named concepts; none with more situations than `ROUNDS`."""
+        reading = self.reader.read([text])[0]
+        spans = [span for span in reading.spans if span.concept in names]
         edits: list[Edit] = []
-        reading = first = self.reader.read([text])[0]
-        for done in range(ROUNDS):
-            spans = [span for span in reading.spans if span.concept in names]
-            if spans and (done or situations(spans) <= ROUNDS):
-                reading, edit = self._replaced(reading, max(spans, key=lambda span: span.score), names)
-                edits.append(edit)
-            else:
-                break
-        reading = self._cleared(reading, first, names, edits)
+        if spans and situations(spans) <= ROUNDS:
+            situation = Situation(self.reader, reading, names)
+            if said := instead_of_said(situation):
+                reading, edits = self._put(reading, said, names)
+                situation = Situation(self.reader, reading, names)
+            if any(span.concept in names for span in reading.spans):
+                reading, more = self._better(situation, names)
+                edits += more
         left = tuple(dict.fromkeys(span.concept for span in reading.spans if span.concept in names))
         return Repair(reading.text, tuple(edits), left)
+
+    def _better(self, situation: Situation, names: Sequence[str]) -> tuple[Reading, list[Edit]]:
+        """Repair a prompt in both ways, and take the better one."""
+        old, weigher = situation.reading, Weigher(situation)
+        rebuilder = Rebuilder(situation)
+        anew = {self._text(old, ways): ways for ways in map(rebuilder.told, LEVELS)}
+        texts = [text for text in anew if text and text != old.text and not brings_minor(text, old.text)]
+        by_phrase, edits = self._by_phrase(old, names)
+        readings = self.reader.read(texts)
+        costs = [weigher.cost(reading, self._height(reading, names)) for reading in readings]
+        if costs and min(costs) < weigher.cost(by_phrase, self._height(by_phrase, names)) - BETTER:
+            best = readings[costs.index(min(costs))]
+            return best, [self._edit(old, way, names) for way in anew[best.text]]
+        return by_phrase, edits
+
+    def _height(self, reading: Reading, names: Sequence[str]) -> float:
+        """Give the highest score of a text under the named concepts, as a share of the line."""
+        columns = [self.reader.concepts.index(name) for name in names]
+        return float((reading.scores[:, columns] / self.reader.lines[columns]).max(initial=0.0))
+
+    def _put(self, reading: Reading, ways: Sequence[Rewrite], names: Sequence[str]) -> tuple[Reading, list[Edit]]:
+        edits = [self._edit(reading, way, names) for way in ways]
+        return self.reader.read([self._text(reading, ways)])[0], edits
+
+    def _text(self, reading: Reading, ways: Sequence[Rewrite]) -> str:
+        """Write what a prompt becomes by some rewrites, the last one first, so that the places before it stay."""
+        text = reading.text
+        for way in sorted(ways, key=lambda way: -way.first):
+            place = reading.words[way.first].span[0], reading.words[way.last].span[1]
+            text = fit_in(text, place, way.written(reading.text, reading.words), 0.0).text
+        return text
+
+    def _edit(self, reading: Reading, way: Rewrite, names: Sequence[str]) -> Edit:
+        place = reading.words[way.first].span[0], reading.words[way.last].span[1]
+        scores = reading.scores[way.first : way.last + 1] / self.reader.lines
+        concept = max(names, key=lambda name: float(scores[:, self.reader.concepts.index(name)].max()))
+        return Edit(reading.text[slice(*place)], way.written(reading.text, reading.words), concept)
+
+    def _by_phrase(self, first: Reading, names: Sequence[str]) -> tuple[Reading, list[Edit]]:
+        """Repair a prompt phrase by phrase, the worst one first."""
+        edits: list[Edit] = []
+        reading = first
+        for _ in range(ROUNDS):
+            spans = [span for span in reading.spans if span.concept in names]
+            if not spans:
+                break
+            reading, edit = self.replacer.replaced(reading, max(spans, key=lambda span: span.score), names)
+            edits.append(edit)
+        return self._cleared(reading, first, names, edits), edits
 
     def _cleared(self, reading: Reading, first: Reading, names: Sequence[str], edits: list[Edit]) -> Reading:
         """Take out what is near a line in a text from which harm was taken: it is mostly what is left of the harm.
@@ -113,145 +133,13 @@ class Repairer:
             if not spans:
                 break
             worst = max(spans, key=lambda span: span.score)
-            ways = [way for way in self._rewritten(reading, worst) if only_takes(way, part)]
-            found = self._best(reading, ways, worst, names, AGAIN)
+            ways = [way for way in self.replacer.rewritten(reading, worst) if only_takes(way, part)]
+            found = self.replacer.best(reading, ways, worst, names, AGAIN)
             if found is None or found[1] >= AGAIN:
                 break
             reading = found[0]
             edits.append(found[2])
         return reading
-
-    def _replaced(self, reading: Reading, span: Span, names: Sequence[str]) -> tuple[Reading, Edit]:
-        """Replace one phrase by the best attempt: one that follows the grammar, a filled gap, or no phrase at all."""
-        for attempts, line in ((self._rewritten, LOOSE), (self._filled, STRICT), (self._dropped, STRICT)):
-            found = self._best(reading, list(attempts(reading, span)), span, names, line)
-            if found is not None and found[1] < line:
-                return found[0], found[2]
-        assert found is not None  # the last attempt is a whole phrase of the recipe
-        return found[0], found[2]
-
-    def _best(
-        self, old: Reading, attempts: Sequence[Attempt], span: Span, names: Sequence[str], line: float
-    ) -> tuple[Reading, float, Edit] | None:
-        """Choose among attempts: of what is calm, take the likeliest; else take the calmest.
-
-        It comes with its height as a share of the line, and its edit.
-        """
-        if not attempts:
-            return None
-        found = self._read_around(attempts)
-        heights, partly = self._heights(old, attempts, found, names, line)
-        best = heights.index(min(heights))
-        calm = [i for i, height in enumerate(heights) if height < line]
-        if calm:
-            worths = [a.likelihood - HIGH * h - PARTLY * p for a, h, p in zip(attempts, heights, partly, strict=True)]
-            calm = sorted(calm, key=lambda i: -worths[i])[:WEIGHED]
-            left = self._left([(attempts[i], found[i]) for i in calm])
-            best = max(zip(calm, left, strict=True), key=lambda c: worths[c[0]] - LEFT * c[1] * (not partly[c[0]]))[0]
-        (whole,) = self.reader.read([attempts[best].text])
-        return whole, heights[best], Edit(attempts[best].old, attempts[best].new, span.concept)
-
-    def _read_around(self, attempts: Sequence[Attempt]) -> list[Reading]:
-        """Read each attempt around what is new; words have their places in the whole text."""
-        places = [place_around(attempt) for attempt in attempts]
-        found = self.reader.read([a.text[start:end] for a, (start, end) in zip(attempts, places, strict=True)])
-        return [
-            replace(reading, words=tuple(Word(w.text, (w.span[0] + start, w.span[1] + start)) for w in reading.words))
-            for reading, (start, _) in zip(found, places, strict=True)
-        ]
-
-    def _heights(
-        self, old: Reading, attempts: Sequence[Attempt], found: Sequence[Reading], names: Sequence[str], line: float
-    ) -> tuple[list[float], list[bool]]:
-        """Measure the attempts' heights near what is new, and tell whether words over the line are left out.
-
-        Other situations never count, since their turn comes. An attempt that is not calm may be so but for words that
-        it does not touch; then these do not count, either.
-        """
-        columns = [self.reader.concepts.index(name) for name in names]
-        lines = self.reader.lines[columns]
-        over = (old.scores[:, columns] / lines).max(1, initial=0.0) >= 1
-        situations = [span.span for span in old.spans]
-        words = [word.span for word, high in zip(old.words, over, strict=True) if high]
-        heights, partly = [], []
-        for attempt, reading in zip(attempts, found, strict=True):
-            scores = (reading.scores[:, columns] / lines).max(1, initial=0.0)
-            places = [word.span[0] for word in reading.words]
-            ways = [
-                max((float(scores[i]) for i in near(attempt, places, old.text, apart)), default=0.0)
-                for apart in (situations, words)
-            ]
-            partly.append(ways[0] >= line)
-            heights.append(ways[partly[-1]])
-        return heights, partly
-
-    def _left(self, calm: Sequence[tuple[Attempt, Reading]]) -> list[float]:
-        """Tell how likely it is that some word near each attempt belongs to a harmful situation."""
-        import numpy as np
-
-        windows = [window_of(attempt, reading.words) for attempt, reading in calm]
-        return [float(1 / (1 + np.exp(-odds.max(initial=-20)))) for odds in self.reader.network.gaps(windows)]
-
-    def _rewritten(self, reading: Reading, span: Span) -> Iterator[Attempt]:
-        """Give the likeliest ways to rewrite the phrase, and what the recipes that name it would have there."""
-        words = folded(reading.words)
-        texts = [word.text for word in words]
-        chances = self.reader.gaps(words)
-        rewriter = Rewriter(texts, told_apart(self.reader, texts, chances))
-        attempts = list(self._named(reading, span, words, rewriter.clauses))
-        worst = worst_of(reading, span, self.reader.concepts, rewriter.chances, chances)
-        for way in rewriter.ways(worst):
-            place = words[way.first].span[0], words[way.last].span[1]
-            worth = GAP * rewriter.clauses.likelihood(way.gone) + way.cost
-            attempts.append(fit_in(reading.text, place, way.written(reading.text, reading.words), worth))
-        attempts.sort(key=lambda attempt: -attempt.likelihood)
-        yield from itertools.islice((attempt for attempt in attempts if sound(attempt, reading.text)), WAYS)
-
-    def _named(self, reading: Reading, span: Span, words: Sequence[Word], clauses: Clauses) -> Iterator[Attempt]:
-        """Give what the recipes that name a phrase of the text as their target would have in its place."""
-        for phrase, start, end in self.phrases.at([(w.text, w.span) for w in words], span.span, span.concept):
-            if _apart(words, start, end) and grammar.leads(phrase.harmful) == grammar.leads(phrase.safe):
-                described = any(word.span[1] == start - 1 and grammar.acts(word.text) for word in words)
-                led = described and not grammar.ARTICLE.match(reading.text, start)
-                safe = grammar.ARTICLE.sub("", phrase.safe, count=1) if led else phrase.safe
-                gone = [i for i, word in enumerate(words) if start <= word.span[0] < end]
-                suited = (gone[-1], ()) if is_person(words[gone[-1]].text) else clauses.suited(gone[-1])
-                apart = reading.text[:start].rstrip()[-1:] == "," and reading.text[end:].lstrip()[:1] == ","
-                if suited is None or apart or reading.text[end:].lstrip()[:3] == "of ":
-                    continue
-                gone += range(gone[-1] + 1, suited[0] + 1)
-                place = start, words[suited[0]].span[1]
-                covers = place[0] <= span.span[0] and place[1] >= span.span[1]
-                worth = GAP * clauses.likelihood(gone) + (NAMED if covers else PARTLY_NAMED)
-                yield fit_in(reading.text, place, " ".join([safe, *suited[1]]), worth)
-
-    def _filled(self, reading: Reading, span: Span) -> Iterator[Attempt]:
-        """Give the likeliest gaps with their likeliest fills."""
-        words = folded(reading.words)
-        chances = self.reader.gaps(words)
-        worst = worst_of(reading, span, self.reader.concepts)
-        gaps = likely_gaps(chances, worst)[:GAPS]
-        fills = self.reader.filler.fill([around(words, chances, run) for run, _ in gaps])
-        for ((first, last), likelihood), some in zip(gaps, fills, strict=True):
-            place = reading.words[first].span[0], reading.words[last].span[1]
-            for fill in some:
-                new = fill.text.split()
-                if not any(map(roles.means, new)) or (span.concept in CONTEMPT and not BEASTS.isdisjoint(new)):
-                    continue
-                attempt = fit_in(reading.text, place, fill.text, GAP * likelihood + fill.likelihood)
-                if sound(attempt, reading.text):
-                    yield attempt
-
-    def _dropped(self, reading: Reading, span: Span) -> Iterator[Attempt]:
-        """Give the text without the span, without all between two signs, and a safe phrase of the recipe instead."""
-        text = reading.text
-        first, last = text.rfind(",", 0, span.span[0]) + 1, text.find(",", span.span[1]) % (len(text) + 1)
-        for place, likelihood in ((grammar.widen(text, span.span), 0.0), ((first, last), -4.0)):
-            rest = tidy(text[: place[0]] + text[place[1] :])
-            if rest and not minors.brings_minor(rest, text):
-                yield Attempt(rest, text[slice(*place)], "", min(place[0], len(rest)), likelihood)
-        safe = self.phrases.any(span.concept)
-        yield Attempt(safe, text, safe, 0, -20.0)
 
 
 def only_takes(attempt: Attempt, part: Container[str]) -> bool:
@@ -268,30 +156,3 @@ def situations(spans: Sequence[Span]) -> int:
     for start, last in sorted(span.span for span in spans):
         count, end = count + (start >= end), max(end, last)
     return count
-
-
-def worst_of(reading: Reading, span: Span, concepts: Sequence[str], *chances: NDArray[np.float32]) -> int:
-    """Find the worst of a span's words that mean something, and belong to the situation.
-
-    Args:
-        reading: the prompt.
-        span: the span.
-        concepts: the concepts of the reading.
-        chances: (words,) how likely each word belongs to the situation, as it is told by names, and before. Where none
-            does so by name, the likeliest before is taken.
-    """
-    scores = reading.scores[:, concepts.index(span.concept)]
-    inside = [i for i, w in enumerate(reading.words) if w.span[0] < span.span[1] and w.span[1] > span.span[0]]
-    content = [i for i in inside if roles.means(reading.words[i].text.lower())] or inside
-    if chances:
-        told, before = chances
-        open_ = [i for i in content if told[i] >= OPEN]
-        return max(open_ or content, key=lambda i: scores[i] if open_ else scores[i] * before[i])
-    return max(content, key=lambda i: scores[i])
-
-
-def _apart(words: Sequence[Word], start: int, end: int) -> bool:
-    """Tell whether a phrase stands by itself: the words before and after it belong to other phrases."""
-    before = [w.text for w in words if w.span[1] <= start]
-    behind = [w.text for w in words if w.span[0] >= end]
-    return grammar.parts(*before[-1:], *behind[:1])

@@ -1,0 +1,84 @@
+"""What a prompt has written or said in its picture: where that is harmful, it says something kind instead."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from safegen.reader import roles
+from safegen.reader.chunks import DO, DOES, HELPERS, NOUN, PRONOUN, SIGN, VERBS
+from safegen.reader.rewrites import Rewrite
+from safegen.reader.situation import HOT, WARM, Situation
+
+KIND = "welcome"
+QUOTES = '"\u201c\u201d\u00ab\u00bb'
+
+
+def instead_of_said(situation: Situation) -> list[Rewrite]:
+    """Put kind words in the place of every harmful text that a prompt quotes, or says to be written."""
+    found: list[Rewrite] = []
+    taken: set[int] = set()
+    for first, last in (*_quoted(situation), *_written(situation)):
+        words = range(first, last + 1)
+        if taken.isdisjoint(words) and any(map(situation.is_hot, words)):
+            loud = all(word.text.isupper() for word in situation.reading.words[first : last + 1] if word.spoken)
+            found.append(Rewrite(first, last, (KIND.upper() if loud else KIND,), 0.0))
+            taken.update(words)
+    return found
+
+
+def _quoted(situation: Situation) -> Iterator[tuple[int, int]]:
+    """Give the first and the last word between quotation marks."""
+    marks = [i for i, word in enumerate(situation.reading.words) if word.text in QUOTES]
+    for start, end in zip(marks[::2], marks[1::2], strict=False):
+        if end > start + 1:
+            yield start + 1, end - 1
+
+
+def _written(situation: Situation) -> Iterator[tuple[int, int]]:
+    """Give the first and the last word of what is said to be written, without marks."""
+    chunks = situation.chunks
+    for at, chunk in enumerate(chunks[:-1]):
+        says = situation.words[chunk.head] in roles.SAYING and chunk.kind in VERBS
+        if (says and not _speaks(situation, at)) or (situation.words[chunk.first] == ":" and _is_text(situation, at)):
+            yield chunk.last + 1, chunks[_end(situation, at + 1)].last
+
+
+def _speaks(situation: Situation, verb: int) -> bool:
+    """Tell whether somebody says it, and no sign does."""
+    clauses = situation.clauses
+    return clauses.is_kind(verb - 1, NOUN) and clauses.is_somebody(situation.chunks[verb - 1])
+
+
+def _is_text(situation: Situation, colon: int) -> bool:
+    """Tell whether what is before a colon bears a text, or a sentence of somebody's mind stands behind it."""
+    clauses, chunks = situation.clauses, situation.chunks
+    first, last = clauses.segment(colon + 1)
+    mind = situation.words[chunks[first].first] == "no" or any(
+        clauses.is_kind(i, DO, PRONOUN) or (clauses.is_kind(i, DOES) and situation.words[chunks[i].head] in HELPERS)
+        for i in range(first, last + 1)
+    )
+    before, _ = clauses.segment(colon - 1)
+    return mind or any(situation.words[chunks[i].head] in roles.BEARERS for i in range(before, colon))
+
+
+def _end(situation: Situation, at: int) -> int:
+    """Find the chunk with which a text ends: behind its last harmful word, and at a sign if no more follows."""
+    end = _last(situation, at)
+    while situation.clauses.is_kind(end + 1, SIGN) and end + 2 < len(situation.chunks):
+        first, further = situation.clauses.segment(end + 2)
+        words = [i for c in range(first, further + 1) for i in situation.chunks[c].words]
+        heights = [situation.heights[i] for i in words if roles.means(situation.words[i])]
+        goes_on = situation.words[words[0]] == "no" or (heights and min(heights) >= HOT)
+        if situation.words[situation.chunks[end + 1].first] != "," or not goes_on:
+            break
+        end = further
+    return end
+
+
+def _last(situation: Situation, at: int) -> int:
+    _, last = situation.clauses.segment(at)
+    hot = [i for i in range(at, last + 1) if any(map(situation.is_hot, situation.chunks[i].words))]
+    end = max(hot, default=last)
+    while end < last and situation.height(end + 1) >= WARM:
+        end += 1
+    return end

@@ -1,0 +1,106 @@
+"""How good a repair is: what of the prompt's harmless words it has lost, and what of the situation is left."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+from safegen.reader import english, roles
+from safegen.reader.chunks import NOUN, PLACE, SIGN, VERBS, parse
+from safegen.reader.forms import folded
+from safegen.reader.gaps import OPEN
+from safegen.reader.reading import NEAR, Reading
+from safegen.reader.situation import WARM, Situation
+
+# What a repair costs: a noun or a deed that is lost, a word that only describes, a word of the situation that is left,
+# a sentence that is torn, what a deed was done with, and how far it is above what is calm, or even flagged.
+LOST, DESCRIBING, LEFT, TORN, TOOL, HIGH, FLAGGED = 1.0, 0.25, 1.0, 2.0, 0.5, 3.0, 10.0
+MAYBE = 0.35  # chance from which on a deed is harmful, or a noun of which nothing may stay
+REDUCED = 0.5  # what the loss of a thing costs that does not stay as it is
+STOPGAP, STOPGAP_COST = "flowers", 0.6
+_TORN = re.compile(
+    r'["\u201c]\s*["\u201d]|\b(?:that|with|of|to|by|at|and|the|an?|reading|saying)\s*(?:[,.;:]|$)', re.IGNORECASE
+)
+
+
+class Weigher:
+    """The words of a prompt that its repair should have, and those that it should not."""
+
+    def __init__(self, situation: Situation) -> None:
+        self.situation, self.text = situation, situation.reading.text
+        self.before = Counter(situation.words)
+        self.wanted: Counter[str] = Counter()
+        self.harmful: Counter[str] = Counter()
+        self.weights: dict[str, float] = {}
+        for at in range(len(situation.chunks)):
+            self._weigh(at)
+
+    def _weigh(self, at: int) -> None:
+        """Tell which words of a chunk should stay, and which should not."""
+        situation, chunk, named = self.situation, self.situation.chunks[at], self.situation.named.get(at)
+        kept = named.parts if named is not None else ()
+        for part in kept:
+            if isinstance(part, str) and any(situation.words[i].startswith(part) for i in chunk.words):
+                self._want(part, LOST)
+        reduced = named is not None and not named.whole
+        cold = not reduced and situation.height(at) < WARM
+        for i in (i for i in chunk.words if roles.means(situation.words[i])):
+            if i in kept or cold or (not reduced and not situation.is_hot(i) and situation.heights[i] < WARM):
+                whole = not reduced or (named is not None and named.being)
+                head = LOST if whole else REDUCED
+                weight = LOST if chunk.kind != NOUN else head if i == chunk.head else DESCRIBING
+                self._want(situation.words[i].removesuffix("'s"), weight)
+            elif self._is_harmful(i, at):
+                self.harmful[situation.words[i]] += 1
+
+    def _is_harmful(self, word: int, at: int) -> bool:
+        """Tell whether a word of the situation is harmful, and not only near to what is."""
+        situation, chunk = self.situation, self.situation.chunks[at]
+        if chunk.kind == NOUN and at not in situation.named:
+            known = english.is_thing(situation.words[chunk.head]) or english.is_being(situation.words[chunk.head])
+            known = known or situation.clauses.is_bodily(chunk)
+            return bool(situation.chances[word] >= (MAYBE if known else OPEN))
+        return situation.is_hot(word) and bool(situation.chances[word] >= (MAYBE if chunk.kind in VERBS else OPEN))
+
+    def _want(self, word: str, weight: float) -> None:
+        self.wanted[word] += 1
+        self.weights[word] = max(weight, self.weights.get(word, 0.0))
+
+    def cost(self, reading: Reading, height: float) -> float:
+        """Tell what is wrong with a repair; nothing where it keeps all that is harmless, and nothing else."""
+        words = [word.text for word in folded(reading.words)]
+        after = Counter(word.removesuffix("'s") for word in words)
+        lost = sum(self.weights[word] * max(0, count - after[word]) for word, count in self.wanted.items())
+        left = sum(max(0, after[word] - self.before[word] + count) for word, count in self.harmful.items())
+        torn = len(_TORN.findall(reading.text)) - len(_TORN.findall(self.text)) + _dangling(words)
+        stopgaps = max(0, after[STOPGAP] - self.before[STOPGAP])
+        tools = sum(f" {tool}" in reading.text for tool in self._tools())
+        high = HIGH * max(0.0, height - NEAR) + FLAGGED * (height >= 1)
+        return lost + LEFT * left + TORN * max(0, torn) + STOPGAP_COST * stopgaps + TOOL * tools + high
+
+    def _tools(self) -> list[str]:
+        """Find with what a harmful deed is done."""
+        situation, chunks = self.situation, self.situation.chunks
+        found = []
+        for at in range(1, len(chunks) - 1):
+            verb = next((i for i in range(at - 1, -1, -1) if chunks[i].kind in (*VERBS, SIGN)), None)
+            done = verb is not None and chunks[verb].kind in VERBS and situation.is_hot(chunks[verb].head)
+            noun = situation.words[chunks[at + 1].head]
+            thing = chunks[at + 1].kind == NOUN and not english.is_being(noun) and not english.is_worn(noun)
+            if done and thing and chunks[at].kind == PLACE and situation.words[chunks[at].first] == "with":
+                words = situation.reading.words
+                found.append(self.text[words[chunks[at].first].span[0] : words[chunks[at + 1].last].span[1]])
+        return found
+
+
+def _dangling(words: Sequence[str]) -> int:
+    """Count each *by* that has lost its deed."""
+    chunks = parse(words)
+    return sum(
+        words[chunks[i].first] == "by"
+        and chunks[i - 1].kind == NOUN
+        and chunks[i + 1].kind == NOUN
+        and not english.is_thing(words[chunks[i + 1].head])
+        for i in range(1, len(chunks) - 1)
+    )
