@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from safegen.builtin.training import causal, causal_data
+from safegen.builtin.training import causal, causal_data, phrases, plain
 from safegen.builtin.training.causal import KINDS
 from safegen.builtin.training.causal_data import LONGEST, Lessons, Teacher, levelled, standard
 from safegen.builtin.training.checkpointing import Progress
-from safegen.builtin.training.graft import composed
+from safegen.builtin.training.graft import composed, twins
+from safegen.builtin.training.meanings import Meanings, english, held_out
 from safegen.builtin.training.muon import Muon, orthogonal
-from safegen.builtin.world import sample
+from safegen.builtin.world import sample, tables, things
 from safegen.generator import Generator
 from safegen.prompts.prompt import clean
 
@@ -92,7 +93,67 @@ def test_a_map_in_front_of_cross_attention_reads_the_new_states_as_the_former_on
     assert torch.equal(found["a.attn1.to_k.weight"], weights["a.attn1.to_k.weight"])
 
 
-def test_things_are_drawn_more_often_on_request() -> None:
-    rng = random.Random(3)
-    labels = [t.label for _ in range(400) for t in sample(rng, people_share=0, often=["cat"] * 100).things]
-    assert labels.count("cat") > 0.15 * len(labels)
+def test_a_caption_and_its_plain_twin_show_the_same_scene() -> None:
+    more = {label: [f"{label} by another name"] for label in things()}
+    for seed in range(50):
+        scene = sample(random.Random(seed), plain=0.0, more=more)
+        twin = sample(random.Random(seed), plain=1.0)
+        assert (scene.things, scene.ground) == (twin.things, twin.ground)
+        assert all(thing.is_person or thing.names[0] in twin.caption for thing in twin.things)
+    said, plain = twins(random.Random(5), more)
+    assert said != plain
+
+
+def test_a_phrase_that_measures_plain_english_is_never_told() -> None:
+    for label, others in tables()["paraphrases"].items():
+        assert all(held_out().search(f"two {phrase}s by a {label}") for phrase in others)
+    assert not held_out().search("a wooden thing")
+
+
+def wordnet(folder: Path) -> Path:
+    (folder / "data.noun").write_text(
+        "  1 licence\n"
+        "00000001 05 n 02 moggy 0 house_pet 0 000 @ | a small animal that purrs; not a lion\n"
+        "00000002 09 n 01 reason 0 000 | why something is so\n"
+        "00000003 05 n 01 Felis 0 000 | a genus\n"
+    )
+    (folder / "data.adj").write_text("00000004 00 a 01 furry 0 000 | with fur\n")
+    return folder
+
+
+def test_english_has_common_nouns_glosses_of_things_and_adjectives(tmp_path: Path) -> None:
+    found = list(english(wordnet(tmp_path), {"moggy", "reason", "furry"}))
+    assert found[:3] == ["moggy", "reason", "small animal that purrs"]
+    assert found[3:] == ["furry moggy"]
+
+
+def test_the_maps_of_meanings_can_be_learned() -> None:
+    torch.manual_seed(0)
+    tokenizer, encoder = causal.load()
+    texts = ["cat", "teapot", "furry animal", "vessel for tea"]
+    vectors = torch.nn.functional.normalize(torch.randn(2, phrases.VECTOR), dim=-1).repeat(2, 1)
+    senses = torch.eye(2).repeat(2, 1)
+    naming = phrases.Naming(causal.WIDTH, 2)
+    tuned = torch.optim.Adam(naming.parameters(), lr=1e-2)
+    losses = []
+    for step in range(12):
+        loss = phrases.loss_of(
+            lambda ids: encoder(ids)[0], naming, Meanings(texts, 2, vectors, senses), tokenizer, step
+        )
+        losses.append(loss.item())
+        tuned.zero_grad()
+        loss.backward()
+        tuned.step()
+    assert losses[-1] < 0.6 * losses[0]
+
+
+def test_an_encoder_that_has_not_changed_has_forgotten_nothing() -> None:
+    tokenizer, encoder = causal.load()
+    tokens = tokenizer(["a cat", "a cat on a red background", "two dogs and a teapot"]).input_ids
+    ids = plain.batch(tokens, random.Random(0), tokenizer.pad_token_id)
+    assert bool((ids[:, -1] == tokenizer.pad_token_id).all())
+    pupil = plain.Pupil(causal.load()[1])
+    assert plain.forgotten(pupil, encoder, ids, tokenizer.eos_token_id).item() < 0.05
+    with torch.no_grad():
+        pupil.encoder.final_layer_norm.weight.neg_()
+    assert plain.forgotten(pupil, encoder, ids, tokenizer.eos_token_id).item() > 1

@@ -9,9 +9,10 @@ from __future__ import annotations
 import functools
 import random
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ FONT = Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf")  # Debian's fon
 GLYPH = 64  # pixels of a glyph's side
 # Corners of one glyph and of two. They are multiples of 8, the autoencoder's grid, so that a glyph has one code.
 LAYOUTS: dict[int, tuple[tuple[int, int], ...]] = {1: ((32, 32),), 2: ((0, 32), (64, 32))}
+PLAIN = 0.6  # how often a caption calls a thing by its first name
 GENDERS = {"woman": "\U0001f469", "man": "\U0001f468"}
 SKINS = {"light": "\U0001f3fb", "medium": "\U0001f3fd", "dark": "\U0001f3ff"}
 SINGLE_CAPTIONS = (
@@ -152,21 +154,35 @@ def _person(rng: random.Random) -> Thing:
     return people()[f"{job}/{gender}/{skin}"]
 
 
-def _phrase(thing: Thing, rng: random.Random) -> str:
+def _phrase(thing: Thing, rng: random.Random, plain: float, more: Mapping[str, Sequence[str]]) -> str:
     if not thing.is_person:
-        name = thing.names[0] if rng.random() < 0.6 else rng.choice(thing.names)
-        return with_article(name)
+        first, place = rng.random(), rng.random()  # always two draws, so that the same seed gives the same scene
+        names = [*thing.names, *more.get(thing.label, ())]
+        return with_article(thing.names[0] if first < plain else names[int(place * len(names))])
     gender = rng.choice(["", "", {"woman": "female ", "man": "male "}[thing.gender]])
     skin = rng.choice(["", "", f" with {thing.skin} skin"])
     return with_article(f"{gender}{thing.names[0]}") + skin
 
 
 def sample(
-    rng: random.Random, *, pair_share: float = 0.55, people_share: float = 0.15, often: Sequence[str] = ()
+    rng: random.Random,
+    *,
+    pair_share: float = 0.55,
+    people_share: float = 0.15,
+    plain: float = PLAIN,
+    more: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> Scene:
-    """Draw one random scene with its caption; every mention in `often` puts a thing into the draw once more."""
+    """Draw one random scene with its caption.
+
+    Args:
+        rng: what to draw by.
+        pair_share: how often two things are shown.
+        people_share: how often a thing is a person.
+        plain: how often a thing is called by its first name.
+        more: further names by label.
+    """
     count = 2 if rng.random() < pair_share else 1
-    pool = [*things().values(), *(things()[label] for label in often)]
+    pool = list(things().values())
     picked: list[Thing] = []
     while len(picked) < count:
         # At most one person a scene, so that it is clear whose face it is.
@@ -174,15 +190,21 @@ def sample(
         thing = _person(rng) if person else rng.choice(pool)
         if thing not in picked:
             picked.append(thing)
-    return compose(picked, rng)
+    return compose(picked, rng, plain=plain, more=more)
 
 
-def compose(picked: list[Thing], rng: random.Random, ground: str | None = None) -> Scene:
+def compose(
+    picked: list[Thing],
+    rng: random.Random,
+    ground: str | None = None,
+    plain: float = PLAIN,
+    more: Mapping[str, Sequence[str]] = MappingProxyType({}),
+) -> Scene:
     """Make a scene of the given things with a random ground and caption."""
     ground = ground or rng.choice(list(grounds()))
     shade = tuple(min(255, max(0, c + rng.randint(-6, 6))) for c in grounds()[ground])
     template = rng.choice(SINGLE_CAPTIONS if len(picked) == 1 else PAIR_CAPTIONS)
-    phrases = [_phrase(t, rng) for t in picked]
+    phrases = [_phrase(t, rng, plain, more) for t in picked]
     caption = template.format(a=phrases[0], b=phrases[-1], g=ground)
     return Scene(tuple(picked), ground, caption, (shade[0], shade[1], shade[2]))
 

@@ -8,7 +8,19 @@ import signal
 import sys
 from pathlib import Path
 
-STAGES = ("repairs", "autoencoder", "graft", "denoiser", "judge", "assemble", "causal", "reader", "examples", "sheet")
+STAGES = (
+    "repairs",
+    "autoencoder",
+    "graft",
+    "denoiser",
+    "judge",
+    "assemble",
+    "causal",
+    "plain",
+    "reader",
+    "examples",
+    "sheet",
+)
 
 
 def main() -> None:

@@ -194,12 +194,12 @@ def ships() -> bool:
 
 
 def load(runs: Path | None = None) -> tuple[CLIPTokenizerFast, CLIPTextModel]:
-    """Load tokenizer and encoder, in single precision, frozen: this run's if there are any, else the shipped ones."""
-    ours = runs / "causal" if runs is not None else SHIPPED
-    taught = (ours / "model").is_dir()
-    tokenizer = CLIPTokenizerFast.from_pretrained((ours if taught else SHIPPED) / "tokenizer")
-    encoder = CLIPTextModel.from_pretrained(ours / "model" if taught else SHIPPED / "text_encoder", dtype=torch.float32)
-    return tokenizer, encoder.eval().requires_grad_(False)
+    """Load tokenizer and encoder, in single precision, frozen: the latest of these runs, else the shipped ones."""
+    taught = [] if runs is None else [runs / stage for stage in ("plain", "causal")]
+    encoder = next((run / "model" for run in taught if (run / "model").is_dir()), SHIPPED / "text_encoder")
+    words = next((run / "tokenizer" for run in taught if (run / "tokenizer").is_dir()), SHIPPED / "tokenizer")
+    tokenizer = CLIPTokenizerFast.from_pretrained(words)
+    return tokenizer, CLIPTextModel.from_pretrained(encoder, dtype=torch.float32).eval().requires_grad_(False)
 
 
 @torch.no_grad()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from safegen.builtin import world
 from safegen.builtin.training import causal
 from safegen.builtin.training.autoencoder import SHIPPED, to_tensor, trained
 from safegen.builtin.training.checkpointing import Progress, device, halved
+from safegen.builtin.training.meanings import nicknames
 
 BATCH = 32
 FRESH = 3  # new scenes per step (a third of its cost); the rest of the batch comes from the pool
@@ -24,7 +24,7 @@ PEAK = 4e-4  # learning rate
 START, POOL = 2_048, 8_192  # scenes kept, as latents and text states: at first, and at most
 TEXT_LAYERS = ("attn2.to_k", "attn2.to_v", "time_emb_proj", "add_embedding")
 TEXT_SHARE = 6.0
-FOCUS = 2  # how many more times things are in the draw that the grafted weights have never seen
+PLAIN = 0.4  # how often a caption calls a thing by its first name: seldom, so that all English is learned
 TEXT_NOISE = 0.15  # share of the text states' deviation: states near a word's should mean the same thing
 
 
@@ -88,8 +88,8 @@ def scheduler() -> DDIMScheduler:
 class Scenes:
     """A pool of encoded scenes; a few of them are replaced at every step."""
 
-    def __init__(self, vae: AutoencoderKL, runs: Path, seed: int, focus: Sequence[str] = ()) -> None:
-        self.vae, self.rng, self.focus = vae, random.Random(seed), focus
+    def __init__(self, vae: AutoencoderKL, runs: Path, seed: int) -> None:
+        self.vae, self.rng, self.more = vae, random.Random(seed), nicknames(runs)
         self.tokenizer, encoder = causal.load(runs)
         self.encoder = encoder.to(device())
         parts = [self._draw(64) for _ in range(START // 64)]
@@ -103,7 +103,7 @@ class Scenes:
 
     @torch.no_grad()
     def _draw(self, count: int) -> tuple[Tensor, Tensor]:
-        scenes = [world.sample(self.rng, often=self.focus) for _ in range(count)]
+        scenes = [world.sample(self.rng, plain=PLAIN, more=self.more) for _ in range(count)]
         pixels = to_tensor([world.render(s) for s in scenes]).to(device(), memory_format=torch.channels_last)
         with halved(device().type):
             latents = self.vae.encode(pixels).latent_dist.mean
@@ -151,10 +151,7 @@ def train(folder: Path, steps: int, minutes: float) -> None:
         # The fused attention's bf16 backward is several times slower than two matrix products there.
         model.set_attn_processor(AttnProcessor())
     run = Progress(model, folder, steps, peak_lr=PEAK, minutes=minutes, decay=0.9985, groups=groups(model))
-    focus = folder.parent / "graft" / "focus.json"
-    scenes = Scenes(
-        vae, folder.parent, seed=run.step, focus=FOCUS * json.loads(focus.read_text()) if focus.exists() else ()
-    )
+    scenes = Scenes(vae, folder.parent, seed=run.step)
     if (scale := folder / "scale.json").exists():  # a resumed run keeps the scale that it began with
         scenes.scale = json.loads(scale.read_text())
     noising = scheduler()
