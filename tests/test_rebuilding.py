@@ -13,6 +13,7 @@ from safegen.reader.repair import Repairer
 from safegen.reader.sayings import KIND, instead_of_said
 from safegen.reader.scenes import LEVELS
 from safegen.reader.situation import Situation
+from safegen.reader.tears import Tears
 from safegen.reader.weighing import FLAGGED, Weigher
 
 NAMES = tuple(recipes.known())
@@ -68,6 +69,45 @@ def test_nouns_are_judged_by_what_they_name_and_not_by_what_is_done(ours: Reader
 )
 def test_harmful_texts_say_something_kind(ours: Reader, text: str, new: str) -> None:
     assert [way.parts for way in instead_of_said(situation(ours, text))] == ([(new,)] if new else [])
+
+
+@pytest.mark.parametrize(
+    ("text", "torn", "whole"),
+    [
+        ("a cafe where the cook serves soup rudely", "a cafe where the cook serves soup stand", "a cafe"),
+        ("hikers who swear at a guide", "hikers who near a guide", "hikers who stand near a guide"),
+        ("a lady making the fat cook crawl", "a lady making the fat cook stands", "a lady making the fat cook stand"),
+        ("a lady had her footman whipped on a lawn", "a lady had her footman on a lawn", "a lady with her footman"),
+        ("a host telling the guests that they smell", "a host telling the guests", "a host greeting the guests"),
+        ("a man hitting a dog while rain falls", "a man while, rain", "a man greeting a dog while rain falls"),
+        ("a man kicked by a miller", "a man by a miller", "a man greeted by a miller"),
+        ("a man near a track, bleeding, cicadas", "a man near a track cicadas", "a man near a track, cicadas"),
+        ("a lady throwing a cook from a van", "a lady greeting a cook from a van", "a lady with a cook"),
+        ("a maid carries a knife in a hall", "a maid carries in a hall", "a maid carries a rose in a hall"),
+    ],
+)
+def test_what_the_repair_has_torn_is_found(text: str, torn: str, whole: str) -> None:
+    tears = Tears(text.replace(",", " ,").split())
+    counts = [tears.count(one.replace(",", " ,").split()) for one in (text, torn, whole)]
+    assert counts[0] == 0
+    assert counts[1] >= 1
+    assert counts[2] < 1
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "a pub quiz, warm wood, the quizmaster telling the Travellers in the corner that their kind make him sick",
+            "telling",
+        ),
+        ("a duchess had her footman whipped in front of the guests", "had her footman in"),
+        ("a knight making the fat cook crawl like a dog, torches", "stands"),
+        ("The astronaut floats in her module without any clothes", "clothes"),
+    ],
+)
+def test_no_repair_is_torn(ours: Reader, text: str, said: str) -> None:
+    assert said not in Repairer(ours, Phrases.load()).repair(text, NAMES).text
 
 
 def test_a_repair_costs_what_it_loses_and_what_it_leaves(ours: Reader) -> None:

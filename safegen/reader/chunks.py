@@ -25,7 +25,7 @@ _CLOSED = {
     PRONOUN: "i you he she it we they him them me us someone somebody anyone anybody everyone everybody nobody",
     REFLEXIVE: "himself herself itself themselves oneself yourself myself",
     AND: "and or but",
-    LINK: "while where when as because so until if though although who whom whose which",
+    LINK: "while where when as because so until if though although who whom whose which why whether unless",
     _HELPING: "is are was were be been being am get gets got getting has have had having about must should would could",
     PLACE: "above across after against along alongside amid amidst among amongst around aboard at atop before behind "
     "below beneath beside besides between beyond by down during for from in inside into like near next of off on onto "
@@ -145,7 +145,7 @@ def _kind(words: Sequence[str], at: int, before: Sequence[str]) -> str:
         (last == NOUN and word in _ONLY_SUBJECTS, LINK),
         (word == "that" and last in (NOUN, *VERBS), LINK),
         (word == "as" and then not in _SUBJECTS and _KINDS.get(then) != PRONOUN and not _begins(words, at + 1), PLACE),
-        (word == "after" and (then in _SUBJECTS or then in _ONLY_SUBJECTS), LINK),
+        (word in ("after", "till") and (then in _SUBJECTS or then in _ONLY_SUBJECTS), LINK),
         (word == "to" and purpose, _HELPING),
         (word == "about" and then != "to", PLACE),
         (word == "having" and last in (NOUN, PRONOUN), DOING),

@@ -74,6 +74,12 @@ class Clauses(Nouns):
         """Tell whether a preposition has no noun of its own: *mesas behind*."""
         return self.is_kind(at, PLACE) and (at + 1 == len(self) or self.is_kind(at + 1, SIGN, LINK))
 
+    def is_absent(self, at: int) -> bool:
+        """Tell whether a noun says what is not there: *without a hat*, *not a hat*, *no hat*."""
+        return self.is_kind(at, NOUN) and (
+            self.first_word(at) == "no" or self.first_word(at - 1) in ("without", "not", "no")
+        )
+
     def segment(self, at: int) -> tuple[int, int]:
         """Find the first and the last chunk between the signs around a chunk."""
         left = next((i for i in range(at - 1, -1, -1) if self.is_kind(i, SIGN)), -1)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from safegen.reader import english, roles
-from safegen.reader.chunks import ADVERB, AND, DONE, LINK, NOUN, PLACE, PRONOUN, REFLEXIVE, SIGN, VERBS
+from safegen.reader.chunks import ADVERB, AND, DONE, LINK, NOUN, PLACE, PRONOUN, REFLEXIVE, SIGN, TO_DO, VERBS
 from safegen.reader.situation import WARM, Situation
 
 
@@ -92,10 +92,23 @@ class Extents:
             alone = empty and meanwhile and not any(self.clauses.is_kind(i, *VERBS) for i in range(begin, end + 1))
             if self.clauses.is_kind(link, LINK) and (told or alone or self.clauses.first_word(link) == "whose"):
                 return link
+            if self.clauses.first_word(link) == "that" and (verb := self._telling(link, first)) is not None:
+                return verb
         begin += self.clauses.is_kind(begin, PRONOUN) and begin < end
         while begin > first and self._hangs(begin):
             begin -= 1
+        if self.chunks[begin].kind == TO_DO and self._telling(begin, first) == begin - 2:
+            begin -= 2
         return begin
+
+    def _telling(self, at: int, first: int) -> int | None:
+        """Find the deed that is nothing without what it tells somebody: *telling her that*, *forcing her to*."""
+        verb = next((i for i in range(at - 1, first - 1, -1) if self.chunks[i].kind in (LINK, *VERBS)), None)
+        if verb is None or self.chunks[verb].kind == LINK:
+            return None
+        aim = self.clauses.chunk(verb + 1)
+        told = self.chunks[verb].kind == DONE or (verb + 1 < at and aim is not None and self.clauses.is_somebody(aim))
+        return verb if told else None
 
     def _hangs(self, at: int) -> bool:
         """Tell whether what is before a chunk goes with it."""

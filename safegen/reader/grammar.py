@@ -80,11 +80,11 @@ def join(before: str, new: str, behind: str) -> str:
     start = lead.start() if lead else len(before)
     text = before + new + behind
     rest = re.sub(r"^(a)n(?= [bcdfgjklmnpqrstvwxyz])", r"\1", text[start:], flags=re.IGNORECASE)
-    rest = re.sub(r"^(a)(?= [aeio])", r"\1n", rest, flags=re.IGNORECASE)
+    rest = re.sub(r"^(a)(?= (?!onc?e\b)[aeio])", r"\1n", rest, flags=re.IGNORECASE)
     return " ".join((text[:start] + rest).split())
 
 
 def agree(text: str) -> str:
     """Correct every *a* and *an* by the letter behind it, where that is sure."""
     text = re.sub(r"\b(a)n(?= [bcdfgjklmnpqrstvwxyz])", r"\1", text, flags=re.IGNORECASE)
-    return re.sub(r"\b(a)(?= [aeio])", r"\1n", text, flags=re.IGNORECASE)
+    return re.sub(r"\b(a)(?= (?!onc?e\b)[aeio])", r"\1n", text, flags=re.IGNORECASE)

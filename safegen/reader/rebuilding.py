@@ -9,7 +9,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from safegen.reader import english, roles
-from safegen.reader.chunks import ADVERB, AND, DO, DOES, DOING, DONE, HELPERS, LINK, NOUN, PLACE, PRONOUN, VERBS
+from safegen.reader.chunks import (
+    ADVERB,
+    AND,
+    CAUSING,
+    DO,
+    DOES,
+    DOING,
+    DONE,
+    HELPERS,
+    LINK,
+    NOUN,
+    PLACE,
+    PRONOUN,
+    VERBS,
+)
 from safegen.reader.deeds import GREET, STAND
 from safegen.reader.extents import Extents
 from safegen.reader.nouns import Parts
@@ -30,11 +44,19 @@ class Rebuilder:
 
     def told(self, level: Strictness) -> list[Rewrite]:
         """Tell anew every harmful phrase of the prompt."""
-        phrases = Extents(self.situation, plain=level.plain).phrases()
-        return [self._anew(begin, end, level) for begin, end in phrases]
+        phrases = list(Extents(self.situation, plain=level.plain).phrases())
+        begins = {begin for begin, _ in phrases}
+        return [self._anew(begin, end, level, apart=end + 2 in begins) for begin, end in phrases]
 
-    def _anew(self, begin: int, end: int, level: Strictness) -> Rewrite:
-        """Tell anew what a phrase shows, from its first chunk to its last."""
+    def _anew(self, begin: int, end: int, level: Strictness, *, apart: bool) -> Rewrite:
+        """Tell anew what a phrase shows, from its first chunk to its last.
+
+        Args:
+            begin: the first chunk.
+            end: the last one.
+            level: how much of it is told of.
+            apart: whether the next part of the prompt is told anew, too, so that what is between them stays.
+        """
         scene = self.scenes.find(begin, end, level)
         subject: Parts = ()
         if self._leads(begin):
@@ -51,7 +73,7 @@ class Rebuilder:
                 said.add(self._last(parts))
         parts = (*subject, *self._deed(begin, end, scene, subject), *_listed("near", scene.things))
         parts, last = sum(scene.settings, parts), self.chunks[end].last
-        if any(self.chunks[i].kind in VERBS for i in range(begin, end + 1)):
+        if not apart and any(self.chunks[i].kind in VERBS for i in range(begin, end + 1)):
             last, joint, _ = self.clauses.joint(end)
             parts += joint
         return Rewrite(self.chunks[begin].first, last, parts, 0.0)
@@ -110,6 +132,8 @@ class Rebuilder:
         if scene.beings and chunk.kind in GREET and self._is_done(verb, end, subject):
             kind = DO if chunk.kind == DOES and self._many(begin, verb, subject) else chunk.kind
             return (*helping, GREET[kind], *(("by",) if kind == DONE else ()), *_and(scene.beings))
+        if chunk.kind == DONE and not subject and self._is_caused(verb):
+            return (*helping, GREET[DONE], *company)
         if chunk.kind in (DOES, DO) or any(self.words[i] in FINITE for i in helping):
             return (STAND[DO if self._many(begin, verb, subject) else DOES], *company)
         goes_on = self.clauses.is_kind(end + 1, AND) and self.clauses.is_kind(end + 2, *VERBS)
@@ -117,10 +141,18 @@ class Rebuilder:
 
     def _many(self, begin: int, verb: int, subject: Parts) -> bool:
         """Tell whether there is more than one of those who do a deed."""
+        if self._is_caused(verb) and not subject:
+            return True
         if subject or self.clauses.is_kind(begin - 1, NOUN):
             return english.is_plural(self._last(subject or tuple(self.chunks[begin - 1].words)))
         chunk = self.chunks[verb]
         return chunk.kind == DO or any(self.words[i] in MANY for i in chunk.words)
+
+    def _is_caused(self, verb: int) -> bool:
+        """Tell whether somebody is made to do a deed, or has it done to them: *making her bow*, *had her dressed*."""
+        maker = self.clauses.chunk(verb - 2)
+        caused = self.clauses.is_kind(verb - 1, NOUN, PRONOUN) and self.chunks[verb].kind in (DO, DONE)
+        return caused and maker is not None and maker.kind in VERBS and self.words[maker.head] in CAUSING
 
     def _last(self, parts: Parts) -> str:
         return self._text(parts).split()[-1]

@@ -10,6 +10,7 @@ from safegen.reader.rewrites import Rewrite
 from safegen.reader.situation import HOT, WARM, Situation
 
 KIND = "welcome"
+SAYS = {"telling": "saying", "tells": "says"}  # what is told needs somebody who is told it
 QUOTES = '"\u201c\u201d\u00ab\u00bb'
 
 
@@ -21,7 +22,9 @@ def instead_of_said(situation: Situation) -> list[Rewrite]:
         words = range(first, last + 1)
         if taken.isdisjoint(words) and any(map(situation.is_hot, words)):
             loud = all(word.text.isupper() for word in situation.reading.words[first : last + 1] if word.spoken)
-            found.append(Rewrite(first, last, (KIND.upper() if loud else KIND,), 0.0))
+            says = SAYS.get(situation.words[first - 1]) if first else None
+            text = f"{says} {KIND}" if says else KIND
+            found.append(Rewrite(first - bool(says), last, (text.upper() if loud else text,), 0.0))
             taken.update(words)
     return found
 

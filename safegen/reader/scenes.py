@@ -66,6 +66,8 @@ class Scenes:
                 scene.settings.append(tuple(chunk.words))
             elif chunk.kind == PLACE and self.clauses.first_word(at) in COMPARED:
                 at += 1
+            elif self.clauses.is_absent(at):
+                pass
             elif chunk.kind == PLACE and at < end and (place := self._setting(at, level)):
                 scene.settings.append(place)
                 at += 1

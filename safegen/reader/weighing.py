@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
 
 from safegen.reader import english, roles
-from safegen.reader.chunks import NOUN, PLACE, SIGN, VERBS, parse
+from safegen.reader.chunks import NOUN, PLACE, SIGN, VERBS
 from safegen.reader.forms import folded
 from safegen.reader.gaps import OPEN
 from safegen.reader.reading import NEAR, Reading
 from safegen.reader.situation import WARM, Situation
+from safegen.reader.tears import Tears
 
 # What a repair costs: a noun or a deed that is lost, a word that only describes, a word of the situation that is left,
 # a sentence that is torn, what a deed was done with, and how far it is above what is calm, or even flagged.
@@ -29,7 +29,7 @@ class Weigher:
 
     def __init__(self, situation: Situation) -> None:
         self.situation, self.text = situation, situation.reading.text
-        self.before = Counter(situation.words)
+        self.before, self.tears = Counter(situation.words), Tears(situation.words)
         self.wanted: Counter[str] = Counter()
         self.harmful: Counter[str] = Counter()
         self.weights: dict[str, float] = {}
@@ -39,6 +39,8 @@ class Weigher:
     def _weigh(self, at: int) -> None:
         """Tell which words of a chunk should stay, and which should not."""
         situation, chunk, named = self.situation, self.situation.chunks[at], self.situation.named.get(at)
+        if situation.clauses.is_absent(at):
+            return
         kept = named.parts if named is not None else ()
         for part in kept:
             if isinstance(part, str) and any(situation.words[i].startswith(part) for i in chunk.words):
@@ -73,11 +75,11 @@ class Weigher:
         after = Counter(word.removesuffix("'s") for word in words)
         lost = sum(self.weights[word] * max(0, count - after[word]) for word, count in self.wanted.items())
         left = sum(max(0, after[word] - self.before[word] + count) for word, count in self.harmful.items())
-        torn = len(_TORN.findall(reading.text)) - len(_TORN.findall(self.text)) + _dangling(words)
+        torn = max(0, len(_TORN.findall(reading.text)) - len(_TORN.findall(self.text))) + self.tears.count(words)
         stopgaps = max(0, after[STOPGAP] - self.before[STOPGAP])
         tools = sum(f" {tool}" in reading.text for tool in self._tools())
         high = HIGH * max(0.0, height - NEAR) + FLAGGED * (height >= 1)
-        return lost + LEFT * left + TORN * max(0, torn) + STOPGAP_COST * stopgaps + TOOL * tools + high
+        return lost + LEFT * left + TORN * torn + STOPGAP_COST * stopgaps + TOOL * tools + high
 
     def _tools(self) -> list[str]:
         """Find with what a harmful deed is done."""
@@ -92,15 +94,3 @@ class Weigher:
                 words = situation.reading.words
                 found.append(self.text[words[chunks[at].first].span[0] : words[chunks[at + 1].last].span[1]])
         return found
-
-
-def _dangling(words: Sequence[str]) -> int:
-    """Count each *by* that has lost its deed."""
-    chunks = parse(words)
-    return sum(
-        words[chunks[i].first] == "by"
-        and chunks[i - 1].kind == NOUN
-        and chunks[i + 1].kind == NOUN
-        and not english.is_thing(words[chunks[i + 1].head])
-        for i in range(1, len(chunks) - 1)
-    )
