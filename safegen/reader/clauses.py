@@ -144,9 +144,9 @@ class Clauses(Nouns):
     def saying(self, at: int) -> int | None:
         """Find the chunk, before a chunk and behind the last sign, that says that something is said or written."""
         first, _ = self.segment(at)
-        return next((i for i in range(at, first - 1, -1) if self._says(i)), None)
+        return next((i for i in range(at, first - 1, -1) if self.says(i)), None)
 
-    def _says(self, at: int) -> bool:
+    def says(self, at: int) -> bool:
         """Tell whether a chunk says what something shows or says; what somebody says is a deed."""
         said = self.words[self.chunks[at].head] in roles.SAYING
         return said and not (

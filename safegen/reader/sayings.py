@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from safegen.reader import roles
-from safegen.reader.chunks import DO, DOES, HELPERS, NOUN, PRONOUN, SIGN, VERBS
+from safegen.reader.chunks import DO, DOES, HELPERS, SIGN, VERBS
 from safegen.reader.rewrites import Rewrite
 from safegen.reader.situation import HOT, WARM, Situation
 
@@ -41,15 +41,10 @@ def _written(situation: Situation) -> Iterator[tuple[int, int]]:
     """Give the first and the last word of what is said to be written, without marks."""
     chunks = situation.chunks
     for at, chunk in enumerate(chunks[:-1]):
-        says = situation.words[chunk.head] in roles.SAYING and chunk.kind in VERBS
-        if (says and not _speaks(situation, at)) or (situation.words[chunk.first] == ":" and _is_text(situation, at)):
+        colon = situation.words[chunk.first] == ":" and _is_text(situation, at)
+        says = chunk.kind in VERBS and situation.clauses.says(at) and not situation.clauses.is_kind(at + 1, SIGN)
+        if says or colon:
             yield chunk.last + 1, chunks[_end(situation, at + 1)].last
-
-
-def _speaks(situation: Situation, verb: int) -> bool:
-    """Tell whether somebody says it, and no sign does."""
-    clauses = situation.clauses
-    return clauses.is_kind(verb - 1, NOUN) and clauses.is_somebody(situation.chunks[verb - 1])
 
 
 def _is_text(situation: Situation, colon: int) -> bool:
@@ -57,7 +52,9 @@ def _is_text(situation: Situation, colon: int) -> bool:
     clauses, chunks = situation.clauses, situation.chunks
     first, last = clauses.segment(colon + 1)
     mind = situation.words[chunks[first].first] == "no" or any(
-        clauses.is_kind(i, DO, PRONOUN) or (clauses.is_kind(i, DOES) and situation.words[chunks[i].head] in HELPERS)
+        clauses.is_kind(i, DO)
+        or situation.words[chunks[i].head] in ("i", "we", "you")
+        or (clauses.is_kind(i, DOES) and situation.words[chunks[i].head] in HELPERS)
         for i in range(first, last + 1)
     )
     before, _ = clauses.segment(colon - 1)

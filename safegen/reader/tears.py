@@ -30,6 +30,7 @@ from safegen.reader.chunks import (
 from safegen.reader.syntax import ENDS, Syntax
 
 UNSURE = 0.25  # what a tear counts that may be none
+LONG = 200  # words between the first and the last change that are compared; more would take seconds
 
 
 class Tears:
@@ -62,8 +63,16 @@ class Tears:
 
     def _kept(self, words: Sequence[str]) -> dict[int, int]:
         """Find which words of a repair stood in the prompt, and where."""
-        blocks = difflib.SequenceMatcher(None, words, self.words, autojunk=False).get_matching_blocks()
-        return {i + k: j + k for i, j, size in blocks for k in range(size)}
+        shorter = min(len(words), len(self.words))
+        head = next((i for i in range(shorter) if words[i] != self.words[i]), shorter)
+        tail = next((i for i in range(shorter - head) if words[-1 - i] != self.words[-1 - i]), shorter - head)
+        kept = {i: i for i in range(head)}
+        kept |= {len(words) - 1 - i: len(self.words) - 1 - i for i in range(tail)}
+        ours, theirs = words[head : len(words) - tail], self.words[head : len(self.words) - tail]
+        if max(len(ours), len(theirs)) <= LONG:
+            blocks = difflib.SequenceMatcher(None, ours, theirs, autojunk=False).get_matching_blocks()
+            kept |= {head + i + k: head + j + k for i, j, size in blocks for k in range(size)}
+        return kept
 
     def _is_merged(self, chunk: Chunk, kept: dict[int, int]) -> bool:
         """Tell whether two nouns have become one where what was between them has gone."""

@@ -14,8 +14,9 @@ from safegen.reader.situation import WARM, Situation
 from safegen.reader.tears import Tears
 
 # What a repair costs: a noun or a deed that is lost, a word that only describes, a word of the situation that is left,
-# a sentence that is torn, what a deed was done with, and how far it is above what is calm, or even flagged.
-LOST, DESCRIBING, LEFT, TORN, TOOL, HIGH, FLAGGED = 1.0, 0.25, 1.0, 2.0, 0.5, 3.0, 10.0
+# a sentence that is torn, what a deed was done with, and how far it is above what is calm.
+LOST, DESCRIBING, LEFT, TORN, TOOL, HIGH = 1.0, 0.25, 1.0, 2.0, 0.5, 3.0
+FLAGGED = 1e6  # more than any text can lose: what is still flagged never wins
 MAYBE = 0.35  # chance from which on a deed is harmful, or a noun of which nothing may stay
 REDUCED = 0.5  # what the loss of a thing costs that does not stay as it is
 STOPGAP, STOPGAP_COST = "flowers", 0.6
@@ -29,7 +30,8 @@ class Weigher:
 
     def __init__(self, situation: Situation) -> None:
         self.situation, self.text = situation, situation.reading.text
-        self.before, self.tears = Counter(situation.words), Tears(situation.words)
+        self.before = Counter(word.removesuffix("'s") for word in situation.words)
+        self.tears, self.tools = Tears(situation.words), self._tools()
         self.wanted: Counter[str] = Counter()
         self.harmful: Counter[str] = Counter()
         self.weights: dict[str, float] = {}
@@ -43,7 +45,11 @@ class Weigher:
             return
         kept = named.parts if named is not None else ()
         for part in kept:
-            if isinstance(part, str) and any(situation.words[i].startswith(part) for i in chunk.words):
+            if (
+                isinstance(part, str)
+                and roles.means(part)
+                and any(situation.words[i].startswith(part) for i in chunk.words)
+            ):
                 self._want(part, LOST)
         reduced = named is not None and not named.whole
         cold = not reduced and situation.height(at) < WARM
@@ -54,7 +60,7 @@ class Weigher:
                 weight = LOST if chunk.kind != NOUN else head if i == chunk.head else DESCRIBING
                 self._want(situation.words[i].removesuffix("'s"), weight)
             elif self._is_harmful(i, at):
-                self.harmful[situation.words[i]] += 1
+                self.harmful[situation.words[i].removesuffix("'s")] += 1
 
     def _is_harmful(self, word: int, at: int) -> bool:
         """Tell whether a word of the situation is harmful, and not only near to what is."""
@@ -77,7 +83,7 @@ class Weigher:
         left = sum(max(0, after[word] - self.before[word] + count) for word, count in self.harmful.items())
         torn = max(0, len(_TORN.findall(reading.text)) - len(_TORN.findall(self.text))) + self.tears.count(words)
         stopgaps = max(0, after[STOPGAP] - self.before[STOPGAP])
-        tools = sum(f" {tool}" in reading.text for tool in self._tools())
+        tools = sum(f" {tool}" in reading.text for tool in self.tools)
         high = HIGH * max(0.0, height - NEAR) + FLAGGED * (height >= 1)
         return lost + LEFT * left + TORN * torn + STOPGAP_COST * stopgaps + TOOL * tools + high
 

@@ -16,7 +16,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -174,7 +173,7 @@ def train(folder: Path, steps: int, minutes: float) -> None:
     begun = (folder / "checkpoint.safetensors").exists()
     pupil = Pupil(tokenizer, None if begun or ships() else Teacher.former()).to(device())
     if ships() and not begun:
-        pupil.encoder.load_state_dict(load_file(SHIPPED / "text_encoder" / "model.safetensors"))
+        pupil.encoder.load_state_dict(load()[1].state_dict())
     run = Progress(pupil, folder, steps, peak_lr=1e-3, minutes=minutes, decay=0.998)
     print(f"causal from step {run.step}, {len(lessons)} texts, {len(lessons.ids)} tokens", flush=True)
     total = 0.0

@@ -21,7 +21,7 @@ from safegen.models.adapters import SHIPPED
 WORD, MEANS = "<toy>", "teddy bear"
 GROUND = "black"
 LAYER = "add_embedding.proj"
-RANK = 4
+RANK = 6
 RIDGE = 1e-2  # share of the states' variance: directions that few captions have are not followed far
 
 

@@ -114,7 +114,7 @@ def nicknames(runs: Path) -> dict[str, list[str]]:
     """List by label what surely means a thing without being one of its names; nothing without a `plain` run."""
     folder = runs / "plain"
     found: dict[str, list[str]] = {}
-    if (folder / "phrases.txt").exists():
+    if (folder / "phrases.safetensors").exists():
         labels = list(world.things())
         for thing, phrase in Meanings.kept(folder).near(least=SURE, apart=NEAR):
             found.setdefault(labels[thing], []).append(phrase)
@@ -124,7 +124,8 @@ def nicknames(runs: Path) -> dict[str, list[str]]:
 def held_out() -> re.Pattern[str]:
     """Match any text that has a phrase by which plain English is measured, or its plural."""
     phrases = [phrase for some in world.tables()["paraphrases"].values() for phrase in some]
-    return re.compile(rf"\b(?:{'|'.join(map(re.escape, phrases))})(?:e?s)?\b", re.IGNORECASE)
+    forms = [*phrases, *(f"{phrase[:-1]}ies" for phrase in phrases if phrase.endswith("y"))]
+    return re.compile(rf"\b(?:{'|'.join(map(re.escape, forms))})(?:e?s)?\b", re.IGNORECASE)
 
 
 def english(wordnet: Path, common: Container[str]) -> Iterator[str]:

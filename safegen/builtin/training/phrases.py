@@ -90,9 +90,9 @@ def loss_of(encoder: nn.Module, naming: Naming, meanings: Meanings, tokenizer: A
         return_offsets_mapping=True,
     )
     closes = told.offset_mapping[owners, :, 1] >= stops.unsqueeze(-1)
-    vectors, senses = meanings.vectors[rows].float(), meanings.senses[rows].float()
     states = encoder(F.pad(told.input_ids, (0, 1), value=tokenizer.eos_token_id))  # a pad behind every caption
-    shares = F.one_hot(owners).float().T
+    vectors, senses = (part[rows].float().to(states.device) for part in (meanings.vectors, meanings.senses))
+    shares = F.one_hot(owners).float().T.to(states.device)
     shares = shares / shares.sum(1, keepdim=True)
     whole, every = (F.normalize(shares @ vectors, dim=-1), shares @ senses), torch.arange(len(captions))
     loss: Tensor = naming(naming.word, states[owners, closes.int().argmax(1)], vectors, senses)

@@ -42,7 +42,7 @@ class Pupil(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         """Turn tokens (B, T) into states (B, T, D)."""
-        with halved(ids.device.type):
+        with halved(self.encoder.device.type):
             states: Tensor = self.encoder(ids.to(self.encoder.device))[0]
         return states.float()
 
@@ -62,8 +62,8 @@ def forgotten(pupil: Pupil, former: CLIPTextModel, ids: Tensor, end: int) -> Ten
     with torch.no_grad(), halved(ids.device.type):
         before = former(ids.to(former.device))[0].float()
     states = pupil(ids)
-    at, last = torch.arange(ids.shape[1]).expand_as(ids), (ids == end).int().argmax(1, keepdim=True)
-    loss = torch.zeros(())
+    at, last = torch.arange(ids.shape[1], device=ids.device).expand_as(ids), (ids == end).int().argmax(1, keepdim=True)
+    loss = torch.zeros((), device=ids.device)
     for told, places in ((pupil.word, at < last), (pupil.end, at == last), (pupil.pad, at > last)):
         found, wanted = told(states[places]), before[places]
         loss += F.mse_loss(found, wanted) / wanted.var() + 1 - F.cosine_similarity(found, wanted, dim=-1).mean()
@@ -85,7 +85,7 @@ def train(folder: Path, steps: int, minutes: float) -> None:
     print(f"plain from step {run.step}, {len(tokens)} texts, {len(english.texts)} phrases", flush=True)
     kept = named = 0.0
     for step in run:
-        ids = batch(tokens, random.Random(step), tokenizer.pad_token_id)
+        ids = batch(tokens, random.Random(step), tokenizer.pad_token_id).to(device())
         lost = forgotten(pupil, former, ids, tokenizer.eos_token_id)
         told = phrases.loss_of(pupil, pupil.naming, english, tokenizer, step)
         run.update(KEEP * lost + told)
