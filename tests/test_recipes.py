@@ -45,7 +45,7 @@ def everyday(generator: Generator) -> Mapping[str, Encoded]:
     [
         *((some, ANALYTIC) for some in ({"a banana": "a toy banana"}, dict(list(MORE.items())[:2]), MORE, MANY)),
         (LINE, ANALYTIC),
-        (LINE, replace(BRIEF, captions=200, plain=200, long=30, fitted=110, lookalikes=60, steps=40)),
+        (LINE, replace(BRIEF, captions=200, plain=200, long=30, fitted=110, lookalikes=60)),
     ],
 )
 def test_a_recipe_of_any_length_is_learned_and_no_figure_is_of_nothing(
