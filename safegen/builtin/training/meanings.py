@@ -88,7 +88,7 @@ class Meanings:
             where = [os.environ.get(name) for name in ("SAFEGEN_WORDNET", "SAFEGEN_MPNET")]
             if None in where:
                 raise SystemExit("set SAFEGEN_WORDNET to WordNet's folder, SAFEGEN_MPNET to that of all-mpnet-base-v2")
-            cls.of(*(Path(str(folder)) for folder in where)).keep(folder)
+            cls.of(*(Path(str(given)) for given in where)).keep(folder)
         texts = (folder / "phrases.txt").read_text(encoding="utf-8").split("\n")
         tensors = load_file(folder / "phrases.safetensors")
         return cls(texts, int(tensors["named"]), tensors["vectors"], tensors["senses"])
