@@ -7,6 +7,7 @@ pin in a hall*: those who are there, the things, and the places, each harmless w
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import dropwhile
 
 from safegen.reader import english, roles
 from safegen.reader.chunks import (
@@ -23,6 +24,7 @@ from safegen.reader.chunks import (
     PLACE,
     PRONOUN,
     VERBS,
+    WHERE,
 )
 from safegen.reader.deeds import GREET, STAND
 from safegen.reader.extents import Extents
@@ -98,7 +100,13 @@ class Rebuilder:
         for some in (scene.beings, scene.things):
             if some and (first is None or first.parts not in scene.things or some is scene.things):
                 return some.pop(0)
-        return scene.settings.pop(0)[1:] if scene.settings else ()
+        return tuple(dropwhile(self._places, scene.settings.pop(0))) if scene.settings else ()
+
+    def _places(self, part: int | str) -> bool:
+        """Tell whether a part only says where: "near", "in front of", "outdoors"."""
+        return isinstance(part, str) or any(
+            part in chunk.words for chunk in self.chunks if chunk.kind in (PLACE, WHERE)
+        )
 
     def _is_held(self, begin: int) -> bool:
         """Tell whether a phrase says of what something is full, and of that nothing can stay."""

@@ -51,11 +51,14 @@ def _is_text(situation: Situation, colon: int) -> bool:
     """Tell whether what is before a colon bears a text, or a sentence of somebody's mind stands behind it."""
     clauses, chunks = situation.clauses, situation.chunks
     first, last = clauses.segment(colon + 1)
-    mind = situation.words[chunks[first].first] == "no" or any(
-        clauses.is_kind(i, DO)
-        or situation.words[chunks[i].head] in ("i", "we", "you")
-        or (clauses.is_kind(i, DOES) and situation.words[chunks[i].head] in HELPERS)
-        for i in range(first, last + 1)
+    mind = (
+        situation.words[chunks[first].first] == "no"
+        or clauses.is_kind(first, DO)
+        or any(
+            situation.words[chunks[i].head] in ("i", "we", "you")
+            or (clauses.is_kind(i, DOES) and situation.words[chunks[i].head] in HELPERS)
+            for i in range(first, last + 1)
+        )
     )
     before, _ = clauses.segment(colon - 1)
     return mind or any(situation.words[chunks[i].head] in roles.BEARERS for i in range(before, colon))
