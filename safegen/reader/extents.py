@@ -1,4 +1,4 @@
-"""How far a harmful phrase reaches: from its first word that takes part in the situation to all that hangs on the last.
+"""The extent of a harmful phrase: from its first harmful word to everything that depends on the last one.
 
 A deed takes with it whom it is done to, by whom and with what, and whoever does it if their very name is harmful.
 """

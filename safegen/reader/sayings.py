@@ -1,4 +1,4 @@
-"""What a prompt has written or said in its picture: where that is harmful, it says something kind instead."""
+"""Texts that a prompt wants written or spoken in the picture: a kind word replaces a harmful one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scenes: whom and what a harmful phrase names that is harmless, and how much of it is told of again."""
+"""Scenes: the harmless people, things and places in a harmful phrase, and how many of them a repair mentions."""
 
 from __future__ import annotations
 
@@ -18,19 +18,20 @@ WHENEVER = frozenset({"after", "before", "during"})
 
 @dataclass(frozen=True)
 class Strictness:
-    """How much of a harmful phrase is told of.
+    """A limit on what a repair mentions of a harmful phrase.
 
     Attributes:
-        things: up to which height in the prompt things are.
-        far: whether whoever is there is only near a place that may belong to the situation.
-        plain: whether everybody near the situation has a plain name.
+        things: the score in the prompt up to which a thing is mentioned.
+        far: whether people are put near a suspect place, and not in it.
+        plain: whether everybody near the situation gets a plain name.
     """
 
-    things: float = 9.0
+    things: float = float("inf")
     far: bool = False
     plain: bool = False
 
 
+# From keeping the most to keeping the least; all are tried, and the best text is taken.
 LEVELS = (
     Strictness(),
     Strictness(far=True),
@@ -43,7 +44,7 @@ LEVELS = (
 
 @dataclass
 class Scene:
-    """What a harmful phrase names that is harmless: those who are there, things, and places with a preposition."""
+    """The harmless parts of a harmful phrase: people, things, and places with their prepositions."""
 
     beings: list[Parts] = field(default_factory=list)
     things: list[Parts] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""What of a prompt is harmless: each noun judged alone, by what it names, and not by what is done to it."""
+"""The harmful situation in a prompt, and its harmless nouns: each noun is judged alone, by what it names."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _LOOSE = frozenset({"of", "to", "into", "for"})  # a bare word behind these most
 
 @dataclass(frozen=True)
 class Named:
-    """What a noun may say in a repair: words that stay, whether they name somebody, and whether all are kept."""
+    """The words of a noun that a repair may use, whether they name somebody, and whether they are all of the noun."""
 
     parts: Parts
     being: bool

@@ -1,4 +1,4 @@
-"""Torn English: what is wrong with the grammar of a repair that was right in the prompt.
+"""Torn English: grammar that was right in the prompt and is wrong in its repair.
 
 A prompt may be a fragment, so only what the repair has made counts: a verb without its subject or a second one, a
 clause or a verb that has lost what it needs, and words that meet where something between them has gone.
@@ -34,7 +34,7 @@ LONG = 200  # words between the first and the last change that are compared; mor
 
 
 class Tears:
-    """What is wrong with repairs of a prompt.
+    """The grammar of one prompt, to compare its repairs with.
 
     Args:
         words: the words of the prompt, in small letters.

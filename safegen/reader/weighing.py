@@ -1,4 +1,4 @@
-"""How good a repair is: what of the prompt's harmless words it has lost, and what of the situation is left."""
+"""The cost of a repair: the harmless words it has lost, the harmful ones it has left, and its grammar."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from safegen.reader.chunks import NOUN, PLACE, SIGN, VERBS
 from safegen.reader.forms import folded
 from safegen.reader.gaps import OPEN
 from safegen.reader.reading import NEAR, Reading
+from safegen.reader.scenes import FLOWERS
 from safegen.reader.situation import WARM, Situation
 from safegen.reader.tears import Tears
 
@@ -19,7 +20,7 @@ LOST, DESCRIBING, LEFT, TORN, TOOL, HIGH = 1.0, 0.25, 1.0, 2.0, 0.5, 3.0
 FLAGGED = 1e6  # more than any text can lose: what is still flagged never wins
 MAYBE = 0.35  # chance from which on a deed is harmful, or a noun of which nothing may stay
 REDUCED = 0.5  # what the loss of a thing costs that does not stay as it is
-STOPGAP, STOPGAP_COST = "flowers", 0.6
+STOPGAP = 0.6  # what "flowers" cost where nothing better was found
 _TORN = re.compile(
     r'["\u201c]\s*["\u201d]|\b(?:that|with|of|to|by|at|and|the|an?|reading|saying)\s*(?:[,.;:]|$)', re.IGNORECASE
 )
@@ -82,10 +83,10 @@ class Weigher:
         lost = sum(self.weights[word] * max(0, count - after[word]) for word, count in self.wanted.items())
         left = sum(max(0, after[word] - self.before[word] + count) for word, count in self.harmful.items())
         torn = max(0, len(_TORN.findall(reading.text)) - len(_TORN.findall(self.text))) + self.tears.count(words)
-        stopgaps = max(0, after[STOPGAP] - self.before[STOPGAP])
+        stopgaps = max(0, after[FLOWERS] - self.before[FLOWERS])
         tools = sum(f" {tool}" in reading.text for tool in self.tools)
         high = HIGH * max(0.0, height - NEAR) + FLAGGED * (height >= 1)
-        return lost + LEFT * left + TORN * torn + STOPGAP_COST * stopgaps + TOOL * tools + high
+        return lost + LEFT * left + TORN * torn + STOPGAP * stopgaps + TOOL * tools + high
 
     def _tools(self) -> list[str]:
         """Find with what a harmful deed is done."""

@@ -5,7 +5,6 @@ It is in the repository's history: ``git worktree add former 7bc2908`` and ``exp
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -23,11 +22,6 @@ def checkout() -> Path:
 def part(name: str) -> Path:
     """Give the folder of one part of the former pipeline."""
     return checkout() / "safegen" / "builtin" / "weights" / "pipeline" / name
-
-
-def labels() -> set[str]:
-    """List the things that the former edition can draw."""
-    return set(json.loads((part("").parent / "judge" / "labels.json").read_text(encoding="utf-8")))
 
 
 def family() -> Family:
