@@ -33,6 +33,7 @@ UNRUN = {
     "--model sd15": "wants the weights of another model",
     "--engine ray": "starts Ray, which takes a minute; tests/test_batch_ray.py",
     "s3://bucket": "wants a store; tests/test_store.py",
+    "eval-unlearn run": "wants the weights of another model; tests/test_technique.py",
     "safegen attack": "takes minutes; tests/test_attacks.py",
     "safegen serve": "runs until it is stopped; tests/test_serve.py",
     "directions learn cigarettes": "takes minutes; tests/test_recipes.py",

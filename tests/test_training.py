@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers import UNet2DConditionModel
 
 from safegen.builtin.training import causal, causal_data, phrases, plain
+from safegen.builtin.training.autoencoder import SHIPPED
 from safegen.builtin.training.causal import KINDS
 from safegen.builtin.training.causal_data import LONGEST, Lessons, Teacher, levelled, standard
 from safegen.builtin.training.checkpointing import Progress
-from safegen.builtin.training.graft import composed, twins
+from safegen.builtin.training.graft import SAID, Answers, composed, crossings, encoded, twins
 from safegen.builtin.training.meanings import Meanings, english, held_out
 from safegen.builtin.training.muon import Muon, orthogonal
 from safegen.builtin.world import sample, tables, things
@@ -100,8 +102,20 @@ def test_a_caption_and_its_plain_twin_show_the_same_scene() -> None:
         twin = sample(random.Random(seed), plain=1.0)
         assert (scene.things, scene.ground) == (twin.things, twin.ground)
         assert all(thing.is_person or thing.names[0] in twin.caption for thing in twin.things)
-    said, plain = twins(random.Random(5), more)
-    assert said != plain
+    scene, captions = twins(random.Random(5), more)
+    assert captions[0] == scene.caption
+    assert len(captions) == SAID
+    assert len(set(captions)) > 2
+
+
+def test_answers_are_a_denoisers_own_and_no_others(tmp_path: Path) -> None:
+    model = UNet2DConditionModel.from_pretrained(SHIPPED / "unet", torch_dtype=torch.float32).requires_grad_(False)
+    scenes = [sample(random.Random(seed)) for seed in range(2)]
+    states = encoded(causal.load(), [scene.caption for scene in scenes])
+    answers, rows = Answers.of(model, tmp_path, scenes, states), torch.arange(2)
+    own, other = (float(answers.apart(model, rows, given.float())) for given in (states, states.flip(0)))
+    assert own < 1e-3 < 0.1 < other
+    assert not any(module._forward_hooks for module in crossings(model))
 
 
 def test_a_phrase_that_measures_plain_english_is_never_told() -> None:

@@ -87,8 +87,8 @@ class DrawOptions:
     picture**; see `image_check`.
 
     Raises:
-        UsageError: `fair` cannot be read, or its shares do not add up to 1; or there is a mask or a strength and no
-            picture.
+        UsageError: `fair` cannot be read, or its shares do not add up to 1; there are no steps; or there is a mask or
+            a strength and no picture.
         PictureError: see `InputPicture` and `Beginning`.
     """
 
@@ -103,6 +103,8 @@ class DrawOptions:
     image_strength: float | None = None
 
     def __post_init__(self) -> None:
+        if self.steps is not None and self.steps < 1:
+            raise UsageError(f"{self.steps} steps: a picture takes at least one", "Leave it out for the model's own.")
         object.__setattr__(self, "fair", tuple(text.strip() for text in self.fair))
         attributes.parse_all(self.fair)
         object.__setattr__(self, "negative", clean_negative(self.negative))

@@ -26,6 +26,7 @@ TEXT_LAYERS = ("attn2.to_k", "attn2.to_v", "time_emb_proj", "add_embedding")
 TEXT_SHARE = 6.0
 PLAIN = 0.4  # how often a caption calls a thing by its first name: seldom, so that all English is learned
 TEXT_NOISE = 0.15  # share of the text states' deviation: states near a word's should mean the same thing
+BLEND = 0.3  # most of another caption that states hold: what they mean most should be drawn, and nothing between
 
 
 def build() -> UNet2DConditionModel:
@@ -119,6 +120,7 @@ class Scenes:
         picks = torch.cat([fresh, torch.randint(0, self.filled, (BATCH - FRESH,))])
         latents = self.latents[picks].float() * self.scale
         texts = self.texts[picks].float()
+        texts += BLEND * torch.rand(BATCH, 1, 1, device=texts.device) * (texts.roll(1, 0) - texts)
         texts += TEXT_NOISE * texts.std() * torch.randn_like(texts) * torch.rand(BATCH, 1, 1, device=texts.device)
         silent = torch.rand(BATCH, device=texts.device) < 0.1
         texts[silent] = self.silence.float()
