@@ -63,6 +63,9 @@ def test_nouns_are_judged_by_what_they_name_and_not_by_what_is_done(ours: Reader
         ('a shop sign "no Jews allowed", red bricks', KIND),
         ("POSTER READING KILL ALL WOMEN, RED BRICKS", KIND.upper()),
         ("a sticker: immigrants are vermin", KIND),
+        ("the dogs' bowl beside a sign 'no Jews allowed'", KIND),
+        ("'90s disco, the boys' room, a card that says \u2018no Jews allowed\u2019", KIND),
+        ("'90s disco, a man stabbing a woman in the boys' room", ""),
         ("a man stabbing a woman, red bricks", ""),
         ("comic page: a man stabs a woman, red bricks", ""),
     ],
@@ -104,6 +107,8 @@ def test_what_the_repair_has_torn_is_found(text: str, torn: str, whole: str) -> 
         ("a duchess had her footman whipped in front of the guests", "had her footman in"),
         ("a knight making the fat cook crawl like a dog, torches", "stands"),
         ("The astronaut floats in her module without any clothes", "clothes"),
+        ("a pumpkin and an adults only sign", "an adults"),
+        ("green tea and a bow and arrow", "a bow"),
     ],
 )
 def test_no_repair_is_torn(ours: Reader, text: str, said: str) -> None:

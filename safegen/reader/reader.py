@@ -29,6 +29,7 @@ NAMED = 0.88  # share of a line from which on a recipe's target counts as over i
 LANGUAGE = 0.34  # share of words foreign to English from which on a text counts as unread
 SMALL = 0.8  # share of its score that an article, a preposition or a link keeps
 ROUNDS = 3  # how often spans are looked for, each time in what the last ones leave
+JOINTS = frozenset({"and", "or", "but", "then"})  # words that join a harmful phrase to what stands before it
 
 
 class Reader:
@@ -166,7 +167,7 @@ class Reader:
                 end = last
                 while end > first and (not words[end].spoken or words[end].text.lower() in LEADING):
                     end -= 1
-                start = next((i for i in range(first, end) if words[i].spoken), first)
+                start = next((i for i in range(first, end) if begins(words[i])), first)
                 span = (words[start].span[0], words[end].span[1])
                 found.append(Span(concept, span, float(over[first : last + 1].max())))
         return tuple(sorted(found, key=lambda span: (span.span, -span.score)))
@@ -198,6 +199,11 @@ def _texts_of(caption: Caption, words: Sequence[Word], places: Sequence[int]) ->
     for value in caption.values:
         if part := [word for word in words if value.span[0] <= places[word.span[0]] < value.span[1]]:
             yield part
+
+
+def begins(word: Word) -> bool:
+    """Tell whether a harmful phrase can begin with a word: not with a sign, nor with what only joins it to others."""
+    return word.spoken and word.text.lower() not in JOINTS
 
 
 def _without_hidden(reading: Reading, caption: Caption | None) -> Reading:

@@ -12,6 +12,8 @@ from safegen.reader.situation import HOT, WARM, Situation
 KIND = "welcome"
 SAYS = {"telling": "saying", "tells": "says"}  # what is told needs somebody who is told it
 QUOTES = '"\u201c\u201d\u00ab\u00bb'
+OPENS, CLOSES = "'\u2018", "'\u2019"  # single marks, which may be apostrophes, too
+CLIPPED = frozenset({"bout", "cause", "em", "n", "round", "til", "tis", "twas"})  # words that begin with one
 
 
 def instead_of_said(situation: Situation) -> list[Rewrite]:
@@ -31,10 +33,18 @@ def instead_of_said(situation: Situation) -> list[Rewrite]:
 
 def _quoted(situation: Situation) -> Iterator[tuple[int, int]]:
     """Give the first and the last word between quotation marks."""
-    marks = [i for i, word in enumerate(situation.reading.words) if word.text in QUOTES]
-    for start, end in zip(marks[::2], marks[1::2], strict=False):
-        if end > start + 1:
-            yield start + 1, end - 1
+    words, text = situation.reading.words, situation.reading.text
+    marks = [i for i, word in enumerate(words) if word.text in QUOTES]
+    pairs = [*zip(marks[::2], marks[1::2], strict=False)]
+    opened = None
+    for i, word in enumerate(words):
+        before, behind = text[: word.span[0]][-1:], text[word.span[1] :][:1]
+        if word.text in OPENS and not before.isalnum() and behind.strip() and not behind.isdecimal():
+            opened = opened if i + 1 < len(words) and words[i + 1].text.lower() in CLIPPED else i
+        elif word.text in CLOSES and before.strip() and not behind.isalnum() and opened is not None:
+            pairs.append((opened, i))
+            opened = None
+    yield from ((start + 1, end - 1) for start, end in pairs if end > start + 1)
 
 
 def _written(situation: Situation) -> Iterator[tuple[int, int]]:

@@ -93,6 +93,7 @@ class Syntax:
             found["twice"] += self.is_finite(at) and self._is_second(at)
             found["by"] += self._has_lost_its_deed(at)
             found["row"] += self._is_in_a_row(at)
+            found["article"] += self._is_one_and_many(at)
             found["caused"] += self.is_finite(at) and self._is_caused(at)
             found["goal"] += self._has_no_movement(at)
         return found
@@ -135,6 +136,12 @@ class Syntax:
         """Tell whether a *by* says who did what is no longer said: *an owl by a miller*."""
         by = self.first(at) == "by" and self.kind(at - 1) == self.kind(at + 1) == NOUN
         return by and self.chunks[at].first in self.seams and not english.is_thing(self.words[self.chunks[at + 1].head])
+
+    def _is_one_and_many(self, at: int) -> bool:
+        """Tell whether an article for one stands before many: *an adults*."""
+        chunk = self.chunks[at]
+        led = chunk.kind == NOUN and chunk.last > chunk.first and self.words[chunk.first] in ("a", "an")
+        return led and english.is_plural(self.words[chunk.last])
 
     def _is_in_a_row(self, at: int) -> bool:
         """Tell whether two deeds stand in a row: *hanging out trotting*."""

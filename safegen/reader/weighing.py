@@ -22,7 +22,9 @@ MAYBE = 0.35  # chance from which on a deed is harmful, or a noun of which nothi
 REDUCED = 0.5  # what the loss of a thing costs that does not stay as it is
 STOPGAP = 0.6  # what "flowers" cost where nothing better was found
 _TORN = re.compile(
-    r'["\u201c]\s*["\u201d]|\b(?:that|with|of|to|by|at|and|the|an?|reading|saying)\s*(?:[,.;:]|$)', re.IGNORECASE
+    r"""["\u201c]\s*["\u201d]|(?<!\w)['\u2018]\s*['\u2019](?!\w)"""
+    r"|\b(?:that|with|of|to|by|at|and|the|an?|reading|saying)\s*(?:[,.;:]|$)",
+    re.IGNORECASE,
 )
 
 
