@@ -155,6 +155,6 @@ def train(folder: Path, steps: int, minutes: float) -> None:
     run.average.save_pretrained(folder / "model")
 
 
-def encoded(encoder: tuple[Any, Any], captions: Sequence[str]) -> Tensor:
+def encoded(encoder: tuple[Any, Any], captions: list[str]) -> Tensor:
     """Encode captions a few at a time: (N, 77, D), in half precision."""
     return torch.cat([causal.encode(*encoder, captions[i : i + 128]).half() for i in range(0, len(captions), 128)])
