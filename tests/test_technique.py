@@ -12,7 +12,7 @@ from eval_unlearn.runners.single_benchmark_runner import SingleBenchmarkRunner
 from eval_unlearn.types import Dataset, MetricResult
 from PIL import Image
 
-from safegen.bench.technique import FIELD, LEFT_OUT, Technique
+from safegen.bench.technique import FIELD, LEFT_OUT, Technique, TechniqueOptions
 from safegen.builtin.judge import Judge
 from safegen.errors import GuardError, UnknownConcept, UsageError
 from safegen.safeguards import localise
@@ -75,10 +75,10 @@ def test_a_prompt_that_cannot_be_repaired_is_drawn_without_its_flagged_words(
 
 def test_where_nothing_can_be_drawn_a_plain_field_stands_and_is_counted(technique: Technique) -> None:
     technique.counts.clear()
-    empty, fine = technique.generate([" ", BENIGN], seed=3)
-    assert technique.counts == {FIELD: 1, "ok": 1}
-    assert empty.size == fine.size
-    assert empty.getcolors() == [(128 * 128, (127, 127, 127))]
+    refused, empty, fine = technique.generate(["a child, nude", " ", BENIGN], seed=3)
+    assert technique.counts == {FIELD: 2, "ok": 1}
+    assert refused.size == empty.size == fine.size
+    assert refused.getcolors() == empty.getcolors() == [(128 * 128, (127, 127, 127))]
 
 
 def test_every_prompt_has_its_own_seed_and_settings_of_a_call_count(technique: Technique) -> None:
@@ -86,6 +86,12 @@ def test_every_prompt_has_its_own_seed_and_settings_of_a_call_count(technique: T
     (again,) = technique.generate([BENIGN], seed=12)
     (longer,) = technique.generate([BENIGN], seed=12, num_inference_steps=5)
     assert first != second == again != longer
+
+
+def test_all_stands_for_every_concept_beside_others_too() -> None:
+    assert (
+        TechniqueOptions(erase_concept="nudity, all").concepts == TechniqueOptions(erase_concept="all").concepts == ()
+    )
 
 
 @pytest.mark.parametrize("name", ["es", "region", "safree", "sld", "uce"])

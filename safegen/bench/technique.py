@@ -33,7 +33,7 @@ logger = logging.getLogger("eval_unlearn.safegen")
 
 @dataclass(frozen=True)
 class TechniqueOptions:
-    """What the technique's configuration may name.
+    """The technique's configuration.
 
     Attributes:
         erase_concept: a concept, several with commas between them, or `all`.
@@ -59,12 +59,12 @@ class TechniqueOptions:
     counts_file: str | None = None
 
     def __post_init__(self) -> None:
-        if not self.concepts and self.erase_concept.strip() != ALL:
+        if not self._named:
             raise UsageError("erase_concept is empty", f"Name a concept, or {ALL!r}.")
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> TechniqueOptions:
-        """Take what is known of a configuration; the rest is for other techniques, and is logged."""
+        """Take the keys that are known; log the others, which may be meant for other techniques."""
         known = {field.name for field in fields(cls)}
         if unknown := sorted(set(config) - known):
             logger.warning("safegen does not know, and ignores: %s", ", ".join(unknown))
@@ -73,8 +73,11 @@ class TechniqueOptions:
     @property
     def concepts(self) -> tuple[str, ...]:
         """The concepts to guard against; none stands for all."""
-        names = (name.strip() for name in self.erase_concept.split(","))
-        return tuple(name for name in names if name and name != ALL)
+        return () if ALL in self._named else self._named
+
+    @property
+    def _named(self) -> tuple[str, ...]:
+        return tuple(name.strip() for name in self.erase_concept.split(",") if name.strip())
 
 
 class Technique:

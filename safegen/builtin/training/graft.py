@@ -34,9 +34,8 @@ LOOKED, BATCH, RIDGE = 64, 48, 1e-3  # pictures watched at once, pictures a step
 
 
 def twins(rng: random.Random, more: Mapping[str, Sequence[str]]) -> tuple[world.Scene, list[str]]:
-    """Draw a scene that is told by first names, and further captions of it."""
-    seed = rng.random()
-    plain = world.sample(random.Random(seed), plain=1.0)
+    """Draw a scene; give it with `SAID` captions, of which the first has only first names."""
+    plain = world.sample(rng, plain=1.0)
     things = list(plain.things)
     said = [world.compose(things, rng, plain.ground, plain=0.15, more=more).caption for _ in range(SAID - 1)]
     return plain, [plain.caption, *said]
@@ -65,7 +64,7 @@ def crossings(model: UNet2DConditionModel) -> list[Attention]:
 
 @dataclass(frozen=True)
 class Answers:
-    """What a denoiser asked the text, and what it was told, at N noisy pictures.
+    """Inputs and outputs of a denoiser's cross-attention, and the pooled text, at N noisy pictures.
 
     Attributes:
         asked: of every cross-attention, its input (N, Q, C).
@@ -80,7 +79,7 @@ class Answers:
     @classmethod
     @torch.no_grad()
     def of(cls, model: UNet2DConditionModel, runs: Path, scenes: Sequence[world.Scene], states: Tensor) -> Answers:
-        """Watch a denoiser look at scenes, told by text states (N, 77, D)."""
+        """Record a denoiser on noisy pictures of scenes, with the text states (N, 77, D) of their captions."""
         vae, noising = trained(runs), denoiser.scheduler()
         seen: list[list[tuple[Tensor, Tensor]]] = [[] for _ in crossings(model)]
 
@@ -106,7 +105,7 @@ class Answers:
         return cls(asked, told, torch.cat(pooled))
 
     def apart(self, model: UNet2DConditionModel, rows: Tensor, states: Tensor) -> Tensor:
-        """Measure how far another denoiser's answers are from these at some pictures, told by states (B, 77, D)."""
+        """Measure how far another denoiser is from this at some pictures, with text states (B, 77, D); 0 is equal."""
         loss = F.mse_loss(model.add_embedding(states), self.pooled[rows].to(states.device)) / self.pooled.var()
         for module, asked, told in zip(crossings(model), self.asked, self.told, strict=True):
             wanted = told[rows].float().to(states.device)
