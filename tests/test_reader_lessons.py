@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from safegen.builtin.training import reader_texts, wordnet
+from safegen.builtin.training.hand_repairs import compared
 from safegen.builtin.training.reader_lists import bench_prompts, listed, parse, phrase_of, plain
-from safegen.builtin.training.reader_texts import Lessons, lessons
+from safegen.builtin.training.reader_texts import Lessons, labelled, lessons
 from safegen.directions import recipes
 
 ROOT = recipes.directions_folder()
@@ -54,6 +55,19 @@ def test_a_window_keeps_its_labels_in_any_company(taught: Lessons) -> None:
         for sample in taught.sample(rng):
             assert len(sample.words) == len(sample.labels) <= reader_texts.WINDOW
             assert (sample.concept >= 0) == any(label != -1 for label in sample.labels)
+
+
+def test_a_prompt_and_its_repair_tell_what_harms_or_among_what_it_is() -> None:
+    old, new = "a man stabs a baker in a blue shop", "a man greets a baker in a blue shop"
+    harm, safe = compared(old, new, 2)
+    labels = labelled(f"two cats, {old}", [(10 + a, 10 + b) for a, b in harm.marks], harm, (10, 10 + len(old)))
+    assert (safe.text, safe.concept) == (new, -1)
+    assert labels.labels == [-1] * 3 + [-1, -1, 2, -1, -1, -1, -1, -1, -1]
+    harm, _ = compared("a barn where two rats tore one pale cat apart, fog", "a barn where cows sleep, fog", 2)
+    found = labelled(harm.text, list(harm.marks), harm, (0, len(harm.text)))
+    assert set(found.labels) == {-1, -2}
+    assert found.labels[:2] == [-1, -1]
+    assert found.concept == 2
 
 
 def test_lines_are_set_by_text_that_nothing_was_taught_with(taught: Lessons) -> None:

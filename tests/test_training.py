@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 
 import pytest
 import torch
-from diffusers import UNet2DConditionModel
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from safetensors.torch import save_file
 
-from safegen.builtin.training import causal, causal_data, phrases, plain
+from safegen.builtin.training import autoencoder, causal, causal_data, phrases, plain, polish
+from safegen.builtin.training.answers import Answers, crossings
 from safegen.builtin.training.autoencoder import SHIPPED
 from safegen.builtin.training.causal import KINDS
 from safegen.builtin.training.causal_data import LONGEST, Lessons, Teacher, levelled, standard
 from safegen.builtin.training.checkpointing import Progress
-from safegen.builtin.training.graft import SAID, Answers, composed, crossings, encoded, twins
+from safegen.builtin.training.graft import Graft, composed, encoded, renamed
 from safegen.builtin.training.meanings import Meanings, english, held_out
 from safegen.builtin.training.muon import Muon, orthogonal
 from safegen.builtin.world import sample, tables, things
@@ -102,10 +105,32 @@ def test_a_caption_and_its_plain_twin_show_the_same_scene() -> None:
         twin = sample(random.Random(seed), plain=1.0)
         assert (scene.things, scene.ground) == (twin.things, twin.ground)
         assert all(thing.is_person or thing.names[0] in twin.caption for thing in twin.things)
-    scene, captions = twins(random.Random(5), more)
-    assert captions[0] == scene.caption
-    assert len(captions) == SAID
-    assert len(set(captions)) > 2
+        other = renamed(twin, random.Random(seed), more)
+        assert (other == twin.caption) == any(thing.is_person for thing in twin.things)
+        assert (twin.ground in other) == (twin.ground in twin.caption)
+
+
+def test_the_encoder_and_what_reads_it_are_taught_and_nothing_else_of_the_denoiser() -> None:
+    model = UNet2DConditionModel.from_pretrained(SHIPPED / "unet", torch_dtype=torch.float32)
+    graft = Graft(plain.Pupil(causal.load()[1].requires_grad_(True)), model)
+    encoder, rest = (group["params"] for group in graft.groups())
+    assert {id(p) for p in encoder} == {id(p) for p in graft.pupil.encoder.parameters()}
+    taught = {name for name, p in model.named_parameters() if p.requires_grad}
+    assert all(".attn2.to_k." in name or ".attn2.to_v." in name or "add_embedding." in name for name in taught)
+    assert {id(p) for p in rest} >= {id(p) for name, p in model.named_parameters() if name in taught}
+
+
+def test_scenes_that_are_noised_and_denoised_again_stay_the_same_scenes(tmp_path: Path) -> None:
+    (tmp_path / "denoiser").mkdir()
+    unet = UNet2DConditionModel.from_pretrained(SHIPPED / "unet", torch_dtype=torch.float32)
+    save_file({f"average.{k}": v for k, v in unet.state_dict().items()}, tmp_path / "denoiser/checkpoint.safetensors")
+    scale = AutoencoderKL.load_config(SHIPPED / "vae")["scaling_factor"]
+    (tmp_path / "denoiser/scale.json").write_text(json.dumps(scale))
+    vae = autoencoder.trained(tmp_path)
+    drawings = polish.Drawings(tmp_path, vae)
+    drawings.draw(random.Random(1))
+    latents, pixels = drawings.some(random.Random(2), 8)
+    assert autoencoder.apart(vae, latents, pixels) < 0.5 * autoencoder.apart(vae, latents, pixels.flip(0))
 
 
 def test_answers_are_a_denoisers_own_and_no_others(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ STAGES = (
     "autoencoder",
     "graft",
     "denoiser",
+    "polish",
     "judge",
     "assemble",
     "causal",

@@ -10,7 +10,7 @@ import shutil
 from pathlib import Path
 
 import torch
-from diffusers import StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import StableDiffusionPipeline
 from safetensors.torch import load_file, save_file
 
 from safegen.builtin import judge
@@ -18,13 +18,6 @@ from safegen.builtin.training import autoencoder, causal, denoiser
 from safegen.models import catalog
 
 WEIGHTS = Path(__file__).parents[1] / "weights"
-
-
-def average_of(run: Path, model: torch.nn.Module) -> torch.nn.Module:
-    """Load the averaged weights of a run, finished or not."""
-    saved = load_file(run / "checkpoint.safetensors")
-    model.load_state_dict({k.removeprefix("average."): v for k, v in saved.items() if k.startswith("average.")})
-    return model.eval()
 
 
 def widen(folder: Path) -> None:
@@ -49,9 +42,8 @@ def train(folder: Path, steps: int, minutes: float) -> None:
     """Assemble the pipeline and the judge from the runs beside `folder`."""
     runs = folder.parent
     vae = autoencoder.trained(runs)
-    vae.register_to_config(scaling_factor=json.loads((runs / "denoiser" / "scale.json").read_text()))
-    unet = average_of(runs / "denoiser", denoiser.build())
-    assert isinstance(unet, UNet2DConditionModel)
+    vae.register_to_config(scaling_factor=denoiser.scale(runs))
+    unet = denoiser.trained(runs)
     tokenizer, encoder = causal.load(runs)
     pipe = StableDiffusionPipeline(
         vae=vae,

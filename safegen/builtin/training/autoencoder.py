@@ -56,18 +56,24 @@ def crowded(rng: random.Random) -> tuple[Image.Image, list[world.Thing]]:
     return picture, shown
 
 
-def loss_of(model: AutoencoderKL, pixels: Tensor) -> Tensor:
-    """Compute L2 and some L1 of pixels, L2 of their gradients, and a weak pull of the latents to unit scale.
+def apart(model: AutoencoderKL, latents: Tensor, pixels: Tensor) -> Tensor:
+    """Decode latents, and measure how far they are from pixels: L2 and some L1, and L2 of the gradients.
 
     Gradients are squared: their sum is what sharpness is measured by. As L1 they outweighed colour.
     """
     with halved(pixels.device.type):
-        latents = model.encode(pixels).latent_dist.mean.float()
-        noisy = latents + LATENT_NOISE * torch.randn_like(latents)
-        decoded = model.decode(noisy).sample.float()
+        decoded = model.decode(latents).sample.float()
     edges = sum(F.mse_loss(decoded.diff(dim=d), pixels.diff(dim=d)) for d in (2, 3))
+    loss: Tensor = 4 * (F.mse_loss(decoded, pixels) + edges) + 0.5 * F.l1_loss(decoded, pixels)
+    return loss
+
+
+def loss_of(model: AutoencoderKL, pixels: Tensor) -> Tensor:
+    """Measure what becomes of pixels that are encoded and decoded; the latents are weakly pulled to unit scale."""
+    with halved(pixels.device.type):
+        latents = model.encode(pixels).latent_dist.mean.float()
     scale = (latents.mean((0, 2, 3)) ** 2 + (latents.std((0, 2, 3)) - 1) ** 2).mean()
-    loss: Tensor = 4 * (F.mse_loss(decoded, pixels) + edges) + 0.5 * F.l1_loss(decoded, pixels) + 0.05 * scale
+    loss: Tensor = apart(model, latents + LATENT_NOISE * torch.randn_like(latents), pixels) + 0.05 * scale
     return loss
 
 
@@ -75,16 +81,22 @@ def begin() -> AutoencoderKL:
     """Make the network of a new run: the shipped one with a frozen encoder if there is one, else a fresh one."""
     if not (SHIPPED / "vae").is_dir():
         return build()
-    model = AutoencoderKL.from_pretrained(SHIPPED / "vae", torch_dtype=torch.float32)
+    return decoder_only(AutoencoderKL.from_pretrained(SHIPPED / "vae", torch_dtype=torch.float32))
+
+
+def decoder_only(model: AutoencoderKL) -> AutoencoderKL:
+    """Let the decoder alone be taught; **changes the model**."""
+    model.requires_grad_(True)
     model.encoder.requires_grad_(False)
     model.quant_conv.requires_grad_(False)
     return model
 
 
 def trained(runs: Path) -> AutoencoderKL:
-    """Load the finished autoencoder, frozen: this run's if there is one, else the shipped one."""
-    ours = runs / "autoencoder" / "model"
-    vae = AutoencoderKL.from_pretrained(ours if ours.is_dir() else SHIPPED / "vae", torch_dtype=torch.float32)
+    """Load the autoencoder, frozen: polished if it was, else of this run, else the shipped one."""
+    ours = (runs / stage / "model" for stage in ("polish", "autoencoder"))
+    found = next((part for part in ours if part.is_dir()), SHIPPED / "vae")
+    vae = AutoencoderKL.from_pretrained(found, torch_dtype=torch.float32)
     return vae.to(device(), memory_format=torch.channels_last).eval().requires_grad_(False)
 
 

@@ -192,11 +192,18 @@ def ships() -> bool:
     return (SHIPPED / "text_encoder").is_dir()
 
 
-def load(runs: Path | None = None) -> tuple[CLIPTokenizerFast, CLIPTextModel]:
-    """Load tokenizer and encoder, in single precision, frozen: the latest of these runs, else the shipped ones."""
-    taught = [] if runs is None else [runs / stage for stage in ("plain", "causal")]
-    encoder = next((run / "model" for run in taught if (run / "model").is_dir()), SHIPPED / "text_encoder")
-    words = next((run / "tokenizer" for run in taught if (run / "tokenizer").is_dir()), SHIPPED / "tokenizer")
+def load(runs: Path | None = None, *, grafted: bool = True) -> tuple[CLIPTokenizerFast, CLIPTextModel]:
+    """Load tokenizer and encoder, in single precision, frozen: of the last stage in these runs, else the shipped ones.
+
+    Args:
+        runs: the folder of all runs.
+        grafted: whether `graft` counts as a stage; it comes behind `plain`, and that behind `causal`.
+    """
+    parts = ("graft/encoder", "plain/model", "causal/model")[not grafted :]
+    taught = [] if runs is None else [runs / part for part in parts]
+    encoder = next((part for part in taught if part.is_dir()), SHIPPED / "text_encoder")
+    own = None if runs is None else runs / "causal" / "tokenizer"
+    words = own if own is not None and own.is_dir() else SHIPPED / "tokenizer"
     tokenizer = CLIPTokenizerFast.from_pretrained(words)
     return tokenizer, CLIPTextModel.from_pretrained(encoder, dtype=torch.float32).eval().requires_grad_(False)
 

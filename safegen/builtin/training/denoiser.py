@@ -10,11 +10,12 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
+from safetensors.torch import load_file
 from torch import Tensor
 
 from safegen.builtin import world
-from safegen.builtin.training import causal
-from safegen.builtin.training.autoencoder import SHIPPED, to_tensor, trained
+from safegen.builtin.training import autoencoder, causal
+from safegen.builtin.training.autoencoder import SHIPPED, to_tensor
 from safegen.builtin.training.checkpointing import Progress, device, halved
 from safegen.builtin.training.meanings import nicknames
 
@@ -26,7 +27,7 @@ TEXT_LAYERS = ("attn2.to_k", "attn2.to_v", "time_emb_proj", "add_embedding")
 TEXT_SHARE = 6.0
 PLAIN = 0.4  # how often a caption calls a thing by its first name: seldom, so that all English is learned
 TEXT_NOISE = 0.15  # share of the text states' deviation: states near a word's should mean the same thing
-BLEND = 0.3  # most of another caption that states hold: what they mean most should be drawn, and nothing between
+BLEND = 0.15  # most of another caption that states hold: what they mean most should be drawn, and nothing between
 
 
 def build() -> UNet2DConditionModel:
@@ -58,6 +59,24 @@ def begin(runs: Path) -> UNet2DConditionModel:
         if known.is_dir():
             return UNet2DConditionModel.from_pretrained(known, torch_dtype=torch.float32)
     return build()
+
+
+def trained(runs: Path) -> UNet2DConditionModel:
+    """Load the averaged weights of a run, finished or not; the shipped ones if there is none. They are frozen."""
+    model, file = build(), runs / "denoiser" / "checkpoint.safetensors"
+    if not file.exists():
+        return UNet2DConditionModel.from_pretrained(SHIPPED / "unet", torch_dtype=torch.float32).requires_grad_(False)
+    model.load_state_dict(
+        {k.removeprefix("average."): v for k, v in load_file(file).items() if k.startswith("average.")}
+    )
+    return model.eval().requires_grad_(False)
+
+
+def scale(runs: Path) -> float:
+    """Read by what a run multiplies latents; what ships says it if there is none."""
+    if (file := runs / "denoiser" / "scale.json").exists():
+        return float(json.loads(file.read_text()))
+    return float(AutoencoderKL.load_config(SHIPPED / "vae")["scaling_factor"])
 
 
 def groups(model: UNet2DConditionModel) -> list[dict[str, Any]]:
@@ -147,17 +166,17 @@ def loss_of(model: UNet2DConditionModel, noising: DDIMScheduler, latents: Tensor
 
 def train(folder: Path, steps: int, minutes: float) -> None:
     """Train, or go on training, under `folder`; with the autoencoder beside it, or the shipped one."""
-    vae = trained(folder.parent)
+    vae = autoencoder.trained(folder.parent)
     model = begin(folder.parent).to(device(), memory_format=torch.channels_last)
     if device().type == "cpu":
         # The fused attention's bf16 backward is several times slower than two matrix products there.
         model.set_attn_processor(AttnProcessor())
     run = Progress(model, folder, steps, peak_lr=PEAK, minutes=minutes, decay=0.9985, groups=groups(model))
     scenes = Scenes(vae, folder.parent, seed=run.step)
-    if (scale := folder / "scale.json").exists():  # a resumed run keeps the scale that it began with
-        scenes.scale = json.loads(scale.read_text())
+    if (file := folder / "scale.json").exists():  # a resumed run keeps the scale that it began with
+        scenes.scale = scale(folder.parent)
     noising = scheduler()
-    scale.write_text(json.dumps(round(scenes.scale, 4)))
+    file.write_text(json.dumps(round(scenes.scale, 4)))
     print(f"denoiser from step {run.step}, latent scale {scenes.scale:.4f}", flush=True)
     total = 0.0
     for step in run:

@@ -1,44 +1,74 @@
-"""The shipped denoiser, put on a text encoder that was taught further: what it knows of pictures is kept.
+"""The shipped denoiser and the text encoder, taught together: what one knows of pictures, the other learns to ask for.
 
 The text reaches a denoiser by cross-attention, and pooled. Cross-attention is composed with the linear map that brings
-the new states nearest to the shipped ones. Then its keys and values learn to answer every name, and every phrase that
-surely means a thing, as the shipped denoiser answers the thing's first name: the queries are its own, recorded as it
-looks at noisy pictures. That is many times cheaper than to learn names by drawing. The pooled text learns the same.
-Training goes on from there.
+the states of an encoder that was taught on nearest to the shipped ones. Then the encoder, the keys and the values learn
+to answer every name, and every phrase that surely means a thing, as the shipped denoiser answers the thing's first
+name (`answers.py`). That is many times cheaper than to learn names by drawing. Keys and values are linear, so it is the
+encoder that can make one thing of what lies between two. The pooled text learns the same. All that could be read off
+the encoder's states before must still be there (`plain.forgotten`). The denoiser's training goes on from there.
 """
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import UNet2DConditionModel
-from diffusers.models.attention_processor import Attention, AttnProcessor
+from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from safegen.builtin import world
-from safegen.builtin.training import causal, denoiser
-from safegen.builtin.training.autoencoder import SHIPPED, to_tensor, trained
+from safegen.builtin.training import causal, denoiser, plain
+from safegen.builtin.training.answers import Answers, crossings
+from safegen.builtin.training.autoencoder import SHIPPED
+from safegen.builtin.training.causal_data import texts
 from safegen.builtin.training.checkpointing import Progress, device
-from safegen.builtin.training.meanings import nicknames
+from safegen.builtin.training.meanings import Meanings, nicknames
 
 SCENES = 6_000  # pictures at which the shipped denoiser is watched
-SAID = 6  # captions of each: one by first names, the others by any name
 ALIGNED = 2_000  # captions that the map of states is fitted on
-LOOKED, BATCH, RIDGE = 64, 48, 1e-3  # pictures watched at once, pictures a step
+BATCH = 48  # pictures a step
+RIDGE = 1e-3  # of the linear map, as a share of the states' mean square
+PEAK, ENCODER_SHARE = 2e-3, 0.25  # learning rate, and the encoder's share of it
+FIRST = 0.15  # how often a caption calls a thing by its first name
+KEEP = 4.0  # weight of the former states
 
 
-def twins(rng: random.Random, more: Mapping[str, Sequence[str]]) -> tuple[world.Scene, list[str]]:
-    """Draw a scene; give it with `SAID` captions, of which the first has only first names."""
-    plain = world.sample(rng, plain=1.0)
-    things = list(plain.things)
-    said = [world.compose(things, rng, plain.ground, plain=0.15, more=more).caption for _ in range(SAID - 1)]
-    return plain, [plain.caption, *said]
+class Graft(nn.Module):
+    """The encoder, with the maps that tell what it has forgotten, and the denoiser's layers that read it."""
+
+    def __init__(self, pupil: plain.Pupil, model: UNet2DConditionModel) -> None:
+        super().__init__()
+        self.pupil, self.model = pupil, model
+        model.set_attn_processor(AttnProcessor())  # the fused attention is slower on the CPU
+        model.requires_grad_(False).add_embedding.requires_grad_(True)
+        for module in crossings(model):
+            module.to_k.requires_grad_(True)
+            module.to_v.requires_grad_(True)
+
+    def groups(self) -> list[dict[str, Any]]:
+        """Give the encoder a smaller learning rate than the maps that are thrown away and the layers that read it."""
+        encoder = list(self.pupil.encoder.parameters())
+        known = {id(p) for p in encoder}
+        rest = [p for p in self.parameters() if p.requires_grad and id(p) not in known]
+        return [{"params": encoder, "share": ENCODER_SHARE}, {"params": rest, "share": 1.0}]
+
+
+def renamed(scene: world.Scene, rng: random.Random, more: Mapping[str, Sequence[str]]) -> str:
+    """Write another caption of a scene, by any names of its things, that tells its ground if this one does.
+
+    A scene with a person keeps its caption, so that what is said of people means what it did.
+    """
+    if any(thing.is_person for thing in scene.things):
+        return scene.caption
+    other = scene.caption
+    while other == scene.caption or (scene.ground in other) != (scene.ground in scene.caption):
+        other = world.compose(list(scene.things), rng, scene.ground, plain=FIRST, more=more).caption
+    return other
 
 
 def fitted(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> Tensor:
@@ -57,101 +87,56 @@ def composed(weights: dict[str, Tensor], fit: Tensor) -> dict[str, Tensor]:
     return {k: v @ fit.T if k in text else v for k, v in weights.items()}
 
 
-def crossings(model: UNet2DConditionModel) -> list[Attention]:
-    """List the places where the text enters by attention."""
-    return [module for name, module in model.named_modules() if name.endswith("attn2")]
-
-
-@dataclass(frozen=True)
-class Answers:
-    """Inputs and outputs of a denoiser's cross-attention, and the pooled text, at N noisy pictures.
-
-    Attributes:
-        asked: of every cross-attention, its input (N, Q, C).
-        told: of every cross-attention, its output (N, Q, C).
-        pooled: (N, E) the pooled text.
-    """
-
-    asked: list[Tensor]
-    told: list[Tensor]
-    pooled: Tensor
-
-    @classmethod
-    @torch.no_grad()
-    def of(cls, model: UNet2DConditionModel, runs: Path, scenes: Sequence[world.Scene], states: Tensor) -> Answers:
-        """Record a denoiser on noisy pictures of scenes, with the text states (N, 77, D) of their captions."""
-        vae, noising = trained(runs), denoiser.scheduler()
-        seen: list[list[tuple[Tensor, Tensor]]] = [[] for _ in crossings(model)]
-
-        def keep(place: int) -> Any:
-            def hook(_: nn.Module, given: tuple[Tensor], told: Tensor) -> None:
-                seen[place].append((given[0].half(), told.half()))
-
-            return hook
-
-        hooks = [module.register_forward_hook(keep(i)) for i, module in enumerate(crossings(model))]
-        pooled, scale = [], 0.0
-        for start in range(0, len(scenes), LOOKED):
-            pixels = to_tensor([world.render(scene) for scene in scenes[start : start + LOOKED]])
-            latents = vae.encode(pixels).latent_dist.mean
-            scale = scale or float(1 / latents.std())
-            t = torch.randint(0, noising.config.num_train_timesteps, (len(latents),))
-            given = states[start : start + LOOKED].float()
-            model(noising.add_noise(scale * latents, torch.randn_like(latents), t), t, given)
-            pooled.append(model.add_embedding(given))
-        for hook in hooks:
-            hook.remove()
-        asked, told = ([torch.cat([pair[side] for pair in place]) for place in seen] for side in (0, 1))
-        return cls(asked, told, torch.cat(pooled))
-
-    def apart(self, model: UNet2DConditionModel, rows: Tensor, states: Tensor) -> Tensor:
-        """Measure how far another denoiser is from this at some pictures, with text states (B, 77, D); 0 is equal."""
-        loss = F.mse_loss(model.add_embedding(states), self.pooled[rows].to(states.device)) / self.pooled.var()
-        for module, asked, told in zip(crossings(model), self.asked, self.told, strict=True):
-            wanted = told[rows].float().to(states.device)
-            answer = module(asked[rows].float().to(states.device), encoder_hidden_states=states)
-            loss = loss + F.mse_loss(answer, wanted) / wanted.var()
-        return loss
+def begun(runs: Path, teacher: UNet2DConditionModel, captions: list[str]) -> Graft:
+    """Put the shipped denoiser on the encoder of these runs, by the linear map that fits best on captions."""
+    theirs, ours = causal.load(), causal.load(runs, grafted=False)
+    lengths = [len(ids) + 2 for ids in ours[0](captions).input_ids]
+    states = (causal.encode(*encoder, captions) for encoder in (ours, theirs))
+    told = ([state[:length] for state, length in zip(some, lengths, strict=True)] for some in states)
+    model = denoiser.build()
+    model.load_state_dict(composed(dict(teacher.state_dict()), fitted(*told)))
+    return Graft(plain.Pupil(ours[1].requires_grad_(True)), model)
 
 
 def train(folder: Path, steps: int, minutes: float) -> None:
-    """Graft, and write the denoiser where its training begins."""
+    """Graft, and write encoder and denoiser; ``SAFEGEN_DATA`` names the folder of the prompt sets.
+
+    Without a `plain` run it collects that stage's phrases itself; see `Meanings.kept`.
+    """
+    if not (data := os.environ.get("SAFEGEN_DATA")):
+        raise SystemExit("set SAFEGEN_DATA to the folder of the prompt sets")
+    english = [text for text in Meanings.kept(folder.parent / "plain").texts if text.isalpha()]
     torch.manual_seed(0)
     teacher = UNet2DConditionModel.from_pretrained(SHIPPED / "unet", torch_dtype=torch.float32).requires_grad_(False)
-    theirs, ours = causal.load(), causal.load(folder.parent)
     rng, more = random.Random("graft"), nicknames(folder.parent)
     print(f"graft: {sum(map(len, more.values()))} phrases that mean {len(more)} things", flush=True)
-    pairs = [twins(rng, more) for _ in range(SCENES)]
-    plain = [scene.caption for scene, _ in pairs]
-    lengths = [len(ids) + 2 for ids in ours[0](plain[:ALIGNED]).input_ids]
-    fit = fitted(
-        *(
-            [state[:length] for state, length in zip(causal.encode(*encoder, plain[:ALIGNED]), lengths, strict=True)]
-            for encoder in (ours, theirs)
-        )
-    )
-    answers = Answers.of(teacher, folder.parent, [scene for scene, _ in pairs], encoded(theirs, plain))
-    said = torch.stack([encoded(ours, [captions[i] for _, captions in pairs]) for i in range(SAID)], dim=1)
-    model = denoiser.build()
-    model.load_state_dict(composed(dict(teacher.state_dict()), fit))
-    model.set_attn_processor(AttnProcessor())  # the fused attention is slower on the CPU
-    model.requires_grad_(False).add_embedding.requires_grad_(True)
-    for module in crossings(model):
-        module.to_k.requires_grad_(True)
-        module.to_v.requires_grad_(True)
-    run = Progress(model.to(device()), folder, steps, peak_lr=2e-3, minutes=minutes, decay=0.99)
-    total = 0.0
+    scenes = [world.sample(rng, plain=1.0) for _ in range(SCENES)]
+    captions = [scene.caption for scene in scenes]
+    tokenizer, former = causal.load()
+    answers = Answers.of(teacher, folder.parent, scenes, encoded((tokenizer, former), captions))
+    known = tokenizer(texts(Path(data), english), truncation=True).input_ids
+    graft = begun(folder.parent, teacher, captions[:ALIGNED]).to(device())
+    former = former.to(device())
+    run = Progress(graft, folder, steps, PEAK, minutes, decay=0.995, groups=graft.groups())
+    total = kept = 0.0
     for step in run:
-        rows = torch.randint(0, SCENES, (BATCH,))
-        given = said[rows, torch.randint(0, SAID, (BATCH,))].float()
-        given += denoiser.TEXT_NOISE * given.std() * torch.randn_like(given) * torch.rand(BATCH, 1, 1)
-        loss = answers.apart(model, rows, given.to(device()))
-        run.update(loss)
-        total += loss.item()
+        rng = random.Random(step)
+        rows = torch.tensor([rng.randrange(SCENES) for _ in range(BATCH)])
+        said = [renamed(scenes[row], rng, more) for row in rows.tolist()]
+        states = graft.pupil(tokenizer(said, padding="max_length", truncation=True, return_tensors="pt").input_ids)
+        states = states + denoiser.TEXT_NOISE * states.std().detach() * torch.randn_like(states) * torch.rand(
+            BATCH, 1, 1, device=states.device
+        )
+        loss = answers.apart(graft.model, rows, states)
+        ids = plain.batch(known, rng, tokenizer.pad_token_id).to(device())
+        lost = plain.forgotten(graft.pupil, former, ids, tokenizer.eos_token_id)
+        run.update(loss + KEEP * lost)
+        total, kept = total + loss.item() / 50, kept + lost.item() / 50
         if step % 50 == 49:
-            print(f"graft {step + 1} loss {total / 50:.4f}", flush=True)
-            total = 0.0
-    run.average.save_pretrained(folder / "model")
+            print(f"graft {step + 1} loss {total:.4f} forgotten {kept:.4f}", flush=True)
+            total = kept = 0.0
+    run.average.pupil.encoder.half().save_pretrained(folder / "encoder")
+    run.average.model.save_pretrained(folder / "model")
 
 
 def encoded(encoder: tuple[Any, Any], captions: list[str]) -> Tensor:

@@ -31,7 +31,7 @@ CONCRETE = frozenset({"05", "06", "08", "13", "17", "18", "19", "20", "27"})  # 
 GLOSSES, DESCRIBED = 16_000, 24_000  # glosses, and nouns with an adjective
 LONGEST = 9  # words of a gloss
 SHARP = 0.04  # similarity in which one thing becomes e times as likely as another
-SURE, NEAR = 0.9, 0.75  # a phrase means a thing if it is so likely, and so near one of its names as a cosine
+SURE, NEAR = 0.8, 0.65  # a phrase means a thing if it is so likely, and so near one of its names as a cosine
 READ = 256  # phrases that the teacher reads at once
 
 

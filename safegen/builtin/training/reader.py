@@ -7,6 +7,7 @@ worst words.
 
 from __future__ import annotations
 
+import copy
 import os
 import random
 from collections.abc import Callable, Sequence
@@ -20,6 +21,7 @@ from torch.nn import functional as F
 
 from safegen.builtin.training import former, reader_ship
 from safegen.builtin.training.checkpointing import Progress, device, halved
+from safegen.builtin.training.hand_repairs import repaired
 from safegen.builtin.training.reader_texts import Sample, lessons
 from safegen.directions import recipes
 from safegen.reader.model import WEIGHTS
@@ -28,6 +30,7 @@ TOKENS, POOL = 1_800, 24  # tokens of a batch; samples of like length come from 
 FREE = 1e-3  # learning rate of the heads; the encoder's layers get a share of it, see `groups`
 MARKED = 2.0  # weight of a marked word
 FROZEN = 2  # layers above the word table that stay as they are
+KEEP = 4.0  # weight of how far the states of a reader that is taught on are from what they were
 OTHER = 0.15  # weight of a harmful word's being harmless under other concepts
 CLS, SEP, PAD = 101, 102, 0
 
@@ -86,9 +89,9 @@ def collate(samples: Sequence[Sample], pieces: Pieces) -> tuple[Tensor, Tensor, 
     return filled, marked, torch.tensor([s.concept for s in samples])
 
 
-def loss_of(reader: Reader, ids: Tensor, labels: Tensor, whole: Tensor) -> Tensor:
+def loss_of(reader: Reader, states: Tensor, labels: Tensor, whole: Tensor) -> Tensor:
     """Compute the cross-entropy of every word with a known label, and of every window by its worst words."""
-    odds = reader.harm(reader.states(ids))
+    odds = reader.harm(states)
     count = odds.shape[-1]
     known = (labels >= -1).float()
     wanted = F.one_hot(labels.clamp(min=0), count).float() * (labels >= 0).unsqueeze(-1)
@@ -102,6 +105,15 @@ def loss_of(reader: Reader, ids: Tensor, labels: Tensor, whole: Tensor) -> Tenso
     weight = torch.where((whole >= 0).unsqueeze(-1) & (target == 0), OTHER, 1.0)
     worst = F.binary_cross_entropy_with_logits(pooled, target, reduction="none") * weight
     return each.sum() / known.sum().clamp(min=1) * 4 + worst.sum(-1).mean()
+
+
+def drift(former: Reader, ids: Tensor, states: Tensor) -> Tensor:
+    """Measure how far the states of tokens (B, T, D) are from the former ones, which gap head and decoder can read."""
+    with torch.no_grad():
+        before = former.states(ids)
+    spoken = ids != PAD
+    loss: Tensor = F.mse_loss(states[spoken], before[spoken]) / before[spoken].var()
+    return loss
 
 
 def encoder() -> tuple[Any, Tokenizer]:
@@ -154,12 +166,14 @@ def train(folder: Path, steps: int, minutes: float) -> None:
     torch.manual_seed(0)
     named = (os.environ.get(f"SAFEGEN_{name}") for name in ("DATA", "WORDNET"))
     data, wordnet = (Path(value) if value else None for value in named)
-    taught = lessons(data, wordnet)
+    goes_on = os.environ.get("SAFEGEN_START") == "shipped"
+    taught = lessons(data, wordnet, repaired() if goes_on else ())
     base, tokenizer = encoder()
     pieces = Pieces(tokenizer)
     reader = Reader(base, len(recipes.known()))
-    if os.environ.get("SAFEGEN_START") == "shipped":
+    if goes_on:
         reader.load_state_dict(reader_ship.weights(WEIGHTS / "reader.onnx"), strict=False)
+    before = copy.deepcopy(reader).eval().requires_grad_(False).to(device()) if goes_on else None
     reader.to(device())
     run = Progress(reader, folder, steps, peak_lr=FREE, minutes=minutes, decay=0.998, groups=groups(reader))
     harmless = [len(some) for _, some in taught.harmless]
@@ -168,9 +182,11 @@ def train(folder: Path, steps: int, minutes: float) -> None:
     total = 0.0
     waiting: list[Sample] = []
     for step in run:
-        loss = loss_of(reader, *collate(batch(taught.sample, step, waiting), pieces))
+        ids, labels, whole = collate(batch(taught.sample, step, waiting), pieces)
+        states = reader.states(ids)
+        loss = loss_of(reader, states, labels, whole)
         total += loss.item()
-        run.update(loss)
+        run.update(loss if before is None else loss + KEEP * drift(before, ids, states))
         if step % 100 == 99:
             print(f"reader {step + 1} loss {total / 100:.4f}", flush=True)
             total = 0.0

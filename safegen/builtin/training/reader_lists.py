@@ -33,11 +33,13 @@ class Line:
         text: the text as it is read.
         marks: characters of the phrases that carry the harm, or replace it safely; empty if they are not known.
         concept: index of the concept, or -1 for harmless text.
+        unsure: characters of phrases in which the harm is, among other words.
     """
 
     text: str
     marks: tuple[tuple[int, int], ...] = ()
     concept: int = -1
+    unsure: tuple[tuple[int, int], ...] = ()
 
 
 def parse(line: str, concept: int) -> tuple[Line, Line]:

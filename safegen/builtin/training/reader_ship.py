@@ -24,7 +24,7 @@ from safegen.reader.reader import Reader
 
 # Share of benign texts that are flagged, per concept; many of these texts are harder than prompts. It is higher for
 # concepts that are harder to tell, and was chosen on the prompts of `sets/reader-seen/`.
-FLAGGED = {"harassment": 0.0044, "hate": 0.0022, "illegal": 0.0057, "nudity": 0.0022, "self-harm": 0.0015,
+FLAGGED = {"harassment": 0.0038, "hate": 0.0037, "illegal": 0.0066, "nudity": 0.0022, "self-harm": 0.0035,
            "shocking": 0.0057, "violence": 0.0088}  # fmt: skip
 FILES = ("reader.onnx", "tokenizer.json", FILE, VOCABULARY)
 LEVELS = 401  # levels of a table of quantiles

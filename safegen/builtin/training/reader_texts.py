@@ -51,7 +51,8 @@ SHARES = {
 }
 HARM, UNMARKED = 0.5, 0.15  # share of harmful samples, and, among them, of lines whose words are not marked
 LINES = 0.7  # power of a concept's count of lines by which it is drawn
-TARGETS = 0.08  # share of marked pairs that come from a recipe's targets
+REPAIRED = 0.5  # share of marked pairs that are prompts with their repairs by hand, if there are any
+TARGETS = 0.08  # of the others, share that come from a recipe's targets
 SWAPPED = 0.3  # share of marked lines that take another line's phrase
 
 
@@ -70,6 +71,7 @@ class Lessons:
     Attributes:
         harmful: per concept, pairs of a harmful line and its safe half.
         targets: the pairs that the recipes name.
+        repaired: pairs of a harmful prompt and its repair by hand.
         harmless: lists of harmless lines, each list with its share.
         unmarked: harmful lines of which only the concept is known, with safe counterparts.
         company: harmless text to put around other text.
@@ -89,9 +91,11 @@ class Lessons:
         tails: Sequence[str],
         places: Sequence[str],
         things: Sequence[str],
+        repaired: Sequence[tuple[Line, Line]] = (),
     ) -> None:
         self.harmful, self.targets, self.harmless, self.unmarked = harmful, targets, harmless, unmarked
         self.company, self.tails, self.places, self.things = company, tails, places, things
+        self.repaired = repaired
         self.shares = [len(some) ** LINES for some in harmful]
         pairs = [pair for some in harmful for pair in some]
         self.phrases: dict[Shape, list[tuple[Line, Line]]] = {}
@@ -114,6 +118,8 @@ class Lessons:
             return [self._dressed([Line(text)], rng)[0]]
         if self.unmarked and rng.random() < UNMARKED:
             pair = rng.choice(self.unmarked)
+        elif self.repaired and rng.random() < REPAIRED:
+            pair = rng.choice(self.repaired)
         elif rng.random() < TARGETS:
             pair = rng.choice(self.targets)
         else:
@@ -181,11 +187,12 @@ class Lessons:
 def labelled(text: str, marks: Sequence[tuple[int, int]], line: Line, core: tuple[int, int]) -> Sample:
     """Split a text and label every word of it."""
     sample = Sample(concept=line.concept)
+    unsure = [(a + core[0], b + core[0]) for a, b in line.unsure]
     for word in split(text):
         start, end = word.span
-        inside = any(a < end and b > start for a, b in marks)
-        label = line.concept if inside else -1
-        if line.concept >= 0 and not marks and core[0] <= start < core[1]:
+        inside, maybe = (any(a < end and b > start for a, b in some) for some in (marks, unsure))
+        label = line.concept if inside else -2 if maybe else -1
+        if line.concept >= 0 and not marks and not unsure and core[0] <= start < core[1]:
             label = -2
         sample.words.append(word.text)
         sample.labels.append(label)
@@ -225,8 +232,8 @@ def misspell(sample: Sample, rng: random.Random) -> None:
     sample.words[i] = rng.choice(kinds)()
 
 
-def lessons(data: Path | None, wordnet: Path | None = None) -> Lessons:
-    """Collect what ships in `directions/`, and, if given, the training part of the prompt sets, and WordNet."""
+def lessons(data: Path | None, wordnet: Path | None = None, repaired: Sequence[tuple[Line, Line]] = ()) -> Lessons:
+    """Collect what ships in `directions/`, and, if given, the training part of the prompt sets, WordNet and repairs."""
     root = recipes.directions_folder()
     concepts: Mapping[str, Concept] = {name: Concept.load(name) for name in recipes.known()}
     harmful, targets = [], []
@@ -247,4 +254,4 @@ def lessons(data: Path | None, wordnet: Path | None = None) -> Lessons:
     company = [*lists["benign"], *lists["ordinary"], *lists["long"], *sentences[:: max(1, len(sentences) // 2000)]]
     things = [with_article(noun) for noun in listed(root / "nouns.txt")]
     tails, places = listed(root / "styles.txt"), listed(root / "settings.txt")
-    return Lessons(harmful, targets, harmless, unmarked, company, tails, places, things)
+    return Lessons(harmful, targets, harmless, unmarked, company, tails, places, things, repaired)
