@@ -73,6 +73,16 @@ class Phrases:
         for _, _, _, phrase, start, end in sorted(found, key=lambda f: f[:3], reverse=True):
             yield phrase, start, end
 
+    def replaced(
+        self, words: Sequence[tuple[str, tuple[int, int]]], span: tuple[int, int], concept: str
+    ) -> frozenset[int]:
+        """Give the words of such phrases that their safe phrases do not have: where a recipe has others, none stays."""
+        found = set()
+        for phrase, start, end in self.at(words, span, concept):
+            kept = {*ARTICLES, *phrase.safe.lower().split()}
+            found |= {i for i, (word, place) in enumerate(words) if start <= place[0] < end and word not in kept}
+        return frozenset(found)
+
     def any(self, concept: str) -> str:
         """Give a safe phrase of the concept, for a prompt of which nothing else is left."""
         return next(p.safe for p in self.phrases if p.concept == concept and p.safe.split()[0].lower() in ARTICLES)

@@ -57,15 +57,21 @@ class Repairer:
         spans = [span for span in reading.spans if span.concept in names]
         edits: list[Edit] = []
         if spans and situations(spans) <= ROUNDS:
-            situation = Situation(self.reader, reading, names)
+            situation = self._situation(reading, names)
             if said := instead_of_said(situation):
                 reading, edits = self._put(reading, said, names)
-                situation = Situation(self.reader, reading, names)
+                situation = self._situation(reading, names)
             if any(span.concept in names for span in reading.spans):
                 reading, more = self._better(situation, names)
                 edits += more
         left = tuple(dict.fromkeys(span.concept for span in reading.spans if span.concept in names))
         return Repair(reading.text, tuple(edits), left)
+
+    def _situation(self, reading: Reading, names: Sequence[str]) -> Situation:
+        words, phrases = [(word.text, word.span) for word in folded(reading.words)], self.replacer.phrases
+        spans = [span for span in reading.spans if span.concept in names]
+        replaced = (phrases.replaced(words, span.span, span.concept) for span in spans)
+        return Situation(self.reader, reading, names, frozenset().union(*replaced))
 
     def _better(self, situation: Situation, names: Sequence[str]) -> tuple[Reading, list[Edit]]:
         """Repair a prompt in both ways, and take the better one."""

@@ -146,7 +146,8 @@ class Replacer:
         rewriter = Rewriter(texts, told_apart(self.reader, texts, chances))
         attempts = list(self._named(reading, span, words, rewriter.clauses))
         worst = worst_of(reading, span, self.reader.concepts, rewriter.chances, chances)
-        for way in rewriter.ways(worst):
+        replaced = self.phrases.replaced([(w.text, w.span) for w in words], span.span, span.concept)
+        for way in (way for way in rewriter.ways(worst) if replaced.isdisjoint(way.parts)):
             place = words[way.first].span[0], words[way.last].span[1]
             worth = GAP * rewriter.clauses.likelihood(way.gone) + way.cost
             attempts.append(fit_in(reading.text, place, way.written(reading.text, reading.words), worth))

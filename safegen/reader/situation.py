@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -43,10 +43,13 @@ class Situation:
         reader: the reader, which reads every noun alone.
         reading: the prompt.
         names: the concepts that count.
+        replaced: words for which a recipe has others; of these none stays.
     """
 
-    def __init__(self, reader: Reader, reading: Reading, names: Sequence[str]) -> None:
-        self.reading, spelled = reading, folded(reading.words)
+    def __init__(
+        self, reader: Reader, reading: Reading, names: Sequence[str], replaced: Set[int] = frozenset()
+    ) -> None:
+        self.reading, self.replaced, spelled = reading, replaced, folded(reading.words)
         self.words = [word.text for word in spelled]
         self.chances = reader.gaps(spelled)
         self.clauses = Clauses(self.words, self.chances)
@@ -137,7 +140,8 @@ class Situation:
             return [(Named(self._owner(chunk, owner), True, False), CALM)]
         if roles.is_of_a_body(noun) and not worn and self.clauses.is_bodily(chunk):
             return []
-        if hot and (not self.is_apart(at) or (theirs and roles.is_of_a_body(noun))):
+        own = roles.is_of_a_body(noun) or any(self.words[i] == "own" for i in chunk.words)
+        if hot and (not self.is_apart(at) or (theirs and own)):
             return []
         somebody = self._is_somebody(chunk)
         calm = NAMELY if somebody else CALM
@@ -153,7 +157,8 @@ class Situation:
         forms.append((head, somebody, calm if self.chances[chunk.head] < OPEN else SURELY))
         forms += [(form, being, CALM) for form, being in self._within(chunk, somebody)]
         whole = tuple(chunk.words)
-        return [(Named(p, being, p == whole), most) for p, being, most in forms if self._names(at, p)]
+        some = [form for form in forms if self.replaced.isdisjoint(form[0]) and self._names(at, form[0])]
+        return [(Named(p, being, p == whole), most) for p, being, most in some]
 
     def _is_state(self, word: int) -> bool:
         """Tell whether a word says what somebody does or what was done to them: *weeping*, *tied*."""

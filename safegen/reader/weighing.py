@@ -57,6 +57,8 @@ class Weigher:
         reduced = named is not None and not named.whole
         cold = not reduced and situation.height(at) < WARM
         for i in (i for i in chunk.words if roles.means(situation.words[i])):
+            if i in situation.replaced:
+                continue
             if i in kept or cold or (not reduced and not situation.is_hot(i) and situation.heights[i] < WARM):
                 whole = not reduced or (named is not None and named.being)
                 head = LOST if whole else REDUCED
