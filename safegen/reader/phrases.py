@@ -76,7 +76,7 @@ class Phrases:
     def replaced(
         self, words: Sequence[tuple[str, tuple[int, int]]], span: tuple[int, int], concept: str
     ) -> frozenset[int]:
-        """Give the words of such phrases that their safe phrases do not have: where a recipe has others, none stays."""
+        """Find, by their index, the words of those phrases that the safe phrase does not keep."""
         found = set()
         for phrase, start, end in self.at(words, span, concept):
             kept = {*ARTICLES, *phrase.safe.lower().split()}

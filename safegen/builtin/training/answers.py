@@ -1,4 +1,4 @@
-"""What a denoiser answers where the text enters it, recorded at noisy pictures, for other states to be taught by."""
+"""A record of a denoiser's cross-attention at noisy pictures: the goal for a text encoder whose states have changed."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ def trained(runs: Path) -> UNet2DConditionModel:
 
 
 def scale(runs: Path) -> float:
-    """Read by what a run multiplies latents; what ships says it if there is none."""
+    """Read the factor by which a run multiplies latents; without a run, that of the shipped autoencoder."""
     if (file := runs / "denoiser" / "scale.json").exists():
         return float(json.loads(file.read_text()))
     return float(AutoencoderKL.load_config(SHIPPED / "vae")["scaling_factor"])

@@ -1,7 +1,7 @@
 """The decoder's last lesson: what the denoiser leaves a little blurred should be decoded as sharp as it was rendered.
 
-A scene's latents are noised and denoised again as a pipeline does it, and the decoder learns to make the rendered scene
-of them. The other half of each batch is rendered pictures, only encoded, so that they are decoded as before.
+Half of each batch are scenes whose latents are noised, and denoised again as a pipeline does it; the decoder learns to
+make the rendered scene of them. The other half is rendered pictures, only encoded, so that they are decoded as before.
 """
 
 from __future__ import annotations
