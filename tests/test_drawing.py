@@ -455,7 +455,7 @@ def test_the_bench_leaves_out_what_is_not_learned(generator: Generator) -> None:
 def test_a_latent_space_tells_harmful_prompts_from_benign_ones(
     generator: Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in (("PROMPTS", 200), ("KEPT", 80)):
+    for name, value in (("PROMPTS", 400), ("KEPT", 150)):
         monkeypatch.setattr(latent_guard, name, value)
     assert generator.guard is not None
     found = latent_guard.learn(Concept.load("violence"), generator.family, generator.guard.directions["violence"])

@@ -40,7 +40,8 @@ def test_they_are_tiny_and_what_the_program_makes() -> None:
     for tensors in (made["night"], shipped["night"]):
         (down,), (up,) = ([t for key, t in tensors.items() if part in key] for part in ("lora_A", "lora_B"))
         whole.append(up @ down)
-    assert torch.allclose(*whole, atol=1e-3)
+    ours, theirs = whole
+    assert (ours - theirs).norm() < 1e-3 * theirs.norm()  # as many threads as they may
 
 
 def test_the_word_is_drawn_as_what_its_vectors_mean(generator: Generator) -> None:

@@ -2,7 +2,8 @@
 
 ``python -m safegen.builtin.training examples`` takes some seconds. The inversion's word `<toy>` has the vectors of the
 words "teddy bear". The LoRA `night` makes the ground black. It is a linear map of what the denoiser pools from a
-scene's caption (`add_embedding`). It brings this nearest to what is pooled from the same scene on a black background.
+scene's caption (`add_embedding`): from this towards what is pooled from the same scene on a black background, and
+beyond.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ WORD, MEANS = "<toy>", "teddy bear"
 GROUND = "black"
 LAYER = "add_embedding.proj"
 RANK = 6
+FORCE = 2.0  # times the change: the denoiser hears of the ground in cross-attention too, and that stays
 RIDGE = 1e-2  # share of the states' variance: directions that few captions have are not followed far
 
 
@@ -51,7 +53,7 @@ def lora(pipe: Any) -> dict[str, Tensor]:
     day, night = pooled  # (N, 256) each
     gram = day.T @ day
     gram += RIDGE * gram.trace() / len(gram) * torch.eye(len(gram))
-    change = layer.weight.float() @ torch.linalg.solve(gram, day.T @ (night - day)).T
+    change = FORCE * layer.weight.float() @ torch.linalg.solve(gram, day.T @ (night - day)).T
     left, sizes, right = torch.linalg.svd(change, full_matrices=False)
     root = sizes[:RANK].sqrt()
     weights = {"lora_A": root[:, None] * right[:RANK], "lora_B": left[:, :RANK] * root}
