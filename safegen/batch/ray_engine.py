@@ -14,6 +14,7 @@ import os
 import pickle
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -30,6 +31,9 @@ from safegen.pictures.metadata import DEFAULT, Kept
 
 if TYPE_CHECKING:
     from safegen.batch.worker import Outcome
+
+
+DRAIN = 10.0  # seconds for idle tasks to run out
 
 
 class Draws(Protocol):
@@ -134,11 +138,17 @@ class RayEngine:
             **resources,
         )
         idle: set[str] = set()
+        settled = 0.0
         with _heard(watch, stop):
             for block in data.iter_batches(batch_size=None, prefetch_batches=0):
                 _land(block, folder, watch)
                 idle.update(filter(None, block["idle"]))
-                if len(idle) == count:  # every begun batch has landed
+                if len(idle) < count:
+                    continue
+                # Every begun batch has landed. Ray tries cut-off tasks again while it shuts down, which has ended the
+                # driver with no word, so idle tasks may run out, at some hundred a second.
+                settled = settled or time.monotonic()
+                if time.monotonic() - settled > DRAIN:
                     return
 
     def _resources(self) -> tuple[int, dict[str, float]]:
