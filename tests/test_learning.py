@@ -68,8 +68,9 @@ def test_a_sanitizer_learns_to_go_from_targets_to_anchors(
     figures = es.assess(net, harmful, benign)
     assert figures["erased"] > 0.2
     assert figures["benign_drift"] < 0.02
-    again = es.train(harmful, benign)
-    assert all(torch.equal(a, b) for a, b in zip(net.parameters(), again.parameters(), strict=True))
+    monkeypatch.setattr(es, "STEPS", 4)
+    one, other = es.train(harmful, benign), es.train(harmful, benign)
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
 
 
 def test_the_learned_score_is_highest_on_the_harmful_word(generator: Generator) -> None:

@@ -76,6 +76,11 @@ class Network:
             found[row] = states
         return found
 
+    def lower(self, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Give the states (B, T, D) that the lower layers have of rows of pieces (B, T)."""
+        states: NDArray[np.float32] = self._session.run(["lower"], {"ids": ids, "mask": mask})[0]
+        return states
+
     def _of_words(self, windows: Sequence[Sequence[str]], output: str, width: int) -> list[NDArray[np.float32]]:
         import numpy as np
 

@@ -18,6 +18,7 @@ from safegen.reader.forms import Undoing, fold
 from safegen.reader.grammar import LEADING
 from safegen.reader.infilling import Filler
 from safegen.reader.model import WEIGHTS, Network
+from safegen.reader.ranking import Ranker
 from safegen.reader.reading import NEAR, Reading, Span, runs
 from safegen.reader.words import Word, split, whole, windows
 
@@ -71,6 +72,11 @@ class Reader:
     def filler(self) -> Filler:
         """The decoder that fills gaps, loaded when it is first needed."""
         return Filler(self.network)
+
+    @functools.cached_property
+    def ranker(self) -> Ranker:
+        """The network that compares repairs, loaded when it is first needed."""
+        return Ranker(self.network)
 
     @property
     def sha256(self) -> str:

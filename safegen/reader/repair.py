@@ -1,16 +1,17 @@
 """Repairs of a prompt: each harmful situation is replaced as a whole, and the rest stays as it was written.
 
 The reader says which words belong to the situation. Harmful texts that somebody reads in the picture say something kind
-instead (`sayings.py`). Then the prompt is repaired twice: phrase by phrase (`replacing.py`), which changes the least,
-and by telling anew who and what was there (`rebuilding.py`), which never leaves a part of the deed. `weighing.py` says
-which of the two has lost less of what is harmless, and has less left of what is not.
+instead (`sayings.py`). Then the prompt is repaired in several ways: phrase by phrase (`replacing.py`), which changes the
+least, and by telling anew who and what was there (`rebuilding.py`), which never leaves a part of the deed. A network
+says which one people would find right (`ranking.py`). Where it sees little difference, words decide (`weighing.py`):
+what is lost of the harmless ones, and what is left of the others.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Container, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from safegen.reader import roles
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 ROUNDS = 6  # how many situations of a prompt may be replaced, one after the other
 PART = 0.1  # chance from which on a word may belong to the harm that was taken
 AGAIN = 0.65  # the line, as a share of the reader's own, for the rest of a text in which there was harm
+WAYS, UNCLEARED = 6, 2  # in how many ways the worst phrase is replaced, and of how many the rest is left as it is, too
+USUAL = 0.2  # log-likelihood by which another repair has to be likelier than the usual one
 BETTER = 0.3  # how much less a prompt that is told anew has to cost than one that is repaired phrase by phrase
 
 
@@ -43,6 +46,15 @@ class Repair:
     text: str
     edits: tuple[Edit, ...]
     left: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Option:
+    """One way to repair a prompt; `told` says that it is told anew."""
+
+    reading: Reading
+    edits: list[Edit]
+    told: bool = False
 
 
 class Repairer:
@@ -62,8 +74,8 @@ class Repairer:
                 reading, edits = self._put(reading, said, names)
                 situation = self._situation(reading, names)
             if any(span.concept in names for span in reading.spans):
-                reading, more = self._better(situation, names)
-                edits += more
+                best = self._best(situation, self.options(situation, names), names)
+                reading, edits = best.reading, edits + best.edits
         left = tuple(dict.fromkeys(span.concept for span in reading.spans if span.concept in names))
         return Repair(reading.text, tuple(edits), left)
 
@@ -73,19 +85,32 @@ class Repairer:
         replaced = (phrases.replaced(words, span.span, span.concept) for span in spans)
         return Situation(self.reader, reading, names, frozenset().union(*replaced))
 
-    def _better(self, situation: Situation, names: Sequence[str]) -> tuple[Reading, list[Edit]]:
-        """Repair a prompt in both ways, and take the better one."""
-        old, weigher = situation.reading, Weigher(situation)
-        rebuilder = Rebuilder(situation)
+    def _best(self, situation: Situation, options: Sequence[Option], names: Sequence[str]) -> Option:
+        """Take the repair that people would likeliest find right; without the ranker, the usual one."""
+        import numpy as np
+
+        heights = [self._height(option.reading, names) for option in options]
+        usual = _usual(Weigher(situation), options, heights)
+        calm = [at for at, height in enumerate(heights) if height < 1]
+        words = [[word.text for word in folded(options[at].reading.words)] for at in calm]
+        chances = self.reader.ranker.chances(situation.words, words) if len(calm) > 1 else None
+        if chances is None:
+            return options[usual]
+        worths = np.log(chances).sum(1) + USUAL * (np.array(calm) == usual)
+        return options[calm[int(worths.argmax())]]
+
+    def options(self, situation: Situation, names: Sequence[str]) -> list[Option]:
+        """Repair a prompt in several ways: phrase by phrase, and by telling anew; what is the same text comes once."""
+        old, rebuilder = situation.reading, Rebuilder(situation)
         anew = {self._text(old, ways): ways for ways in map(rebuilder.told, LEVELS)}
-        texts = [text for text in anew if text and text != old.text and not brings_minor(text, old.text)]
-        by_phrase, edits = self._by_phrase(old, names)
-        readings = self.reader.read(texts)
-        costs = [weigher.cost(reading, self._height(reading, names)) for reading in readings]
-        if costs and min(costs) < weigher.cost(by_phrase, self._height(by_phrase, names)) - BETTER:
-            best = readings[costs.index(min(costs))]
-            return best, [self._edit(old, way, names) for way in anew[best.text]]
-        return by_phrase, edits
+        told = self.reader.read([t for t in anew if t and t != old.text and not brings_minor(t, old.text)])
+        found = self._by_phrase(old, names)
+        found += [Option(t, [self._edit(old, way, names) for way in anew[t.text]], told=True) for t in told]
+        options: dict[str, Option] = {}
+        for option in found:
+            same = options.setdefault(option.reading.text, option)
+            options[option.reading.text] = replace(same, told=same.told or option.told)
+        return list(options.values())
 
     def _height(self, reading: Reading, names: Sequence[str]) -> float:
         """Give the highest score of a text under the named concepts, as a share of the line."""
@@ -110,26 +135,38 @@ class Repairer:
         concept = max(names, key=lambda name: float(scores[:, self.reader.concepts.index(name)].max()))
         return Edit(reading.text[slice(*place)], way.written(reading.text, reading.words), concept)
 
-    def _by_phrase(self, first: Reading, names: Sequence[str]) -> tuple[Reading, list[Edit]]:
-        """Repair a prompt phrase by phrase, the worst one first."""
-        edits: list[Edit] = []
-        reading = first
-        for _ in range(ROUNDS):
+    def _by_phrase(self, first: Reading, names: Sequence[str]) -> list[Option]:
+        """Repair a prompt phrase by phrase, the worst one first, and that one in several ways."""
+        worst = max((span for span in first.spans if span.concept in names), key=lambda span: span.score)
+        options = []
+        for at, (begun, edit) in enumerate(self.replacer.replaced(first, worst, names, WAYS)):
+            reading, edits = self._others(begun, names, [edit])
+            cleared, all_edits = self._cleared(reading, first, names, edits)
+            options.append(Option(cleared, all_edits))
+            if at < UNCLEARED and cleared is not reading:
+                options.append(Option(reading, edits))
+        return options
+
+    def _others(self, reading: Reading, names: Sequence[str], edits: list[Edit]) -> tuple[Reading, list[Edit]]:
+        """Repair what is still over a line, after some edits."""
+        while len(edits) < ROUNDS:
             spans = [span for span in reading.spans if span.concept in names]
             if not spans:
                 break
-            reading, edit = self.replacer.replaced(reading, max(spans, key=lambda span: span.score), names)
-            edits.append(edit)
-        return self._cleared(reading, first, names, edits), edits
+            reading, edit = self.replacer.replaced(reading, max(spans, key=lambda span: span.score), names)[0]
+            edits = [*edits, edit]
+        return reading, edits
 
-    def _cleared(self, reading: Reading, first: Reading, names: Sequence[str], edits: list[Edit]) -> Reading:
+    def _cleared(
+        self, reading: Reading, first: Reading, names: Sequence[str], edits: list[Edit]
+    ) -> tuple[Reading, list[Edit]]:
         """Take out what is near a line in a text from which harm was taken: it is mostly what is left of the harm.
 
         Only words count that may have belonged to the harm of the prompt as it was first read. Nothing new takes their
-        place, and where no way is calm, all stays. **Extends `edits`.**
+        place, and where no way is calm, all stays.
         """
-        if not edits or any(span.concept in names for span in reading.spans):
-            return reading
+        if any(span.concept in names for span in reading.spans):
+            return reading, edits
         part = {
             w.text.lower() for w, c in zip(first.words, self.reader.gaps(folded(first.words)), strict=True) if c >= PART
         }
@@ -141,11 +178,18 @@ class Repairer:
             worst = max(spans, key=lambda span: span.score)
             ways = [way for way in self.replacer.rewritten(reading, worst) if only_takes(way, part)]
             found = self.replacer.best(reading, ways, worst, names, AGAIN)
-            if found is None or found[1] >= AGAIN:
+            if not found or found[0][1] >= AGAIN:
                 break
-            reading = found[0]
-            edits.append(found[2])
-        return reading
+            reading, edits = found[0][0], [*edits, found[0][2]]
+        return reading, edits
+
+
+def _usual(weigher: Weigher, options: Sequence[Option], heights: Sequence[float]) -> int:
+    """Choose by the words: the likeliest repair phrase by phrase, unless one that is told anew costs much less."""
+    costs = [weigher.cost(option.reading, height) for option, height in zip(options, heights, strict=True)]
+    anew = [at for at, option in enumerate(options) if option.told]
+    best = min(anew, key=costs.__getitem__, default=0)
+    return best if costs[best] < costs[0] - BETTER else 0
 
 
 def only_takes(attempt: Attempt, part: Container[str]) -> bool:

@@ -67,35 +67,44 @@ class Replacer:
     def __init__(self, reader: Reader, phrases: Phrases) -> None:
         self.reader, self.phrases = reader, phrases
 
-    def replaced(self, reading: Reading, span: Span, names: Sequence[str]) -> tuple[Reading, Edit]:
-        """Replace one phrase by the best attempt: one that follows the grammar, a filled gap, or no phrase at all."""
+    def replaced(self, reading: Reading, span: Span, names: Sequence[str], most: int = 1) -> list[tuple[Reading, Edit]]:
+        """Replace one phrase in up to `most` ways, the best first.
+
+        They follow the grammar; else they are filled gaps; else the prompt has no such phrase at all.
+        """
         for attempts, line in ((self.rewritten, LOOSE), (self._filled, STRICT), (self._dropped, STRICT)):
-            found = self.best(reading, list(attempts(reading, span)), span, names, line)
-            if found is not None and found[1] < line:
-                return found[0], found[2]
-        assert found is not None  # the last attempt is a whole phrase of the recipe
-        return found[0], found[2]
+            found = self.best(reading, list(attempts(reading, span)), span, names, line, most)
+            if calm := [(whole, edit) for whole, height, edit in found if height < line]:
+                return calm
+        return [(whole, edit) for whole, _, edit in found]  # the last attempt is a whole phrase of the recipe
 
     def best(
-        self, old: Reading, attempts: Sequence[Attempt], span: Span, names: Sequence[str], line: float
-    ) -> tuple[Reading, float, Edit] | None:
-        """Choose among attempts: of what is calm, take the likeliest; else take the calmest.
+        self, old: Reading, attempts: Sequence[Attempt], span: Span, names: Sequence[str], line: float, most: int = 1
+    ) -> list[tuple[Reading, float, Edit]]:
+        """Choose up to `most` of the attempts, the best first: of what is calm, the likeliest; else the calmest.
 
-        It comes with its height as a share of the line, and its edit.
+        They come with their heights as shares of the line, and their edits.
         """
         if not attempts:
-            return None
+            return []
         found = self._read_around(attempts)
         heights, partly = self._heights(old, attempts, found, names, line)
-        best = heights.index(min(heights))
+        order = [heights.index(min(heights))]
         calm = [i for i, height in enumerate(heights) if height < line]
         if calm:
             worths = [a.likelihood - HIGH * h - PARTLY * p for a, h, p in zip(attempts, heights, partly, strict=True)]
             calm = sorted(calm, key=lambda i: -worths[i])[:WEIGHED]
-            left = self._left([(attempts[i], found[i]) for i in calm])
-            best = max(zip(calm, left, strict=True), key=lambda c: worths[c[0]] - LEFT * c[1] * (not partly[c[0]]))[0]
-        (whole,) = self.reader.read([attempts[best].text])
-        return whole, heights[best], Edit(attempts[best].old, attempts[best].new, span.concept)
+            left = dict(zip(calm, self._left([(attempts[i], found[i]) for i in calm]), strict=True))
+            order = sorted(calm, key=lambda i: -(worths[i] - LEFT * left[i] * (not partly[i])))
+        texts: dict[str, int] = {}
+        for i in order:
+            texts.setdefault(attempts[i].text, i)
+        chosen = list(texts.values())[:most]
+        readings = self.reader.read(list(texts)[:most])
+        return [
+            (whole, heights[i], Edit(attempts[i].old, attempts[i].new, span.concept))
+            for whole, i in zip(readings, chosen, strict=True)
+        ]
 
     def _read_around(self, attempts: Sequence[Attempt]) -> list[Reading]:
         """Read each attempt around what is new; words have their places in the whole text."""

@@ -19,6 +19,7 @@ STAGES = (
     "causal",
     "plain",
     "reader",
+    "ranking",
     "examples",
     "sheet",
 )

@@ -29,7 +29,6 @@ from safegen.reader.model import WEIGHTS
 TOKENS, POOL = 1_800, 24  # tokens of a batch; samples of like length come from a stock of six times `POOL`
 FREE = 1e-3  # learning rate of the heads; the encoder's layers get a share of it, see `groups`
 MARKED = 2.0  # weight of a marked word
-FROZEN = 2  # layers above the word table that stay as they are
 KEEP = 4.0  # weight of how far the states of a reader that is taught on are from what they were
 OTHER = 0.15  # weight of a harmful word's being harmless under other concepts
 CLS, SEP, PAD = 101, 102, 0
@@ -122,7 +121,7 @@ def encoder() -> tuple[Any, Tokenizer]:
 
     found = BertModel.from_pretrained(former.part("text_encoder"), add_pooling_layer=False, dtype=torch.float32)
     found.config._attn_implementation = "eager"  # the fused attention's bf16 backward is slow on the CPU
-    for frozen in (found.embeddings, *found.encoder.layer[:FROZEN]):
+    for frozen in (found.embeddings, *found.encoder.layer[: reader_ship.LOWER]):
         frozen.requires_grad_(False)
     tokenizer = Tokenizer.from_file(str(former.part("tokenizer") / "tokenizer.json"))
     tokenizer.no_padding()

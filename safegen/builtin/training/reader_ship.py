@@ -20,25 +20,28 @@ from safegen.builtin.training.reader_texts import JOINTS
 from safegen.directions import recipes
 from safegen.reader.infilling import FILE, VOCABULARY
 from safegen.reader.model import SCHEMA, UNKNOWN, WEIGHTS
+from safegen.reader.ranking import FILE as RANKING
 from safegen.reader.reader import Reader
 
 # Share of benign texts that are flagged, per concept; many of these texts are harder than prompts. It is higher for
 # concepts that are harder to tell, and was chosen on the prompts of `sets/reader-seen/`.
 FLAGGED = {"harassment": 0.0038, "hate": 0.0037, "illegal": 0.0066, "nudity": 0.0022, "self-harm": 0.0035,
            "shocking": 0.0057, "violence": 0.0088}  # fmt: skip
-FILES = ("reader.onnx", "tokenizer.json", FILE, VOCABULARY)
+FILES = ("reader.onnx", "tokenizer.json", FILE, VOCABULARY, RANKING)
 LEVELS = 401  # levels of a table of quantiles
 MOST = 1_500  # texts of one list, at most
 PROMPTS = ("hard", "lookalikes", "ordinary", "long", "benign", "things")  # lists of what people ask for
+LOWER = 2  # layers above the word table that training leaves as they are
+OUTPUTS = ("odds", "gaps", "states", "lower")
 SIGNS, WORDS = 4, 999  # pieces that are signs, from `UNKNOWN` on, and the first piece of text; the others mean nothing
 TABLE = "encoder.embeddings.word_embeddings.weight"
 TAIL = 0.02  # share of the highest values; the line comes from their exponential tail
 
 
 class Shipped(nn.Module):
-    """The network that is exported: log-odds of tokens' harm and of gaps, and the states.
+    """The network that is exported: log-odds of tokens' harm and of gaps, the states, and those of the lower layers.
 
-    Its table of pieces has no rows for those that mean nothing.
+    The lower layers are the sentence encoder's own. Its table of pieces has no rows for those that mean nothing.
     """
 
     def __init__(self, reader: Any) -> None:
@@ -50,12 +53,13 @@ class Shipped(nn.Module):
         self.encoder.embeddings.word_embeddings = nn.Embedding(*rows.shape)
         self.encoder.embeddings.word_embeddings.weight.data.copy_(rows)
 
-    def forward(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Turn tokens (B, T) into log-odds of harm (B, T, K) and of gaps (B, T, 1), and states (B, T, D)."""
+    def forward(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Turn tokens (B, T) into log-odds of harm (B, T, K) and of gaps (B, T, 1), and two states (B, T, D)."""
         rows = torch.where(ids < WORDS, (ids - UNKNOWN + 1).clamp(0, SIGNS), ids - WORDS + SIGNS + 1)
-        states = self.encoder(rows, attention_mask=mask)[0]
+        found = self.encoder(rows, attention_mask=mask, output_hidden_states=True)
+        states, lower = found.last_hidden_state, found.hidden_states[LOWER]
         gaps = self.gap_out(F.gelu(self.gap_hidden(states)))
-        return self.out(F.gelu(self.hidden(states))), gaps, states
+        return self.out(F.gelu(self.hidden(states))), gaps, states, lower
 
 
 def meaningful(count: int) -> list[int]:
@@ -99,13 +103,13 @@ def export(shipped: nn.Module, folder: Path, file: Path) -> None:
 
     whole, fused = folder / "whole.onnx", folder / "fused.onnx"
     ids = torch.randint(1000, 20000, (2, 9))
-    axes = {name: {0: "batch", 1: "tokens"} for name in ("ids", "mask", "odds", "gaps", "states")}
+    axes = {name: {0: "batch", 1: "tokens"} for name in ("ids", "mask", *OUTPUTS)}
     torch.onnx.export(
         shipped.float(),
         (ids, torch.ones_like(ids)),
         str(whole),
         input_names=["ids", "mask"],
-        output_names=["odds", "gaps", "states"],
+        output_names=[*OUTPUTS],
         dynamic_axes=axes,
         opset_version=17,
         dynamo=False,
