@@ -10,14 +10,12 @@ from hypothesis import strategies as st
 from safegen.directions import recipes
 from safegen.reader import Reader
 from safegen.reader.attempts import fit_in, sound
-from safegen.reader.gaps import LONGEST, OPEN, around, likely_gaps
-from safegen.reader.infilling import MASK, MOST, Gap, spelled
 from safegen.reader.minors import names_minor
 from safegen.reader.naming import HARMLESS, told_apart
 from safegen.reader.phrases import Phrases
 from safegen.reader.places import near, place_around, window_of
+from safegen.reader.reading import OPEN
 from safegen.reader.repair import ROUNDS, Repairer
-from safegen.reader.replacing import BEASTS
 from safegen.reader.roles import means
 from safegen.reader.words import WINDOW, split
 
@@ -27,38 +25,6 @@ NAMES = tuple(recipes.known())
 @pytest.fixture(scope="module")
 def ours() -> Reader:
     return Reader.load()
-
-
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=60), st.integers(0, 59))
-def test_the_likely_gaps_hold_the_worst_word_and_come_in_order(chances: list[float], worst: int) -> None:
-    worst %= len(chances)
-    gaps = likely_gaps(np.array(chances, np.float32), worst)
-    assert gaps
-    assert gaps[0][1] == 0
-    assert [odds for _, odds in gaps] == sorted((odds for _, odds in gaps), reverse=True)
-    for (first, last), _ in gaps:
-        assert 0 <= first <= worst <= last < len(chances)
-        assert last - first < LONGEST
-
-
-def test_the_likeliest_gap_is_the_run_of_likely_words() -> None:
-    assert likely_gaps(np.array([0.1, 0.9, 0.4, 0.9, 0.1], np.float32), 1)[0][0] == (1, 3)
-    assert likely_gaps(np.array([0.1, 0.9, 0.1, 0.1, 0.9], np.float32), 1)[0][0] == (1, 1)
-
-
-def test_another_situation_is_hidden_and_a_neighbour_is_not() -> None:
-    words = split("one two three four five six seven")
-    chances = np.array([0.9, 0.0, 0.9, 0.9, 0.0, 0.9, 0.9], np.float32)
-    assert around(words, chances, (3, 3)) == Gap([MASK, "two", "three"], ["five", MASK])
-
-
-@given(st.integers(1, 90), st.integers(0, 89), st.integers(0, 5))
-def test_a_gap_and_what_is_around_it_fit_into_a_window(count: int, first: int, more: int) -> None:
-    words = split("word " * count)
-    run = (first % count, min(first % count + more, count - 1))
-    gap = around(words, np.zeros(count, np.float32), run)
-    assert len(gap.before) + len(gap.behind) < WINDOW
-    assert len(gap.before) + len(gap.behind) == min(WINDOW - 1, count - (run[1] + 1 - run[0]))
 
 
 @pytest.mark.parametrize(
@@ -119,37 +85,6 @@ def test_names_tell_who_and_what_is_harmful(ours: Reader) -> None:
     told = told_apart(ours, words, np.full(len(words), 0.6, np.float32))
     assert told[words.index("robber")] >= OPEN
     assert all(told[words.index(word)] <= HARMLESS for word in ("barn", "stray", "dog"))
-
-
-def test_pieces_are_spelled_as_people_write_them() -> None:
-    assert spelled(["an", "old", "-", "fashion", "##ed", "clown", "'", "s", "hat", ",", "red"]) == (
-        "an old-fashioned clown's hat, red"
-    )
-    assert spelled([]) == ""
-
-
-def test_fills_are_words_or_nothing_the_likeliest_first(ours: Reader) -> None:
-    gaps = [Gap(["a", "man"], ["in", "a", "park"]), Gap([], []), Gap(["a", "dog", "and", "a"], [])]
-    for fills in ours.filler.fill(gaps):
-        assert fills
-        assert [fill.likelihood for fill in fills] == sorted((fill.likelihood for fill in fills), reverse=True)
-        assert all(len(fill.text.split()) <= MOST and fill.likelihood <= 0 for fill in fills)
-        assert not any(mark in fill.text for fill in fills for mark in ("#", "[", "]"))
-    assert ours.filler.fill([]) == []
-
-
-def test_a_fill_is_the_same_in_any_company(ours: Reader) -> None:
-    gap, long = Gap(["a", "man"], ["in", "a", "park"]), Gap(["word"] * 20, ["word"] * 6)
-    alone, beside = ours.filler.fill([gap])[0], ours.filler.fill([long, gap])[1]
-    assert [fill.text for fill in alone] == [fill.text for fill in beside]
-
-
-def test_no_fill_is_an_animal_that_is_an_insult_for_people(ours: Reader) -> None:
-    repairer = Repairer(ours, Phrases.load())
-    for text in ("a crowd jeering at a muslim family in a park", "a poster that calls immigrants vermin"):
-        edits = [edit for edit in repairer.repair(text, NAMES).edits if edit.concept in ("hate", "harassment")]
-        assert edits
-        assert all(BEASTS.isdisjoint(edit.new.split()) for edit in edits)
 
 
 @given(st.integers(1, 80), st.integers(0, 79))

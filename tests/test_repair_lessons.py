@@ -1,4 +1,4 @@
-"""What teaches repairs: pairs of prompts, the gaps between them, and the samples made of both."""
+"""What teaches repairs: pairs of prompts, the stretches in which they differ, and the samples made of them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from tokenizers import Tokenizer
 
 from safegen.builtin.training import repairs
 from safegen.builtin.training.reader import Pieces
-from safegen.builtin.training.reader_lists import Line, bench_prompts, listed, plain
-from safegen.builtin.training.repairs import END, MASK, MOST, Gap, Pair, Samples, marked_gap, random_gap, samples
+from safegen.builtin.training.reader_lists import bench_prompts, listed, plain
+from safegen.builtin.training.repairs import Pair, Samples, samples
 from safegen.reader.model import WEIGHTS
 from safegen.reader.words import WINDOW
 
@@ -24,30 +24,17 @@ def taught() -> Samples:
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "labels", "gaps"),
+    ("old", "new", "labels"),
     [
-        ("a bad man sits", "a man sits", [0, 1, 0, 0], [Gap(["a"], [], ["man", "sits"])]),
-        ("a man fights dogs", "a man walks two dogs", [0, 0, 1, 0], [Gap(["a", "man"], ["walks", "two"], ["dogs"])]),
-        ("a man sits", "a kind man sits", [1, 0, 0], [Gap([], ["a", "kind"], ["man", "sits"])]),
-        ("same words", "same words", [0, 0], []),
-        ("A Bad cat", "a bad cat", [0, 0, 0], []),
+        ("a bad man sits", "a man sits", [0, 1, 0, 0]),
+        ("a man fights dogs", "a man walks two dogs", [0, 0, 1, 0]),
+        ("a man sits", "a kind man sits", [1, 0, 0]),
+        ("same words", "same words", [0, 0]),
+        ("A Bad cat", "a bad cat", [0, 0, 0]),
     ],
 )
-def test_a_pair_differs_where_its_words_do(old: str, new: str, labels: list[int], gaps: list[Gap]) -> None:
-    pair = Pair.of(old, new)
-    assert pair.labels() == labels
-    assert list(pair.gaps()) == gaps
-
-
-def test_another_stretch_is_shown_filled_and_open() -> None:
-    pair = Pair.of("x b c d e f y", "1 b c d e f 2")
-    rest = ["b", "c", "d", "e", "f"]
-    assert list(pair.gaps()) == [
-        Gap([], ["1"], [*rest, "2"]),
-        Gap([], ["1"], [*rest, ""]),
-        Gap(["1", *rest], ["2"], []),
-        Gap(["", *rest], ["2"], []),
-    ]
+def test_a_pair_differs_where_its_words_do(old: str, new: str, labels: list[int]) -> None:
+    assert Pair.of(old, new).labels() == labels
 
 
 def test_stretches_close_together_are_one() -> None:
@@ -61,24 +48,8 @@ def test_the_list_has_pairs_and_no_prompt_of_the_bench() -> None:
     assert not {plain(text) for line in lines for text in line} & bench_prompts()
 
 
-def test_gaps_are_cut_where_a_line_is_marked_or_anywhere() -> None:
-    assert marked_gap(Line("a man sits here", ((6, 10),))) == Gap(["a", "man"], ["sits"], ["here"])
-    assert marked_gap(Line("a man", ((0, 5),))) is None
+def test_samples_mark_what_a_repair_takes_out(taught: Samples) -> None:
     rng = random.Random(3)
-    text = "one two three four five"
-    for _ in range(50):
-        gap = random_gap(text, rng)
-        assert [*gap.before, *gap.fill, *gap.behind] == text.split()
-
-
-def test_samples_show_the_gap_and_end_the_fill(taught: Samples) -> None:
-    rng = random.Random(3)
-    for _ in range(200):
-        ids, place, wanted = taught.fill(rng)
-        assert ids[place] == MASK
-        assert wanted[-1] == END
-        assert len(wanted) <= MOST
-        assert END not in wanted[:-1]
     ids, labels = taught.marks(rng)
     assert ids.shape == labels.shape
     assert labels.unique().tolist() == [-1, 0, 1]

@@ -25,8 +25,8 @@ from safegen.reader.english import (
     moves,
     regular_forms,
 )
-from safegen.reader.gaps import OPEN
 from safegen.reader.grammar import agree
+from safegen.reader.reading import OPEN
 from safegen.reader.rewriting import Rewriter
 from safegen.reader.roles import plain
 from safegen.reader.words import split

@@ -23,9 +23,9 @@ from safegen.reader.chunks import (
     WHERE,
     Chunk,
 )
-from safegen.reader.gaps import OPEN
 from safegen.reader.grammar import WORDS
 from safegen.reader.nouns import TOUCHED, Nouns, Parts
+from safegen.reader.reading import OPEN
 
 FURTHER = 7  # how many chunks a phrase reaches behind its worst word, at most
 NEARBY = -1.0  # what *near* costs, as a log-likelihood

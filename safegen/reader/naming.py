@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from safegen.reader.chunks import NOUN, VERBS, parse
 from safegen.reader.english import alone, is_being, is_thing
-from safegen.reader.gaps import OPEN
+from safegen.reader.reading import OPEN
 
 if TYPE_CHECKING:
     import numpy as np

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from safegen.reader import english, roles
 from safegen.reader.chunks import NOUN, PLACE, PRONOUN, VERBS, Chunk, parse
-from safegen.reader.gaps import OPEN, SURE
 from safegen.reader.grammar import WORDS
+from safegen.reader.reading import OPEN, SURE
 
 if TYPE_CHECKING:
     import numpy as np

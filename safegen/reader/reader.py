@@ -16,7 +16,6 @@ from safegen.reader import captions, lexicon
 from safegen.reader.captions import Caption
 from safegen.reader.forms import Undoing, fold
 from safegen.reader.grammar import LEADING
-from safegen.reader.infilling import Filler
 from safegen.reader.model import WEIGHTS, Network
 from safegen.reader.ranking import Ranker
 from safegen.reader.reading import NEAR, Reading, Span, runs
@@ -67,11 +66,6 @@ class Reader:
     def load(cls) -> Reader:
         """Load the shipped reader, once per process."""
         return cls()
-
-    @functools.cached_property
-    def filler(self) -> Filler:
-        """The decoder that fills gaps, loaded when it is first needed."""
-        return Filler(self.network)
 
     @functools.cached_property
     def ranker(self) -> Ranker:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 SHARE = 0.5  # share of the worst word's score from which on a neighbour belongs to its span
 GAP = 2  # how many words with low scores a span may hold in a row
 NEAR = 0.6  # share of a line from which on a text is no longer calm
+OPEN = 0.5  # chance from which on a word belongs to a harmful situation
+SURE = 0.98  # no word is taken to belong to one, or not to, with more certainty than this
 
 
 @dataclass(frozen=True)

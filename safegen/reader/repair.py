@@ -1,10 +1,10 @@
 """Repairs of a prompt: each harmful situation is replaced as a whole, and the rest stays as it was written.
 
 The reader says which words belong to the situation. Harmful texts that somebody reads in the picture say something kind
-instead (`sayings.py`). Then the prompt is repaired in several ways: phrase by phrase (`replacing.py`), which changes the
-least, and by telling anew who and what was there (`rebuilding.py`), which never leaves a part of the deed. A network
-says which one people would find right (`ranking.py`). Where it sees little difference, words decide (`weighing.py`):
-what is lost of the harmless ones, and what is left of the others.
+instead (`sayings.py`). Then the prompt is repaired in several ways: phrase by phrase (`replacing.py`), which changes
+the least, and by telling anew who and what was there (`rebuilding.py`), which never leaves a part of the deed. A
+network says which one people would find right (`ranking.py`). Where it sees little difference, words decide
+(`weighing.py`): what is lost of the harmless ones, and what is left of the others.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 The grammar around a phrase says which words can go, or can say something plain instead (`rewriting.py`); where a recipe
 names the very words, its safe phrase may take their place. The reader reads every attempt, and of those that are calm
-the likeliest is taken. Where none is, a small decoder writes harmless words into the likeliest gaps (`infilling.py`).
+the likeliest is taken. Where none is, the phrase is left out.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from safegen.reader.clauses import Clauses
 from safegen.reader.editing import tidy
 from safegen.reader.english import is_person
 from safegen.reader.forms import folded
-from safegen.reader.gaps import OPEN, around, likely_gaps
 from safegen.reader.naming import told_apart
 from safegen.reader.phrases import Phrases
 from safegen.reader.places import near, place_around, window_of
+from safegen.reader.reading import OPEN
 from safegen.reader.rewriting import Rewriter
 from safegen.reader.words import Word
 
@@ -32,24 +32,15 @@ if TYPE_CHECKING:
     from safegen.reader.reader import Reader
     from safegen.reader.reading import Reading, Span
 
-# The line for an attempt, as a share of the reader's own, near what is new: strict for words of the decoder; what a
-# rewritten text has of new words is harmless.
+# The line for an attempt, as a share of the reader's own, near what is new: strict where a phrase is just left out.
+# What a rewritten text has of new words is harmless.
 STRICT, LOOSE = 0.65, 0.96
 # Weights of an attempt's parts: the log-likelihood of what goes, its height near the line, the chance that something of
 # a situation is left, and that words over the line are left to the next round. Chosen on `sets/reader-seen/`.
 GAP, HIGH, LEFT, PARTLY = 3.0, 6.0, 3.0, 8.0
 NAMED, PARTLY_NAMED = 2.0, -1.0  # what a recipe's phrase is worth that covers all of a span, and one that does not
-GAPS = 8  # how many gaps are filled
 # How many rewritten texts are read, and how many of the likeliest calm attempts are weighed.
 WAYS, WEIGHED = 48, 32
-# Animals whose names are insults for people: said of a person, they would be the very harm to be repaired.
-_BEASTS = """
-ape apes baboon baboons beast beasts chimp chimpanzee chimps cockroach cockroaches cow cows dog dogs gorilla gorillas
-insect insects lice maggot maggots monkey monkeys parasite parasites pig pigs rat rats roach roaches savage savages
-snake snakes swine vermin worm worms
-"""
-BEASTS = frozenset(_BEASTS.split())
-CONTEMPT = ("hate", "harassment")  # concepts whose harm is done to somebody
 
 
 @dataclass(frozen=True)
@@ -70,9 +61,9 @@ class Replacer:
     def replaced(self, reading: Reading, span: Span, names: Sequence[str], most: int = 1) -> list[tuple[Reading, Edit]]:
         """Replace one phrase in up to `most` ways, the best first.
 
-        They follow the grammar; else they are filled gaps; else the prompt has no such phrase at all.
+        They follow the grammar; else the prompt has no such phrase at all.
         """
-        for attempts, line in ((self.rewritten, LOOSE), (self._filled, STRICT), (self._dropped, STRICT)):
+        for attempts, line in ((self.rewritten, LOOSE), (self._dropped, STRICT)):
             found = self.best(reading, list(attempts(reading, span)), span, names, line, most)
             if calm := [(whole, edit) for whole, height, edit in found if height < line]:
                 return calm
@@ -180,23 +171,6 @@ class Replacer:
                 covers = place[0] <= span.span[0] and place[1] >= span.span[1]
                 worth = GAP * clauses.likelihood(gone) + (NAMED if covers else PARTLY_NAMED)
                 yield fit_in(reading.text, place, " ".join([safe, *suited[1]]), worth)
-
-    def _filled(self, reading: Reading, span: Span) -> Iterator[Attempt]:
-        """Give the likeliest gaps with their likeliest fills."""
-        words = folded(reading.words)
-        chances = self.reader.gaps(words)
-        worst = worst_of(reading, span, self.reader.concepts)
-        gaps = likely_gaps(chances, worst)[:GAPS]
-        fills = self.reader.filler.fill([around(words, chances, run) for run, _ in gaps])
-        for ((first, last), likelihood), some in zip(gaps, fills, strict=True):
-            place = reading.words[first].span[0], reading.words[last].span[1]
-            for fill in some:
-                new = fill.text.split()
-                if not any(map(roles.means, new)) or (span.concept in CONTEMPT and not BEASTS.isdisjoint(new)):
-                    continue
-                attempt = fit_in(reading.text, place, fill.text, GAP * likelihood + fill.likelihood)
-                if sound(attempt, reading.text):
-                    yield attempt
 
     def _dropped(self, reading: Reading, span: Span) -> Iterator[Attempt]:
         """Give the text without the span, without all between two signs, and a safe phrase of the recipe instead."""

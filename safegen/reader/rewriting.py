@@ -28,9 +28,9 @@ from safegen.reader.chunks import (
 )
 from safegen.reader.clauses import FURTHER, Clauses
 from safegen.reader.deeds import Deeds
-from safegen.reader.gaps import OPEN
 from safegen.reader.grammar import DETERMINERS
 from safegen.reader.nouns import NEUTRAL, Parts
+from safegen.reader.reading import OPEN
 from safegen.reader.rewrites import FLOWERS, LOST, SUSPECT, Rewrite
 
 if TYPE_CHECKING:

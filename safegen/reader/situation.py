@@ -10,10 +10,10 @@ from safegen.reader import english, roles
 from safegen.reader.chunks import NOUN, PLACE, PRONOUN, SIGN, VERBS, Chunk
 from safegen.reader.clauses import Clauses
 from safegen.reader.forms import folded
-from safegen.reader.gaps import OPEN
 from safegen.reader.grammar import ARTICLES, DETERMINERS
 from safegen.reader.naming import CREATURES, NAMELY, VICTIMS
 from safegen.reader.nouns import Parts
+from safegen.reader.reading import OPEN
 
 if TYPE_CHECKING:
     from safegen.reader.reader import Reader

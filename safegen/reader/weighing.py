@@ -8,8 +8,7 @@ from collections import Counter
 from safegen.reader import english, roles
 from safegen.reader.chunks import NOUN, PLACE, SIGN, VERBS
 from safegen.reader.forms import folded
-from safegen.reader.gaps import OPEN
-from safegen.reader.reading import NEAR, Reading
+from safegen.reader.reading import NEAR, OPEN, Reading
 from safegen.reader.scenes import FLOWERS
 from safegen.reader.situation import WARM, Situation
 from safegen.reader.tears import Tears

@@ -107,7 +107,7 @@ def loss_of(reader: Reader, states: Tensor, labels: Tensor, whole: Tensor) -> Te
 
 
 def drift(former: Reader, ids: Tensor, states: Tensor) -> Tensor:
-    """Measure how far the states of tokens (B, T, D) are from the former ones, which gap head and decoder can read."""
+    """Measure how far the states of tokens (B, T, D) are from the former ones, which the gap head can read."""
     with torch.no_grad():
         before = former.states(ids)
     spoken = ids != PAD
