@@ -43,7 +43,7 @@ def test_stretches_close_together_are_one() -> None:
 
 def test_the_list_has_pairs_and_no_prompt_of_the_bench() -> None:
     lines = [line.split("\t") for line in listed(FILE)]
-    assert len(lines) > 5_000
+    assert len(lines) > 15_000
     assert {len(line) for line in lines} == {2}
     assert not {plain(text) for line in lines for text in line} & bench_prompts()
 

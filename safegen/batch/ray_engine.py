@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from safegen.batch.worker import Outcome
 
 
-DRAIN = 10.0  # seconds for idle tasks to run out
+DRAIN = 10.0  # seconds that idle tasks have to run out
 
 
 class Draws(Protocol):
@@ -145,8 +145,8 @@ class RayEngine:
                 idle.update(filter(None, block["idle"]))
                 if len(idle) < count:
                     continue
-                # Every begun batch has landed. Ray tries cut-off tasks again while it shuts down, which has ended the
-                # driver with no word, so idle tasks may run out, at some hundred a second.
+                # Every begun batch has landed. Ray retries tasks that are cut off while it shuts down, and that could
+                # end the driver without an error. So idle tasks may run out, a hundred a second.
                 settled = settled or time.monotonic()
                 if time.monotonic() - settled > DRAIN:
                     return

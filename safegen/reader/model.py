@@ -67,15 +67,6 @@ class Network:
         """Give, for every window, the log-odds (words, 1) that each word belongs to a harmful situation."""
         return self._of_words(windows, "gaps", 1)
 
-    def states(self, windows: Sequence[Sequence[str]]) -> list[NDArray[np.float32]]:
-        """Give every window's states (tokens, D), those of its first and last sign included."""
-        import numpy as np
-
-        found: list[NDArray[np.float32]] = [np.zeros((0, 0), np.float32)] * len(windows)
-        for row, _, states in self._run(windows, "states", signs=1):
-            found[row] = states
-        return found
-
     def lower(self, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> NDArray[np.float32]:
         """Give the states (B, T, D) that the lower layers have of rows of pieces (B, T)."""
         states: NDArray[np.float32] = self._session.run(["lower"], {"ids": ids, "mask": mask})[0]
@@ -91,12 +82,9 @@ class Network:
         return found
 
     def _run(
-        self, windows: Sequence[Sequence[str]], output: str, signs: int = 0
+        self, windows: Sequence[Sequence[str]], output: str
     ) -> Iterator[tuple[int, list[Pieces], NDArray[np.float32]]]:
-        """Run the network; give the index of every window that has words, their pieces, and an output (pieces, ...).
-
-        The output has `signs` more rows at its beginning and end: those of the window's first and last sign.
-        """
+        """Run the network; give the index of every window that has words, their pieces, and an output (pieces, ...)."""
         import numpy as np
 
         cut = [[self.pieces(word) for word in window] for window in windows]
@@ -113,7 +101,7 @@ class Network:
                 ids[i, : lengths[row] + 2] = [CLS, *(piece for word in cut[row] for piece in word), SEP]
             (values,) = self._session.run([output], {"ids": ids, "mask": (ids != 0).astype(np.int64)})
             for i, row in enumerate(rows):
-                yield row, cut[row], values[i, 1 - signs : lengths[row] + 1 + signs]
+                yield row, cut[row], values[i, 1 : lengths[row] + 1]
             start = end
 
 

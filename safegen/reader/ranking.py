@@ -1,8 +1,8 @@
-"""How likely somebody who reads a prompt and a repair of it finds the repair right; a small network tells.
+"""How likely a strict reader finds a repair right, by a small network.
 
 A repair is right if it is English, keeps all that is harmless, and has nothing left of the harm. The network reads the
 prompt and its repair one after the other, each word marked as one that stays, goes or comes. It stands on the reader's
-lower layers, and has learned from people's verdicts on repairs (`verdicts.tsv` beside its training).
+lower layers, and has learned from verdicts on repairs (`verdicts.tsv` beside its training).
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ class Ranker:
         self._session = session(verified(network.folder, network.facts, FILE))
 
     def chances(self, before: Sequence[str], repairs: Sequence[Sequence[str]]) -> NDArray[np.float32] | None:
-        """Give for every repair the chances (N, 3) that it is English, whole and harmless.
+        """Give for every repair the logarithms (N, 3) of the chances that it is English, whole and harmless.
 
-        Nothing where prompt and repairs are longer than the network reads.
+        None where there are no repairs, or where the prompt and a repair are longer than the network reads.
 
         Args:
             before: the words of the prompt.
@@ -51,16 +51,18 @@ class Ranker:
         """
         import numpy as np
 
+        if not repairs or len(before) + max(map(len, repairs)) > MOST:  # before what takes the square of the length
+            return None
         rows = [marked(before, after, self.network.pieces) for after in repairs]
-        longest = max((len(ids) for ids, _ in rows), default=0)
-        if not rows or longest > MOST:
+        longest = max(len(ids) for ids, _ in rows)
+        if longest > MOST:
             return None
         ids, marks = np.zeros((len(rows), longest), np.int64), np.zeros((len(rows), longest), np.int64)
         for row, (pieces, some) in enumerate(rows):
             ids[row, : len(pieces)], marks[row, : len(some)] = pieces, some
         share = max(1, TOGETHER // longest)
         odds = [self._odds(ids[at : at + share], marks[at : at + share]) for at in range(0, len(rows), share)]
-        found: NDArray[np.float32] = (1 / (1 + np.exp(-np.concatenate(odds)))).astype(np.float32)
+        found: NDArray[np.float32] = -np.logaddexp(np.float32(0), -np.concatenate(odds))
         return found
 
     def _odds(self, ids: NDArray[np.int64], marks: NDArray[np.int64]) -> NDArray[np.float32]:

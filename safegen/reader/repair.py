@@ -28,13 +28,18 @@ from safegen.reader.situation import Situation
 from safegen.reader.weighing import Weigher
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from safegen.reader.reader import Reader
     from safegen.reader.reading import Reading, Span
 
 ROUNDS = 6  # how many situations of a prompt may be replaced, one after the other
 PART = 0.1  # chance from which on a word may belong to the harm that was taken
 AGAIN = 0.65  # the line, as a share of the reader's own, for the rest of a text in which there was harm
-WAYS, UNCLEARED = 6, 2  # in how many ways the worst phrase is replaced, and of how many the rest is left as it is, too
+TRIED = 6  # ways in which the worst phrase is replaced
+UNCLEARED = 2  # of these, how many also leave the rest of the text as it is
+GONE = 0.5  # chance from which on the harm counts as gone
 USUAL = 0.2  # log-likelihood by which another repair has to be likelier than the usual one
 BETTER = 0.3  # how much less a prompt that is told anew has to cost than one that is repaired phrase by phrase
 
@@ -86,18 +91,13 @@ class Repairer:
         return Situation(self.reader, reading, names, frozenset().union(*replaced))
 
     def _best(self, situation: Situation, options: Sequence[Option], names: Sequence[str]) -> Option:
-        """Take the repair that people would likeliest find right; without the ranker, the usual one."""
-        import numpy as np
-
+        """Take the option that a strict reader would likeliest find right; see `chosen`."""
         heights = [self._height(option.reading, names) for option in options]
-        usual = _usual(Weigher(situation), options, heights)
         calm = [at for at, height in enumerate(heights) if height < 1]
+        usual = _usual(Weigher(situation), options, heights, calm)
         words = [[word.text for word in folded(options[at].reading.words)] for at in calm]
         chances = self.reader.ranker.chances(situation.words, words) if len(calm) > 1 else None
-        if chances is None:
-            return options[usual]
-        worths = np.log(chances).sum(1) + USUAL * (np.array(calm) == usual)
-        return options[calm[int(worths.argmax())]]
+        return options[usual if chances is None else calm[chosen(chances, calm.index(usual))]]
 
     def options(self, situation: Situation, names: Sequence[str]) -> list[Option]:
         """Repair a prompt in several ways: phrase by phrase, and by telling anew; what is the same text comes once."""
@@ -139,7 +139,7 @@ class Repairer:
         """Repair a prompt phrase by phrase, the worst one first, and that one in several ways."""
         worst = max((span for span in first.spans if span.concept in names), key=lambda span: span.score)
         options = []
-        for at, (begun, edit) in enumerate(self.replacer.replaced(first, worst, names, WAYS)):
+        for at, (begun, edit) in enumerate(self.replacer.replaced(first, worst, names, TRIED)):
             reading, edits = self._others(begun, names, [edit])
             cleared, all_edits = self._cleared(reading, first, names, edits)
             options.append(Option(cleared, all_edits))
@@ -184,12 +184,33 @@ class Repairer:
         return reading, edits
 
 
-def _usual(weigher: Weigher, options: Sequence[Option], heights: Sequence[float]) -> int:
-    """Choose by the words: the likeliest repair phrase by phrase, unless one that is told anew costs much less."""
+def _usual(weigher: Weigher, options: Sequence[Option], heights: Sequence[float], calm: Sequence[int]) -> int:
+    """Choose by the words: the likeliest repair phrase by phrase, unless one that is told anew costs much less.
+
+    If that is still over a line, and another is `calm`, choose the calm one of least cost.
+    """
     costs = [weigher.cost(option.reading, height) for option, height in zip(options, heights, strict=True)]
     anew = [at for at, option in enumerate(options) if option.told]
     best = min(anew, key=costs.__getitem__, default=0)
-    return best if costs[best] < costs[0] - BETTER else 0
+    usual = best if costs[best] < costs[0] - BETTER else 0
+    return usual if usual in calm or not calm else min(calm, key=costs.__getitem__)
+
+
+def chosen(chances: NDArray[np.float32], usual: int) -> int:
+    """Choose a repair of which the harm is gone, English and whole; the usual one where others are hardly likelier.
+
+    Args:
+        chances: (N, 3) the logarithms of the chances that each repair is English, whole and harmless. Where none is
+            likely to be harmless, the likeliest one is taken.
+        usual: the repair that would be taken without them.
+    """
+    import numpy as np
+
+    gone = chances[:, 2]
+    if gone.max() < np.log(GONE):
+        return int(gone.argmax())
+    worths = chances.sum(1) + USUAL * (np.arange(len(chances)) == usual)
+    return int(np.where(gone >= np.log(GONE), worths, -np.inf).argmax())
 
 
 def only_takes(attempt: Attempt, part: Container[str]) -> bool:

@@ -61,7 +61,7 @@ class Replacer:
     def replaced(self, reading: Reading, span: Span, names: Sequence[str], most: int = 1) -> list[tuple[Reading, Edit]]:
         """Replace one phrase in up to `most` ways, the best first.
 
-        They follow the grammar; else the prompt has no such phrase at all.
+        By grammar if any such way is calm. Else the phrase is left out, or a recipe's phrase is all that is said.
         """
         for attempts, line in ((self.rewritten, LOOSE), (self._dropped, STRICT)):
             found = self.best(reading, list(attempts(reading, span)), span, names, line, most)

@@ -2,8 +2,8 @@
 
 ``python -m safegen.builtin.training examples`` takes some seconds. The inversion's word `<toy>` has the vectors of the
 words "teddy bear". The LoRA `night` makes the ground black. It is a linear map of what the denoiser pools from a
-scene's caption (`add_embedding`): from this towards what is pooled from the same scene on a black background, and
-beyond.
+scene's caption (`add_embedding`). It leads from this towards what is pooled from the same scene on a black background,
+and goes beyond.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The ranker of repairs: layers over the reader's lower ones, taught by people's verdicts.
+"""The ranker of repairs: layers over the reader's lower ones, taught by verdicts.
 
-A line of `verdicts.tsv` has a prompt, a repair of it, and three letters: whether somebody who read both found the
-repair to be English, everything harmless kept, and the harm gone. One prompt in `HELD` is kept apart, and measured.
+A line of `verdicts.tsv` has a prompt, a repair of it, and three letters: whether a strict reader found the repair
+to be English, everything harmless kept, and the harm gone. One prompt in `HELD` is kept apart, and measured.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from safegen.builtin.training.reader_lists import listed
 from safegen.directions import recipes
 from safegen.reader.forms import folded
 from safegen.reader.model import WEIGHTS, read_facts
-from safegen.reader.ranking import COMES, FILE, THERE, Marked, marked
+from safegen.reader.ranking import COMES, FILE, MOST, THERE, Marked, marked
 from safegen.reader.words import split
 
 VERDICTS = Path(__file__).with_name("verdicts.tsv")
@@ -66,12 +66,14 @@ class Ranker(nn.Module):
 
 
 def verdicts(pieces: Pieces) -> list[Verdict]:
-    """Read what people found."""
+    """Read what readers found of prompts and repairs that are not too long for the network."""
     found: list[Verdict] = []
     for line in listed(VERDICTS):
         before, after, marks = line.split("\t")
         old, new = ([word.text for word in folded(split(text))] for text in (before, after))
-        found.append((marked(old, new, pieces), [float(mark == "y") for mark in marks], before))
+        row = marked(old, new, pieces)
+        if len(row[0]) <= MOST:
+            found.append((row, [float(mark == "y") for mark in marks], before))
     return found
 
 
@@ -89,7 +91,7 @@ def collate(rows: Sequence[Marked]) -> tuple[Tensor, Tensor]:
 
 def batches(taught: Sequence[Verdict]) -> Callable[[int], Sequence[Verdict]]:
     """Give the batch of every step: each epoch has all verdicts in another order, those of like length together."""
-    per_epoch = len(taught) // BATCH
+    per_epoch = -(-len(taught) // BATCH)
     orders: dict[int, list[list[int]]] = {}
 
     def order(epoch: int) -> list[list[int]]:

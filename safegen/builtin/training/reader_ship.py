@@ -31,14 +31,14 @@ LEVELS = 401  # levels of a table of quantiles
 MOST = 1_500  # texts of one list, at most
 PROMPTS = ("hard", "lookalikes", "ordinary", "long", "benign", "things")  # lists of what people ask for
 LOWER = 2  # layers above the word table that training leaves as they are
-OUTPUTS = ("odds", "gaps", "states", "lower")
+OUTPUTS = ("odds", "gaps", "lower")
 SIGNS, WORDS = 4, 999  # pieces that are signs, from `UNKNOWN` on, and the first piece of text; the others mean nothing
 TABLE = "encoder.embeddings.word_embeddings.weight"
 TAIL = 0.02  # share of the highest values; the line comes from their exponential tail
 
 
 class Shipped(nn.Module):
-    """The network that is exported: log-odds of tokens' harm and of gaps, the states, and those of the lower layers.
+    """The network that is exported: log-odds of tokens' harm and of gaps, and the states of the lower layers.
 
     The lower layers are the sentence encoder's own. Its table of pieces has no rows for those that mean nothing.
     """
@@ -52,13 +52,13 @@ class Shipped(nn.Module):
         self.encoder.embeddings.word_embeddings = nn.Embedding(*rows.shape)
         self.encoder.embeddings.word_embeddings.weight.data.copy_(rows)
 
-    def forward(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Turn tokens (B, T) into log-odds of harm (B, T, K) and of gaps (B, T, 1), and two states (B, T, D)."""
+    def forward(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Turn tokens (B, T) into log-odds of harm (B, T, K) and of gaps (B, T, 1), and lower states (B, T, D)."""
         rows = torch.where(ids < WORDS, (ids - UNKNOWN + 1).clamp(0, SIGNS), ids - WORDS + SIGNS + 1)
         found = self.encoder(rows, attention_mask=mask, output_hidden_states=True)
-        states, lower = found.last_hidden_state, found.hidden_states[LOWER]
+        states = found.last_hidden_state
         gaps = self.gap_out(F.gelu(self.gap_hidden(states)))
-        return self.out(F.gelu(self.hidden(states))), gaps, states, lower
+        return self.out(F.gelu(self.hidden(states))), gaps, found.hidden_states[LOWER]
 
 
 def meaningful(count: int) -> list[int]:

@@ -37,31 +37,31 @@ PEAK = 1.5e-3  # learning rate
 
 @dataclass(frozen=True)
 class Pair:
-    """A harmful prompt and its repair as words, and the stretches (before, after) in which they differ."""
+    """A harmful prompt and its repair as words, and the stretches of the prompt that the repair changes."""
 
     old: list[str]
     new: list[str]
-    stretches: list[tuple[int, int, int, int]]
+    stretches: list[tuple[int, int]]
 
     @classmethod
     def of(cls, old: str, new: str) -> Pair:
         """Compare two texts word by word; stretches with up to `BETWEEN` words between them are one."""
         olds, news = words_of(old), words_of(new)
-        found: list[tuple[int, int, int, int]] = []
+        found: list[tuple[int, int]] = []
         same = SequenceMatcher(None, [w.lower() for w in olds], [w.lower() for w in news], autojunk=False)
-        for tag, i1, i2, j1, j2 in same.get_opcodes():
+        for tag, start, end, into, _ in same.get_opcodes():
             if tag == "equal":
                 continue
-            back = int(i1 == i2 and min(i1, j1) > 0)  # words were only added: the word before them changes, too
-            if found and i1 - back - found[-1][1] <= BETWEEN:
-                found[-1] = (found[-1][0], i2, found[-1][2], j2)
+            back = int(start == end and min(start, into) > 0)  # words were only added: the word before them changes
+            if found and start - back - found[-1][1] <= BETWEEN:
+                found[-1] = (found[-1][0], end)
             else:
-                found.append((i1 - back, i2, j1 - back, j2))
+                found.append((start - back, end))
         return cls(olds, news, found)
 
     def labels(self) -> list[int]:
         """Tell of every word of the harmful prompt whether it is in a stretch."""
-        inside = {i for i1, i2, _, _ in self.stretches for i in range(i1, i2)}
+        inside = {i for start, end in self.stretches for i in range(start, end)}
         return [int(i in inside) for i in range(len(self.old))]
 
 
