@@ -392,7 +392,7 @@ def test_killed_again_and_again_it_ends_as_if_nothing_had_been(generator: Genera
 @pytest.mark.parametrize("times", [1, 2])
 def test_ctrl_c_once_finishes_what_is_in_flight_and_twice_stops(tmp_path: Path, times: int) -> None:
     out = tmp_path / "o"
-    process = start(out, "--steps", "200")
+    process = start(out, "--steps", str(100 * times))
     while not (out / "batch.json").exists():
         assert process.poll() is None
         time.sleep(0.02)

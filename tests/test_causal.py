@@ -27,7 +27,7 @@ from tests.helpers import miniatures
 HARMFUL, BENIGN = "a cat and a kitchen knife", "a cat and a wooden spoon"
 BEHIND = (Position.END, Position.PAD)
 # Enough for one concept of this encoder.
-FEWER = replace(BRIEF, contexts=13, draws=2, captions=400, plain=400, long=250, fitted=500, couples=300, steps=800)
+FEWER = replace(BRIEF, contexts=13, draws=2, captions=400, plain=400, long=250, fitted=500, couples=300, steps=400)
 BLADES = {
     "knife": "spoon",
     "kitchen knife": "wooden spoon",
