@@ -125,12 +125,6 @@ def test_every_epoch_has_every_verdict_once(count: int) -> None:
         assert sorted(rows) == sorted(v[2] for v in taught)
 
 
-def test_the_area_is_one_where_all_right_ones_are_higher_and_a_half_where_scores_say_nothing() -> None:
-    marks = np.array([0.0, 0.0, 1.0, 1.0])
-    assert ranking.area(np.array([0.1, 0.2, 0.3, 0.4]), marks) == 1
-    assert ranking.area(np.array([0.4, 0.1, 0.2, 0.3]), marks) == 0.5
-
-
 def test_verdicts_are_of_repairs_and_of_no_prompt_of_the_bench() -> None:
     lines = [line.split("\t") for line in listed(ranking.VERDICTS)]
     assert len(lines) > 26_000

@@ -87,6 +87,14 @@ def test_names_tell_who_and_what_is_harmful(ours: Reader) -> None:
     assert all(told[words.index(word)] <= HARMLESS for word in ("barn", "stray", "dog"))
 
 
+def test_no_repair_calls_people_an_animal_that_is_an_insult(ours: Reader) -> None:
+    repairer, beasts = Repairer(ours, Phrases.load()), {"apes", "dogs", "insects", "monkeys", "pigs", "rats", "vermin"}
+    for text in ("a crowd jeering at a muslim family in a park", "a poster that calls immigrants vermin"):
+        edits = [edit for edit in repairer.repair(text, NAMES).edits if edit.concept in ("hate", "harassment")]
+        assert edits
+        assert all(beasts.isdisjoint(edit.new.split()) for edit in edits)
+
+
 @given(st.integers(1, 80), st.integers(0, 79))
 def test_the_window_around_new_words_holds_them(count: int, first: int) -> None:
     words = [f"w{i}" for i in range(count)]

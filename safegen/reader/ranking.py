@@ -1,4 +1,4 @@
-"""How likely a strict reader finds a repair right, by a small network.
+"""The ranker: a small network that tells how likely a strict reader would find a repair right.
 
 A repair is right if it is English, keeps all that is harmless, and has nothing left of the harm. The network reads the
 prompt and its repair one after the other, each word marked as one that stays, goes or comes. It stands on the reader's

@@ -15,14 +15,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from safegen.bench.statistics import auc
 from safegen.builtin.training import eight_bits, reader_ship
 from safegen.builtin.training.checkpointing import Progress, device, halved
 from safegen.builtin.training.reader import PAD, Pieces, Reader, encoder
 from safegen.builtin.training.reader_lists import listed
+from safegen.builtin.training.repairs import padded
 from safegen.directions import recipes
 from safegen.reader.forms import folded
 from safegen.reader.model import WEIGHTS, read_facts
@@ -84,9 +85,7 @@ def is_held(verdict: Verdict) -> bool:
 
 def collate(rows: Sequence[Marked]) -> tuple[Tensor, Tensor]:
     """Make pieces and marks (B, T) of some rows."""
-    longest = max(len(ids) for ids, _ in rows)
-    ids = torch.tensor([[*row, *[PAD] * (longest - len(row))] for row, _ in rows])
-    return ids, torch.tensor([[*marks, *[0] * (longest - len(marks))] for _, marks in rows])
+    return padded([ids for ids, _ in rows], PAD), padded([marks for _, marks in rows], 0)
 
 
 def batches(taught: Sequence[Verdict]) -> Callable[[int], Sequence[Verdict]]:
@@ -189,12 +188,6 @@ def measured(ranker: Ranker, lower: Reader, held: Sequence[Verdict]) -> str:
     odds = torch.cat([odds_of(ranker, lower, [v[0] for v in held[at : at + 64]]) for at in range(0, len(held), 64)])
     marks = np.array([v[1] for v in held])
     logs = F.logsigmoid(odds).double().cpu().numpy()
-    parts = [area(logs[:, i], marks[:, i]) for i in range(MARKS)]
-    return f"{', '.join(f'{part:.3f}' for part in parts)}; all three {area(logs.sum(1), marks.min(1)):.3f}"
-
-
-def area(scores: NDArray[np.float64], marks: NDArray[np.float64]) -> float:
-    """Compute the area under the curve of scores against marks of 0 and 1."""
-    ranks = scores.argsort().argsort() + 1
-    right = int(marks.sum())
-    return float((ranks[marks > 0].sum() - right * (right + 1) / 2) / (right * (len(marks) - right)))
+    columns = [*((logs[:, i], marks[:, i]) for i in range(MARKS)), (logs.sum(1), marks.min(1))]
+    *parts, every = (auc(scores[found > 0].tolist(), scores[found == 0].tolist()) for scores, found in columns)
+    return f"{', '.join(f'{part:.3f}' for part in parts)}; all three {every:.3f}"
