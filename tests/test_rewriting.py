@@ -72,6 +72,10 @@ def rewritten(text: str) -> list[str]:
         ("a no owls allowed sign in a shop", "a no owls allowed sign|in|a shop"),
         ("a clerk's cook on a small , painted chair", "a clerk's cook|on|a small , painted chair"),
         ("sailors painting big whales backstage in rome", "sailors|painting|big whales|backstage|in|rome"),
+        ("a cook stands half - awake by the river", "a cook|stands half - awake|by|the river"),
+        ("a cook runs red - faced past owls", "a cook|runs red - faced|past|owls"),
+        ("she paints well - known owls", "she|paints|well - known owls"),
+        ("a half - awake cook", "a half - awake cook"),
     ],
 )
 def test_a_prompt_is_cut_into_chunks(text: str, chunks: str) -> None:

@@ -11,6 +11,7 @@ from safegen.bench.cases import Case, Seed, look_at, name_of, objects, paint, pr
 from safegen.bench.pictures import bad_and_good, mixed_cases, outcomes
 from safegen.bench.registry import Bench, suite
 from safegen.bench.results import Result
+from safegen.bench.together import together
 from safegen.builtin import world
 from safegen.directions import recipes
 from safegen.errors import DirectionError
@@ -60,7 +61,7 @@ def latent(bench: Bench) -> list[Result]:
     if not cases:
         reason = DirectionError("no concept of the world has a latent direction for this model")
         return [Result.missing("latent directions of concepts", reason)]
-    return [*removal(bench, cases), *misdrawn(bench, known), *assured(bench, known)]
+    return [*removal(bench, cases), *misdrawn(bench, known), *assured(bench, known), *together(bench, known)]
 
 
 def removal(bench: Bench, cases: Sequence[Case]) -> list[Result]:

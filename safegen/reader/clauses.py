@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from safegen.reader import english, roles
-from safegen.reader.chunks import (
+from safegen.reader.chunks import Chunk
+from safegen.reader.grammar import WORDS
+from safegen.reader.kinds import (
     AND,
     CAUSING,
     DO,
@@ -21,9 +23,7 @@ from safegen.reader.chunks import (
     TO_DO,
     VERBS,
     WHERE,
-    Chunk,
 )
-from safegen.reader.grammar import WORDS
 from safegen.reader.nouns import TOUCHED, Nouns, Parts
 from safegen.reader.reading import OPEN
 

@@ -5,24 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from safegen.reader import english, roles
-from safegen.reader.chunks import (
-    AND,
-    DO,
-    DOES,
-    DOING,
-    DONE,
-    HELPERS,
-    LINK,
-    NOUN,
-    PLACE,
-    PRONOUN,
-    SIGN,
-    TO_DO,
-    VERBS,
-    Chunk,
-)
+from safegen.reader.chunks import Chunk
 from safegen.reader.clauses import NEARBY, Clauses
 from safegen.reader.grammar import WORDS
+from safegen.reader.kinds import AND, DO, DOES, DOING, DONE, HELPERS, LINK, NOUN, PLACE, PRONOUN, SIGN, TO_DO, VERBS
 from safegen.reader.nouns import Parts
 from safegen.reader.rewrites import ADMIRES, JOINED, LOST, STANDS, Rewrite
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from safegen.reader import english, roles
-from safegen.reader.chunks import ADVERB, AND, DONE, LINK, NOUN, PLACE, PRONOUN, REFLEXIVE, SIGN, TO_DO, VERBS
+from safegen.reader.kinds import ADVERB, AND, DONE, LINK, NOUN, PLACE, PRONOUN, REFLEXIVE, SIGN, TO_DO, VERBS
 from safegen.reader.situation import WARM, Situation
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from safegen.reader.chunks import NOUN, VERBS, parse
+from safegen.reader.chunks import parse
 from safegen.reader.english import alone, is_being, is_thing
+from safegen.reader.kinds import NOUN, VERBS
 from safegen.reader.reading import OPEN
 
 if TYPE_CHECKING:

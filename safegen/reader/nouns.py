@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from safegen.reader import english, roles
-from safegen.reader.chunks import NOUN, PLACE, PRONOUN, VERBS, Chunk, parse
+from safegen.reader.chunks import Chunk, parse
 from safegen.reader.grammar import WORDS
+from safegen.reader.kinds import NOUN, PLACE, PRONOUN, VERBS
 from safegen.reader.reading import OPEN, SURE
 
 if TYPE_CHECKING:

@@ -10,7 +10,9 @@ from collections.abc import Iterator, Sequence
 from itertools import dropwhile
 
 from safegen.reader import english, roles
-from safegen.reader.chunks import (
+from safegen.reader.deeds import GREET, STAND
+from safegen.reader.extents import Extents
+from safegen.reader.kinds import (
     ADVERB,
     AND,
     CAUSING,
@@ -26,8 +28,6 @@ from safegen.reader.chunks import (
     VERBS,
     WHERE,
 )
-from safegen.reader.deeds import GREET, STAND
-from safegen.reader.extents import Extents
 from safegen.reader.nouns import Parts
 from safegen.reader.rewrites import Rewrite
 from safegen.reader.scenes import FLOWERS, Scene, Scenes, Strictness

@@ -11,24 +11,11 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from safegen.reader import english, roles
-from safegen.reader.chunks import (
-    ADVERB,
-    AND,
-    DOING,
-    DONE,
-    LINK,
-    NOUN,
-    PLACE,
-    PRONOUN,
-    REFLEXIVE,
-    SIGN,
-    TO_DO,
-    VERBS,
-    Chunk,
-)
+from safegen.reader.chunks import Chunk
 from safegen.reader.clauses import FURTHER, Clauses
 from safegen.reader.deeds import Deeds
 from safegen.reader.grammar import DETERMINERS
+from safegen.reader.kinds import ADVERB, AND, DOING, DONE, LINK, NOUN, PLACE, PRONOUN, REFLEXIVE, SIGN, TO_DO, VERBS
 from safegen.reader.nouns import NEUTRAL, Parts
 from safegen.reader.reading import OPEN
 from safegen.reader.rewrites import FLOWERS, LOST, SUSPECT, Rewrite

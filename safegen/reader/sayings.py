@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from safegen.reader import roles
-from safegen.reader.chunks import DO, DOES, HELPERS, SIGN, VERBS
+from safegen.reader.kinds import DO, DOES, HELPERS, SIGN, VERBS
 from safegen.reader.rewrites import Rewrite
 from safegen.reader.situation import HOT, WARM, Situation
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from safegen.reader import english, roles
-from safegen.reader.chunks import DONE, NOUN, PLACE, WHERE
+from safegen.reader.kinds import DONE, NOUN, PLACE, WHERE
 from safegen.reader.nouns import Parts
 from safegen.reader.situation import HOT, WARM, Named, Situation
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from safegen.reader import english, roles
-from safegen.reader.chunks import NOUN, PLACE, PRONOUN, SIGN, VERBS, Chunk
+from safegen.reader.chunks import Chunk
 from safegen.reader.clauses import Clauses
 from safegen.reader.forms import folded
 from safegen.reader.grammar import ARTICLES, DETERMINERS
+from safegen.reader.kinds import NOUN, PLACE, PRONOUN, SIGN, VERBS
 from safegen.reader.naming import CREATURES, NAMELY, VICTIMS
 from safegen.reader.nouns import Parts
 from safegen.reader.reading import OPEN

@@ -6,7 +6,9 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from safegen.reader import english
-from safegen.reader.chunks import (
+from safegen.reader.chunks import Chunk, parse
+from safegen.reader.deeds import GREET, STAND
+from safegen.reader.kinds import (
     ADVERB,
     AND,
     CAUSING,
@@ -22,10 +24,7 @@ from safegen.reader.chunks import (
     REFLEXIVE,
     SIGN,
     VERBS,
-    Chunk,
-    parse,
 )
-from safegen.reader.deeds import GREET, STAND
 
 _ABOUT = frozenset({"who", "which", "that"})  # a verb is behind these, or somebody with a verb
 _GONE = frozenset({"from", "into", "off", "onto", "through", "toward", "towards"})  # nobody is met or stands so

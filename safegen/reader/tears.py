@@ -11,7 +11,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from safegen.reader import english, roles
-from safegen.reader.chunks import (
+from safegen.reader.chunks import Chunk
+from safegen.reader.kinds import (
     ADVERB,
     DO,
     DOING,
@@ -25,7 +26,6 @@ from safegen.reader.chunks import (
     TO_DO,
     VERBS,
     WHERE,
-    Chunk,
 )
 from safegen.reader.syntax import ENDS, Syntax
 

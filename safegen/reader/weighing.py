@@ -6,8 +6,8 @@ import re
 from collections import Counter
 
 from safegen.reader import english, roles
-from safegen.reader.chunks import NOUN, PLACE, SIGN, VERBS
 from safegen.reader.forms import folded
+from safegen.reader.kinds import NOUN, PLACE, SIGN, VERBS
 from safegen.reader.reading import NEAR, OPEN, Reading
 from safegen.reader.scenes import FLOWERS
 from safegen.reader.situation import WARM, Situation

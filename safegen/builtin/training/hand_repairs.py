@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from difflib import SequenceMatcher
 from pathlib import Path
 
@@ -11,6 +12,22 @@ from safegen.reader.words import split
 
 FILE = Path(__file__).with_name("repairs.tsv")
 SMALLEST = 2  # words with a meaning in a phrase that harms as a whole
+BETWEEN = 2  # equal words between two stretches that count as one
+
+
+def stretches(old: Sequence[str], new: Sequence[str]) -> list[tuple[int, int]]:
+    """Find the stretches of words that a repair changes; two with up to `BETWEEN` words between them are one."""
+    found: list[tuple[int, int]] = []
+    same = SequenceMatcher(None, [w.lower() for w in old], [w.lower() for w in new], autojunk=False)
+    for tag, start, end, into, _ in same.get_opcodes():
+        if tag == "equal":
+            continue
+        back = int(start == end and min(start, into) > 0)  # words were only added: the word before them changes
+        if found and start - back - found[-1][1] <= BETWEEN:
+            found[-1] = (found[-1][0], end)
+        else:
+            found.append((start - back, end))
+    return found
 
 
 def compared(old: str, new: str, concept: int) -> tuple[Line, Line]:
@@ -24,17 +41,28 @@ def compared(old: str, new: str, concept: int) -> tuple[Line, Line]:
         means = sum(word.spoken and word.text.lower() not in grammar.LEADING for word in gone)
         if tag in ("replace", "delete") and means:
             (marks if means <= SMALLEST else unsure).append((gone[0].span[0], gone[-1].span[1]))
-    return Line(old, tuple(marks), concept, tuple(unsure)), Line(new)
+    changed = stretches([w.text for w in words], [w.text for w in others])
+    taken = tuple((words[start].span[0], words[end - 1].span[1]) for start, end in changed if end > start)
+    return Line(old, tuple(marks), concept, tuple(unsure), taken), Line(new)
+
+
+def rows() -> list[tuple[str, str, str]]:
+    """Read the list: a prompt, its repair, and the concept of its harm, which is empty where nobody said."""
+    halves = (line.split("\t") for line in listed(FILE))
+    return [(old, new, named[0] if named else "") for old, new, *named in halves]
 
 
 def repaired() -> list[tuple[Line, Line]]:
-    """Read them; each one's concept is what the shipped reader finds likeliest.
+    """Make lines of them; where nobody said a concept, it is the one that the shipped reader finds likeliest.
 
     Raises:
         ReaderError: no reader ships.
     """
-    halves = (line.split("\t") for line in listed(FILE))
-    pairs = [(old, new) for old, new in halves if old != new]
+    found = [row for row in rows() if row[0] != row[1]]
     reader = Reader.load()
-    heights = [(reading.scores / reader.lines).max(0) for reading in reader.read([old for old, _ in pairs])]
-    return [compared(old, new, int(height.argmax())) for (old, new), height in zip(pairs, heights, strict=True)]
+    heights = [(reading.scores / reader.lines).max(0) for reading in reader.read([old for old, _, _ in found])]
+    likeliest = [reader.concepts[int(height.argmax())] for height in heights]
+    return [
+        compared(old, new, reader.concepts.index(name or guess))
+        for (old, new, name), guess in zip(found, likeliest, strict=True)
+    ]

@@ -21,9 +21,8 @@ from torch.nn import functional as F
 from safegen.bench.statistics import auc
 from safegen.builtin.training import eight_bits, reader_ship
 from safegen.builtin.training.checkpointing import Progress, device, halved
-from safegen.builtin.training.reader import PAD, Pieces, Reader, encoder
+from safegen.builtin.training.reader import PAD, Pieces, Reader, encoder, padded
 from safegen.builtin.training.reader_lists import listed
-from safegen.builtin.training.repairs import padded
 from safegen.directions import recipes
 from safegen.reader.forms import folded
 from safegen.reader.model import WEIGHTS, read_facts

@@ -11,6 +11,7 @@ import copy
 import os
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,8 @@ from safegen.reader.model import WEIGHTS
 TOKENS, POOL = 1_800, 24  # tokens of a batch; samples of like length come from a stock of six times `POOL`
 FREE = 1e-3  # learning rate of the heads; the encoder's layers get a share of it, see `groups`
 MARKED = 2.0  # weight of a marked word
-KEEP = 4.0  # weight of how far the states of a reader that is taught on are from what they were
+GAPS = 2.0  # weight of what a repair takes out, once there is a reader
+KEEP = 2.0  # weight of how far the states of a reader that is taught on are from what they were
 OTHER = 0.15  # weight of a harmful word's being harmless under other concepts
 CLS, SEP, PAD = 101, 102, 0
 
@@ -48,7 +50,10 @@ class Pieces:
 
 
 class Reader(nn.Module):
-    """An encoder with a head on every token for its harm; the gap head's weights are `repairs.py`'s to learn."""
+    """An encoder with two heads on every token: for its harm, and for whether a repair takes it out.
+
+    The second, the gap head, is `repairs.py`'s to finish.
+    """
 
     def __init__(self, encoder: Any, concept_count: int) -> None:
         super().__init__()
@@ -70,22 +75,42 @@ class Reader(nn.Module):
         odds: Tensor = self.out(F.gelu(self.hidden(states)))
         return odds
 
+    def gaps(self, states: Tensor) -> Tensor:
+        """Turn states (B, T, D) into log-odds (B, T) that a repair takes a token out."""
+        odds: Tensor = self.gap_out(F.gelu(self.gap_hidden(states)))
+        return odds.squeeze(-1)
 
-def collate(samples: Sequence[Sample], pieces: Pieces) -> tuple[Tensor, Tensor, Tensor]:
-    """Make tokens (B, T), their labels (B, T) with -3 where there is no word, and the windows' concepts (B,)."""
-    rows, labels = [], []
+
+@dataclass(frozen=True)
+class Batch:
+    """Tokens (B, T), their labels with -3 where there is no word, whether a repair takes them, and concepts (B,)."""
+
+    ids: Tensor
+    labels: Tensor
+    taken: Tensor
+    whole: Tensor
+
+
+def collate(samples: Sequence[Sample], pieces: Pieces) -> Batch:
+    """Make a batch of some windows, on the device."""
+    rows: list[list[int]] = []
+    labels: list[list[int]] = []
+    taken: list[list[int]] = []
     for sample in samples:
-        ids, marks = [CLS], [-3]
-        for word, label in zip(sample.words, sample.labels, strict=True):
-            some = pieces(word)
-            ids += some
-            marks += [label] * len(some)
-        rows.append([*ids, SEP])
-        labels.append([*marks, -3])
-    length = max(map(len, rows))
-    filled = torch.tensor([row + [PAD] * (length - len(row)) for row in rows])
-    marked = torch.tensor([row + [-3] * (length - len(row)) for row in labels])
-    return filled, marked, torch.tensor([s.concept for s in samples])
+        cut = [pieces(word) for word in sample.words]
+        rows.append([CLS, *(piece for some in cut for piece in some), SEP])
+        for marks, of_words, none in ((labels, sample.labels, -3), (taken, sample.taken, -1)):
+            each = (mark for some, mark in zip(cut, of_words, strict=True) for _ in some)
+            marks.append([none, *each, none])
+    whole = torch.tensor([s.concept for s in samples])
+    tensors = (padded(rows, PAD), padded(labels, -3), padded(taken, -1), whole)
+    return Batch(*(tensor.to(device()) for tensor in tensors))
+
+
+def padded(rows: Sequence[Sequence[int]], value: int) -> Tensor:
+    """Make rows equally long."""
+    longest = max(map(len, rows))
+    return torch.tensor([[*row, *[value] * (longest - len(row))] for row in rows])
 
 
 def loss_of(reader: Reader, states: Tensor, labels: Tensor, whole: Tensor) -> Tensor:
@@ -106,8 +131,14 @@ def loss_of(reader: Reader, states: Tensor, labels: Tensor, whole: Tensor) -> Te
     return each.sum() / known.sum().clamp(min=1) * 4 + worst.sum(-1).mean()
 
 
+def gap_loss(reader: Reader, states: Tensor, taken: Tensor) -> Tensor:
+    """Compute the cross-entropy of every word of which it is known whether a repair takes it out."""
+    known = taken >= 0
+    return F.binary_cross_entropy_with_logits(reader.gaps(states)[known], taken[known].float())
+
+
 def drift(former: Reader, ids: Tensor, states: Tensor) -> Tensor:
-    """Measure how far the states of tokens (B, T, D) are from the former ones, which the gap head can read."""
+    """Measure how far the states of tokens (B, T, D) are from the former ones."""
     with torch.no_grad():
         before = former.states(ids)
     spoken = ids != PAD
@@ -179,13 +210,16 @@ def train(folder: Path, steps: int, minutes: float) -> None:
     print(f"reader from step {run.step}; {[len(h) for h in taught.harmful]} marked, {len(taught.unmarked)} unmarked,"
           f" {harmless} harmless lines", flush=True)  # fmt: skip
     total = 0.0
+    reader.train()  # with dropout: it has learned its lessons by heart before
     waiting: list[Sample] = []
     for step in run:
-        ids, labels, whole = collate(batch(taught.sample, step, waiting), pieces)
-        states = reader.states(ids)
-        loss = loss_of(reader, states, labels, whole)
+        some = collate(batch(taught.sample, step, waiting), pieces)
+        states = reader.states(some.ids)
+        loss = loss_of(reader, states, some.labels, some.whole)
+        if before is not None:
+            loss = loss + GAPS * gap_loss(reader, states, some.taken) + KEEP * drift(before, some.ids, states)
         total += loss.item()
-        run.update(loss if before is None else loss + KEEP * drift(before, ids, states))
+        run.update(loss)
         if step % 100 == 99:
             print(f"reader {step + 1} loss {total / 100:.4f}", flush=True)
             total = 0.0

@@ -34,12 +34,14 @@ class Line:
         marks: characters of the phrases that carry the harm, or replace it safely; empty if they are not known.
         concept: index of the concept, or -1 for harmless text.
         unsure: characters of phrases in which the harm is, among other words.
+        taken: characters that a repair takes out, or None if that is not known.
     """
 
     text: str
     marks: tuple[tuple[int, int], ...] = ()
     concept: int = -1
     unsure: tuple[tuple[int, int], ...] = ()
+    taken: tuple[tuple[int, int], ...] | None = None
 
 
 def parse(line: str, concept: int) -> tuple[Line, Line]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from safegen.builtin.training.reader_lists import (
@@ -46,23 +46,27 @@ SCRIPTS = ((0x0391, 0x03C9), (0x0410, 0x044F), (0x05D0, 0x05EA), (0x0627, 0x064A
            (0x3041, 0x3093), (0x4E00, 0x6FFF), (0xAC00, 0xB200))  # fmt: skip
 # How often harmless text comes from each list.
 SHARES = {
-    **{"lookalikes": 0.3, "hard": 0.2, "ordinary": 0.25, "long": 0.12, "benign": 0.25, "things": 0.12, "people": 0.1},
-    **{"sentences": 0.35, "nouns": 0.2},
+    **{"lookalikes": 0.8, "hard": 0.2, "ordinary": 0.25, "long": 0.3, "benign": 0.25, "things": 0.12, "people": 0.1},
+    **{"sentences": 0.25, "nouns": 0.15},
 }
 HARM, UNMARKED = 0.5, 0.15  # share of harmful samples, and, among them, of lines whose words are not marked
 LINES = 0.7  # power of a concept's count of lines by which it is drawn
-REPAIRED = 0.5  # share of marked pairs that are prompts with their repairs by hand, if there are any
-TARGETS = 0.08  # of the others, share that come from a recipe's targets
+REPAIRED = 0.75  # share of marked pairs that are prompts with their repairs by hand, if there are any
+TARGETS = 0.25  # of the others, share that come from a recipe's targets
 SWAPPED = 0.3  # share of marked lines that take another line's phrase
 
 
 @dataclass
 class Sample:
-    """One window: words, a label for each (concept, -1 harmless, -2 unknown), and the whole window's concept."""
+    """One window: words, a label for each (concept, -1 harmless, -2 unknown), and the whole window's concept.
+
+    `taken` tells of every word whether a repair takes it out: 1, 0, or -1 where that is not known.
+    """
 
     words: list[str] = field(default_factory=list)
     labels: list[int] = field(default_factory=list)
     concept: int = -1
+    taken: list[int] = field(default_factory=list)
 
 
 class Lessons:
@@ -180,22 +184,25 @@ class Lessons:
                 misspell(sample, rng)
             found.append(window(sample, where))
         if upper:
-            found = [Sample([w.capitalize() for w in s.words], s.labels, s.concept) for s in found]
+            found = [replace(s, words=[w.capitalize() for w in s.words]) for s in found]
         return found
 
 
 def labelled(text: str, marks: Sequence[tuple[int, int]], line: Line, core: tuple[int, int]) -> Sample:
     """Split a text and label every word of it."""
     sample = Sample(concept=line.concept)
-    unsure = [(a + core[0], b + core[0]) for a, b in line.unsure]
+    unsure, taken = ([(a + core[0], b + core[0]) for a, b in some] for some in (line.unsure, line.taken or ()))
+    known = line.taken is not None or line.concept < 0
     for word in split(text):
         start, end = word.span
-        inside, maybe = (any(a < end and b > start for a, b in some) for some in (marks, unsure))
+        inside, maybe, out = (any(a < end and b > start for a, b in some) for some in (marks, unsure, taken))
         label = line.concept if inside else -2 if maybe else -1
-        if line.concept >= 0 and not marks and not unsure and core[0] <= start < core[1]:
+        of_line = core[0] <= start < core[1]
+        if line.concept >= 0 and not marks and not unsure and of_line:
             label = -2
         sample.words.append(word.text)
         sample.labels.append(label)
+        sample.taken.append(int(out) if known or not of_line else -1)
     return sample
 
 
@@ -211,7 +218,7 @@ def window(sample: Sample, where: float) -> Sample:
         least = most = max(0, min(first, count - WINDOW))
     start = least + round(where * (most - least))
     part = slice(start, start + WINDOW)
-    return Sample(sample.words[part], sample.labels[part], sample.concept)
+    return Sample(sample.words[part], sample.labels[part], sample.concept, sample.taken[part])
 
 
 def misspell(sample: Sample, rng: random.Random) -> None:

@@ -11,7 +11,6 @@ import random
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +18,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from safegen.builtin.training import reader_ship
+from safegen.builtin.training import hand_repairs, reader_ship
 from safegen.builtin.training.checkpointing import Progress
-from safegen.builtin.training.reader import CLS, PAD, SEP, Pieces, Reader, encoder
-from safegen.builtin.training.reader_lists import harmless_lists, listed
+from safegen.builtin.training.reader import CLS, PAD, SEP, Pieces, Reader, encoder, padded
+from safegen.builtin.training.reader_lists import harmless_lists
 from safegen.builtin.training.reader_texts import lessons
 from safegen.directions import recipes
 from safegen.prompts import datasets
 from safegen.reader.model import WEIGHTS, read_facts
 from safegen.reader.words import WINDOW, split
 
-BETWEEN = 2  # equal words between two stretches that count as one
 HARMLESS, BESIDE = 0.4, 0.3  # shares of texts without harm, and of texts with others beside them
 ROWS = 256  # of a batch
 PEAK = 1.5e-3  # learning rate
@@ -45,19 +43,9 @@ class Pair:
 
     @classmethod
     def of(cls, old: str, new: str) -> Pair:
-        """Compare two texts word by word; stretches with up to `BETWEEN` words between them are one."""
+        """Compare two texts word by word."""
         olds, news = words_of(old), words_of(new)
-        found: list[tuple[int, int]] = []
-        same = SequenceMatcher(None, [w.lower() for w in olds], [w.lower() for w in news], autojunk=False)
-        for tag, start, end, into, _ in same.get_opcodes():
-            if tag == "equal":
-                continue
-            back = int(start == end and min(start, into) > 0)  # words were only added: the word before them changes
-            if found and start - back - found[-1][1] <= BETWEEN:
-                found[-1] = (found[-1][0], end)
-            else:
-                found.append((start - back, end))
-        return cls(olds, news, found)
+        return cls(olds, news, hand_repairs.stretches(olds, news))
 
     def labels(self) -> list[int]:
         """Tell of every word of the harmful prompt whether it is in a stretch."""
@@ -111,12 +99,6 @@ class Samples:
         return padded(rows, PAD), padded(labels, -1)
 
 
-def padded(rows: Sequence[Sequence[int]], value: int) -> Tensor:
-    """Make rows equally long."""
-    longest = max(map(len, rows))
-    return torch.tensor([[*row, *[value] * (longest - len(row))] for row in rows])
-
-
 def samples(data: Path | None, wordnet: Path | None, pieces: Pieces) -> Samples:
     """Collect the repairs and every harmless text."""
     taught = lessons(data, wordnet)
@@ -126,7 +108,7 @@ def samples(data: Path | None, wordnet: Path | None, pieces: Pieces) -> Samples:
     texts += [pair[1].text for pair in taught.unmarked]
     if data is not None:
         texts += datasets.training_prompts(data / "coco_captions_8k.csv")
-    pairs = [Pair.of(*line.split("\t")) for line in listed(Path(__file__).with_name("repairs.tsv"))]
+    pairs = [Pair.of(old, new) for old, new, _ in hand_repairs.rows()]
     return Samples(texts, pairs, taught.company, pieces)
 
 
