@@ -7,12 +7,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
+from tokenizers import Tokenizer
 
-from safegen.builtin.training import reader_texts, wordnet
+from safegen.builtin.training import hand_repairs, reader_texts, wordnet
 from safegen.builtin.training.hand_repairs import compared
+from safegen.builtin.training.reader import Pieces, Reader, collate, gap_loss
 from safegen.builtin.training.reader_lists import bench_prompts, listed, parse, phrase_of, plain
-from safegen.builtin.training.reader_texts import Lessons, labelled, lessons
+from safegen.builtin.training.reader_texts import Lessons, Sample, labelled, lessons
 from safegen.directions import recipes
+from safegen.reader.model import WEIGHTS
 
 ROOT = recipes.directions_folder()
 NAMES = sorted(recipes.known())
@@ -53,7 +57,7 @@ def test_a_window_keeps_its_labels_in_any_company(taught: Lessons) -> None:
     rng = random.Random(5)
     for _ in range(300):
         for sample in taught.sample(rng):
-            assert len(sample.words) == len(sample.labels) <= reader_texts.WINDOW
+            assert len(sample.words) == len(sample.labels) == len(sample.taken) <= reader_texts.WINDOW
             assert (sample.concept >= 0) == any(label != -1 for label in sample.labels)
 
 
@@ -68,6 +72,41 @@ def test_a_prompt_and_its_repair_tell_what_harms_or_among_what_it_is() -> None:
     assert set(found.labels) == {-1, -2}
     assert found.labels[:2] == [-1, -1]
     assert found.concept == 2
+
+
+def test_it_is_known_of_every_word_of_a_repaired_prompt_whether_a_repair_takes_it_out() -> None:
+    old, new = "a man stabs a baker, fog", "a man greets a baker, fog"
+    harm, safe = compared(old, new, 2)
+    found = labelled(f"two cats, {old}", [(10 + a, 10 + b) for a, b in harm.marks], harm, (10, 10 + len(old)))
+    assert found.taken == [0] * 5 + [1] + [0] * 4
+    assert set(labelled(new, [], safe, (0, len(new))).taken) == {0}
+    marked, _ = parse("a man {stabbed|standing} in fog", 2)
+    unknown = labelled(f"two cats, {marked.text}", [], marked, (10, 10 + len(marked.text)))
+    assert unknown.taken == [0] * 3 + [-1] * 5  # what a repair of a marked line takes out, nobody said
+
+
+def test_every_piece_of_a_word_has_the_marks_of_the_word() -> None:
+    pieces = Pieces(Tokenizer.from_file(str(WEIGHTS / "tokenizer.json")))
+    some = [Sample(["a", "stabbing"], [-1, 2], 2, [0, 1]), Sample(["fog"], [-1], -1, [0])]
+    batch = collate(some, pieces)
+    count = len(pieces("stabbing"))
+    assert batch.labels.tolist() == [[-3, -1, *[2] * count, -3], [-3, -1, -3, *[-3] * count]]
+    assert batch.taken.tolist() == [[-1, 0, *[1] * count, -1], [-1, 0, -1, *[-1] * count]]
+    assert batch.whole.tolist() == [2, -1]
+
+
+def test_nothing_is_lost_where_nobody_knows_what_a_repair_takes_out() -> None:
+    reader = Reader(torch.nn.Identity(), 7)
+    states = torch.randn(2, 3, 384)
+    assert gap_loss(reader, states, torch.full((2, 3), -1)).item() == 0
+    assert gap_loss(reader, states, torch.tensor([[1, 0, -1], [-1, -1, -1]])).item() > 0
+
+
+def test_a_concept_that_somebody_named_is_the_repairs_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [("a knife fight", "a pillow fight", "hate"), ("a knife fight", "a chess game", ""), ("a", "a", "")]
+    monkeypatch.setattr(hand_repairs, "rows", lambda: rows)
+    concepts = [list(recipes.known())[harm.concept] for harm, _ in hand_repairs.repaired()]
+    assert concepts == ["hate", "violence"]
 
 
 def test_lines_are_set_by_text_that_nothing_was_taught_with(taught: Lessons) -> None:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import random
-from pathlib import Path
 
 import pytest
 from tokenizers import Tokenizer
 
-from safegen.builtin.training import repairs
+from safegen.builtin.training import hand_repairs
 from safegen.builtin.training.reader import Pieces
-from safegen.builtin.training.reader_lists import bench_prompts, listed, plain
+from safegen.builtin.training.reader_lists import bench_prompts, plain
 from safegen.builtin.training.repairs import Pair, Samples, samples
+from safegen.directions import recipes
 from safegen.reader.model import WEIGHTS
 from safegen.reader.words import WINDOW
-
-FILE = Path(repairs.__file__).with_name("repairs.tsv")
 
 
 @pytest.fixture(scope="module")
@@ -42,10 +40,10 @@ def test_stretches_close_together_are_one() -> None:
 
 
 def test_the_list_has_pairs_and_no_prompt_of_the_bench() -> None:
-    lines = [line.split("\t") for line in listed(FILE)]
-    assert len(lines) > 15_000
-    assert {len(line) for line in lines} == {2}
-    assert not {plain(text) for line in lines for text in line} & bench_prompts()
+    rows = hand_repairs.rows()
+    assert len(rows) > 20_000
+    assert {name for *_, name in rows} == {"", *recipes.known()}
+    assert not {plain(text) for old, new, _ in rows for text in (old, new)} & bench_prompts()
 
 
 def test_samples_mark_what_a_repair_takes_out(taught: Samples) -> None:

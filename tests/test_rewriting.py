@@ -74,7 +74,12 @@ def rewritten(text: str) -> list[str]:
         ("sailors painting big whales backstage in rome", "sailors|painting|big whales|backstage|in|rome"),
         ("a cook stands half - awake by the river", "a cook|stands half - awake|by|the river"),
         ("a cook runs red - faced past owls", "a cook|runs red - faced|past|owls"),
-        ("she paints well - known owls", "she|paints|well - known owls"),
+        ("cooks greet owls - painted , fog", "cooks|greet|owls - painted|,|fog"),
+        ("a cook slowly stands - detailed", "a cook|slowly stands|-|detailed"),
+        ("a cook stands nude - 4k photo", "a cook|stands nude|-|4k photo"),
+        ("a cook grows hemp - seed", "a cook|grows|hemp - seed"),
+        ("a cook lies awake - on a bed", "a cook|lies awake|-|on|a bed"),
+        ("a cook greets red - faced , angry clerks", "a cook|greets|red - faced|,|angry clerks"),
         ("a half - awake cook", "a half - awake cook"),
     ],
 )

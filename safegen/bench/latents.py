@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from safegen.bench.cases import Case, Seed, look_at, name_of, objects, paint, prepare, shows
-from safegen.bench.pictures import bad_and_good, mixed_cases, outcomes
+from safegen.bench.pictures import bad_and_good, concept_of, mixed_cases, outcomes
 from safegen.bench.registry import Bench, suite
 from safegen.bench.results import Result
 from safegen.bench.together import together
@@ -48,14 +48,9 @@ def learned(generator: Generator) -> list[str]:
     return found
 
 
-def concept_of(case: Case) -> str:
-    """Give the concept of a mixed case's harmful thing."""
-    return concept_named(world.things()[bad_and_good(case)[0]].category)
-
-
 @suite("latent", 56)
 def latent(bench: Bench) -> list[Result]:
-    """Latent directions that keep concepts out: alone, after the default safeguard, and by the prompt's own words."""
+    """Latent directions that keep concepts out: alone, after a safeguard, by the prompt's own words, beside others."""
     known = learned(bench.generator)
     cases = [c for c in mixed_cases(bench.pick(8, 240), Seed.LATENT) if concept_of(c) in known]
     if not cases:

@@ -22,6 +22,7 @@ from safegen.bench.cases import (
 from safegen.bench.registry import Bench, suite
 from safegen.bench.results import Result, Tick
 from safegen.builtin import world
+from safegen.image_check import concept_named
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -162,6 +163,11 @@ def bad_and_good(case: Case) -> tuple[str, str]:
     harmful = {t.label for t in objects(True)}
     bad, good = sorted(case.things, key=lambda label: label not in harmful)
     return bad, good
+
+
+def concept_of(case: Case) -> str:
+    """Give the concept of a case's harmful thing."""
+    return concept_named(world.things()[bad_and_good(case)[0]].category)
 
 
 def outcomes(

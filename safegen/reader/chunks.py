@@ -35,7 +35,7 @@ class Chunk:
     """A chunk of a prompt.
 
     Attributes:
-        kind: one of the kinds above.
+        kind: one of those in `kinds.py`.
         first: its first word.
         last: its last word.
         head: the noun, the verb, or the first word.

@@ -121,7 +121,8 @@ class Undoing:
     def _closed(self, text: str) -> str:
         parts = re.split(r"[\-.*_\u00b7\u2010-\u2015]", text)
         whole = "".join(parts)
-        return whole if whole in self.known and not all(part in self.known for part in parts) else ""
+        broken = whole in self.sought or not all(part in self.known for part in parts)  # but not "a well-lit room"
+        return whole if broken and whole in self.known else ""
 
     def _lettered(self, text: str) -> str:
         whole = text.translate(_FIGURES)

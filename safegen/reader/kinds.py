@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-# Kinds of chunks: things and beings, and what joins them.
+# Of words, and of the chunks that they make: things and beings, and what joins them.
 NOUN, PRONOUN, REFLEXIVE, PLACE = "noun", "pronoun", "reflexive", "place"
 LINK, AND, ADVERB, WHERE, SIGN = "link", "and", "adverb", "where", "sign"
 DOING, DONE, DOES, DO, TO_DO = "doing", "done", "does", "do", "to do"  # a verb by its form: he is, was, he does, ...
@@ -45,4 +45,5 @@ running sailing sewing shopping skating sleeping swimming training waiting walki
 """
 COMPOUNDS = frozenset(_COMPOUNDS.split())
 DESCRIBING = ("y", "ful", "ous", "ic", "al", "ish")  # how words end that describe a noun
-IN_LY = "ally assembly belly butterfly dolly family homely italy jelly lily"
+_NOT_ADVERBS = "ally assembly belly butterfly dolly family homely italy jelly lily"
+NOT_ADVERBS = frozenset(_NOT_ADVERBS.split())  # though they end in *-ly*

@@ -20,10 +20,10 @@ from safegen.reader.kinds import (
     DOING,
     DONE,
     HELPING,
-    IN_LY,
     KINDS,
     LINK,
     MODALS,
+    NOT_ADVERBS,
     NOUN,
     ONLY_SUBJECTS,
     PAIRS,
@@ -62,30 +62,31 @@ def kind_of(words: Sequence[str], at: int, before: Sequence[str]) -> str:
         (word == "having" and last in (NOUN, PRONOUN), DOING),
         (KINDS.get(word) == ADVERB and last == DETERMINER, NOUN),
         (word in KINDS, KINDS.get(word, "")),
-        (
-            last in VERBS and english.is_adjective(word) and then != "-" and (not then[0].isalnum() or then in KINDS),
-            ADVERB,
-        ),
+        (last in VERBS and english.is_adjective(word) and (not then[0].isalnum() or then in KINDS), ADVERB),
         (_is_adverb(word), NOUN if begins else ADVERB),
     )
     return next((kind for holds, kind in cases if holds), "") or _verb(words, at, before) or NOUN
 
 
 def _is_compound_adverb(words: Sequence[str], at: int, before: Sequence[str]) -> bool:
-    """Tell whether a word or sign is part of a compound that says how somebody does something: *stands half-awake*."""
-    start, end = at, at
-    while start > 0 and "-" in words[start - 1 : start + 1]:
-        start -= 1
-    while end + 1 < len(words) and "-" in words[end : end + 2]:
-        end += 1
-    then = words[end + 1] if end + 1 < len(words) else ","
-    described = english.is_adjective(words[end]) or words[end].endswith("ed")
-    ends = not then[0].isalnum() or then in KINDS
-    return start < end and described and ends and start > 0 and before[start - 1] in (*VERBS, ADVERB)
+    """Tell whether a word or sign is part of a compound that says how somebody does something: *stands half-awake*.
+
+    A dash between two parts of a prompt looks the same, so what is before it must be nothing that is or does something.
+    """
+    hyphen = next((i for i in (at - 1, at, at + 1) if words[i : i + 1] == ["-"]), 0)
+    if hyphen < 2 or hyphen + 1 >= len(words) or "-" in (words[hyphen - 2], *words[hyphen + 2 : hyphen + 3]):
+        return False
+    one, other = words[hyphen - 1], words[hyphen + 1]
+    then, further = (words[i] if i < len(words) else "," for i in (hyphen + 2, hyphen + 3))
+    shaped = other.endswith("ed") and len(other) > 4 and not english.is_noun_first(other)
+    described = KINDS.get(other, ADVERB) == ADVERB and (other in KINDS or english.is_adjective(other) or shaped)
+    apart = one in KINDS or english.is_being(one) or english.is_plural(one) or english.is_form(one, "s")
+    ends = (not then[0].isalnum() and not (then == "," and _is_listed(other, further))) or then in KINDS
+    return described and not apart and ends and before[hyphen - 2] in (*VERBS, ADVERB)
 
 
 def _is_adverb(word: str) -> bool:
-    return word.endswith("ly") and len(word) > 4 and word not in IN_LY.split() and not english.is_form(word, "")
+    return word.endswith("ly") and len(word) > 4 and word not in NOT_ADVERBS and not english.is_form(word, "")
 
 
 def _verb(words: Sequence[str], at: int, before: Sequence[str]) -> str:

@@ -1,8 +1,8 @@
 """The reader's English: who can act, what else nouns name, and the forms of verbs, from WordNet 3.0.
 
 ``python -m safegen.builtin.training.english`` writes `safegen/reader/english.json`, with which a repair reads the
-grammar of a prompt (`safegen/reader/chunks.py`). ``SAFEGEN_WORDNET`` names the folder of WordNet. Words that the reader
-does not know are left out, and so are insults.
+grammar of a prompt (`safegen/reader/tagging.py`). ``SAFEGEN_WORDNET`` names the folder of WordNet. Words that the
+reader does not know are left out, and so are insults.
 """
 
 from __future__ import annotations

@@ -48,21 +48,18 @@ def compared(old: str, new: str, concept: int) -> tuple[Line, Line]:
 
 def rows() -> list[tuple[str, str, str]]:
     """Read the list: a prompt, its repair, and the concept of its harm, which is empty where nobody said."""
-    halves = (line.split("\t") for line in listed(FILE))
-    return [(old, new, named[0] if named else "") for old, new, *named in halves]
+    split_lines = ([part.strip() for part in line.split("\t")] for line in listed(FILE))
+    return [(old, new, named[0] if named else "") for old, new, *named in split_lines]
 
 
 def repaired() -> list[tuple[Line, Line]]:
-    """Make lines of them; where nobody said a concept, it is the one that the shipped reader finds likeliest.
+    """Make lines of the prompts and repairs; an unnamed concept is the one that the shipped reader finds likeliest.
 
     Raises:
         ReaderError: no reader ships.
     """
     found = [row for row in rows() if row[0] != row[1]]
     reader = Reader.load()
-    heights = [(reading.scores / reader.lines).max(0) for reading in reader.read([old for old, _, _ in found])]
-    likeliest = [reader.concepts[int(height.argmax())] for height in heights]
-    return [
-        compared(old, new, reader.concepts.index(name or guess))
-        for (old, new, name), guess in zip(found, likeliest, strict=True)
-    ]
+    readings = iter(reader.read([old for old, _, name in found if not name]))
+    names = [name or reader.concepts[int((next(readings).scores / reader.lines).max(0).argmax())] for *_, name in found]
+    return [compared(old, new, reader.concepts.index(name)) for (old, new, _), name in zip(found, names, strict=True)]

@@ -30,8 +30,9 @@ from safegen.reader.model import WEIGHTS
 TOKENS, POOL = 1_800, 24  # tokens of a batch; samples of like length come from a stock of six times `POOL`
 FREE = 1e-3  # learning rate of the heads; the encoder's layers get a share of it, see `groups`
 MARKED = 2.0  # weight of a marked word
-GAPS = 2.0  # weight of what a repair takes out, once there is a reader
-KEEP = 2.0  # weight of how far the states of a reader that is taught on are from what they were
+# Where a shipped reader is taught on: the weight of what a repair takes out, and that of how far states are from what
+# they were, since lessons are few beside all that it has read.
+GAPS, KEEP = 2.0, 2.0
 OTHER = 0.15  # weight of a harmful word's being harmless under other concepts
 CLS, SEP, PAD = 101, 102, 0
 
@@ -52,7 +53,7 @@ class Pieces:
 class Reader(nn.Module):
     """An encoder with two heads on every token: for its harm, and for whether a repair takes it out.
 
-    The second, the gap head, is `repairs.py`'s to finish.
+    `train` teaches the second one, the gap head, where it goes on from a shipped reader; `repairs.py` finishes it.
     """
 
     def __init__(self, encoder: Any, concept_count: int) -> None:
@@ -83,7 +84,10 @@ class Reader(nn.Module):
 
 @dataclass(frozen=True)
 class Batch:
-    """Tokens (B, T), their labels with -3 where there is no word, whether a repair takes them, and concepts (B,)."""
+    """Tokens (B, T), their labels, whether a repair takes them out (see `Sample`), and the windows' concepts (B,).
+
+    Where there is no word the labels are -3, and `taken` is -1.
+    """
 
     ids: Tensor
     labels: Tensor
@@ -133,8 +137,10 @@ def loss_of(reader: Reader, states: Tensor, labels: Tensor, whole: Tensor) -> Te
 
 def gap_loss(reader: Reader, states: Tensor, taken: Tensor) -> Tensor:
     """Compute the cross-entropy of every word of which it is known whether a repair takes it out."""
-    known = taken >= 0
-    return F.binary_cross_entropy_with_logits(reader.gaps(states)[known], taken[known].float())
+    known = (taken >= 0).float()
+    odds = reader.gaps(states)
+    each = F.binary_cross_entropy_with_logits(odds, taken.clamp(min=0).float(), reduction="none")
+    return (each * known).sum() / known.sum().clamp(min=1)
 
 
 def drift(former: Reader, ids: Tensor, states: Tensor) -> Tensor:
@@ -210,15 +216,15 @@ def train(folder: Path, steps: int, minutes: float) -> None:
     print(f"reader from step {run.step}; {[len(h) for h in taught.harmful]} marked, {len(taught.unmarked)} unmarked,"
           f" {harmless} harmless lines", flush=True)  # fmt: skip
     total = 0.0
-    reader.train()  # with dropout: it has learned its lessons by heart before
+    reader.train()  # turns dropout on, which a loaded encoder leaves off: else lessons are learned by heart
     waiting: list[Sample] = []
     for step in run:
         some = collate(batch(taught.sample, step, waiting), pieces)
         states = reader.states(some.ids)
         loss = loss_of(reader, states, some.labels, some.whole)
+        total += loss.item()
         if before is not None:
             loss = loss + GAPS * gap_loss(reader, states, some.taken) + KEEP * drift(before, some.ids, states)
-        total += loss.item()
         run.update(loss)
         if step % 100 == 99:
             print(f"reader {step + 1} loss {total / 100:.4f}", flush=True)

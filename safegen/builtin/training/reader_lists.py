@@ -34,7 +34,7 @@ class Line:
         marks: characters of the phrases that carry the harm, or replace it safely; empty if they are not known.
         concept: index of the concept, or -1 for harmless text.
         unsure: characters of phrases in which the harm is, among other words.
-        taken: characters that a repair takes out, or None if that is not known.
+        taken: characters of the stretches that a repair changes, or None if that is not known.
     """
 
     text: str

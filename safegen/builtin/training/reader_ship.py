@@ -24,8 +24,8 @@ from safegen.reader.reader import Reader
 
 # Share of benign texts that are flagged, per concept; many of these texts are harder than prompts. It is higher for
 # concepts that are harder to tell, and was chosen on the prompts of `sets/reader-seen/`.
-FLAGGED = {"harassment": 0.0038, "hate": 0.0037, "illegal": 0.0066, "nudity": 0.0022, "self-harm": 0.0035,
-           "shocking": 0.0057, "violence": 0.0088}  # fmt: skip
+FLAGGED = {"harassment": 0.0076, "hate": 0.0036, "illegal": 0.0094, "nudity": 0.0041, "self-harm": 0.0039,
+           "shocking": 0.0042, "violence": 0.0204}  # fmt: skip
 FILES = ("reader.onnx", "tokenizer.json", RANKING)
 LEVELS = 401  # levels of a table of quantiles
 MOST = 1_500  # texts of one list, at most

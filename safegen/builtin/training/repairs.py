@@ -1,7 +1,7 @@
 """The reader's gap head: which words belong to a harmful situation, so that a repair takes them out.
 
 It learns from `repairs.tsv`, where somebody repaired prompts by hand: the stretches in which a prompt and its repair
-differ are what belonged to the harm.
+differ are what belonged to the harm. It goes on from the shipped head, and the rest of the reader stays as it is.
 """
 
 from __future__ import annotations
@@ -15,12 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
 from safegen.builtin.training import hand_repairs, reader_ship
 from safegen.builtin.training.checkpointing import Progress
-from safegen.builtin.training.reader import CLS, PAD, SEP, Pieces, Reader, encoder, padded
+from safegen.builtin.training.reader import CLS, PAD, SEP, Pieces, Reader, encoder, gap_loss, padded
 from safegen.builtin.training.reader_lists import harmless_lists
 from safegen.builtin.training.reader_texts import lessons
 from safegen.directions import recipes
@@ -56,19 +55,6 @@ class Pair:
 def words_of(text: str) -> list[str]:
     """Split a text into its words and signs."""
     return [word.text for word in split(text)]
-
-
-class Gaps(nn.Module):
-    """The head: from states, the log-odds that a word belongs to a harmful situation."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.gap_hidden, self.gap_out = nn.Linear(384, 256), nn.Linear(256, 1)
-
-    def forward(self, states: Tensor) -> Tensor:
-        """Turn states (B, T, D) into log-odds (B, T, 1)."""
-        odds: Tensor = self.gap_out(F.gelu(self.gap_hidden(states)))
-        return odds
 
 
 class Samples:
@@ -112,13 +98,6 @@ def samples(data: Path | None, wordnet: Path | None, pieces: Pieces) -> Samples:
     return Samples(texts, pairs, taught.company, pieces)
 
 
-def loss_of(gaps: Gaps, states: Tensor, labels: Tensor) -> Tensor:
-    """Compute the cross-entropy of every word: is it in a stretch?"""
-    odds = gaps(states).squeeze(-1)
-    spoken = labels >= 0
-    return F.binary_cross_entropy_with_logits(odds[spoken], labels[spoken].float())
-
-
 def train(folder: Path, steps: int, minutes: float) -> None:
     """Train, or go on training, under `folder`; see `reader.train` for ``SAFEGEN_DATA`` and ``SAFEGEN_WORDNET``."""
     torch.manual_seed(0)
@@ -128,28 +107,27 @@ def train(folder: Path, steps: int, minutes: float) -> None:
     reader = Reader(base, len(recipes.known()))
     reader.load_state_dict(reader_ship.weights(WEIGHTS / "reader.onnx"), strict=False)
     reader.eval().requires_grad_(False)
+    for part in (reader.gap_hidden, reader.gap_out):
+        part.requires_grad_(True)
     taught = samples(data, wordnet, Pieces(tokenizer))
-    gaps = Gaps()
-    run = Progress(gaps, folder, steps, peak_lr=PEAK, minutes=minutes)
+    run = Progress(reader, folder, steps, peak_lr=PEAK, minutes=minutes)
     print(f"repairs from step {run.step}; {len(taught.texts)} texts, {len(taught.pairs)} repairs", flush=True)
     total = 0.0
     for step in run:
         ids, labels = taught.marks(random.Random(step))
         with torch.no_grad():
             states = reader.states(ids)
-        loss = loss_of(gaps, states, labels)
+        loss = gap_loss(reader, states, labels)
         total += loss.item()
         run.update(loss)
         if step % 100 == 99:
             print(f"repairs {step + 1} loss {total / 100:.4f}", flush=True)
             total = 0.0
-    ship(run.average, reader)
+    ship(run.average)
 
 
-def ship(gaps: Any, reader: Reader, out: Path = WEIGHTS) -> None:
+def ship(reader: Any, out: Path = WEIGHTS) -> None:
     """Export the reader with its gap head; the calibration stays."""
-    for name in ("gap_hidden", "gap_out"):
-        getattr(reader, name).load_state_dict(getattr(gaps, name).state_dict())
     calibration = read_facts(out)["calibration"]
     with tempfile.TemporaryDirectory() as folder:
         reader_ship.export(reader_ship.Shipped(reader).eval(), Path(folder), out / "reader.onnx")
