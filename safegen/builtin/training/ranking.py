@@ -30,6 +30,7 @@ from safegen.reader.ranking import COMES, FILE, MOST, THERE, Marked, marked
 from safegen.reader.words import split
 
 VERDICTS = Path(__file__).with_name("verdicts.tsv")
+LAYERS = 3  # over the reader's lower ones; the files that ship have to stay small
 MARKS = 3  # English, whole, harmless
 PEAK, BATCH, STOCK = 1e-3, 48, 20  # learning rate of the head; rows of a batch; batches that are sorted by length
 SHARE, FALL = 0.2, 0.85  # the top layer's share of the learning rate, and each lower one's share of the one above
@@ -46,7 +47,7 @@ class Ranker(nn.Module):
     def __init__(self, reader: Reader) -> None:
         super().__init__()
         layers = reader.encoder.encoder.layer
-        self.layer = nn.ModuleList(layers[reader_ship.LOWER :])
+        self.layer = nn.ModuleList(layers[reader_ship.LOWER : reader_ship.LOWER + LAYERS])
         self.kinds = nn.Embedding(COMES + 1, 384)
         self.hidden, self.odds = nn.Linear(2 * 384, 256), nn.Linear(256, MARKS)
         self.drop = nn.Dropout(DROP)
