@@ -356,7 +356,7 @@ def test_tables_of_the_page_are_made_of_results_and_the_rest_stays(tmp_path: Pat
 
 def test_every_table_of_the_page_is_of_suites_that_there_are() -> None:
     named = re.findall(r"<!-- bench: (.+) -->", (ROOT / "docs" / "bench.md").read_text())
-    assert set(" ".join(named).split()) == registry.suites().keys() - {"methods", "attacks", "sets", "fair", "latent"}
+    assert set(" ".join(named).split()) == registry.suites().keys() - {"methods", "attacks", "sets", "latent"}
 
 
 def test_progress_knows_its_total(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -22,10 +22,14 @@ from safegen.batch.validate import survey
 from safegen.batch.worker import Worker
 from safegen.bench import cases
 from safegen.bench.fairness import deviation
+from safegen.bench.pictures import concept_of
 from safegen.bench.provenance import PromptSets
 from safegen.bench.registry import Bench, suites
 from safegen.bench.report import Album
+from safegen.bench.together import FAIR, scenes
+from safegen.builtin import world
 from safegen.builtin.judge import Judge
+from safegen.builtin.world import with_article
 from safegen.directions import latent
 from safegen.directions.attributes import Attribute, Fairness, resolve
 from safegen.directions.latent import LatentDirection
@@ -646,3 +650,12 @@ def test_the_deviation_ratio_is_one_for_one_class_and_zero_for_even_shares() -> 
     assert deviation(["a", "b"] * 5, ["a", "b"]) == pytest.approx(0)
     assert deviation(["a"] * 3 + ["b"], ["a", "b"]) == pytest.approx(0.5)
     assert deviation(["a", "b"], ["a", "b", "c"]) == pytest.approx(0.5)
+
+
+def test_three_vectors_at_once_are_measured_on_professions_beside_harmful_things() -> None:
+    for case in scenes(20, ("violence",)):
+        job, thing = case.things
+        assert job in world.tables()["people"]
+        assert concept_of(case) == "violence"
+        assert case.prompt.startswith(with_article(job)) and thing in world.things()
+        assert not any(Attribute.load(name).stated(case.prompt) for name in FAIR)

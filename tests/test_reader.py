@@ -169,7 +169,7 @@ def test_runs_are_as_wide_as_their_peak_says() -> None:
 def test_only_what_is_no_word_is_taken_for_a_disguise() -> None:
     known = {"knife", "knit", "a", "cat", "assassin", "host", "ages", "hostages", "well", "lit", "welllit"}
     undoing = Undoing(known, {"knife", "assassin", "hostages"})
-    for text in ("a knit cat", "a cat", "35mm f1.8", "the b 52s", "a well-lit cat"):
+    for text in ("a knit cat", "a cat", "35mm f1.8", "the b 52s", "a well-lit cat", "host.ages", "host\u2014ages"):
         assert undoing.words(text) is None, text
     for text in ("knfie", "kniife", "k-nife", "k n i f e", "asasin", "@ssassin", "host-ages"):
         assert undoing.words(text), text

@@ -7,6 +7,7 @@ import pytest
 from safegen.directions import recipes
 from safegen.reader import Reader
 from safegen.reader.extents import Extents
+from safegen.reader.kinds import VERBS
 from safegen.reader.phrases import Phrases
 from safegen.reader.rebuilding import Rebuilder
 from safegen.reader.repair import Repairer
@@ -43,7 +44,9 @@ def test_what_is_told_anew_has_its_place_and_keeps_the_rest(ours: Reader, text: 
     for level in LEVELS:
         told = Rebuilder(one).told(level)
         assert [way.first for way in told] == sorted(way.first for way in told)
-        assert not any(one.is_hot(i) and one.chances[i] > 0.9 for way in told for i in way.parts if isinstance(i, int))
+        deeds = {chunk.head for chunk in one.chunks if chunk.kind in VERBS}
+        stays = [i for way in told for i in way.parts if isinstance(i, int)]
+        assert not any(one.is_hot(i) and one.chances[i] > 0.9 for i in stays if i in deeds)
 
 
 def test_nouns_are_judged_by_what_they_name_and_not_by_what_is_done(ours: Reader) -> None:
@@ -117,13 +120,13 @@ def test_no_repair_is_torn(ours: Reader, text: str, said: str) -> None:
 
 
 def test_a_repair_costs_what_it_loses_and_what_it_leaves(ours: Reader) -> None:
-    weigher = Weigher(situation(ours, HARMFUL[0]))
+    weigher = Weigher(situation(ours, "a baker stabbing a clerk beside a blue cake in a sunny bakery"))
     kept, lost, left, torn = ours.read(
         [
-            "a baker greeting his rival near a rolling pin in a sunny bakery",
+            "a baker greeting a clerk beside a blue cake in a sunny bakery",
             "a baker in a sunny bakery",
-            "a baker stabbing his rival near a rolling pin in a sunny bakery",
-            "a baker greeting his rival near a rolling pin in a sunny bakery with,",
+            "a baker stabbing a clerk beside a blue cake in a sunny bakery",
+            "a baker greeting a clerk beside a blue cake in a sunny bakery with,",
         ]
     )
     assert weigher.cost(kept, 0.2) == 0

@@ -94,7 +94,8 @@ def test_a_map_in_front_of_cross_attention_reads_the_new_states_as_the_former_on
     weights = {"a.attn2.to_k.weight": torch.randn(5, 6), "a.attn1.to_k.weight": torch.randn(5, 5)}
     fit, states = torch.randn(4, 6), torch.randn(3, 4)
     found = composed(weights, fit)
-    assert torch.allclose(states @ found["a.attn2.to_k.weight"].T, (states @ fit) @ weights["a.attn2.to_k.weight"].T)
+    composed_first = states @ found["a.attn2.to_k.weight"].T
+    assert torch.allclose(composed_first, (states @ fit) @ weights["a.attn2.to_k.weight"].T, atol=1e-5)
     assert torch.equal(found["a.attn1.to_k.weight"], weights["a.attn1.to_k.weight"])
 
 

@@ -60,8 +60,9 @@ def together(bench: Bench, concepts: Sequence[str]) -> list[Result]:
             results.append(Result.rate(f"{name}, {way}: the picture is so", [bool(one) for one in known]))
         pairs = [(a[name], b[name]) for a, b in zip(alone, at_once, strict=True) if None not in (a[name], b[name])]
         apart = abs(sum(bool(a) - bool(b) for a, b in pairs)) / max(1, len(pairs))
-        bar = None if bench.quick else APART
-        results.append(Result.most(f"{name}: three at once apart from that vector alone", apart, len(pairs), bar))
+        what, bar = f"{name}: three at once apart from that vector alone", None if bench.quick else APART
+        none_told = Result.skipped(what, "the judge could tell no picture both ways")
+        results.append(Result.most(what, apart, len(pairs), bar) if pairs else none_told)
     return results
 
 

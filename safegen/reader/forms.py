@@ -2,7 +2,7 @@
 
 All letters are folded to plain ones, and the place of each in the text is kept. What is not an English word then is
 tried as a word in disguise: spaced out, hyphenated, with digits or signs for letters, or with a letter doubled,
-swapped, dropped or replaced.
+swapped, dropped or replaced. So are two English words with a hyphen between them that together are a harmful one.
 """
 
 from __future__ import annotations
@@ -121,8 +121,9 @@ class Undoing:
     def _closed(self, text: str) -> str:
         parts = re.split(r"[\-.*_\u00b7\u2010-\u2015]", text)
         whole = "".join(parts)
-        broken = whole in self.sought or not all(part in self.known for part in parts)  # but not "a well-lit room"
-        return whole if broken and whole in self.known else ""
+        plain = all(part in self.known for part in parts)  # as in "a well-lit room", and in "a pick-pocket"
+        hidden = not plain or (whole in self.sought and len(parts) == 1 + text.count("-"))
+        return whole if hidden and whole in self.known else ""
 
     def _lettered(self, text: str) -> str:
         whole = text.translate(_FIGURES)

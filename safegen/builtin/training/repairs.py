@@ -12,10 +12,9 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from safegen.builtin.training import hand_repairs, reader_ship
 from safegen.builtin.training.checkpointing import Progress
@@ -30,6 +29,7 @@ from safegen.reader.words import WINDOW, split
 HARMLESS, BESIDE = 0.4, 0.3  # shares of texts without harm, and of texts with others beside them
 ROWS = 256  # of a batch
 PEAK = 1.5e-3  # learning rate
+HEAD = ("gap_hidden", "gap_out")
 
 
 @dataclass(frozen=True)
@@ -107,10 +107,9 @@ def train(folder: Path, steps: int, minutes: float) -> None:
     reader = Reader(base, len(recipes.known()))
     reader.load_state_dict(reader_ship.weights(WEIGHTS / "reader.onnx"), strict=False)
     reader.eval().requires_grad_(False)
-    for part in (reader.gap_hidden, reader.gap_out):
-        part.requires_grad_(True)
+    head = nn.ModuleDict({name: getattr(reader, name).requires_grad_(True) for name in HEAD})
     taught = samples(data, wordnet, Pieces(tokenizer))
-    run = Progress(reader, folder, steps, peak_lr=PEAK, minutes=minutes)
+    run = Progress(head, folder, steps, peak_lr=PEAK, minutes=minutes)
     print(f"repairs from step {run.step}; {len(taught.texts)} texts, {len(taught.pairs)} repairs", flush=True)
     total = 0.0
     for step in run:
@@ -123,10 +122,11 @@ def train(folder: Path, steps: int, minutes: float) -> None:
         if step % 100 == 99:
             print(f"repairs {step + 1} loss {total / 100:.4f}", flush=True)
             total = 0.0
-    ship(run.average)
+    head.load_state_dict(run.average.state_dict())
+    ship(reader)
 
 
-def ship(reader: Any, out: Path = WEIGHTS) -> None:
+def ship(reader: Reader, out: Path = WEIGHTS) -> None:
     """Export the reader with its gap head; the calibration stays."""
     calibration = read_facts(out)["calibration"]
     with tempfile.TemporaryDirectory() as folder:
