@@ -657,5 +657,6 @@ def test_three_vectors_at_once_are_measured_on_professions_beside_harmful_things
         job, thing = case.things
         assert job in world.tables()["people"]
         assert concept_of(case) == "violence"
-        assert case.prompt.startswith(with_article(job)) and thing in world.things()
+        assert case.prompt.startswith(with_article(job))
+        assert thing in world.things()
         assert not any(Attribute.load(name).stated(case.prompt) for name in FAIR)
