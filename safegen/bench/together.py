@@ -25,9 +25,8 @@ if TYPE_CHECKING:
 FAIR = ("gender", "skin")
 NAMES = (*FAIR, SAFE)
 APART = 0.05  # the most by which the share in which a vector acts may change beside the others
-Acts = dict[
-    str, bool | None
-]  # by a vector's name, whether a picture is what the vector makes of it; None: nobody knows
+# By a vector's name, whether a picture is what the vector would make of it; None where nobody knows.
+Acts = dict[str, bool | None]
 
 
 def scenes(count: int, concepts: Sequence[str]) -> list[Case]:

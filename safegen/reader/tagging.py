@@ -71,7 +71,8 @@ def kind_of(words: Sequence[str], at: int, before: Sequence[str]) -> str:
 def _is_compound_adverb(words: Sequence[str], at: int, before: Sequence[str]) -> bool:
     """Tell whether a word or sign is part of a compound that says how somebody does something: *stands half-awake*.
 
-    A dash between two parts of a prompt looks the same, so what is before it must be nothing that is or does something.
+    A dash between two parts of a prompt looks the same, so the word before it may not be a small word, a being, a
+    plural or a verb.
     """
     hyphen = next((i for i in (at - 1, at, at + 1) if words[i : i + 1] == ["-"]), 0)
     if hyphen < 2 or hyphen + 1 >= len(words) or "-" in (words[hyphen - 2], *words[hyphen + 2 : hyphen + 3]):
