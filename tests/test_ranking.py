@@ -138,3 +138,11 @@ def test_one_prompt_in_twelve_is_kept_apart_whatever_was_found() -> None:
     held = [ranking.is_held((([], []), (1.0, 0.0, 1.0), f"prompt {i}")) for i in range(2400)]
     assert 150 < sum(held) < 250
     assert held == [ranking.is_held((([1], [1]), (0.0, 0.0, 0.0), f"prompt {i}")) for i in range(2400)]
+
+
+def test_training_may_go_on_from_the_weights_that_ship() -> None:
+    found = ranking.shipped()
+    assert {name.split(".")[0] for name in found} == {"layer", "kinds", "hidden", "odds"}
+    assert found["kinds.weight"].shape == (COMES + 1, 384)
+    assert found["hidden.weight"].shape == (256, 2 * 384)
+    assert {name.split(".")[1] for name in found if name.startswith("layer.")} == {"0", "1", "2"}

@@ -10,7 +10,7 @@ from safegen.reader.extents import Extents
 from safegen.reader.kinds import VERBS
 from safegen.reader.phrases import Phrases
 from safegen.reader.rebuilding import Rebuilder
-from safegen.reader.repair import Repairer
+from safegen.reader.repair import TOO_TORN, Repairer
 from safegen.reader.sayings import KIND, instead_of_said
 from safegen.reader.scenes import LEVELS
 from safegen.reader.situation import Situation
@@ -129,9 +129,10 @@ def test_a_repair_costs_what_it_loses_and_what_it_leaves(ours: Reader) -> None:
             "a baker greeting a clerk beside a blue cake in a sunny bakery with,",
         ]
     )
-    assert weigher.cost(kept, 0.2) == 0
-    assert all(weigher.cost(reading, 0.2) > 0 for reading in (lost, left, torn))
-    assert weigher.cost(kept, 1.0) >= FLAGGED
+    assert weigher.torn(torn) >= TOO_TORN > weigher.torn(kept)
+    assert weigher.cost(kept, 0.2, weigher.torn(kept)) == 0
+    assert all(weigher.cost(reading, 0.2, weigher.torn(reading)) > 0 for reading in (lost, left, torn))
+    assert weigher.cost(kept, 1.0, 0.0) >= FLAGGED
 
 
 @pytest.mark.parametrize(

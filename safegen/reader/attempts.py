@@ -28,8 +28,6 @@ def sound(attempt: Attempt, old: str) -> bool:
     No word is said twice in a row that was not before, no deed has taken the place of somebody at the beginning, and
     nobody has become a minor.
     """
-    twice = {match.group().lower() for match in TWICE.finditer(old)}
-    doubled = (match.group().lower() for match in TWICE.finditer(attempt.text))
     begins = attempt.text[: attempt.at].rstrip()[-1:] in ("", ",", ".", ";")
     deed = begins and bool(attempt.new) and _ends_ing(attempt.new) and not _ends_ing(attempt.old)
     ends = re.search(r"[.;:!?]", attempt.new) or (
@@ -40,9 +38,15 @@ def sound(attempt: Attempt, old: str) -> bool:
         and attempt.text != old
         and not deed
         and not ends
-        and all(words in twice for words in doubled)
+        and not stutters(attempt.text, old)
         and not minors.brings_minor(attempt.text, old)
     )
+
+
+def stutters(new: str, old: str) -> bool:
+    """Tell whether a text says a word twice in a row, and the one that it was made of does not."""
+    said = {match.group().lower() for match in TWICE.finditer(old)}
+    return any(match.group().lower() not in said for match in TWICE.finditer(new))
 
 
 def _ends_ing(phrase: str) -> bool:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from safegen.reader import captions, lexicon
 from safegen.reader.captions import Caption
+from safegen.reader.filling import Filler
 from safegen.reader.forms import Undoing, fold
 from safegen.reader.grammar import LEADING
 from safegen.reader.model import WEIGHTS, Network
@@ -71,6 +72,11 @@ class Reader:
     def ranker(self) -> Ranker:
         """The network that compares repairs, loaded when it is first needed."""
         return Ranker(self.network)
+
+    @functools.cached_property
+    def filler(self) -> Filler:
+        """The phrases for the place of harm, loaded when they are first needed."""
+        return Filler(self.network)
 
     @property
     def sha256(self) -> str:

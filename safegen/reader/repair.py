@@ -2,24 +2,26 @@
 
 The reader says which words belong to the situation. Harmful texts that somebody reads in the picture say something kind
 instead (`sayings.py`). Then the prompt is repaired in several ways: phrase by phrase (`replacing.py`), which changes
-the least, and by telling anew who and what was there (`rebuilding.py`), which never leaves a part of the deed. A
-network says which one people would find right (`ranking.py`). Where it sees little difference, words decide
-(`weighing.py`): what is lost of the harmless ones, and what is left of the others.
+the least; by telling anew who and what was there (`rebuilding.py`), which never leaves a part of the deed; and by other
+phrases in the places of harm (`refilling.py`). A network says which one people would find right (`ranking.py`). Where
+it sees little difference, words decide (`weighing.py`): what is lost of the harmless ones, and what is left of the
+others.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from safegen.reader import roles
-from safegen.reader.attempts import Attempt, fit_in
+from safegen.reader.attempts import Attempt, fit_in, stutters
 from safegen.reader.forms import folded
 from safegen.reader.minors import brings_minor
 from safegen.reader.phrases import Phrases
 from safegen.reader.rebuilding import Rebuilder
+from safegen.reader.refilling import Refiller
 from safegen.reader.replacing import Edit, Replacer, worst_of
 from safegen.reader.rewrites import Rewrite
 from safegen.reader.sayings import instead_of_said
@@ -40,6 +42,7 @@ AGAIN = 0.65  # the line, as a share of the reader's own, for the rest of a text
 TRIED = 6  # ways in which the worst phrase is replaced
 UNCLEARED = 2  # of these, how many also leave the rest of the text as it is
 GONE = 0.5  # chance from which on the harm counts as gone
+TOO_TORN = 1.0  # tears from which on a repair is not taken; an unsure one counts 0.25
 USUAL = 0.2  # log-likelihood by which another repair has to be likelier than the usual one
 BETTER = 0.3  # how much less a prompt that is told anew has to cost than one that is repaired phrase by phrase
 
@@ -66,7 +69,7 @@ class Repairer:
     """The repair of texts with a reader and the phrases of the recipes."""
 
     def __init__(self, reader: Reader, phrases: Phrases) -> None:
-        self.reader, self.replacer = reader, Replacer(reader, phrases)
+        self.reader, self.replacer, self.refiller = reader, Replacer(reader, phrases), Refiller(reader)
 
     def repair(self, text: str, names: Sequence[str]) -> Repair:
         """Repair a text under the named concepts; none with more situations than `ROUNDS`."""
@@ -92,25 +95,41 @@ class Repairer:
 
     def _best(self, situation: Situation, options: Sequence[Option], names: Sequence[str]) -> Option:
         """Take the option that a strict reader would likeliest find right; see `chosen`."""
-        heights = [self._height(option.reading, names) for option in options]
+        heights, weigher = [self._height(option.reading, names) for option in options], Weigher(situation)
+        torn = [weigher.torn(option.reading) for option in options]
+        costs = [weigher.cost(*found) for found in zip((o.reading for o in options), heights, torn, strict=True)]
         calm = [at for at, height in enumerate(heights) if height < 1]
-        usual = _usual(Weigher(situation), options, heights, calm)
-        words = [[word.text for word in folded(options[at].reading.words)] for at in calm]
-        chances = self.reader.ranker.chances(situation.words, words) if len(calm) > 1 else None
-        return options[usual if chances is None else calm[chosen(chances, calm.index(usual))]]
+        whole = [at for at in calm if torn[at] < TOO_TORN] or calm
+        usual = _usual(options, costs, whole)
+        words = [[word.text for word in folded(options[at].reading.words)] for at in whole]
+        chances = self.reader.ranker.chances(situation.words, words) if len(whole) > 1 else None
+        return options[usual if chances is None else whole[chosen(chances, whole.index(usual))]]
 
     def options(self, situation: Situation, names: Sequence[str]) -> list[Option]:
-        """Repair a prompt in several ways: phrase by phrase, and by telling anew; what is the same text comes once."""
-        old, rebuilder = situation.reading, Rebuilder(situation)
-        anew = {self._text(old, ways): ways for ways in map(rebuilder.told, LEVELS)}
-        told = self.reader.read([t for t in anew if t and t != old.text and not brings_minor(t, old.text)])
-        found = self._by_phrase(old, names)
-        found += [Option(t, [self._edit(old, way, names) for way in anew[t.text]], told=True) for t in told]
+        """Repair a prompt phrase by phrase, by telling anew, and by other phrases; the same text comes once."""
+        found = self._by_phrase(situation.reading, names)
+        found += self._written(situation.reading, map(Rebuilder(situation).told, LEVELS), names, told=True)
+        found += self._written(situation.reading, self._filled(situation), names, told=False)
         options: dict[str, Option] = {}
         for option in found:
             same = options.setdefault(option.reading.text, option)
             options[option.reading.text] = replace(same, told=same.told or option.told)
         return list(options.values())
+
+    def _written(
+        self, old: Reading, ways: Iterable[list[Rewrite]], names: Sequence[str], *, told: bool
+    ) -> list[Option]:
+        """Write and read what some ways make of a prompt; one that makes it stutter or brings a minor is left out."""
+        texts = {self._text(old, way): way for way in ways}
+        sound = [t for t in texts if t and t != old.text and not brings_minor(t, old.text)]
+        whole = sound if told else [t for t in sound if not stutters(t, old.text)]
+        read = self.reader.read(whole)
+        return [Option(t, [self._edit(old, way, names) for way in texts[t.text]], told) for t in read]
+
+    def _filled(self, situation: Situation) -> Iterator[list[Rewrite]]:
+        """Fill the places of harm with phrases, unless recipes say what comes instead of every hot word."""
+        hot = {at for at in range(len(situation.words)) if situation.is_hot(at)}
+        return iter(()) if hot <= situation.replaced else self.refiller.filled(situation)
 
     def _height(self, reading: Reading, names: Sequence[str]) -> float:
         """Give the highest score of a text under the named concepts, as a share of the line."""
@@ -184,16 +203,15 @@ class Repairer:
         return reading, edits
 
 
-def _usual(weigher: Weigher, options: Sequence[Option], heights: Sequence[float], calm: Sequence[int]) -> int:
+def _usual(options: Sequence[Option], costs: Sequence[float], whole: Sequence[int]) -> int:
     """Choose by the words: the likeliest repair phrase by phrase, unless one that is told anew costs much less.
 
-    If that is still over a line, and another is `calm`, choose the calm one of least cost.
+    If that is not among the `whole` ones, which are calm and English, choose the one of least cost of these.
     """
-    costs = [weigher.cost(option.reading, height) for option, height in zip(options, heights, strict=True)]
     anew = [at for at, option in enumerate(options) if option.told]
     best = min(anew, key=costs.__getitem__, default=0)
     usual = best if costs[best] < costs[0] - BETTER else 0
-    return usual if usual in calm or not calm else min(calm, key=costs.__getitem__)
+    return usual if usual in whole or not whole else min(whole, key=costs.__getitem__)
 
 
 def chosen(chances: NDArray[np.float32], usual: int) -> int:

@@ -56,6 +56,7 @@ class Tears:
         after = Syntax(words, frozenset(set(range(len(words))) - set(kept)), seams)
         found = after.tears() - self.had
         found["merged"] = sum(self._is_merged(chunk, kept) for chunk in after.chunks)
+        found["article"] += sum(self._has_lost_its_noun(i, words, kept) for i in range(len(words) - 1))
         found["object"] = sum(self._has_lost_its_aim(at, after, kept) for at in range(len(after.chunks)))
         found["told"] = sum(self._has_lost_its_clause(at, after, kept) for at in range(len(after.chunks)))
         found["verb"] = self._verbless(after)
@@ -78,6 +79,13 @@ class Tears:
         """Tell whether two nouns have become one where what was between them has gone."""
         pairs = ((kept.get(i), kept.get(i + 1)) for i in range(chunk.first, chunk.last) if chunk.kind == NOUN)
         return any(one is not None and other is not None and self._is_parted(one, other) for one, other in pairs)
+
+    def _has_lost_its_noun(self, article: int, words: Sequence[str], kept: dict[int, int]) -> bool:
+        """Tell whether a plural behind *a* has lost the word that it described: *an adults only sign*."""
+        plural = kept.get(article + 1)
+        if article not in kept or plural is None or words[article] not in ("a", "an"):
+            return False
+        return english.is_plural(words[article + 1]) and kept.get(article + 2) != plural + 1
 
     def _is_parted(self, one: int, other: int) -> bool:
         """Tell whether two words of the prompt are of two nouns, or have a verb or a sign between them."""

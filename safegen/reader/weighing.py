@@ -32,6 +32,7 @@ class Weigher:
 
     def __init__(self, situation: Situation) -> None:
         self.situation, self.text = situation, situation.reading.text
+        self.ends = len(_TORN.findall(self.text))
         self.before = Counter(word.removesuffix("'s") for word in situation.words)
         self.tears, self.tools = Tears(situation.words), self._tools()
         self.wanted: Counter[str] = Counter()
@@ -79,13 +80,23 @@ class Weigher:
         self.wanted[word] += 1
         self.weights[word] = max(weight, self.weights.get(word, 0.0))
 
-    def cost(self, reading: Reading, height: float) -> float:
-        """Tell what is wrong with a repair; nothing where it keeps all that is harmless, and nothing else."""
+    def torn(self, reading: Reading) -> float:
+        """Count the tears in the English of a repair that the prompt does not have; an unsure one counts less."""
+        ends = len(_TORN.findall(reading.text)) - self.ends
+        return max(0, ends) + self.tears.count([word.text for word in folded(reading.words)])
+
+    def cost(self, reading: Reading, height: float, torn: float) -> float:
+        """Tell what is wrong with a repair; nothing where it keeps all that is harmless, and nothing else.
+
+        Args:
+            reading: the repair.
+            height: its highest score, as a share of the line.
+            torn: the tears in its English.
+        """
         words = [word.text for word in folded(reading.words)]
         after = Counter(word.removesuffix("'s") for word in words)
         lost = sum(self.weights[word] * max(0, count - after[word]) for word, count in self.wanted.items())
         left = sum(max(0, after[word] - self.before[word] + count) for word, count in self.harmful.items())
-        torn = max(0, len(_TORN.findall(reading.text)) - len(_TORN.findall(self.text))) + self.tears.count(words)
         stopgaps = max(0, after[FLOWERS] - self.before[FLOWERS])
         tools = sum(f" {tool}" in reading.text for tool in self.tools)
         high = HIGH * max(0.0, height - NEAR) + FLAGGED * (height >= 1)

@@ -19,6 +19,7 @@ STAGES = (
     "causal",
     "plain",
     "reader",
+    "filling",
     "ranking",
     "examples",
     "sheet",

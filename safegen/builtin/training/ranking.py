@@ -6,6 +6,7 @@ to be English, everything harmless kept, and the harm gone. One prompt in `HELD`
 
 from __future__ import annotations
 
+import os
 import random
 import tempfile
 import zlib
@@ -62,8 +63,10 @@ class Ranker(nn.Module):
             states = found if isinstance(found, Tensor) else found[0]
         after = ((marks >= THERE) & (mask > 0)).to(states.dtype).unsqueeze(-1)
         mean = (states * after).sum(1) / after.sum(1).clamp(min=1)
-        odds: Tensor = self.odds(self.drop(F.gelu(self.hidden(self.drop(torch.cat([states[:, 0], mean], 1))))))
-        return odds
+        # A second dimension, so that the products are exported as the ones that `eight_bits` knows.
+        read = torch.cat([states[:, 0], mean], 1)[:, None]
+        odds: Tensor = self.odds(self.drop(F.gelu(self.hidden(self.drop(read)))))
+        return odds[:, 0]
 
 
 def verdicts(pieces: Pieces) -> list[Verdict]:
@@ -130,13 +133,24 @@ def odds_of(ranker: Ranker, lower: Reader, rows: Sequence[Marked]) -> Tensor:
     return odds.float()
 
 
+def shipped(file: Path = WEIGHTS / FILE) -> dict[str, Tensor]:
+    """Give the weights of the ranker that ships."""
+    found = {name.removeprefix("encoder.encoder."): value for name, value in eight_bits.weights(file)}
+    return found | {"kinds.weight": found["kinds.weight"].T.contiguous()}  # a table, which is not transposed
+
+
 def train(folder: Path, steps: int, minutes: float) -> None:
-    """Train, or go on training, under `folder`, and ship."""
+    """Train, or go on training, under `folder`, and ship.
+
+    With the environment's ``SAFEGEN_START=shipped`` training begins with the ranker that ships.
+    """
     torch.manual_seed(0)
     base, tokenizer = encoder()
     reader = Reader(base, len(recipes.known()))
     reader.load_state_dict(reader_ship.weights(WEIGHTS / "reader.onnx"), strict=False)
     ranker = Ranker(reader)
+    if os.environ.get("SAFEGEN_START") == "shipped":
+        ranker.load_state_dict(shipped())
     reader.encoder.encoder.layer = reader.encoder.encoder.layer[: reader_ship.LOWER]
     reader.eval().requires_grad_(False).to(device())
     ranker.requires_grad_(True).to(device())

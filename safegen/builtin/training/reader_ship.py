@@ -18,21 +18,26 @@ from safegen.builtin.training import eight_bits, former
 from safegen.builtin.training.reader_lists import harmless_lists, listed, reserved
 from safegen.builtin.training.reader_texts import JOINTS
 from safegen.directions import recipes
+from safegen.reader.filling import FILE as FILLING
+from safegen.reader.filling import PHRASES
 from safegen.reader.model import SCHEMA, UNKNOWN, WEIGHTS
 from safegen.reader.ranking import FILE as RANKING
 from safegen.reader.reader import Reader
 
 # Share of benign texts that are flagged, per concept; many of these texts are harder than prompts. It is higher for
 # concepts that are harder to tell, and was chosen on the prompts of `sets/reader-seen/`.
-FLAGGED = {"harassment": 0.0076, "hate": 0.0036, "illegal": 0.0094, "nudity": 0.0041, "self-harm": 0.0039,
-           "shocking": 0.0042, "violence": 0.0204}  # fmt: skip
-FILES = ("reader.onnx", "tokenizer.json", RANKING)
+FLAGGED = {"harassment": 0.0133, "hate": 0.0049, "illegal": 0.0085, "nudity": 0.0057, "self-harm": 0.0039,
+           "shocking": 0.008, "violence": 0.0204}  # fmt: skip
+FILES = ("reader.onnx", "tokenizer.json", RANKING, FILLING, PHRASES)
 LEVELS = 401  # levels of a table of quantiles
 MOST = 1_500  # texts of one list, at most
 PROMPTS = ("hard", "lookalikes", "ordinary", "long", "benign", "things")  # lists of what people ask for
 LOWER = 2  # layers above the word table that training leaves as they are
 OUTPUTS = ("odds", "gaps", "lower")
-SIGNS, WORDS = 4, 999  # pieces that are signs, from `UNKNOWN` on, and the first piece of text; the others mean nothing
+# Pieces: signs, from `UNKNOWN` on; the first of text; the first of those that go on a word with a letter or sign beyond
+# ASCII, which are read as unknown; and how many the tokenizer has.
+SIGNS, WORDS, FOREIGN, PIECES = 4, 999, 29_644, 30_522
+MEANINGFUL = [0, *range(UNKNOWN, UNKNOWN + SIGNS), *range(WORDS, FOREIGN)]  # and the pad
 TABLE = "encoder.embeddings.word_embeddings.weight"
 TAIL = 0.02  # share of the highest values; the line comes from their exponential tail
 
@@ -47,31 +52,26 @@ class Shipped(nn.Module):
         super().__init__()
         self.encoder, self.hidden, self.out = copy.deepcopy(reader.encoder), reader.hidden, reader.out
         self.gap_hidden, self.gap_out = reader.gap_hidden, reader.gap_out
-        whole = self.encoder.embeddings.word_embeddings.weight.detach()
-        rows = whole[meaningful(len(whole))]
+        rows = self.encoder.embeddings.word_embeddings.weight.detach()[MEANINGFUL]
         self.encoder.embeddings.word_embeddings = nn.Embedding(*rows.shape)
         self.encoder.embeddings.word_embeddings.weight.data.copy_(rows)
 
     def forward(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Turn tokens (B, T) into log-odds of harm (B, T, K) and of gaps (B, T, 1), and lower states (B, T, D)."""
-        rows = torch.where(ids < WORDS, (ids - UNKNOWN + 1).clamp(0, SIGNS), ids - WORDS + SIGNS + 1)
+        known = torch.where(ids < FOREIGN, ids, UNKNOWN)
+        rows = torch.where(known < WORDS, (known - UNKNOWN + 1).clamp(0, SIGNS), known - WORDS + SIGNS + 1)
         found = self.encoder(rows, attention_mask=mask, output_hidden_states=True)
         states = found.last_hidden_state
         gaps = self.gap_out(F.gelu(self.gap_hidden(states)))
         return self.out(F.gelu(self.hidden(states))), gaps, found.hidden_states[LOWER]
 
 
-def meaningful(count: int) -> list[int]:
-    """List the pieces of a vocabulary that mean something: the pad, the signs, and those of text."""
-    return [0, *range(UNKNOWN, UNKNOWN + SIGNS), *range(WORDS, count)]
-
-
 def weights(file: Path) -> dict[str, Tensor]:
     """Give a shipped network's weights, its table of pieces whole again."""
     found = dict(eight_bits.weights(file))
-    count = len(found[TABLE]) - 1 - SIGNS + WORDS
-    whole = torch.zeros(count, found[TABLE].shape[1])
-    whole[meaningful(count)] = found[TABLE]
+    whole = torch.zeros(PIECES, found[TABLE].shape[1])
+    whole[MEANINGFUL] = found[TABLE]
+    whole[FOREIGN:] = whole[UNKNOWN]
     return found | {TABLE: whole}
 
 
