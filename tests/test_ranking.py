@@ -19,7 +19,7 @@ from safegen.reader import Reader
 from safegen.reader.model import CLS, SEP, WEIGHTS, Network
 from safegen.reader.phrases import Phrases
 from safegen.reader.ranking import COMES, FILE, GOES, MOST, STAYS, THERE, Ranker, marked
-from safegen.reader.repair import Repairer, chosen
+from safegen.reader.repair import USUAL, Repairer, chosen
 from safegen.reader.situation import Situation
 
 WORDS = st.lists(st.sampled_from(["a", "man", "greets", "his", "dog", ","]), max_size=12)
@@ -92,7 +92,7 @@ def test_the_chosen_repair_is_right_and_above_all_harmless() -> None:
     assert chosen(of(torn, right), 0) == 1
     assert chosen(of(harmful, right), 0) == 1  # though all in all it is likelier
     assert chosen(of(harmful, (never, never, 2 * never), (never, never, np.log(0.4))), 0) == 2
-    assert chosen(of(right, (half, half, half + 0.1)), 0) == 0  # hardly likelier
+    assert chosen(of(right, (half, half, half + USUAL / 2)), 0) == 0  # hardly likelier
     assert chosen(of(right, right), 1) == 1
 
 
