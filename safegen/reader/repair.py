@@ -43,7 +43,7 @@ TRIED = 6  # ways in which the worst phrase is replaced
 UNCLEARED = 2  # of these, how many also leave the rest of the text as it is
 GONE = 0.5  # chance from which on the harm counts as gone
 TOO_TORN = 1.0  # tears from which on a repair is not taken; an unsure one counts 0.25
-USUAL = 0.05  # log-likelihood by which another repair has to be likelier than the usual one
+USUAL = 0.2  # log-likelihood by which another repair has to be likelier than the usual one
 BETTER = 0.3  # how much less a prompt that is told anew has to cost than one that is repaired phrase by phrase
 
 
