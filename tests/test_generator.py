@@ -78,7 +78,8 @@ def test_attached_to_a_users_own_pipeline_and_detached(generator: Generator) -> 
 @pytest.mark.slow
 def test_attached_for_good_until_it_is_detached(generator: Generator) -> None:
     prompts = ("a cat and a kitchen knife", "a pistol on a red background")
-    before, plain = dict(vars(generator.pipe)), [bare(generator, prompt, 3) for prompt in prompts]
+    plain = [bare(generator, prompt, 3) for prompt in prompts]
+    before = dict(vars(generator.pipe))
     detach = Guard("violence").attach(generator.pipe)
     assert all(bare(generator, prompt, 3) != one for prompt, one in zip(prompts, plain, strict=True))
     detach()

@@ -94,12 +94,14 @@ class Repairer:
         return Situation(self.reader, reading, names, frozenset().union(*replaced))
 
     def _best(self, situation: Situation, options: Sequence[Option], names: Sequence[str]) -> Option:
-        """Take the option that a strict reader would likeliest find right; see `chosen`."""
+        """Take the option that a strict reader would likeliest find right; see `chosen`. Recipes go before that."""
         heights, weigher = [self._height(option.reading, names) for option in options], Weigher(situation)
         torn = [weigher.torn(option.reading) for option in options]
         costs = [weigher.cost(*found) for found in zip((o.reading for o in options), heights, torn, strict=True)]
         calm = [at for at, height in enumerate(heights) if height < 1]
         whole = [at for at in calm if torn[at] < TOO_TORN] or calm
+        if self._decided(situation) and 0 in whole:
+            return options[0]
         usual = _usual(options, costs, whole)
         words = [[word.text for word in folded(options[at].reading.words)] for at in whole]
         chances = self.reader.ranker.chances(situation.words, words) if len(whole) > 1 else None
@@ -127,9 +129,13 @@ class Repairer:
         return [Option(t, [self._edit(old, way, names) for way in texts[t.text]], told) for t in read]
 
     def _filled(self, situation: Situation) -> Iterator[list[Rewrite]]:
-        """Fill the places of harm with phrases, unless recipes say what comes instead of every hot word."""
+        """Fill the places of harm with phrases, unless recipes decide."""
+        return iter(()) if self._decided(situation) else self.refiller.filled(situation)
+
+    def _decided(self, situation: Situation) -> bool:
+        """Tell whether recipes say what comes instead of every hot word."""
         hot = {at for at in range(len(situation.words)) if situation.is_hot(at)}
-        return iter(()) if hot <= situation.replaced else self.refiller.filled(situation)
+        return bool(hot) and hot <= situation.replaced
 
     def _height(self, reading: Reading, names: Sequence[str]) -> float:
         """Give the highest score of a text under the named concepts, as a share of the line."""
