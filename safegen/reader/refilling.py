@@ -1,7 +1,7 @@
-"""Repairs by putting other phrases in: what harms goes, as little as may be, and what people put in such places comes.
+"""Repairs that put other phrases in the places of harm: phrases that people wrote for such places.
 
-Which words go is decided more and less strictly (`SHARES`). Each way is filled with several phrases, and once with
-none.
+Which words go is decided more and less strictly (`SHARES`). Each set of places is filled with several phrases, and once
+with nothing.
 """
 
 from __future__ import annotations

@@ -94,14 +94,14 @@ class Repairer:
         return Situation(self.reader, reading, names, frozenset().union(*replaced))
 
     def _best(self, situation: Situation, options: Sequence[Option], names: Sequence[str]) -> Option:
-        """Take the option that a strict reader would likeliest find right; see `chosen`. Recipes go before that."""
+        """Take the option that a strict reader would likeliest find right; see `chosen`. Recipes go first."""
         heights, weigher = [self._height(option.reading, names) for option in options], Weigher(situation)
         torn = [weigher.torn(option.reading) for option in options]
-        costs = [weigher.cost(*found) for found in zip((o.reading for o in options), heights, torn, strict=True)]
         calm = [at for at, height in enumerate(heights) if height < 1]
         whole = [at for at in calm if torn[at] < TOO_TORN] or calm
         if self._decided(situation) and 0 in whole:
             return options[0]
+        costs = [weigher.cost(*found) for found in zip((o.reading for o in options), heights, torn, strict=True)]
         usual = _usual(options, costs, whole)
         words = [[word.text for word in folded(options[at].reading.words)] for at in whole]
         chances = self.reader.ranker.chances(situation.words, words) if len(whole) > 1 else None

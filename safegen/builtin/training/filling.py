@@ -36,7 +36,7 @@ WIDTH, HIDDEN, PHRASE_HIDDEN = 32, 96, 384  # of the directions, and of the two 
 PEAK, BATCH, OTHERS = 2e-3, 512, 1536  # learning rate; lessons of a batch, and phrases that none of them has
 SHARP = 14.0  # by what likeness is multiplied
 DROP = 0.2
-LONGEST = 7  # words of a place, and of a phrase that is learned
+LONGEST = 7  # the most words of a place, and of a phrase, in a lesson
 SAID = 6  # the most words of a phrase that ships
 CALM = 0.8  # the highest score of a phrase that ships, as a share of the line
 TOGETHER = 64  # rows read together
@@ -73,7 +73,7 @@ class Tower(nn.Module):
 
 
 class Fits(nn.Module):
-    """What ships: from what is seen of places to how well each phrase fits.
+    """The network that ships. It tells how well each phrase fits a place.
 
     A row has a second dimension of 1, so that its products are exported as the ones that `eight_bits` knows.
     """
@@ -92,7 +92,10 @@ class Fits(nn.Module):
 
 
 def changes(old: Sequence[str], new: Sequence[str]) -> list[tuple[int, int, int, int]]:
-    """Find what a repair changes: where in the old words and where in the new; between two stands a word that means."""
+    """Find what a repair changes: where in the old words, and where in the new.
+
+    Two changes are one unless a word that means something stands between them.
+    """
     found: list[tuple[int, int, int, int]] = []
     for tag, start, end, into, until in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
         if tag == "equal":
