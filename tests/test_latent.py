@@ -543,7 +543,7 @@ def test_lessons_keep_subjects_and_lines_apart_and_are_the_same_every_time() -> 
 def test_a_class_is_told_without_and_a_concept_is_drawn_with_its_negative() -> None:
     own, _ = lessons(Attribute.load("skin"), "dark", 12, 3)
     assert not any(lesson.negative for lesson in own)
-    assert all("with dark skin" in lesson.drawn and "skin" not in lesson.told for lesson in own)
+    assert all("dark-skinned" in lesson.drawn and "skin" not in lesson.told for lesson in own)
     violence = Concept.load("violence")
     own, _ = lessons(violence, "safe", 12, 3)
     for lesson in own:

@@ -12,11 +12,14 @@ from tokenizers import Tokenizer
 
 from safegen.builtin.training import hand_repairs, reader_texts, wordnet
 from safegen.builtin.training.hand_repairs import compared
+from safegen.builtin.training.pasted import nearly_flagged, pasted
 from safegen.builtin.training.reader import Pieces, Reader, collate, gap_loss
-from safegen.builtin.training.reader_lists import bench_prompts, listed, parse, phrase_of, plain
+from safegen.builtin.training.reader_lists import Line, bench_prompts, listed, parse, phrase_of, plain
 from safegen.builtin.training.reader_texts import Lessons, Sample, labelled, lessons
 from safegen.directions import recipes
 from safegen.reader.model import WEIGHTS
+from safegen.reader.reader import Reader as ShippedReader
+from safegen.reader.words import WINDOW
 
 ROOT = recipes.directions_folder()
 NAMES = sorted(recipes.known())
@@ -150,3 +153,26 @@ def test_a_phrase_that_takes_anothers_place_is_marked_and_harms_under_its_own_co
         assert harm.concept >= 0
         assert not harm.marks or phrase_of(harm)
     assert moved > 100
+
+
+def test_pasted_texts_make_a_window_in_which_nothing_harms(taught: Lessons) -> None:
+    lists = [(1.0, ["a cat on a mat.", "two dogs, one bone"]), (0.5, [" ".join(["tree"] * 200)])]
+    known = {word.strip(".,") for _, some in lists for text in some for word in text.split()}
+    rng = random.Random(5)
+    windows = [pasted(lists, rng) for _ in range(100)]
+    assert all(WINDOW // 2 <= len(window.split()) <= WINDOW for window in windows)
+    assert {word.strip(".,") for window in windows for word in window.split()} == known
+    assert len(set(windows)) > 30
+    sample = labelled(pasted(taught.harmless, rng), (), Line(""), (0, 0))
+    assert set(sample.labels) == {-1}
+    assert set(sample.taken) == {0}
+
+
+def test_what_the_shipped_reader_nearly_flags_is_found_alone_and_in_company() -> None:
+    knife, cats = "a man stabbed in an alley", ["a cat on a mat", "two cats in a tree", "a sleeping cat"]
+    reader = ShippedReader.load()
+    assert nearly_flagged([(1.0, cats)], reader, 8) == []
+    found = nearly_flagged([(1.0, [*cats, knife])], reader, 8)
+    assert knife in found
+    assert all("stabbed" in text or "alley" in text for text in found)
+    assert len(found) > 1

@@ -43,14 +43,21 @@ def attacks_suite(bench: Bench, methods: Mapping[str, Generator], count: int, sh
     targets = world_targets(count, guard.names, Seed.ATTACKS)
     known: dict[tuple[str, str], Found | None] = {}  # what does not depend on the guard is searched once
     cells: dict[str, Cell] = {}
-    for method, generator in methods.items():
-        victim = Victim(generator, find_detector(generator), DrawOptions(steps=STEPS))
-        for attack in (NoAttack(), *map(attacks.create, attacks.REGISTRY)):
-            tries = max(1, round(share * attack.tries))
-            measure = functools.partial(attack_all, attack, victim, targets, tries, known, bench)
-            key = Matrix.key(method, attack.name)
-            cells[key] = bench.cells.once(key, measure)
+    victims = {name: Victim(one, find_detector(one), DrawOptions(steps=STEPS)) for name, one in methods.items()}
+    for method, name in in_order([*methods]):
+        attack = attacks.create(name) if name in attacks.REGISTRY else NoAttack()
+        tries = max(1, round(share * attack.tries))
+        measure = functools.partial(attack_all, attack, victims[method], targets, tries, known, bench)
+        key = Matrix.key(method, name)
+        cells[key] = bench.cells.once(key, measure)
     return list(rows(Matrix(cells)))
+
+
+def in_order(methods: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Pair methods with attacks; the first two attack by attack, so that an interrupted run compares them."""
+    for some in (methods[:2], *([method] for method in methods[2:])):
+        for attack in (NoAttack.name, *attacks.REGISTRY):
+            yield from ((method, attack) for method in some)
 
 
 def attack_all(

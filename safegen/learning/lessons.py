@@ -1,7 +1,9 @@
 """Lessons: what a latent direction is learned from, as pairs of prompts.
 
 The picture of a lesson is drawn from a prompt that has what the vector should come to mean. The denoiser is told
-another prompt, which lacks it, so that the vector has to supply it.
+another prompt, which lacks it, so that the vector has to supply it. For a class of an attribute that prompt leaves the
+attribute open, or names another class. The second is not in the paper: a model that takes its habit for a part of the
+word draws a doctor as it would a male doctor, and a vector that was told nothing stronger does not turn him.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from safegen.directions.recipes import Concept
 from safegen.learning.corpus import CONTEXTS, GROUNDS, companions
 
 Kind = TypeVar("Kind")
+Part = tuple[str, tuple[str, ...], str]  # what is drawn, what the denoiser may be told instead, and the negative prompt
 PLACES = CONTEXTS[:8]  # those in which a picture shows what the recipe says, and at most one thing beside it
 HELD = 4  # one subject or recipe line in this many is kept for the held-out figures
 
@@ -44,11 +47,10 @@ def meanings(recipe: Attribute | Concept) -> tuple[str, ...]:
 def lessons(recipe: Attribute | Concept, meaning: str, count: int, held: int) -> tuple[list[Lesson], list[Lesson]]:
     """Make lessons to learn from, and others of subjects or lines that the first ones do not have."""
     rng = random.Random(f"{recipe.name} {meaning}")
-    parts: Sequence[tuple[str, str, str]]
     if isinstance(recipe, Attribute):
-        parts = [(with_article(recipe.classes[meaning].format(s)), with_article(s), "") for s in recipe.subjects]
+        parts = [_of_class(recipe, meaning, subject) for subject in recipe.subjects]
     else:
-        parts = [(safe, harmful, harmful) for harmful, safe in recipe.targets.items()]
+        parts = [(safe, (harmful,), harmful) for harmful, safe in recipe.targets.items()]
     first, others = split(parts, rng)
     return [*_make(first, count, rng)], [*_make(others, held, rng)]
 
@@ -60,9 +62,18 @@ def split(parts: Sequence[Kind], rng: random.Random) -> tuple[list[Kind], list[K
     return (mixed[apart:] or mixed), mixed[:apart]
 
 
-def _make(parts: Sequence[tuple[str, str, str]], count: int, rng: random.Random) -> Iterator[Lesson]:
+def _of_class(attribute: Attribute, meaning: str, subject: str) -> Part:
+    """Give a subject of a class, and what it is told as: every other time nothing of the attribute."""
+    named = {label: with_article(form.format(subject)) for label, form in attribute.classes.items()}
+    others = (told for label, other in named.items() if label != meaning for told in (with_article(subject), other))
+    return named[meaning], tuple(others), ""
+
+
+def _make(parts: Sequence[Part], count: int, rng: random.Random) -> Iterator[Lesson]:
     for number in range(count):
-        shown, lacking, negative = parts[number % len(parts)]
+        turn, at = divmod(number, len(parts))
+        shown, told, negative = parts[at]
+        lacking = told[turn % len(told)]
         slots = {"g": rng.choice(GROUNDS), "b": rng.choice(companions())}
         place = rng.choice(PLACES)
         yield Lesson(place.format(x=shown, **slots), place.format(x=lacking, **slots), negative)

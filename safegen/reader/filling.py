@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from safegen.reader.model import CLS, SEP, session, verified
+from safegen.reader.model import CLS, SEP, verified
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,7 +37,7 @@ class Filler:
 
     def __init__(self, network: Network) -> None:
         self.network = network
-        self._session = session(verified(network.folder, network.facts, FILE))
+        self._session = network.open(FILE)
         self.phrases = verified(network.folder, network.facts, PHRASES).decode().splitlines()
 
     def fitting(self, rows: Sequence[Sequence[str]], places: Sequence[Place], count: int) -> list[list[str]]:

@@ -41,7 +41,7 @@ class Network:
     def __init__(self, folder: Path = WEIGHTS) -> None:
         self.folder, self.facts = folder, read_facts(folder)
         self.concepts: tuple[str, ...] = tuple(self.facts["concepts"])
-        self._session = session(verified(folder, self.facts, "reader.onnx"))
+        self._session = self.open("reader.onnx")
         from tokenizers import Tokenizer
 
         self._tokenizer: Any = Tokenizer.from_str(verified(folder, self.facts, "tokenizer.json").decode())
@@ -50,6 +50,10 @@ class Network:
         self._tokenizer.no_truncation()
         self._pieces = functools.lru_cache(maxsize=1 << 16)(self._cut)
         self.vocabulary: Mapping[str, int] = self._tokenizer.get_vocab()
+
+    def open(self, name: str) -> Any:
+        """Open another network of the same folder; raises as `Network` does."""
+        return session(verified(self.folder, self.facts, name))
 
     def pieces(self, word: str) -> Pieces:
         """Cut a word into the pieces of the vocabulary."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from difflib import SequenceMatcher
 from typing import TYPE_CHECKING
 
-from safegen.reader.model import CLS, SEP, session, verified
+from safegen.reader.model import CLS, SEP
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,7 +38,7 @@ class Ranker:
 
     def __init__(self, network: Network) -> None:
         self.network = network
-        self._session = session(verified(network.folder, network.facts, FILE))
+        self._session = network.open(FILE)
 
     def chances(self, before: Sequence[str], repairs: Sequence[Sequence[str]]) -> NDArray[np.float32] | None:
         """Give for every repair the logarithms (N, 3) of the chances that it is English, whole and harmless.

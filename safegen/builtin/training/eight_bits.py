@@ -8,7 +8,8 @@ in its own quantisation.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 EIGHT, SCALE = ".8", ".scale"  # endings behind the name of a weight
 LEAST = 1e-9  # lowest scale, for rows of zeros
 FLOAT = 1  # ONNX's number for the type
+OPSET = 17
 
 
 def quantised(model: ModelProto) -> ModelProto:
@@ -53,6 +55,36 @@ def quantised(model: ModelProto) -> ModelProto:
     fresh = type(graph)(name=graph.name, input=graph.input, output=graph.output, initializer=kept, node=nodes)
     graph.CopyFrom(fresh)
     return model
+
+
+def save(
+    network: torch.nn.Module, given: Mapping[str, torch.Tensor], output: str, axes: Sequence[str], file: Path
+) -> None:
+    """Write a network as ONNX, in 8 bits.
+
+    Args:
+        network: it puts out one tensor, of which the first dimension is free.
+        given: an example of everything that goes in, by its name.
+        output: the name of what comes out.
+        axes: the names of the dimensions of what goes in that are free, from the first one on.
+        file: to be written.
+    """
+    import onnx
+
+    free = dict(enumerate(axes))
+    with tempfile.TemporaryDirectory() as folder:
+        whole = str(Path(folder) / file.name)
+        torch.onnx.export(
+            network.float().cpu().eval(),
+            tuple(given.values()),
+            whole,
+            input_names=[*given],
+            output_names=[output],
+            dynamic_axes={**dict.fromkeys(given, free), output: {0: axes[0]}},
+            opset_version=OPSET,
+            dynamo=False,
+        )
+        onnx.save(quantised(onnx.load(whole)), str(file))
 
 
 def weights(file: Path) -> Iterator[tuple[str, torch.Tensor]]:

@@ -8,10 +8,8 @@ the directions of the phrases.
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
-from difflib import SequenceMatcher
 from pathlib import Path
 
 import numpy as np
@@ -22,10 +20,10 @@ from torch.nn import functional as F
 
 from safegen.builtin.training import eight_bits, reader_ship
 from safegen.builtin.training.checkpointing import Progress
-from safegen.builtin.training.hand_repairs import rows
+from safegen.builtin.training.hand_repairs import changes, rows
 from safegen.builtin.training.reader_lists import listed
 from safegen.directions import recipes
-from safegen.reader import Reader, english, roles
+from safegen.reader import Reader, english
 from safegen.reader.filling import BESIDE, FILE, PHRASES, Place, seen_of
 from safegen.reader.forms import folded
 from safegen.reader.minors import names_minor
@@ -91,28 +89,12 @@ class Fits(nn.Module):
         return fits
 
 
-def changes(old: Sequence[str], new: Sequence[str]) -> list[tuple[int, int, int, int]]:
-    """Find what a repair changes: where in the old words, and where in the new.
-
-    Two changes are one unless a word that means something stands between them.
-    """
-    found: list[tuple[int, int, int, int]] = []
-    for tag, start, end, into, until in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
-        if tag == "equal":
-            continue
-        if found and not any(roles.means(word) for word in old[found[-1][1] : start]):
-            found[-1] = found[-1][0], end, found[-1][2], until
-        else:
-            found.append((start, end, into, until))
-    return found
-
-
 def lessons_of(old: str, new: str) -> Iterator[Lesson]:
     """Make a lesson of every place that a repair changes; the places behind it are repaired already.
 
     Where words only came, the word before them counts as changed.
     """
-    before, after = words_of(old), words_of(new)
+    before, after = spelt(old), spelt(new)
     olds, news = [word.text for word in before], [word.text for word in after]
     for start, end, into, until in changes(olds, news):
         back = int(start == end and min(start, into) > 0)
@@ -127,7 +109,7 @@ def lessons_of(old: str, new: str) -> Iterator[Lesson]:
         yield Lesson(olds[:end] + news[until:], (first, end - 1), phrase)
 
 
-def words_of(text: str) -> list[Word]:
+def spelt(text: str) -> list[Word]:
     """Split a text into its words as the reader spells them, with their places in the text."""
     words = split(text)
     spelled = folded(words)
@@ -176,7 +158,7 @@ def seen_in(network: Network, lessons: Sequence[Lesson]) -> Tensor:
 
 def phrases_in(network: Network, phrases: Sequence[str]) -> Tensor:
     """Give what the network sees of phrases alone, (N, 3 D): the first word, the last, and the mean."""
-    alone = [[word.text for word in words_of(phrase)] for phrase in phrases]
+    alone = [[word.text for word in spelt(phrase)] for phrase in phrases]
     seen = seen_in(network, [Lesson(words, (0, len(words) - 1), "") for words in alone])
     width = seen.shape[1] // (2 * BESIDE + 4)
     return seen[:, 2 * BESIDE * width : (2 * BESIDE + 3) * width]
@@ -216,20 +198,6 @@ def train(folder: Path, steps: int, minutes: float) -> None:
 
 def ship(fits: Fits, phrases: Sequence[str], out: Path = WEIGHTS) -> None:
     """Export the network in 8 bits and the phrases, and name both in the reader's facts."""
-    import onnx
-
-    with tempfile.TemporaryDirectory() as folder:
-        whole = Path(folder) / FILE
-        torch.onnx.export(
-            fits.float().eval(),
-            (torch.zeros(2, len(fits.places.mean)),),
-            str(whole),
-            input_names=["seen"],
-            output_names=["fits"],
-            dynamic_axes={"seen": {0: "places"}, "fits": {0: "places"}},
-            opset_version=17,
-            dynamo=False,
-        )
-        onnx.save(eight_bits.quantised(onnx.load(str(whole))), str(out / FILE))
+    eight_bits.save(fits, {"seen": torch.zeros(2, len(fits.places.mean))}, "fits", ("places",), out / FILE)
     (out / PHRASES).write_text("\n".join(phrases) + "\n", encoding="utf-8")
     reader_ship.write_facts(out, read_facts(out)["calibration"])

@@ -7,7 +7,7 @@ from difflib import SequenceMatcher
 from pathlib import Path
 
 from safegen.builtin.training.reader_lists import Line, listed
-from safegen.reader import Reader, grammar
+from safegen.reader import Reader, grammar, roles
 from safegen.reader.words import split
 
 FILE = Path(__file__).with_name("repairs.tsv")
@@ -27,6 +27,22 @@ def stretches(old: Sequence[str], new: Sequence[str]) -> list[tuple[int, int]]:
             found[-1] = (found[-1][0], end)
         else:
             found.append((start - back, end))
+    return found
+
+
+def changes(old: Sequence[str], new: Sequence[str]) -> list[tuple[int, int, int, int]]:
+    """Find what a repair changes: where in the old words, and where in the new.
+
+    Two changes are one unless a word that means something stands between them.
+    """
+    found: list[tuple[int, int, int, int]] = []
+    for tag, start, end, into, until in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
+        if tag == "equal":
+            continue
+        if found and not any(roles.means(word) for word in old[found[-1][1] : start]):
+            found[-1] = found[-1][0], end, found[-1][2], until
+        else:
+            found.append((start, end, into, until))
     return found
 
 

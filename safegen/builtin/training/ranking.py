@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import random
-import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -176,23 +175,9 @@ def train(folder: Path, steps: int, minutes: float) -> None:
 
 def ship(ranker: Any, out: Path = WEIGHTS) -> None:
     """Export the ranker in 8 bits, and name it in the reader's facts."""
-    import onnx
-
-    given = (torch.zeros(2, 5, 384), torch.ones(2, 5, dtype=torch.long), torch.ones(2, 5, dtype=torch.long))
-    names = ["lower", "marks", "mask"]
-    with tempfile.TemporaryDirectory() as folder:
-        whole = Path(folder) / FILE
-        torch.onnx.export(
-            ranker.float().cpu().eval(),
-            given,
-            str(whole),
-            input_names=names,
-            output_names=["odds"],
-            dynamic_axes={**{name: {0: "batch", 1: "tokens"} for name in names}, "odds": {0: "batch"}},
-            opset_version=17,
-            dynamo=False,
-        )
-        onnx.save(eight_bits.quantised(onnx.load(str(whole))), str(out / FILE))
+    pieces = torch.ones(2, 5, dtype=torch.long)
+    given = {"lower": torch.zeros(2, 5, 384), "marks": pieces, "mask": pieces}
+    eight_bits.save(ranker, given, "odds", ("batch", "tokens"), out / FILE)
     reader_ship.write_facts(out, read_facts(out)["calibration"])
 
 

@@ -23,9 +23,11 @@ from torch.nn import functional as F
 from safegen.builtin.training import former, reader_ship
 from safegen.builtin.training.checkpointing import Progress, device, halved
 from safegen.builtin.training.hand_repairs import repaired
+from safegen.builtin.training.pasted import nearly_flagged
 from safegen.builtin.training.reader_texts import Sample, lessons
 from safegen.directions import recipes
 from safegen.reader.model import WEIGHTS
+from safegen.reader.reader import Reader as ShippedReader
 
 TOKENS, POOL = 1_800, 24  # tokens of a batch; samples of like length come from a stock of six times `POOL`
 FREE = 1e-3  # learning rate of the heads; the encoder's layers get a share of it, see `groups`
@@ -33,6 +35,7 @@ MARKED = 2.0  # weight of a marked word
 # Where a shipped reader is taught on: the weight of what a repair takes out, and that of how far states are from what
 # they were, since lessons are few beside all that it has read.
 GAPS, KEEP = 2.0, 2.0
+NEARLY = 0.9  # share of harmless text that the shipped reader nearly flags, beside `reader_texts.SHARES`
 OTHER = 0.15  # weight of a harmful word's being harmless under other concepts
 CLS, SEP, PAD = 101, 102, 0
 
@@ -204,6 +207,8 @@ def train(folder: Path, steps: int, minutes: float) -> None:
     data, wordnet = (Path(value) if value else None for value in named)
     goes_on = os.environ.get("SAFEGEN_START") == "shipped"
     taught = lessons(data, wordnet, repaired() if goes_on else ())
+    if goes_on:
+        taught.harmless.append((NEARLY, nearly_flagged(taught.harmless, ShippedReader.load())))
     base, tokenizer = encoder()
     pieces = Pieces(tokenizer)
     reader = Reader(base, len(recipes.known()))

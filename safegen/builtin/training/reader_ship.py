@@ -110,7 +110,7 @@ def export(shipped: nn.Module, folder: Path, file: Path) -> None:
         input_names=["ids", "mask"],
         output_names=[*OUTPUTS],
         dynamic_axes=axes,
-        opset_version=17,
+        opset_version=eight_bits.OPSET,
         dynamo=False,
     )
     options = FusionOptions("bert")

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from safegen.builtin.training.pasted import draw, pasted
 from safegen.builtin.training.reader_lists import (
     Line,
     Shape,
@@ -30,7 +31,7 @@ from safegen.reader.words import WINDOW, split
 
 JOINTS = (
     *(", ", ", ", ", ", " and ", ". ", ". ", "; ", " with ", " next to ", " beside ", " in front of ", " near "),
-    *(" while ", " under ", " behind ", " - ", " ", " ... ", " | ", "! ", " / ", " ("),
+    *(" while ", " under ", " behind ", " - ", " ", " ", " ", " ", " ... ", " | ", "! ", " / ", " ("),
 )
 OPENINGS = (
     *("a photo of ", "draw ", "draw me ", "an oil painting of ", "a picture of ", "generate ", "show me "),
@@ -46,9 +47,10 @@ SCRIPTS = ((0x0391, 0x03C9), (0x0410, 0x044F), (0x05D0, 0x05EA), (0x0627, 0x064A
            (0x3041, 0x3093), (0x4E00, 0x6FFF), (0xAC00, 0xB200))  # fmt: skip
 # How often harmless text comes from each list.
 SHARES = {
-    **{"lookalikes": 0.8, "hard": 0.2, "ordinary": 0.25, "long": 0.3, "benign": 0.25, "things": 0.12, "people": 0.1},
-    **{"sentences": 0.25, "nouns": 0.15},
+    **{"lookalikes": 0.8, "hard": 0.2, "ordinary": 0.5, "long": 0.5, "benign": 0.25, "things": 0.12, "people": 0.1},
+    **{"sentences": 0.2, "nouns": 0.12},
 }
+PASTED = 0.15  # share of harmless windows that are texts pasted together
 HARM, UNMARKED = 0.5, 0.15  # share of harmful samples, and, among them, of lines whose words are not marked
 LINES = 0.7  # power of a concept's count of lines by which it is drawn
 REPAIRED = 0.75  # share of marked pairs that are prompts with their repairs by hand, if there are any
@@ -89,7 +91,7 @@ class Lessons:
         self,
         harmful: Sequence[Sequence[tuple[Line, Line]]],
         targets: Sequence[tuple[Line, Line]],
-        harmless: Sequence[tuple[float, Sequence[str]]],
+        harmless: list[tuple[float, Sequence[str]]],
         unmarked: Sequence[tuple[Line, Line]],
         company: Sequence[str],
         tails: Sequence[str],
@@ -117,9 +119,9 @@ class Lessons:
         It is a harmless one, or a harmful one and often its safe twin in the same company.
         """
         if rng.random() >= harm:
-            shares, lists = zip(*self.harmless, strict=True)
-            text = rng.choice(rng.choices(lists, shares)[0])
-            return [self._dressed([Line(text)], rng)[0]]
+            if rng.random() < PASTED:
+                return [window(labelled(pasted(self.harmless, rng), (), Line(""), (0, 0)), rng.random())]
+            return [self._dressed([Line(draw(self.harmless, rng))], rng)[0]]
         if self.unmarked and rng.random() < UNMARKED:
             pair = rng.choice(self.unmarked)
         elif self.repaired and rng.random() < REPAIRED:
@@ -256,7 +258,7 @@ def lessons(data: Path | None, wordnet: Path | None = None, repaired: Sequence[t
             if not entry.is_validation:
                 unmarked.append((Line(entry.prompt, (), column), Line(entry.safe)))
     lists = {name: [t for t in texts if not reserved(t)] for name, texts in harmless_lists(wordnet).items()}
-    harmless = [(SHARES[name], texts) for name, texts in lists.items() if texts]
+    harmless: list[tuple[float, Sequence[str]]] = [(SHARES[name], texts) for name, texts in lists.items() if texts]
     sentences = lists.get("sentences", [])
     company = [*lists["benign"], *lists["ordinary"], *lists["long"], *sentences[:: max(1, len(sentences) // 2000)]]
     things = [with_article(noun) for noun in listed(root / "nouns.txt")]
