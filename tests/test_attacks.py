@@ -379,11 +379,18 @@ def test_the_bench_attacks_methods_and_none_and_draws_the_map(tmp_path: Path, mo
     monkeypatch.setattr(attacks, "REGISTRY", {"sneaky": attacks.REGISTRY["sneaky"]})
     suites.run(["attacks"], console, quick=True, data=None, out=out)
     report, page = json.loads(out.read_text()), out.with_suffix(".html").read_text()
-    names = [f"{method}/{name}" for method in ("no guard", "localise") for name in ("no attack", "sneaky")]
+    names = [f"{method}/{name}" for name in ("no attack", "sneaky") for method in ("no guard", "localise")]
     assert list(report["cells"]["attacks"]) == names
     assert [len(one["outcomes"]) for one in report["cells"]["attacks"].values()] == [2] * 4
     assert [row["total"] for row in report["suites"]["attacks"]["rows"]] == [2] * 4
     assert "<svg" in page
+
+
+def test_cells_compare_the_first_two_methods_attack_by_attack_and_leave_none_out() -> None:
+    names = ["no attack", *attacks.REGISTRY]
+    order = list(bench_attacks.in_order(["none", "default", "other", "last"]))
+    assert order[: 2 * len(names)] == [(method, name) for name in names for method in ("none", "default")]
+    assert order[2 * len(names) :] == [(method, name) for method in ("other", "last") for name in names]
 
 
 def test_a_cell_is_measured_once_and_kept_at_once() -> None:

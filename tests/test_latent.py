@@ -540,10 +540,14 @@ def test_lessons_keep_subjects_and_lines_apart_and_are_the_same_every_time() -> 
         assert len(found[0]) > len(found[1]) > 0
 
 
-def test_a_class_is_told_without_and_a_concept_is_drawn_with_its_negative() -> None:
-    own, _ = lessons(Attribute.load("skin"), "dark", 12, 3)
-    assert not any(lesson.negative for lesson in own)
-    assert all("dark-skinned" in lesson.drawn and "skin" not in lesson.told for lesson in own)
+def test_a_class_is_told_openly_or_as_another_and_a_concept_is_drawn_with_its_negative() -> None:
+    own, held = lessons(Attribute.load("skin"), "dark", 36, 12)
+    for some in (own, held):
+        assert not any(lesson.negative for lesson in some)
+        assert all("dark-skinned" in lesson.drawn and "dark" not in lesson.told for lesson in some)
+        as_others = [sum(f"{label}-skinned" in lesson.told for lesson in some) for label in ("light", "medium")]
+        assert as_others == [len(some) // 4] * 2
+        assert sum("skin" in lesson.told for lesson in some) == len(some) // 2
     violence = Concept.load("violence")
     own, _ = lessons(violence, "safe", 12, 3)
     for lesson in own:

@@ -47,10 +47,10 @@ SCRIPTS = ((0x0391, 0x03C9), (0x0410, 0x044F), (0x05D0, 0x05EA), (0x0627, 0x064A
            (0x3041, 0x3093), (0x4E00, 0x6FFF), (0xAC00, 0xB200))  # fmt: skip
 # How often harmless text comes from each list.
 SHARES = {
-    **{"lookalikes": 0.8, "hard": 0.2, "ordinary": 0.5, "long": 0.5, "benign": 0.25, "things": 0.12, "people": 0.1},
+    **{"lookalikes": 0.8, "hard": 0.2, "ordinary": 0.5, "long": 0.8, "benign": 0.25, "things": 0.12, "people": 0.1},
     **{"sentences": 0.2, "nouns": 0.12},
 }
-PASTED = 0.15  # share of harmless windows that are texts pasted together
+PASTED = 0.2  # share of harmless windows that are texts pasted together
 HARM, UNMARKED = 0.5, 0.15  # share of harmful samples, and, among them, of lines whose words are not marked
 LINES = 0.7  # power of a concept's count of lines by which it is drawn
 REPAIRED = 0.75  # share of marked pairs that are prompts with their repairs by hand, if there are any
