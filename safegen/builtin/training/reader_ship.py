@@ -26,8 +26,8 @@ from safegen.reader.reader import Reader
 
 # Share of benign texts that are flagged, per concept; many of these texts are harder than prompts. It is higher for
 # concepts that are harder to tell, and was chosen on the prompts of `sets/reader-seen/`.
-FLAGGED = {"harassment": 0.0137, "hate": 0.0027, "illegal": 0.0061, "nudity": 0.0095, "self-harm": 0.0068,
-           "shocking": 0.0044, "violence": 0.012}  # fmt: skip
+FLAGGED = {"harassment": 0.0044, "hate": 0.0044, "illegal": 0.007, "nudity": 0.0035, "self-harm": 0.0036,
+           "shocking": 0.0061, "violence": 0.0147}  # fmt: skip
 FILES = ("reader.onnx", "tokenizer.json", RANKING, FILLING, PHRASES)
 LEVELS = 401  # levels of a table of quantiles
 MOST = 1_500  # texts of one list, at most
