@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from safegen.builtin.training import hand_repairs, reader_texts, wordnet
 from safegen.builtin.training.hand_repairs import compared
 from safegen.builtin.training.pasted import nearly_flagged, pasted
 from safegen.builtin.training.reader import Pieces, Reader, collate, gap_loss
-from safegen.builtin.training.reader_lists import Line, bench_prompts, listed, parse, phrase_of, plain
+from safegen.builtin.training.reader_lists import bench_prompts, listed, parse, phrase_of, plain
 from safegen.builtin.training.reader_texts import Lessons, Sample, labelled, lessons
 from safegen.directions import recipes
 from safegen.reader.model import WEIGHTS
@@ -155,24 +156,36 @@ def test_a_phrase_that_takes_anothers_place_is_marked_and_harms_under_its_own_co
     assert moved > 100
 
 
-def test_pasted_texts_make_a_window_in_which_nothing_harms(taught: Lessons) -> None:
-    lists = [(1.0, ["a cat on a mat.", "two dogs, one bone"]), (0.5, [" ".join(["tree"] * 200)])]
+def test_pasted_texts_make_a_window_and_the_last_word_of_a_long_one_is_read() -> None:
+    long = " ".join(f"tree{i}" for i in range(2 * WINDOW + 1))
+    lists = [(1.0, ["a cat on a mat.", "two dogs, one bone"]), (0.5, [long])]
     known = {word.strip(".,") for _, some in lists for text in some for word in text.split()}
     rng = random.Random(5)
-    windows = [pasted(lists, rng) for _ in range(100)]
+    windows = [pasted(lists, rng) for _ in range(1_000)]
     assert all(WINDOW // 2 <= len(window.split()) <= WINDOW for window in windows)
     assert {word.strip(".,") for window in windows for word in window.split()} == known
-    assert len(set(windows)) > 30
-    sample = labelled(pasted(taught.harmless, rng), (), Line(""), (0, 0))
-    assert set(sample.labels) == {-1}
-    assert set(sample.taken) == {0}
+
+
+def test_harmless_windows_may_be_pasted(taught: Lessons, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader_texts, "PASTED", 1.0)
+    monkeypatch.setattr(reader_texts, "pasted", lambda *_: "one two three")
+    (sample,) = taught.sample(random.Random(5), harm=0.0)
+    assert (sample.words, set(sample.labels)) == (["one", "two", "three"], {-1})
 
 
 def test_what_the_shipped_reader_nearly_flags_is_found_alone_and_in_company() -> None:
-    knife, cats = "a man stabbed in an alley", ["a cat on a mat", "two cats in a tree", "a sleeping cat"]
+    stabbed, cats = "a man stabbed in an alley", ["a cat on a mat", "two cats in a tree", "a sleeping cat"]
     reader = ShippedReader.load()
     assert nearly_flagged([(1.0, cats)], reader, 8) == []
-    found = nearly_flagged([(1.0, [*cats, knife])], reader, 8)
-    assert knife in found
+    found = nearly_flagged([(1.0, [*cats, stabbed])], reader, 8)
+    assert stabbed in found
     assert all("stabbed" in text or "alley" in text for text in found)
     assert len(found) > 1
+
+
+def test_a_text_is_nearly_flagged_below_the_threshold() -> None:
+    class Low:
+        def read(self, texts: list[str]) -> list[SimpleNamespace]:
+            return [SimpleNamespace(text=text, height=0.5 + 0.1 * len(text.split())) for text in texts]
+
+    assert nearly_flagged([(1.0, ["one two", "one two three"])], Low(), 0) == ["one two three"]  # type: ignore[arg-type]

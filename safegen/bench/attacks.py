@@ -43,7 +43,8 @@ def attacks_suite(bench: Bench, methods: Mapping[str, Generator], count: int, sh
     targets = world_targets(count, guard.names, Seed.ATTACKS)
     known: dict[tuple[str, str], Found | None] = {}  # what does not depend on the guard is searched once
     cells: dict[str, Cell] = {}
-    victims = {name: Victim(one, find_detector(one), DrawOptions(steps=STEPS)) for name, one in methods.items()}
+    detector, options = find_detector(bench.generator), DrawOptions(steps=STEPS)
+    victims = {name: Victim(one, detector, options) for name, one in methods.items()}
     for method, name in in_order([*methods]):
         attack = attacks.create(name) if name in attacks.REGISTRY else NoAttack()
         tries = max(1, round(share * attack.tries))

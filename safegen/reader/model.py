@@ -52,7 +52,7 @@ class Network:
         self.vocabulary: Mapping[str, int] = self._tokenizer.get_vocab()
 
     def open(self, name: str) -> Any:
-        """Open another network of the same folder; raises as `Network` does."""
+        """Open a network of the folder; raises as `Network` does."""
         return session(verified(self.folder, self.facts, name))
 
     def pieces(self, word: str) -> Pieces:

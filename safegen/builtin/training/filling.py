@@ -94,7 +94,7 @@ def lessons_of(old: str, new: str) -> Iterator[Lesson]:
 
     Where words only came, the word before them counts as changed.
     """
-    before, after = spelt(old), spelt(new)
+    before, after = read_words(old), read_words(new)
     olds, news = [word.text for word in before], [word.text for word in after]
     for start, end, into, until in changes(olds, news):
         back = int(start == end and min(start, into) > 0)
@@ -109,7 +109,7 @@ def lessons_of(old: str, new: str) -> Iterator[Lesson]:
         yield Lesson(olds[:end] + news[until:], (first, end - 1), phrase)
 
 
-def spelt(text: str) -> list[Word]:
+def read_words(text: str) -> list[Word]:
     """Split a text into its words as the reader spells them, with their places in the text."""
     words = split(text)
     spelled = folded(words)
@@ -158,7 +158,7 @@ def seen_in(network: Network, lessons: Sequence[Lesson]) -> Tensor:
 
 def phrases_in(network: Network, phrases: Sequence[str]) -> Tensor:
     """Give what the network sees of phrases alone, (N, 3 D): the first word, the last, and the mean."""
-    alone = [[word.text for word in spelt(phrase)] for phrase in phrases]
+    alone = [[word.text for word in read_words(phrase)] for phrase in phrases]
     seen = seen_in(network, [Lesson(words, (0, len(words) - 1), "") for words in alone])
     width = seen.shape[1] // (2 * BESIDE + 4)
     return seen[:, 2 * BESIDE * width : (2 * BESIDE + 3) * width]

@@ -1,7 +1,7 @@
-"""Harmless texts pasted behind one another, as people paste captions, and what a reader nearly flags of them.
+"""Harmless texts pasted together, as people paste captions, and the harmless texts that a reader nearly flags.
 
-Words that harm nowhere by themselves may look as if they did beside a stranger's last words: "a seagull stealing" of
-one caption, "a man in a coat" of the next.
+Where one text ends and the next begins, words may look harmful together that are not: "a seagull stealing" of one
+caption, "a man in a coat" of the next.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 from safegen.reader.reader import Reader
 from safegen.reader.words import WINDOW
 
-WINDOWS, TEXTS = 20_000, 6_000  # windows, and texts of one list, that are read to find those which are nearly flagged
-NEARLY = 0.75  # share of a line from which on a text is nearly flagged
+WINDOWS, TEXTS = 20_000, 6_000  # windows, and texts of each list, that are read
+NEARLY = 0.75  # share of the threshold from which on a text is nearly flagged
 
 Lists = Sequence[tuple[float, Sequence[str]]]
 
@@ -29,10 +29,11 @@ def pasted(lists: Lists, rng: random.Random) -> str:
     words: list[str] = []
     while len(words) < 2 * WINDOW:
         some = draw(lists, rng).rstrip(".,;:! ").split()
-        start = rng.randrange(max(1, len(some) - 2 * WINDOW))  # of a long text only a part
+        start = rng.randrange(max(1, len(some) - 2 * WINDOW + 1))  # of a long text only a part
         words += some[start : start + 2 * WINDOW]
-    start = rng.randrange(WINDOW)
-    return " ".join(words[start : start + rng.randint(WINDOW // 2, WINDOW)])
+    count = rng.randint(WINDOW // 2, WINDOW)
+    start = rng.randrange(len(words) - count + 1)
+    return " ".join(words[start : start + count])
 
 
 def nearly_flagged(lists: Lists, reader: Reader, count: int = WINDOWS) -> list[str]:

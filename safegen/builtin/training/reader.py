@@ -35,7 +35,7 @@ MARKED = 2.0  # weight of a marked word
 # Where a shipped reader is taught on: the weight of what a repair takes out, and that of how far states are from what
 # they were, since lessons are few beside all that it has read.
 GAPS, KEEP = 2.0, 2.0
-NEARLY = 1.2  # share of harmless text that the shipped reader nearly flags, beside `reader_texts.SHARES`
+NEAR_SHARE = 1.2  # how often harmless text is one that the shipped reader nearly flags, as in `reader_texts.SHARES`
 OTHER = 0.15  # weight of a harmful word's being harmless under other concepts
 CLS, SEP, PAD = 101, 102, 0
 
@@ -200,15 +200,16 @@ def train(folder: Path, steps: int, minutes: float) -> None:
     """Train, or go on training, under `folder`.
 
     ``SAFEGEN_DATA`` names the folder of the prompt sets, ``SAFEGEN_WORDNET`` that of WordNet; both may be missing. With
-    ``SAFEGEN_START=shipped`` training begins with the shipped reader instead of the sentence encoder.
+    ``SAFEGEN_START=shipped`` training begins with the shipped reader instead of the sentence encoder. It then also
+    learns from repairs by hand, and more often from harmless text that the shipped reader nearly flags.
     """
     torch.manual_seed(0)
     named = (os.environ.get(f"SAFEGEN_{name}") for name in ("DATA", "WORDNET"))
     data, wordnet = (Path(value) if value else None for value in named)
     goes_on = os.environ.get("SAFEGEN_START") == "shipped"
     taught = lessons(data, wordnet, repaired() if goes_on else ())
-    if goes_on:
-        taught.harmless.append((NEARLY, nearly_flagged(taught.harmless, ShippedReader.load())))
+    if goes_on and (near := nearly_flagged(taught.harmless, ShippedReader.load())):
+        taught.harmless.append((NEAR_SHARE, near))
     base, tokenizer = encoder()
     pieces = Pieces(tokenizer)
     reader = Reader(base, len(recipes.known()))
