@@ -272,6 +272,16 @@ def test_every_shipped_concept_has_assurances() -> None:
 # What is drawn
 
 
+def test_of_several_attributes_each_weighs_less_than_one_alone(generator: Generator) -> None:
+    steer = generator.behind(Guard()).steerer.of
+    (alone,) = steer("a doctor", ("gender",), 3, None).pushes
+    gender, skin = steer("a doctor", ("gender", "skin"), 3, None).pushes
+    assert (alone.weight, gender.weight, skin.weight) == (1.0, 2**-0.5, 2**-0.5)
+    assert torch.equal(alone.vector, gender.vector)
+    (open_one,) = steer("a female doctor", ("gender", "skin"), 3, None).pushes  # gender is stated
+    assert open_one.weight == 1.0
+
+
 def test_fairness_is_drawn_per_picture_and_recorded(generator: Generator, tmp_path: Path) -> None:
     learned(generator.family, *GENDER)
     steered = Generator(generator.pipe, Guard(), generator.model)

@@ -18,6 +18,8 @@ from safegen.directions.recipes import Concept
 from safegen.families.pushes import Push, check_vectors
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from safegen.families import Family
     from safegen.safeguards.options import GuardOptions
 
@@ -84,7 +86,7 @@ class Steerer:
         Raises:
             SafegenError: see `check`.
         """
-        pushes: list[Push] = []
+        vectors: list[Tensor] = []
         facts: dict[str, dict[str, Any]] = {}
         for fairness, attribute in attributes.resolve(fair, self.folder):
             told = facts.setdefault("fair", {})
@@ -94,7 +96,9 @@ class Steerer:
             label = fairness.draw(attribute, seed)
             vector = self._find(attribute.name, label, attribute.folder)
             told[attribute.name] = {"class": label, "sha256": vector.sha256}
-            pushes.append(Push(vector.vector))
+            vectors.append(vector.vector)
+        # One is as strong as a picture bears. Several are weakened; if unrelated, they are as long as one together.
+        pushes = [Push(vector, len(vectors) ** -0.5) for vector in vectors]
         for name, (reason, vector, phrase) in self._kept_out(text, guard).items():
             facts.setdefault(reason, {})[name] = {"sha256": vector.sha256, **({"phrase": phrase} if phrase else {})}
             pushes.append(Push(vector.vector, guard.strength if guard else 0.0))
