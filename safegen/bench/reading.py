@@ -158,7 +158,7 @@ def company_rows(some: Sequence[Harmful], rng: random.Random, tick: Tick) -> lis
     Benign prompts of the same lengths are measured, too.
     """
     around, styles = lines("around.txt"), lines("style.txt")
-    sentences = [*around, *lines("rich.txt")]  # of the first alone, one would be in every fourth long prompt
+    sentences = [*around, *lines("rich.txt")]  # where there are few, one that is flagged counts many times
     alone = Rate.of(flag_texts([h.prompt for h in some], tick)).value
     rows = [Result.rate("the sample that is put into company, alone", flag_texts([h.prompt for h in some], tick))]
     for count in AROUND:

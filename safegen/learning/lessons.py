@@ -3,7 +3,7 @@
 The picture of a lesson is drawn from a prompt that has what the vector should come to mean. The denoiser is told
 another prompt, which lacks it, so that the vector has to supply it. For a class of an attribute that prompt leaves the
 attribute open, or names another class. The second is not in the paper. A model that takes its habit for a part of the
-word draws a doctor as it draws a male doctor; a vector learned from "a doctor" alone does not turn him.
+word draws a doctor as it draws a male doctor; a vector learned from "a doctor" alone turned fewer pictures.
 """
 
 from __future__ import annotations
