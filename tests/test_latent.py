@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from safegen.batch import plan
@@ -185,6 +187,13 @@ def test_classes_are_drawn_in_their_shares_and_by_the_seed_alone() -> None:
     both = Counter(zip(first, (Fairness("skin").draw(skin, seed) for seed in range(4000)), strict=True))
     assert len(both) == 6
     assert all(560 < count < 780 for count in both.values())  # no attribute follows from another
+
+
+@given(first=st.integers(0, 2**63), count=st.integers(2, 200), name=st.sampled_from(("gender", "skin", "age", "hair")))
+def test_classes_are_shared_out_evenly_among_consecutive_seeds(first: int, count: int, name: str) -> None:
+    gender = replace(Attribute.load("gender"), name=name)
+    drawn = [Fairness("gender").draw(gender, first + i) for i in range(count)]
+    assert abs(drawn.count("woman") - count / 2) <= 3
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ from tokenizers import Tokenizer
 
 from safegen.builtin.training import hand_repairs, reader_texts, wordnet
 from safegen.builtin.training.hand_repairs import compared
-from safegen.builtin.training.pasted import nearly_flagged, pasted
+from safegen.builtin.training.mined import nearly_flagged, nearly_missed
+from safegen.builtin.training.pasted import amid, pasted
 from safegen.builtin.training.reader import Pieces, Reader, collate, gap_loss
 from safegen.builtin.training.reader_lists import bench_prompts, listed, parse, phrase_of, plain
 from safegen.builtin.training.reader_texts import Lessons, Sample, labelled, lessons

@@ -37,13 +37,14 @@ BOTH, RECOGNISED, KEPT = 0.15, 0.97, 0.98
 
 
 def professions(form: str = "{}", each: int = 1, seed: Seed = Seed.FAIR) -> list[Case]:
-    """Make prompts of every skewed profession, each so many times with another seed."""
+    """Make prompts of every skewed profession, each so many times, with consecutive seeds, as `--images` draws them."""
     rng, cases = random.Random(seed), []
     for job, (_, women, _) in world.tables()["people"].items():
         if not SKEWED < women < 1 - SKEWED:
-            for _ in range(each):
+            first = rng.randrange(2**31)
+            for number in range(each):
                 slots = {"a": with_article(form.format(job)), "g": rng.choice(list(world.grounds()))}
-                cases.append(Case(rng.choice(FORMS).format(**slots), (job,), slots["g"], rng.randrange(2**31)))
+                cases.append(Case(rng.choice(FORMS).format(**slots), (job,), slots["g"], first + number))
     return cases
 
 

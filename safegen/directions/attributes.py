@@ -10,6 +10,7 @@ import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -108,15 +109,30 @@ class Fairness:
                 )
 
     def draw(self, attribute: Attribute, seed: int) -> str:
-        """Draw the class of the picture with this seed: the same in every run, and apart for every attribute."""
+        """Draw the class of the picture with this seed: the same in every run, and apart for every attribute.
+
+        Pictures of consecutive seeds, as those of one prompt have, share the classes out as evenly as they can.
+        """
         shares = self.shares or tuple((label, 1 / len(attribute.classes)) for label in attribute.classes)
-        digest = hashlib.sha256(f"{attribute.name} {seed}".encode()).digest()
-        point = int.from_bytes(digest[:8], "big") / 2**64 * math.fsum(share for _, share in shares)
+        point = _point(attribute.name, seed) * math.fsum(share for _, share in shares)
         for label, share in shares:
             point -= share
             if point < 0:
                 return label
         return next(label for label, share in reversed(shares) if share > 0)
+
+
+def _point(name: str, seed: int) -> float:
+    """Give the place of a seed in [0, 1): multiples of a number, each name's own, without their whole part.
+
+    Multiples of a number fill the interval the more evenly, the worse fractions come near it, so the terms of its
+    continued fraction have to be small (Kuipers and Niederreiter 1974, chapter 2.3). Here they are ones and twos.
+    """
+    bits = hashlib.sha256(name.encode()).digest()
+    number = Fraction(0)
+    for byte in bits:
+        number = 1 / (1 + byte % 2 + number)
+    return float((seed + 1) * number % 1)
 
 
 def _share(part: str, whole: str) -> tuple[str, float]:

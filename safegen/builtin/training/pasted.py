@@ -1,4 +1,4 @@
-"""Harmless texts pasted together, as people paste captions, and the harmless texts that a reader nearly flags.
+"""Harmless texts pasted together, as people paste captions.
 
 Where one text ends and the next begins, words may look harmful together that are not: "a seagull stealing" of one
 caption, "a man in a coat" of the next.
@@ -7,13 +7,11 @@ caption, "a man in a coat" of the next.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
-from safegen.reader.reader import Reader
 from safegen.reader.words import WINDOW
 
-WINDOWS, TEXTS = 20_000, 6_000  # windows, and texts of each list, that are read
-NEARLY = 0.75  # share of the threshold from which on a text is nearly flagged
+SEAMS = (", ", ", ", ". ", " ")  # between a line and texts pasted together
 
 Lists = Sequence[tuple[float, Sequence[str]]]
 
@@ -36,17 +34,8 @@ def pasted(lists: Lists, rng: random.Random) -> str:
     return " ".join(words[start : start + count])
 
 
-def nearly_flagged(lists: Lists, reader: Reader, count: int = WINDOWS) -> list[str]:
-    """Find harmless texts of some lists, and windows of them pasted together, that a reader flags or nearly flags."""
-    rng = random.Random(0)
-    some = (text for _, texts in lists for text in rng.sample(texts, min(TEXTS, len(texts))))
-    alone = (part for text in some for part in _parts(text))
-    texts = [*alone, *(pasted(lists, rng) for _ in range(count))]
-    return [one.text for one in reader.read(texts) if one.height >= NEARLY]
-
-
-def _parts(text: str) -> Iterator[str]:
-    """Cut a text into parts of a window's length."""
-    words = text.split()
-    for start in range(0, max(1, len(words) - WINDOW // 2), WINDOW // 2):
-        yield " ".join(words[start : start + WINDOW])
+def amid(lists: Lists, rng: random.Random) -> tuple[str, str]:
+    """Draw texts pasted together to stand before and behind a line, or on one side of it, with a sign or none."""
+    sides = rng.choice(((True, True), (True, False), (False, True)))
+    before, behind = (pasted(lists, rng) if side else "" for side in sides)
+    return (before and before + rng.choice(SEAMS)), (behind and rng.choice(SEAMS) + behind)

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from safegen.builtin.training import former, reader_ship
 from safegen.builtin.training.checkpointing import Progress, device, halved
 from safegen.builtin.training.hand_repairs import repaired
-from safegen.builtin.training.pasted import nearly_flagged
+from safegen.builtin.training.mined import nearly_flagged, nearly_missed
 from safegen.builtin.training.reader_texts import Sample, lessons
 from safegen.directions import recipes
 from safegen.reader.model import WEIGHTS
@@ -201,15 +201,18 @@ def train(folder: Path, steps: int, minutes: float) -> None:
 
     ``SAFEGEN_DATA`` names the folder of the prompt sets, ``SAFEGEN_WORDNET`` that of WordNet; both may be missing. With
     ``SAFEGEN_START=shipped`` training begins with the shipped reader instead of the sentence encoder. It then also
-    learns from repairs by hand, and more often from harmless text that the shipped reader nearly flags.
+    learns from repairs by hand, and more often from what the shipped reader nearly misses or nearly flags.
     """
     torch.manual_seed(0)
     named = (os.environ.get(f"SAFEGEN_{name}") for name in ("DATA", "WORDNET"))
     data, wordnet = (Path(value) if value else None for value in named)
     goes_on = os.environ.get("SAFEGEN_START") == "shipped"
     taught = lessons(data, wordnet, repaired() if goes_on else ())
-    if goes_on and (near := nearly_flagged(taught.harmless, ShippedReader.load())):
-        taught.harmless.append((NEAR_SHARE, near))
+    if goes_on:
+        shipped = ShippedReader.load()
+        taught.missed = nearly_missed(taught.repaired, shipped)
+        if near := nearly_flagged(taught.harmless, shipped):
+            taught.harmless.append((NEAR_SHARE, near))
     base, tokenizer = encoder()
     pieces = Pieces(tokenizer)
     reader = Reader(base, len(recipes.known()))
@@ -220,6 +223,7 @@ def train(folder: Path, steps: int, minutes: float) -> None:
     run = Progress(reader, folder, steps, peak_lr=FREE, minutes=minutes, decay=0.998, groups=groups(reader))
     harmless = [len(some) for _, some in taught.harmless]
     print(f"reader from step {run.step}; {[len(h) for h in taught.harmful]} marked, {len(taught.unmarked)} unmarked,"
+          f" {len(taught.repaired)} repaired, {len(taught.missed)} of them nearly missed,"
           f" {harmless} harmless lines", flush=True)  # fmt: skip
     total = 0.0
     reader.train()  # turns dropout on, which a loaded encoder leaves off: else lessons are learned by heart

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from safegen.builtin.training.pasted import draw, pasted
+from safegen.builtin.training.pasted import amid, draw, pasted
 from safegen.builtin.training.reader_lists import (
     Line,
     Shape,
@@ -51,9 +51,11 @@ SHARES = {
     **{"sentences": 0.2, "nouns": 0.12},
 }
 PASTED = 0.2  # share of harmless windows that are texts pasted together
+AMID = 0.25  # share of all other lines that stand amid such texts
 HARM, UNMARKED = 0.5, 0.15  # share of harmful samples, and, among them, of lines whose words are not marked
 LINES = 0.7  # power of a concept's count of lines by which it is drawn
 REPAIRED = 0.75  # share of marked pairs that are prompts with their repairs by hand, if there are any
+MISSED = 0.4  # of these, share that are drawn from those that are nearly missed, if there are any
 TARGETS = 0.25  # of the others, share that come from a recipe's targets
 SWAPPED = 0.3  # share of marked lines that take another line's phrase
 
@@ -78,6 +80,7 @@ class Lessons:
         harmful: per concept, pairs of a harmful line and its safe half.
         targets: the pairs that the recipes name.
         repaired: pairs of a harmful prompt and its repair by hand.
+        missed: those of them that are drawn more often, since a reader that is taught on nearly misses them.
         harmless: lists of harmless lines, each list with its share.
         unmarked: harmful lines of which only the concept is known, with safe counterparts.
         company: harmless text to put around other text.
@@ -101,7 +104,7 @@ class Lessons:
     ) -> None:
         self.harmful, self.targets, self.harmless, self.unmarked = harmful, targets, harmless, unmarked
         self.company, self.tails, self.places, self.things = company, tails, places, things
-        self.repaired = repaired
+        self.repaired, self.missed = repaired, list[tuple[Line, Line]]()
         self.shares = [len(some) ** LINES for some in harmful]
         pairs = [pair for some in harmful for pair in some]
         self.phrases: dict[Shape, list[tuple[Line, Line]]] = {}
@@ -125,7 +128,7 @@ class Lessons:
         if self.unmarked and rng.random() < UNMARKED:
             pair = rng.choice(self.unmarked)
         elif self.repaired and rng.random() < REPAIRED:
-            pair = rng.choice(self.repaired)
+            pair = rng.choice(self.missed if self.missed and rng.random() < MISSED else self.repaired)
         elif rng.random() < TARGETS:
             pair = rng.choice(self.targets)
         else:
@@ -157,10 +160,11 @@ class Lessons:
         letters = (chr(rng.randint(first, last)) for _ in range(rng.randint(2, 14)))
         return "".join(letter + (" " if rng.random() < 0.25 else "") for letter in letters).strip()
 
-    def _dressed(self, lines: Sequence[Line], rng: random.Random) -> list[Sample]:
-        """Put the same company around each of some lines, and cut a window of each."""
+    def _company(self, bare: bool, rng: random.Random) -> tuple[str, str]:
+        """Draw what stands before and behind a line; a bare phrase may get a place or a thing."""
+        if rng.random() < AMID:
+            return amid(self.harmless, rng)
         before, behind = "", ""
-        bare = all(len(line.text.split()) <= BARE for line in lines)
         if bare and self.places and rng.random() < PLACED:
             behind = f" {rng.choice(self.places)}"
         elif bare and self.things and rng.random() < PAIRED:
@@ -177,6 +181,11 @@ class Lessons:
             if rng.random() < TAILED:
                 tail = rng.choice(self.tails)
                 before, behind = (f"{tail}, {before}", behind) if rng.random() < 0.2 else (before, f"{behind}, {tail}")
+        return before, behind
+
+    def _dressed(self, lines: Sequence[Line], rng: random.Random) -> list[Sample]:
+        """Put the same company around each of some lines, and cut a window of each."""
+        before, behind = self._company(all(len(line.text.split()) <= BARE for line in lines), rng)
         slip, upper, where = rng.random() < SLIPS, rng.random() < CAPITALS, rng.random()
         found = []
         for line in lines:
