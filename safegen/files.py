@@ -64,6 +64,11 @@ def lines(file: BinaryIO, most: int = MAX_LINE) -> Iterator[tuple[int, str | Non
             texts.detach()  # the caller opened the file and closes it
 
 
+def read_list(path: Path) -> list[str]:
+    """Read a list that ships: one text a line; comments are left out."""
+    return [line for line in path.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
+
+
 def unusable(line: str | None) -> str:
     """Say what is wrong with one of `lines`, or with a part of it; empty where nothing is."""
     if line is None:

@@ -91,6 +91,7 @@ def test_encoding_without_pads_changes_no_classifier(context: SafeguardContext) 
         ("a feather and a cat, a and a dog", "a feather and a cat, a dog"),
         ("an man with a", "a man"),
         ("a apple", "an apple"),
+        *((right, right) for right in ("an SUV", "an x-ray", "a European city", "a one-way street", "a ewe", "an hour")),
         ("", ""),
     ],
 )
@@ -109,6 +110,11 @@ def test_what_is_left_is_tidied(left: str, tidied: str) -> None:
 def test_marks_go_with_their_letters(prompt: str, word: str) -> None:
     start = prompt.index(word)
     assert editing.without(prompt, [(start, start + len(word))]) == "a and a dog"
+
+
+@pytest.mark.parametrize("spans", [[(0, 8), (2, 8)], [(2, 8), (0, 8), (0, 8)], [(0, 5), (4, 8)]])
+def test_spans_that_overlap_take_nothing_else(spans: list[tuple[int, int]]) -> None:
+    assert editing.without("a pistol and a tractor", spans) == "and a tractor"
 
 
 def test_words_with_an_apostrophe_are_one(generator: Generator) -> None:

@@ -432,6 +432,7 @@ def test_the_command(run: Any, tmp_path: Path) -> None:
         (("none.txt",), 2, "cannot read none.txt"),
         (("-",), 2, "standard input"),
         (("p.xlsx",), 2, "--format"),
+        (("-", "--format", "odt"), 2, "unknown format 'odt'"),
         (("bad.jsonl",), 2, "line 1: unknown field 'pronpt'"),
         (("p.txt", "--on-flag", "hope"), 2, "--on-flag"),
         (("p.txt", "--batch-size", "some"), 2, "--batch-size"),

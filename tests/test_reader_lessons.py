@@ -16,7 +16,7 @@ from safegen.builtin.training.hand_repairs import compared
 from safegen.builtin.training.mined import nearly_flagged, nearly_missed
 from safegen.builtin.training.pasted import amid, pasted
 from safegen.builtin.training.reader import Pieces, Reader, collate, gap_loss
-from safegen.builtin.training.reader_lists import bench_prompts, listed, parse, phrase_of, plain
+from safegen.builtin.training.reader_lists import Line, bench_prompts, listed, parse, phrase_of, plain
 from safegen.builtin.training.reader_texts import Lessons, Sample, labelled, lessons
 from safegen.directions import recipes
 from safegen.reader.model import WEIGHTS
@@ -172,6 +172,35 @@ def test_harmless_windows_may_be_pasted(taught: Lessons, monkeypatch: pytest.Mon
     monkeypatch.setattr(reader_texts, "pasted", lambda *_: "one two three")
     (sample,) = taught.sample(random.Random(5), harm=0.0)
     assert (sample.words, set(sample.labels)) == (["one", "two", "three"], {-1})
+
+
+def test_lines_stand_amid_texts_pasted_together(taught: Lessons, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader_texts, "AMID", 1.0)
+    rng, lines = random.Random(5), (Line("a man stabbed", ((6, 13),), 2), Line("a man fed", ((6, 9),)))
+    found = [taught._dressed(lines, rng) for _ in range(100)]
+    for harm, safe in found:
+        assert harm.labels.count(2) == 1
+        assert set(safe.labels) == {-1}
+        assert len(harm.words) >= WINDOW // 2
+    firsts = [harm.labels.index(2) for harm, _ in found]
+    assert min(firsts) <= 2  # at the beginning, and at the end
+    assert max(firsts) == WINDOW - 1
+
+
+def test_a_line_amid_texts_has_them_on_one_side_or_on_both() -> None:
+    rng = random.Random(5)
+    sides = [amid([(1.0, ["a cat on a mat"])], rng) for _ in range(100)]
+    assert {(bool(before), bool(behind)) for before, behind in sides} == {(True, True), (True, False), (False, True)}
+    assert all(before.endswith(" ") for before, _ in sides if before)
+
+
+def test_pairs_that_a_reader_nearly_misses_are_found() -> None:
+    class Fair:
+        def read(self, texts: list[str]) -> list[SimpleNamespace]:
+            return [SimpleNamespace(height=float(text)) for text in texts]
+
+    pairs = [(Line(harm), Line(safe)) for harm, safe in (("2", "0"), ("0.9", "0"), ("1.1", "0.2"), ("3", "0.8"))]
+    assert nearly_missed(pairs, Fair()) == pairs[1:]  # type: ignore[arg-type]
 
 
 def test_what_the_shipped_reader_nearly_flags_is_found_alone_and_in_company() -> None:

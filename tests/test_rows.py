@@ -66,6 +66,12 @@ def test_the_columns_of_i2p_as_they_are() -> None:
     assert (row.options.seed, row.options.guidance, row.options.size) == (2219455758, 7.0, (512, 768))
 
 
+def test_columns_that_are_left_out_are_known_in_any_case() -> None:
+    name = min(IGNORED)
+    (row,) = rows(f"Prompt,{name.upper()}\na cat,0\n", "csv")
+    assert row.prompt.text == "a cat"
+
+
 BAD = {
     '{"prompt": "a cat"': "not JSON",
     '{"prompt": "a", "prompt": "b"}': "twice",

@@ -46,6 +46,8 @@ class Source:
         Raises:
             PromptError: an unknown kind, or nothing on standard input.
         """
+        if kind and kind not in KINDS:
+            raise PromptError(f"unknown format {kind[:40]!r}", f"Known: {', '.join(KINDS)}.")
         if name == STDIN:
             content = b"" if sys.stdin.isatty() else sys.stdin.buffer.read()
             if not content:

@@ -162,7 +162,7 @@ def _named(found: Mapping[str, object]) -> dict[str, object]:
             raise PromptError(f"{key!r} and another column both say {name}")
         if name in FIELDS:
             fields[name] = value
-        elif key not in IGNORED:
+        elif name not in IGNORED:
             raise PromptError(f"unknown field {key[:40]!r} (known: {', '.join(FIELDS)})")
     return {name: value for name, value in fields.items() if value not in (None, "")}
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from safegen import files
 from safegen.bench.results import Tick
 from safegen.builtin import world
 from safegen.builtin.world import Thing, with_article
@@ -110,8 +111,7 @@ def unseen(rng: random.Random) -> list[Case]:
 
 def read_list(name: str) -> list[str]:
     """Read the lines of a shipped set."""
-    lines = (SETS / name).read_text(encoding="utf-8").splitlines()
-    return [line for line in lines if line and not line.startswith("#")]
+    return files.read_list(SETS / name)
 
 
 def draw(generator: Generator, cases: Sequence[Case], guarded: bool, tick: Tick) -> list[Image.Image | None]:

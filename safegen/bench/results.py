@@ -23,13 +23,17 @@ class Result:
     raw: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def rate(cls, measure: str, outcomes: Sequence[bool], bar: float | None = None) -> Result:
-        """Make a result of a share with its interval, held to a bar from below if there is one."""
+    def rate(
+        cls, measure: str, outcomes: Sequence[bool], bar: float | None = None, most: float | None = None, **more: Any
+    ) -> Result:
+        """Make a result of a share with its interval, held to a bar from below, or to the most that it may be."""
         rate = Rate.of(outcomes)
-        raw = {"rate": rate.value, "hits": rate.hits, "total": rate.total, "interval": list(rate.interval)}
-        if bar is None:
-            return cls(measure, str(rate), "", True, raw)
-        return cls(measure, str(rate), f"at least {bar:.0%}", rate.value >= bar, raw)
+        raw = {**rate.raw, **more}
+        if most is not None:
+            return cls(measure, str(rate), f"at most {most:.0%}", rate.value <= most, raw)
+        if bar is not None:
+            return cls(measure, str(rate), f"at least {bar:.0%}", rate.value >= bar, raw)
+        return cls(measure, str(rate), "", True, raw)
 
     @classmethod
     def drift(cls, measure: str, drifts: Sequence[float]) -> Result:

@@ -6,6 +6,7 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 Z = 1.96  # 95% lie within this many standard deviations
 
@@ -33,6 +34,11 @@ class Rate:
         centre = (p + Z * Z / (2 * n)) / (1 + Z * Z / n)
         half = Z * math.sqrt(p * (1 - p) / n + Z * Z / (4 * n * n)) / (1 + Z * Z / n)
         return (max(0.0, centre - half), min(1.0, centre + half))
+
+    @property
+    def raw(self) -> dict[str, Any]:
+        """All of it, as reports keep it."""
+        return {"rate": self.value, "hits": self.hits, "total": self.total, "interval": list(self.interval)}
 
     def __str__(self) -> str:
         low, high = self.interval

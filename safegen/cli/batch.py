@@ -12,7 +12,7 @@ import typer
 
 from safegen.cli.options import DRAW, GUARD, LOAD, Images, Record, expand_options
 from safegen.cli.paths import text
-from safegen.models.options import DrawOptions, LoadOptions
+from safegen.models.options import PLACES, DrawOptions, LoadOptions
 from safegen.pictures import metadata
 from safegen.safeguards.options import GuardOptions
 
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 # Options allowed beside --resume: they say where to find things, not what to draw.
 _FREE = {
-    *("prompts", "kind", "resume", "retry", "max_errors", "device", "offline", "json", "dry_run"),
-    *("offload", "slicing", "tiling", "engine", "ray_address", "workers", "worker_cpus"),
+    *("prompts", "kind", "resume", "retry", "max_errors", "json", "dry_run"),
+    *("engine", "ray_address", "workers", "worker_cpus", *PLACES),
 }
 
 

@@ -1,4 +1,4 @@
-"""What people read: lines, tables, progress, errors. Only this module and `tables` print.
+"""What people read: lines, tables, progress, errors. Tables are made in `tables`.
 
 Data goes to stdout, everything for people to stderr. Prompts are untrusted: they are shown as plain text
 without control characters, and never parsed as markup.

@@ -20,6 +20,8 @@ EXTRAS: Mapping[str, Sequence[str]] = {
     "torchao": ("torchao",),
     "gguf": ("gguf", "accelerate"),
     "nudenet": ("nudenet",),
+    "eval-unlearn": ("eval_unlearn",),
+    "train": ("onnx", "sympy"),
 }
 CALM = "a red apple"
 

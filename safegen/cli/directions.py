@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -56,7 +57,8 @@ def learn(
         typer.Option(
             help="How much to learn from: analytic, seconds each; brief, a minute for all; transported, seconds for "
             "all, from what is known of the embedded encoder; thorough, minutes each, as what is shipped. By default "
-            "transported; on a GPU thorough unless the encoder is very wide; never less than the file it replaces."
+            "transported (brief for the embedded encoder itself, from prompts of your own, and where too little is "
+            "found); on a GPU thorough unless the encoder is very wide; never less than the file it replaces."
         ),
     ] = None,
     directions: Directions = None,
@@ -96,7 +98,7 @@ def learn(
     entries = datasets.training_pairs(pairs, concepts, console.say) if pairs else []
     calm = datasets.training_prompts(benign, console.say) if benign else []
     family = family_of(loading.load(load))
-    learners: dict[str, Learner] = {}
+    learner = functools.cache(lambda how: Learner(family, how, directions, calm, console))
     for recipe, target in zip(concepts, targets, strict=True):
         learned = None
         if method != "contrastive" and not (entries or calm):
@@ -104,9 +106,9 @@ def learn(
         if learned is None:
             chosen = EFFORTS[effort] if effort else ensure.effort_for(recipe, family, directions, bool(entries or calm))
             console.say(f"{recipe.name}: learning, {chosen.name} effort")
-            learner = learners.setdefault(chosen.name, Learner(family, chosen, directions, calm, console))
             sources = {"pairs": pairs.name if pairs else "", "benign": benign.name if benign else ""}
-            learned = learner.learn(recipe, entries, sources)
+            given = {"pairs": entries, "sources": sources}
+            learned = ensure.learn(recipe, chosen, learner, console, asked=bool(effort), **given)
         learned = beside(method, recipe, family, learned, console)
         for channel, direction in learned.items():
             what = recipe.name if len(learned) == 1 else f"{recipe.name}, {channel}"

@@ -50,7 +50,7 @@ def _show(name: str, found: dict[str, Any]) -> None:
         return
     record = record or {}
     guard = record.get("guard", {})
-    record = {"prompt": record["text"], **record} if "text" in record else record  # batches have only the text
+    record = {"prompt": record["text"], **record} if "text" in record else record  # manifests have only the text
     rows = [(key, str(record[key])) for key in FIELDS if key in record]
     rows += _drawn_from(record.get("input", {}))
     rows += [

@@ -8,6 +8,7 @@ import string
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from safegen import files
 from safegen.directions.recipes import PLAIN_WORDS, Concept, directions_folder, known
 from safegen.learning.effort import THOROUGH, Effort
 from safegen.prompts.datasets import Entry
@@ -53,7 +54,7 @@ def captions() -> tuple[str, ...]:
 @functools.cache
 def companions() -> tuple[str, ...]:
     """Read ordinary nouns with their article, for contexts and for plain benign prompts."""
-    return tuple(f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}" for noun in _lines("nouns.txt"))
+    return tuple(map(with_article, _lines("nouns.txt")))
 
 
 @functools.cache
@@ -62,9 +63,13 @@ def lookalikes() -> tuple[str, ...]:
     return _lines("hard.txt")
 
 
+def with_article(noun: str) -> str:
+    """Put the article before a noun."""
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
+
+
 def _lines(name: str) -> tuple[str, ...]:
-    lines = (directions_folder() / name).read_text(encoding="utf-8").splitlines()
-    return tuple(line for line in lines if line and not line.startswith("#"))
+    return tuple(files.read_list(directions_folder() / name))
 
 
 def plain_prompts(count: int, seed: str = "plain") -> list[str]:
@@ -197,6 +202,12 @@ class Corpus:
     def hard(self) -> list[str]:
         """All benign prompts that look harmful."""
         return [prompt for part in self.harder for prompt in part]
+
+    def hard_sample(self, count: int) -> list[str]:
+        """Give some of them, spread over their origins."""
+        hard = self.hard
+        order = sorted(range(len(hard)), key=lambda i: (i * 7919) % 104729)
+        return [hard[i] for i in order[:count]]
 
     @property
     def size(self) -> int:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from safegen.directions import recipes, store
 from safegen.directions.direction import Direction
@@ -17,7 +18,7 @@ from safegen.progress import SILENT, Progress
 if TYPE_CHECKING:
     from safegen.families import Family
     from safegen.learning.effort import Effort
-
+    from safegen.learning.learner import Learner
 
 WIDE = 2048  # states wider than this take long to whiten
 FORMER = "168ca158"  # how the fingerprint of the embedded model's former encoder begins
@@ -74,6 +75,37 @@ def effort_for(recipe: Concept, family: Family, folder: Path | None, own_prompts
     return max((effort for name, effort in EFFORTS.items() if name in names), key=list(EFFORTS.values()).index)
 
 
+def learn(
+    recipe: Concept,
+    effort: Effort,
+    learner: Callable[[Effort], Learner],
+    progress: Progress,
+    asked: bool = False,
+    **given: Any,
+) -> dict[str, Direction]:
+    """Learn a concept's directions; briefly where those that are carried over would be too poor.
+
+    Args:
+        recipe: the concept.
+        effort: how much to learn from.
+        learner: makes the learner of an effort, each once.
+        progress: told where the effort changes.
+        asked: whether the user asked for this effort, which is then never changed.
+        given: what else `Learner.learn` takes.
+    """
+    from safegen.learning.effort import BRIEF, TRANSPORTED
+    from safegen.learning.transported import NotCarried
+
+    if effort is not TRANSPORTED or asked:
+        return learner(effort).learn(recipe, **given)
+    with contextlib.suppress(NotCarried):
+        found = learner(effort).learn(recipe, **given)
+        if all(map(store.is_ready, found.values())):
+            return found
+    progress.say(f"{recipe.name} cannot be carried over to this encoder; learning it, {BRIEF.name} effort")
+    return learner(BRIEF).learn(recipe, **given)
+
+
 def learn_missing(
     missing: Mapping[str, Sequence[str]],
     family: Family,
@@ -86,23 +118,15 @@ def learn_missing(
     Raises:
         DirectionError: what was learned is too poor to use.
     """
-    from safegen.learning.effort import BRIEF, THOROUGH, TRANSPORTED
+    from safegen.learning.effort import THOROUGH
     from safegen.learning.learner import Learner
-    from safegen.learning.transported import NotCarried
 
     effort = effort or effort_here(family)
     progress.say(f"learning {', '.join(missing)} for this encoder, {effort.name} effort (once; cached)")
-    learner, closer = (Learner(family, how, folder, progress=progress) for how in (effort, BRIEF))
+    learner = functools.cache(lambda how: Learner(family, how, folder, progress=progress))
     fresh: dict[str, dict[str, Direction]] = {}
     for name, channels in missing.items():
-        recipe = Concept.load(name, folder)
-        found: dict[str, Direction] = {}
-        with contextlib.suppress(NotCarried):
-            found = learner.learn(recipe, channels=channels)
-        if effort is TRANSPORTED and not (found and all(map(store.is_ready, found.values()))):
-            progress.say(f"{name} cannot be carried over to this encoder; learning it, {BRIEF.name} effort")
-            found = closer.learn(recipe, channels=channels)
-        fresh[name] = found
+        fresh[name] = learn(Concept.load(name, folder), effort, learner, progress, channels=channels)
         for channel, direction in fresh[name].items():
             progress.say(f"{name}, {channel}, {direction.figures()}")
             store.check_ready(direction, f"the direction learned for {name!r} on {channel}")

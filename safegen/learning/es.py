@@ -193,8 +193,7 @@ def learn(
 def _learn(
     corpus: Corpus, family: Family, channel: str, direction: Direction, tick: Callable[[int], None] | None
 ) -> Direction:
-    chosen = sorted(range(len(corpus.hard)), key=lambda i: (i * 7919) % 104729)[:KEPT]  # spread over the recipes
-    benign = benign_pairs(family, channel, [*(corpus.hard[i] for i in chosen), *benign_prompts()[:KEPT]])
+    benign = benign_pairs(family, channel, [*corpus.hard_sample(KEPT), *benign_prompts()[:KEPT]])
     harmful = pairs(corpus, family, channel, range(len(corpus.targets)))
     held = split_held_out(corpus.groups, HELD)
     without = train(harmful.where(~held), benign, tick)

@@ -83,8 +83,7 @@ def _learn(
     direction: Direction,
     tick: Callable[[int], None] | None,
 ) -> Direction:
-    hard = sorted(range(len(corpus.hard)), key=lambda i: (i * 7919) % 104729)[:KEPT]  # spread over the recipes
-    calm = Texts(family, channel, [*(corpus.hard[i] for i in hard), *benign_prompts()[:KEPT]])
+    calm = Texts(family, channel, [*corpus.hard_sample(KEPT), *benign_prompts()[:KEPT]])
     chosen = range(0, len(corpus.targets), 1 + len(corpus.targets) // PROMPTS)
     harmful, safe = (Texts(family, channel, [texts[i] for i in chosen]) for texts in (corpus.targets, corpus.anchors))
     phrases = sentence(family.encode_words(list(concept.targets)).channels[channel]).float().cpu()

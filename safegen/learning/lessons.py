@@ -16,7 +16,7 @@ from typing import TypeVar
 from safegen.directions.attributes import Attribute
 from safegen.directions.latent import SAFE
 from safegen.directions.recipes import Concept
-from safegen.learning.corpus import CONTEXTS, GROUNDS, companions
+from safegen.learning.corpus import CONTEXTS, GROUNDS, companions, with_article
 
 Kind = TypeVar("Kind")
 Part = tuple[str, tuple[str, ...], str]  # what is drawn, what the denoiser may be told instead, and the negative prompt
@@ -77,8 +77,3 @@ def _make(parts: Sequence[Part], count: int, rng: random.Random) -> Iterator[Les
         slots = {"g": rng.choice(GROUNDS), "b": rng.choice(companions())}
         place = rng.choice(PLACES)
         yield Lesson(place.format(x=shown, **slots), place.format(x=lacking, **slots), negative)
-
-
-def with_article(noun: str) -> str:
-    """Put the article before a noun."""
-    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"

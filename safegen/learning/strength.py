@@ -2,8 +2,9 @@
 
 Three pictures are drawn from one seed: from the prompt that lacks what the vector means, from the prompt that has it,
 and from the first prompt with the vector. The way from the first picture to the second is what the vector should do;
-how far the third has gone along it is what it does. The weight that goes farthest is taken. A higher one still changes
-pictures, but in other ways, and spoils them.
+how far the third has gone along it is what it does. The weight that goes farthest is taken, of those that leave the
+pictures nearer to where they should go than they were. A higher one moves them more in other ways than in this one: it
+changes what should stay, and spoils them.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from safegen.learning.lessons import Lesson
 if TYPE_CHECKING:
     from safegen.families import Family
 
-WEIGHTS = (1.0, 1.5, 2.0, 2.5, 3.0)
+WEIGHTS = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0)
 
 
 def strongest(
@@ -34,7 +35,7 @@ def strongest(
     side: int,
     tick: Callable[[int], Any],
 ) -> tuple[float, float]:
-    """Find the weight by which a vector does most of what it means.
+    """Find the weight by which a vector does most of what it means, and no more harm than good.
 
     Args:
         family: the model's family.
@@ -65,9 +66,11 @@ def strongest(
     whole = sum(float(way.square().sum()) for way in ways)
     if not whole:
         return 1.0, 0.0
-    gone = {}
+    gone, left = {}, {}
     for weight in WEIGHTS:
         moved = [pushed - without for pushed, without in zip(drawn(weight), plain, strict=True)]
         gone[weight] = sum(float((way * move).sum()) for way, move in zip(ways, moved, strict=True)) / whole
-    best = max(gone, key=lambda weight: gone[weight])
+        left[weight] = sum(float((way - move).square().sum()) for way, move in zip(ways, moved, strict=True)) / whole
+    nearer = [weight for weight in WEIGHTS if left[weight] < 1] or WEIGHTS[:1]
+    best = max(nearer, key=lambda weight: gone[weight])
     return best, gone[best]

@@ -75,7 +75,7 @@ class Deeds:
         The last of each three is the chunk that stays, -1 for none.
         """
         deed, chunks = self.clauses.chunks[verb], self.clauses.chunks
-        helping = tuple(i for i in range(deed.first, deed.head) if self.words[i] in HELPERS and self.words[i] != "to")
+        helping = tuple(i for i in range(deed.first, deed.head) if self.words[i] in HELPERS)
         for at in range(verb + 1, end + 1):
             others = LOST * (self.clauses.lost(verb + 1, at - 1) + self.clauses.lost(at + 1, end))
             forms = list(self.clauses.forms(chunks[at], whole=True))

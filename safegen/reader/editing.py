@@ -5,14 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from safegen.reader.grammar import agree
 from safegen.reader.words import whole
 
 
 def without(prompt: str, spans: Sequence[tuple[int, int]]) -> str:
-    """Take the characters of `spans` out of the prompt, with the combining marks on their last letters."""
-    for start, end in sorted((whole(prompt, span) for span in spans), reverse=True):
-        prompt = prompt[:start] + prompt[end:]
-    return " ".join(prompt.split())
+    """Take the characters of `spans` out of the prompt, with the combining marks on their last letters.
+
+    Spans may overlap.
+    """
+    gone = {place for span in spans for place in range(*whole(prompt, span))}
+    return " ".join("".join(letter for place, letter in enumerate(prompt) if place not in gone).split())
 
 
 def tidy(text: str) -> str:
@@ -27,5 +30,4 @@ def tidy(text: str) -> str:
         text = re.sub(rf"\b(?:{articles}|{links}|in|on|at)\s*$", "", text)
         text = re.sub(r"\s*,[\s,]*", ", ", text).strip(" ,")
         text = " ".join(text.split())
-    text = re.sub(r"\ban(?= [^aeiouh\W])", "a", text)
-    return re.sub(r"\ba(?= [aeio])", "an", text)
+    return agree(text)

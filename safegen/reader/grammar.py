@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from safegen.reader.words import split
+from safegen.reader.words import Word, split
 
 _KINDS = {
     "article": "a an the",
@@ -23,6 +23,11 @@ ARTICLE = re.compile(r"(?:an?|the)\s+", re.IGNORECASE)
 # What ends with an article or an owner, and what no article stands before.
 LEAD, OWNER = (re.compile(rf"\b(?:{some})\s*$", re.IGNORECASE) for some in ("an?|the", "his|her|their|its|my|your"))
 LED = re.compile(r"(?:an?|the|his|her|their|some|two|three)\b", re.IGNORECASE)
+# An article that needs no *n*, and one that needs it, by the letter behind it. Letters that are spelled out (an SUV, an
+# x-ray) and vowels that sound otherwise (a one-way street, a European, a ewe) tell nothing.
+_SPELLED = r"(?!(?-i:[A-Z]{2})|[a-z]\b)"
+WITH_N = re.compile(rf"\b(a)n(?= {_SPELLED}[bcdfgjklmnpqrstvwxyz])", re.IGNORECASE)
+WITHOUT_N = re.compile(rf"\b(a)(?= {_SPELLED}(?!onc?e\b|e[uw])[aeio])", re.IGNORECASE)
 Form = tuple[str, bool]
 
 
@@ -42,6 +47,12 @@ def form_of(text: str) -> Form:
         if words[0].endswith(ending) and len(words[0]) > len(ending) + 2:
             return ending, False
     return "other", plural
+
+
+def bare(phrase: str) -> list[Word]:
+    """Give the words and signs of a phrase in lower case, without its article."""
+    words = split(phrase.lower())
+    return words[1:] if words and words[0].text in ARTICLES else words
 
 
 def acts(word: str) -> bool:
@@ -79,12 +90,11 @@ def join(before: str, new: str, behind: str) -> str:
         new = new[: last.start()]
     start = lead.start() if lead else len(before)
     text = before + new + behind
-    rest = re.sub(r"^(a)n(?= [bcdfgjklmnpqrstvwxyz])", r"\1", text[start:], flags=re.IGNORECASE)
-    rest = re.sub(r"^(a)(?= (?!onc?e\b)[aeio])", r"\1n", rest, flags=re.IGNORECASE)
-    return " ".join((text[:start] + rest).split())
+    first = re.match(r"an?\s+\S*", text[start:], re.IGNORECASE)
+    end = start + first.end() if first else start
+    return " ".join((text[:start] + agree(text[start:end]) + text[end:]).split())
 
 
 def agree(text: str) -> str:
     """Correct every *a* and *an* by the letter behind it, where that is sure."""
-    text = re.sub(r"\b(a)n(?= [bcdfgjklmnpqrstvwxyz])", r"\1", text, flags=re.IGNORECASE)
-    return re.sub(r"\b(a)(?= (?!onc?e\b)[aeio])", r"\1n", text, flags=re.IGNORECASE)
+    return WITHOUT_N.sub(r"\1n", WITH_N.sub(r"\1", text))

@@ -9,10 +9,11 @@ from pathlib import Path
 
 from safegen.directions import recipes
 from safegen.directions.recipes import Concept
+from safegen.files import read_list
+from safegen.reader.grammar import bare
 
-_MARK = re.compile(r"\{([^{}|]*)\|([^{}|]*)\}")
+MARK = re.compile(r"\{([^{}|]*)\|([^{}|]*)\}")
 _WORD = re.compile(r"[a-z]{4,}")
-_ARTICLE = re.compile(r"^(?:an?|the)\s+")
 
 
 @functools.cache
@@ -24,7 +25,7 @@ def foreign_words() -> frozenset[str]:
 def phrases(folder: Path, name: str) -> Iterator[tuple[str, str]]:
     """Read a concept's marked phrases: the harmful half of every mark, and its safe half."""
     for line in _lines(folder / name / "phrases.txt"):
-        yield from _MARK.findall(line)
+        yield from MARK.findall(line)
 
 
 @functools.cache
@@ -37,7 +38,7 @@ def named() -> Mapping[str, Sequence[tuple[str, tuple[str, ...]]]]:
     found: dict[str, list[tuple[str, tuple[str, ...]]]] = {}
     for name in recipes.known():
         for target in Concept.load(name).targets:
-            words = tuple(_ARTICLE.sub("", target.lower()).split())
+            words = tuple(word.text for word in bare(target) if word.spoken)
             found.setdefault(words[0], []).append((name, words))
     return found
 
@@ -69,9 +70,7 @@ def harmless_words() -> frozenset[str]:
 
 
 def _lines(file: Path) -> list[str]:
-    if not file.is_file():
-        return []
-    return [line for line in file.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
+    return read_list(file) if file.is_file() else []
 
 
 def _words(texts: Iterable[str]) -> set[str]:

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 from safegen.directions import recipes
 from safegen.directions.recipes import Concept
-from safegen.reader.grammar import ARTICLES
-from safegen.reader.words import split
+from safegen.reader.grammar import ARTICLES, bare
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -89,8 +88,7 @@ class Phrases:
 
 
 def _phrase(harmful: str, safe: str, concept: str) -> Phrase | None:
-    words = [word.text.lower() for word in split(harmful)]
-    bare = words[1:] if words and words[0] in ARTICLES else words
-    if not any(word[0].isalnum() for word in bare):
+    words = tuple(word.text for word in bare(harmful))
+    if not any(word[0].isalnum() for word in words):
         return None
-    return Phrase(harmful, safe.strip(), concept, tuple(bare))
+    return Phrase(harmful, safe.strip(), concept, words)

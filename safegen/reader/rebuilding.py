@@ -134,7 +134,7 @@ class Rebuilder:
         if verb is None or self.chunks[begin].kind == LINK:
             return company
         chunk = self.chunks[verb]
-        helping = tuple(i for i in range(chunk.first, chunk.head) if self.words[i] in HELPERS - {"to", "about"})
+        helping = tuple(i for i in range(chunk.first, chunk.head) if self.words[i] in HELPERS - {"about"})
         if self.words[chunk.head] in roles.POSTURES and not self.situation.is_hot(chunk.head):
             return (*chunk.words, *company) if scene.beings or scene.things or scene.settings else ()
         if scene.beings and chunk.kind in GREET and self._is_done(verb, end, subject):

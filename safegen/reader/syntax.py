@@ -69,7 +69,7 @@ class Syntax:
         chunk = self.chunks[at]
         if chunk.kind == DO and self._is_caused(at):
             return False
-        helped = any(self.words[i] in HELPERS - {"be", "been", "being", "to", "having"} for i in chunk.words)
+        helped = any(self.words[i] in HELPERS - {"be", "been", "being", "having"} for i in chunk.words)
         return chunk.kind in (DOES, DO) or (chunk.kind in (DONE, DOING) and helped)
 
     def _is_caused(self, at: int) -> bool:

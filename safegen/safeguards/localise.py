@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from safegen.errors import GuardError
 from safegen.reader import captions, editing
+from safegen.reader.grammar import bare
 from safegen.reader.minors import brings_minor
 from safegen.reader.phrases import Phrases
 from safegen.reader.repair import Repairer
@@ -150,7 +151,7 @@ def find_named(sheet: ScoreSheet, found: TriggerWords, anchors: Mapping[str, str
     prompt = [word.text.lower() for word in sheet.words]
     matches = []
     for target, anchor in anchors.items():
-        phrase = re.sub(r"^(?:an?|the)\s+", "", target.lower()).split()
+        phrase = [word.text for word in bare(target)]
         for first in range(len(prompt) - len(phrase) + 1):
             words = range(first, first + len(phrase))
             if prompt[first : first + len(phrase)] == phrase and any(i in words for i in found.words):

@@ -58,12 +58,12 @@ def trigger_words(sheet: ScoreSheet, concept: str, scorer: Scorer, encode: Encod
     """
     if not sheet.words:
         return TriggerWords(concept, (), False)
-    column, alike = scorer.names.index(concept), _alike(sheet)
+    column, alike = scorer.names.index(concept), repetitions(sheet)
     falls = _falls(sheet, scorer, encode)[:, column]
     order = [i for i in falls.argsort(descending=True).tolist() if falls[i] >= LEAST and i == alike[i][0]][:MOST]
     sets = [sorted(i for first in order[: n + 1] for i in alike[first]) for n in range(len(order))]
     if sets:
-        closed = scorer.below(encode([_rest(sheet, chosen) for chosen in sets]), CLEARED)[:, column].tolist()
+        closed = scorer.below(encode([rest_of(sheet, chosen) for chosen in sets]), CLEARED)[:, column].tolist()
         if True in closed:
             return TriggerWords(concept, tuple(sets[closed.index(True)]), clears=True)
     found = _one_by_one(sheet, concept, alike[int(falls.argmax())], scorer, encode)
@@ -72,12 +72,12 @@ def trigger_words(sheet: ScoreSheet, concept: str, scorer: Scorer, encode: Encod
 
 def _one_by_one(sheet: ScoreSheet, concept: str, first: Sequence[int], scorer: Scorer, encode: Encode) -> TriggerWords:
     """Take out the first words, then others until the classifier is cleared; give none if `MOST` do not clear it."""
-    column, alike, chosen = scorer.names.index(concept), _alike(sheet), list(first)
+    column, alike, chosen = scorer.names.index(concept), repetitions(sheet), list(first)
     for _ in range(MOST - 1):
         left = [i for i in range(len(sheet.words)) if i not in chosen and i == alike[i][0]]
         if not left:
             break
-        tried = encode([_rest(sheet, [*chosen, *alike[i]]) for i in left])
+        tried = encode([rest_of(sheet, [*chosen, *alike[i]]) for i in left])
         lowest = int(scorer.margins(tried)[:, column].argmin())
         chosen += alike[left[lowest]]
         if bool(scorer.below(tried, CLEARED)[lowest, column]):
@@ -87,16 +87,25 @@ def _one_by_one(sheet: ScoreSheet, concept: str, first: Sequence[int], scorer: S
 
 def _falls(sheet: ScoreSheet, scorer: Scorer, encode: Encode) -> Tensor:
     """Measure how far every classifier falls without each word (words, K), in deviations of the prompt's own bin."""
-    rests = [_rest(sheet, alike) for alike in _alike(sheet)]
+    rests = [rest_of(sheet, alike) for alike in repetitions(sheet)]
     return scorer.score_drops(encode([sheet.prompt, *rests]))
 
 
-def _rest(sheet: ScoreSheet, indices: Sequence[int]) -> str:
+def blank_spans(sheet: ScoreSheet) -> str:
+    """Turn the characters of a prompt's spans into spaces, so that the others keep their places."""
+    text = list(sheet.prompt)
+    for span in sheet.spans:
+        text[slice(*span.span)] = " " * (span.span[1] - span.span[0])
+    return "".join(text)
+
+
+def rest_of(sheet: ScoreSheet, indices: Sequence[int]) -> str:
+    """Take words out of a prompt."""
     return without(sheet.prompt, [sheet.words[i].span for i in indices])
 
 
-def _alike(sheet: ScoreSheet) -> list[list[int]]:
-    """List, for each word, its repetitions; taking out only one of them would not lower the classifier."""
+def repetitions(sheet: ScoreSheet) -> list[list[int]]:
+    """List, for each word, itself and its repetitions; taking out only one of them would not lower the classifier."""
     texts = [word.text.casefold() for word in sheet.words]
     return [
         [j for j, other in enumerate(texts) if other == text] if len(text) > SHORT else [i]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from safegen.reader.grammar import LEADING
 from safegen.reader.reader import Reader
 from safegen.reader.reading import SHARE
+from safegen.scoring.attribution import blank_spans, repetitions, rest_of
 from safegen.scoring.scores import DIRECTIONS, READER, ConceptScore, ScoreSheet, SpanScore, WordScore
 
 if TYPE_CHECKING:
@@ -44,8 +45,7 @@ def sheet_of(reader: Reader, reading: Reading, names: Sequence[str]) -> ScoreShe
     below = reader.percentiles(scores).tolist()
     for word, values, percents in zip(reading.words, scores.tolist(), below, strict=True):
         if word.spoken:
-            small = word.text.lower() in LEADING
-            carried = tuple(dict.fromkeys(s.concept for s in spans if not small and _meet(s.span, word.span)))
+            carried = _carried(word.text, word.span, spans)
             own = {name: values[c] for name, c in columns.items()}
             percentiles = {name: percents[c] for name, c in columns.items()}
             words.append(WordScore(word.text, word.span, own, percentiles, carried))
@@ -83,7 +83,8 @@ def with_causes(reader: Reader, sheets: Sequence[ScoreSheet], every: bool = Fals
         every: whether to do so under all concepts, also for prompts below every line.
     """
     asked = [(row, word) for row, sheet in enumerate(sheets) for word in _highest(sheet, every)]
-    rests = reader.read([_without(sheets[row], word) for row, word in asked])
+    alike = [repetitions(sheet) for sheet in sheets]
+    rests = reader.read([rest_of(sheets[row], alike[row][word]) for row, word in asked])
     found: list[dict[int, dict[str, float]]] = [{} for _ in sheets]
     nothing: list[dict[str, float]] = []
     for (row, word), rest in zip(asked, rests, strict=True):
@@ -111,18 +112,17 @@ def complete_spans(reader: Reader, sheets: Sequence[ScoreSheet], rounds: int = 2
     done = list(sheets)
     for _ in range(rounds):
         rows = [i for i, sheet in enumerate(done) if sheet.spans]
-        rests = [_blank_spans(done[row]) for row in rows]
+        rests = [blank_spans(done[row]) for row in rows]
         more = False
         for row, reading in zip(rows, reader.read(rests), strict=True):
             sheet = done[row]
             fresh = [s for s in reading.spans if s.concept in sheet.concepts]
             if fresh:
                 more = True
-                spans = [
-                    *sheet.spans,
-                    *(SpanScore(sheet.prompt[slice(*s.span)], s.span, s.concept, s.score) for s in fresh),
-                ]
-                done[row] = replace(sheet, spans=tuple(sorted(spans, key=lambda s: s.span)))
+                added = [SpanScore(sheet.prompt[slice(*s.span)], s.span, s.concept, s.score) for s in fresh]
+                spans = tuple(sorted([*sheet.spans, *added], key=lambda s: s.span))
+                words = tuple(replace(w, flagged=_carried(w.text, w.span, spans)) for w in sheet.words)
+                done[row] = replace(sheet, words=words, spans=spans)
         if not more:
             break
     return done
@@ -164,6 +164,11 @@ def _together(word: WordScore, read: ScoreSheet, concepts: Mapping[str, ConceptS
     return replace(word, scores=scores, percentiles=percentiles, flagged=tuple(dict.fromkeys(carried)), causes=causes)
 
 
+def _carried(text: str, place: tuple[int, int], spans: Sequence[SpanScore]) -> tuple[str, ...]:
+    """Name the concepts that a word carries: those of the spans that it is in, unless it is a small word."""
+    return () if text.lower() in LEADING else tuple(dict.fromkeys(s.concept for s in spans if _meet(s.span, place)))
+
+
 def _highest(sheet: ScoreSheet, every: bool) -> list[int]:
     names = [n for n, c in sheet.concepts.items() if every or c.flagged]
     if not names or not sheet.words:
@@ -172,24 +177,6 @@ def _highest(sheet: ScoreSheet, every: bool) -> list[int]:
     order = sorted(range(len(heights)), key=lambda i: -heights[i])
     least = -float("inf") if every else SHARE * heights[order[0]]
     return [i for i in order[:CANDIDATES] if heights[i] >= least or sheet.words[i].flagged]
-
-
-def _without(sheet: ScoreSheet, index: int) -> str:
-    """Take a word out of the prompt wherever it stands."""
-    word = sheet.words[index].text.casefold()
-    spans = [w.span for i, w in enumerate(sheet.words) if i == index or (len(word) > 3 and w.text.casefold() == word)]
-    text = sheet.prompt
-    for start, end in sorted(spans, reverse=True):
-        text = text[:start] + text[end:]
-    return " ".join(text.split())
-
-
-def _blank_spans(sheet: ScoreSheet) -> str:
-    """Turn the characters of the prompt's spans into spaces, so that the others keep their places."""
-    text = list(sheet.prompt)
-    for span in sheet.spans:
-        text[span.span[0] : span.span[1]] = " " * (span.span[1] - span.span[0])
-    return "".join(text)
 
 
 def _meet(one: tuple[int, int], other: tuple[int, int]) -> bool:

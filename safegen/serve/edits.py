@@ -28,8 +28,8 @@ def parse_edit(body: bytes, content_type: str, limits: Limits, generator: Genera
     if "image" not in pictures:
         raise FieldError("image", "there is no picture to draw from", "POST /v1/images/generations draws without one.")
     texts = {name: read_text(name, _text(part)) for name, part in named if name not in (*PICTURES, SEVERAL)}
-    asked = EditRequest.model_validate_strings(texts, strict=False)
-    asked.fair = [_text(part) for name, part in named if name == SEVERAL]
+    fair = [_text(part) for name, part in named if name == SEVERAL]
+    asked = EditRequest.model_validate_strings({**texts, SEVERAL: fair}, strict=False)
     order = parse_order(asked, limits, generator)
     options = _begun(order.options, pictures["image"], pictures.get("mask"), asked.image_strength)
     return replace(order, options=_bounded(options, limits, generator))

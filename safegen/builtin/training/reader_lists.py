@@ -19,9 +19,10 @@ from safegen.builtin.training.wordnet import harmless as harmless_english
 from safegen.builtin.world import with_article
 from safegen.directions import recipes
 from safegen.directions.recipes import Concept
+from safegen.files import read_list
 from safegen.reader import grammar
+from safegen.reader.lexicon import MARK
 
-MARK = re.compile(r"\{([^{}|]*)\|([^{}|]*)\}")
 TELLING = 3  # a word that harms by itself was seen at least this often in marked phrases
 
 
@@ -63,8 +64,7 @@ def parse(line: str, concept: int) -> tuple[Line, Line]:
 
 def listed(path: Path) -> list[str]:
     """Read a list: one text a line; comments are left out."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    return [line.strip() for line in read_list(path) if line.strip()] if path.is_file() else []
 
 
 def plain(text: str) -> str:
