@@ -91,7 +91,10 @@ def test_encoding_without_pads_changes_no_classifier(context: SafeguardContext) 
         ("a feather and a cat, a and a dog", "a feather and a cat, a dog"),
         ("an man with a", "a man"),
         ("a apple", "an apple"),
-        *((right, right) for right in ("an SUV", "an x-ray", "a European city", "a one-way street", "a ewe", "an hour")),
+        *(
+            (right, right)
+            for right in ("an SUV", "an x-ray", "a European city", "a one-way street", "a ewe", "an hour")
+        ),
         ("", ""),
     ],
 )

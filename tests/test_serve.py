@@ -642,11 +642,13 @@ def test_openais_client_edits_a_picture(url: str) -> None:
          "stream"),
         ({"image": coded(Image.new("L", (64, 64)))}, {"prompt": "a cat", "strange": "1"}, 400, "unknown_parameter",
          "strange"),
+        ({"image": coded(Image.new("L", (64, 64)))}, {"prompt": "a cat", "fair": ["gender"] * 11}, 400, "invalid_value",
+         "fair"),
         ({"image": bytes(17 * 2**20)}, {"prompt": "a cat"}, 413, "body_too_large", None),
     ],
 )  # fmt: skip
 def test_an_edit_that_cannot_be_made_is_refused_by_its_field(
-    url: str, files: dict[str, bytes], fields: dict[str, str], status: int, code: str, param: str | None
+    url: str, files: dict[str, bytes], fields: dict[str, Any], status: int, code: str, param: str | None
 ) -> None:
     answer = httpx.post(url + EDITS, files=files, data=fields, timeout=60)
     error = answer.json()["error"]

@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safegen.directions import edits, recipes
+from safegen.cli.directions_saving import save_useful
+from safegen.directions import edits, kinds, recipes
 from safegen.directions.edits import WeightEdit
 from safegen.directions.recipes import Concept
-from safegen.errors import DirectionError, UsageError
+from safegen.errors import UsageError
 from safegen.models.options import LoadOptions
 
 if TYPE_CHECKING:
@@ -26,28 +27,16 @@ def learn(method: str, names: Sequence[str], out: Path | None, folder: Path | No
         DirectionError: an edit is of no use; the others are saved.
     """
     from safegen import files
-    from safegen.cli import console
     from safegen.models import loading
 
     concepts = [Concept.load(name, folder) for name in names]
-    targets = [target_folder(recipe, out, folder) for recipe in concepts]
+    kind = kinds.KINDS[edits.SCHEMA]
+    targets = [kind.target(recipe, out, folder) for recipe in concepts]
     for target in targets:
         files.check_writable(target)
     learn_one = learner(method, loading.load(load), load.model, concepts)
-    poor = None
-    for recipe, target in zip(concepts, targets, strict=True):
-        edit = learn_one(recipe)
-        console.say(f"{recipe.name}, {method}, {edit.figures()}")
-        try:
-            edits.check_ready(edit)
-        except DirectionError as error:
-            poor = error
-            continue
-        path = target / edit.file_name
-        edit.save(path)
-        console.show_path(path)
-    if poor is not None:
-        raise poor
+    both = zip(concepts, targets, strict=True)
+    save_useful(kind, ((f"{recipe.name}, {method}", learn_one(recipe), target) for recipe, target in both))
 
 
 def learner(method: str, pipe: Any, model: str, concepts: Sequence[Concept]) -> Callable[[Concept], WeightEdit]:
@@ -93,16 +82,6 @@ def judge_of(recipe: Concept, pipe: Any, model: str) -> Judge:
             "Take a method without a judge: --method duo.",
         )
     return Judge(detector.name, lambda pictures: [recipe.name in detector.look(one) for one in pictures])
-
-
-def target_folder(recipe: Concept, out: Path | None, folder: Path | None) -> Path:
-    """Give the folder for a concept's edits: in `out`, else beside the user's own recipe, else the cache."""
-    if out is not None:
-        return out / recipe.name / edits.FOLDER
-    own = recipes.known(folder).get(recipe.name)
-    if own is not None and not own.is_relative_to(recipes.directions_folder()):
-        return own / edits.FOLDER
-    return edits.cached_folder() / recipe.name
 
 
 def listed(folder: Path | None) -> list[tuple[str, str]]:

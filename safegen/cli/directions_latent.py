@@ -6,8 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from safegen.cli.directions_saving import save_useful
 from safegen.directions import attributes, kinds, latent, recipes
 from safegen.directions.attributes import Attribute
+from safegen.directions.latent import LatentDirection
 from safegen.directions.recipes import Concept
 from safegen.errors import DirectionError, ModelError, UsageError
 from safegen.models.options import LoadOptions
@@ -34,43 +36,26 @@ def learn(names: Sequence[str], out: Path | None, folder: Path | None, load: Loa
     from safegen.models import defaults, loading
 
     found = [find_recipe(name, folder) for name in names]
-    targets = [target_folder(recipe, out, folder) for recipe in found]
+    kind = kinds.KINDS[latent.SCHEMA]
+    targets = [kind.target(recipe, out, folder) for recipe in found]
     for target in targets:
         files.check_writable(target)
     family = family_of(loading.load(load))
     guidance, print_ = defaults.of(family, load.model).guidance, family.bottleneck.fingerprint
-    poor = None
-    for recipe, target in zip(found, targets, strict=True):
-        for meaning in meanings(recipe):
-            partial = latent.cached_folder() / recipe.name / f".{meaning}-{print_[:8]}.partial"
-            vector = learning.learn(recipe, meaning, family, guidance, partial=partial, progress=console)
-            console.say(f"{recipe.name}, {meaning}, {vector.figures()}")
-            try:
-                latent.check_ready(vector)
-            except DirectionError as error:
-                poor = error
-                continue
-            path = target / vector.file_name
-            vector.save(path)
-            console.show_path(path)
-    if poor is not None:
-        raise poor
+
+    def learned() -> Iterator[tuple[str, LatentDirection, Path]]:
+        for recipe, target in zip(found, targets, strict=True):
+            for meaning in meanings(recipe):
+                partial = latent.cached_folder() / recipe.name / f".{meaning}-{print_[:8]}.partial"
+                vector = learning.learn(recipe, meaning, family, guidance, partial=partial, progress=console)
+                yield f"{recipe.name}, {meaning}", vector, target
+
+    save_useful(kind, learned())
 
 
 def find_recipe(name: str, folder: Path | None) -> Attribute | Concept:
     """Find the recipe of an attribute, or else of a concept."""
     return Attribute.load(name, folder) if name in attributes.known(folder) else Concept.load(name, folder)
-
-
-def target_folder(recipe: Attribute | Concept, out: Path | None, folder: Path | None) -> Path:
-    """Give the folder for a recipe's vectors: in `out`, else beside the user's own recipe, else the cache."""
-    inner = Path(attributes.FAIR, recipe.name) if isinstance(recipe, Attribute) else Path(recipe.name)
-    if out is not None:
-        return out / inner / latent.FOLDER
-    own = recipe.folder if isinstance(recipe, Attribute) else recipes.known(folder).get(recipe.name)
-    if own is not None and not own.is_relative_to(recipes.directions_folder()):
-        return own / latent.FOLDER
-    return latent.cached_folder() / recipe.name
 
 
 def listed(folder: Path | None) -> Iterator[tuple[str, str, list[str]]]:

@@ -12,9 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from safegen.directions import of_denoiser
 from safegen.directions.direction import check_finite, parse_info, read_tensors
-from safegen.directions.latent import match
-from safegen.directions.store import cache_folder
 from safegen.errors import DirectionError
 from safegen.files import as_path, write_atomically
 
@@ -83,7 +82,7 @@ class WeightEdit:
 
     def figures(self) -> str:
         """Say in one line how good it is on recipe lines that it was not learned from."""
-        return "held out: " + ", ".join(f"{name} {value:.4g}" for name, value in self.info["held_out"].items())
+        return of_denoiser.figures(self.info)
 
     def save(self, path: Path) -> None:
         """Write the file, in half precision, under a temporary name and move it into place."""
@@ -115,15 +114,13 @@ def _fit(up: Tensor | None, down: Tensor | None) -> bool:
 
 
 def cached_folder() -> Path:
-    """Give the folder of weight edits in the cache; each version of the schema has its own."""
-    return cache_folder().with_name(SCHEMA.replace("safegen.", "").replace("/", "-"))
+    """Give the folder of weight edits in the cache."""
+    return of_denoiser.cached_folder(SCHEMA)
 
 
 def files(concept: str, method: str, recipe_folder: Path | None) -> Iterator[Path]:
     """Find the files of a concept and a method: in the cache first, then beside the recipe."""
-    for folder in (cached_folder() / concept, recipe_folder / FOLDER if recipe_folder else None):
-        if folder is not None:
-            yield from sorted(folder.glob(f"{method}-*.safetensors"))
+    return of_denoiser.find_files(concept, method, cached_folder(), recipe_folder / FOLDER if recipe_folder else None)
 
 
 def find(concept: str, method: str, fingerprint: str, recipe_folder: Path | None) -> WeightEdit:
@@ -134,4 +131,4 @@ def find(concept: str, method: str, fingerprint: str, recipe_folder: Path | None
     """
     learn = f"Learn it, with this --model and --lora: safegen directions learn {concept} --method {method}"
     what = f"weight edit of {concept!r} by {method}"
-    return match(files(concept, method, recipe_folder), WeightEdit.load, fingerprint, what, learn)
+    return of_denoiser.match(files(concept, method, recipe_folder), WeightEdit.load, fingerprint, what, learn)

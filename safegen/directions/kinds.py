@@ -41,6 +41,8 @@ class Learned(Protocol):
 
     def figures(self) -> str: ...
 
+    def save(self, path: Path) -> None: ...
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -63,6 +65,16 @@ class Kind:
     def place(self, found: Learned) -> str:
         """Give a file's name in a bundle: CONCEPT/ENCODER.safetensors, or with the kind's folder between."""
         return "/".join(filter(None, (found.owner, self.folder, found.file_name)))
+
+    def target(self, owner: Attribute | Concept, out: Path | None, folder: Path | None) -> Path:
+        """Give the folder to save an owner's files in: in `out`, else beside the user's own recipe, else the cache."""
+        fair = isinstance(owner, Attribute)
+        if out is not None:
+            return Path(out, *([attributes.FAIR] if fair else []), owner.name, self.folder)
+        own = owner.folder if isinstance(owner, Attribute) else recipes.known(folder).get(owner.name)
+        if own is not None and not own.is_relative_to(recipes.directions_folder()):
+            return own / self.folder
+        return self.cached() / owner.name
 
 
 def _latent_files(name: str, folder: Path | None) -> Iterable[Path]:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any
 
+from safegen.directions import of_denoiser
 from safegen.directions.direction import check_finite, parse_info, read_tensors
-from safegen.directions.store import cache_folder
 from safegen.errors import DirectionError
 from safegen.files import as_path, write_atomically
 
@@ -92,7 +92,7 @@ class LatentDirection:
 
     def figures(self) -> str:
         """Say in one line how good it is on pictures that it was not learned from."""
-        return "held out: " + ", ".join(f"{name} {value:.4g}" for name, value in self.info["held_out"].items())
+        return of_denoiser.figures(self.info)
 
     def save(self, path: Path) -> None:
         """Write the file under a temporary name and move it into place."""
@@ -117,15 +117,13 @@ def check_ready(direction: LatentDirection) -> None:
 
 
 def cached_folder() -> Path:
-    """Give the folder of latent directions in the cache; each version of the schema has its own."""
-    return cache_folder().with_name(SCHEMA.replace("safegen.", "").replace("/", "-"))
+    """Give the folder of latent directions in the cache."""
+    return of_denoiser.cached_folder(SCHEMA)
 
 
 def files(name: str, meaning: str, recipe_folder: Path | None) -> Iterator[Path]:
     """Find the files of a meaning: in the cache first, then beside the recipe."""
-    for folder in (cached_folder() / name, recipe_folder / FOLDER if recipe_folder else None):
-        if folder is not None:
-            yield from sorted(folder.glob(f"{meaning}-*.safetensors"))
+    return of_denoiser.find_files(name, meaning, cached_folder(), recipe_folder / FOLDER if recipe_folder else None)
 
 
 def find(name: str, meaning: str, fingerprint: str, recipe_folder: Path | None) -> LatentDirection:
@@ -136,36 +134,7 @@ def find(name: str, meaning: str, fingerprint: str, recipe_folder: Path | None) 
     """
     learn = f"Learn it, with this --model and --lora: safegen directions learn {name} --method latent"
     what = f"latent direction of {name!r} ({meaning})"
-    return match(files(name, meaning, recipe_folder), LatentDirection.load, fingerprint, what, learn)
-
-
-class OfDenoiser(Protocol):
-    """The value of a file that belongs to one denoiser."""
-
-    @property
-    def info(self) -> Mapping[str, Any]: ...
-
-
-File = TypeVar("File", bound=OfDenoiser)
-
-
-def match(paths: Iterable[Path], load: Callable[[Path], File], fingerprint: str, what: str, learn: str) -> File:
-    """Find, among files, the one that belongs to a denoiser.
-
-    Raises:
-        DirectionError: there is none, there is one of another denoiser alone, or a file is corrupt.
-    """
-    others = []
-    for path in paths:
-        found = load(path)
-        if found.info["fingerprint"] == fingerprint:
-            return found
-        others.append(path.name)
-    if others:
-        raise DirectionError(
-            f"{others[0]}, a {what}, was learned for another denoiser than this one ({fingerprint[:8]})", learn
-        )
-    raise DirectionError(f"there is no {what} for this denoiser", learn)
+    return of_denoiser.match(files(name, meaning, recipe_folder), LatentDirection.load, fingerprint, what, learn)
 
 
 def find_or_none(name: str, meaning: str, fingerprint: str, recipe_folder: Path | None) -> LatentDirection | None:

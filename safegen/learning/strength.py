@@ -3,8 +3,8 @@
 Three pictures are drawn from one seed: from the prompt that lacks what the vector means, from the prompt that has it,
 and from the first prompt with the vector. The way from the first picture to the second is what the vector should do;
 how far the third has gone along it is what it does. The weight that goes farthest is taken, of those that leave the
-pictures nearer to where they should go than they were. A higher one moves them more in other ways than in this one: it
-changes what should stay, and spoils them.
+pictures about as near to where they should go as they were. A higher one moves them much more in other ways than in
+this one: it changes what should stay, and spoils them.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from safegen.families import Family
 
 WEIGHTS = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0)
+FARTHEST = 1.2  # squared distance from where pictures should go, as a share of that without the vector
 
 
 def strongest(
@@ -71,6 +72,6 @@ def strongest(
         moved = [pushed - without for pushed, without in zip(drawn(weight), plain, strict=True)]
         gone[weight] = sum(float((way * move).sum()) for way, move in zip(ways, moved, strict=True)) / whole
         left[weight] = sum(float((way - move).square().sum()) for way, move in zip(ways, moved, strict=True)) / whole
-    nearer = [weight for weight in WEIGHTS if left[weight] < 1] or WEIGHTS[:1]
-    best = max(nearer, key=lambda weight: gone[weight])
+    near = [weight for weight in WEIGHTS if left[weight] < FARTHEST] or WEIGHTS[:1]
+    best = max(near, key=lambda weight: gone[weight])
     return best, gone[best]
