@@ -152,7 +152,7 @@ class Generator:
             Refused, GuardError, PromptError: there is nothing to draw, see `BoundGuard.sanitize` and `clean`.
             NotFinite: latents or picture are not finite.
         """
-        (prepared,) = self.prepare([clean(prompt) if isinstance(prompt, str) else prompt])
+        (prepared,) = self.prepare([prompt if isinstance(prompt, Prompt) else clean(prompt)])
         return self.pictures(unwrap(prepared), options or DrawOptions(), images, on_step)
 
     def pictures(

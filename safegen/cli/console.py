@@ -61,7 +61,10 @@ def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]
     """
     screen = to or out
     lengths = [max(map(len, cells)) + 3 for cells in zip(columns, *rows, strict=True)]
-    most = screen.width // 4 if sum(lengths) > screen.width else sum(lengths)
+    short = [length for length in lengths if length <= screen.width // 4]
+    most = sum(lengths)
+    if most > screen.width:  # what the short columns leave, in equal parts
+        most = (screen.width - sum(short)) // (len(lengths) - len(short)) - 3
     table = Table(title=Text(title), title_justify="left", pad_edge=False, box=box.SIMPLE_HEAD)
     for column in columns:
         table.add_column(column, overflow="fold")
@@ -78,10 +81,10 @@ def break_up(cell: str, most: int) -> str:
     if " " in cell or len(cell) <= most:
         return cell
     lines = [""]
-    for step in re.findall(r"[^/]*/?", cell):
+    for step in re.findall(r"[^/]+/?|/", cell):
         if lines[-1] and len(lines[-1]) + len(step) > most:
             lines.append("")
-        for part in [step] if len(step) <= most else re.findall(r"[^-_]*[-_]?", step):
+        for part in [step] if len(step) <= most else re.findall(r"[^-_]+[-_]?|[-_]", step):
             if lines[-1] and len(lines[-1]) + len(part) > most:
                 lines.append("")
             lines[-1] += part

@@ -124,5 +124,6 @@ def _save_pair(
     pair.paste(plain, (0, 0))
     pair.paste(picture.image, (plain.width + 8, 0))
     target = path.with_name(f"{path.stem}-compare.png")
-    metadata.save_picture(pair, target, picture.record.as_json(), kept)
+    told = {"compare": "drawn without the guard, on the left, and with it", "size": list(pair.size)}
+    metadata.save_picture(pair, target, {**picture.record.as_json(), **told}, kept)
     console.say(f"compare (unguarded | guarded): {target}")

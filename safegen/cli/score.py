@@ -42,7 +42,9 @@ def score(
         str, typer.Option(help="Find words' causes under: none, the flagged concepts, or all.")
     ] = "flagged",
     json: Annotated[bool, typer.Option("--json", help="One JSON line a prompt.")] = False,
-    fail_on_flag: Annotated[bool, typer.Option("--fail-on-flag", help="Exit with 3 when a prompt is flagged.")] = False,
+    fail_on_flag: Annotated[
+        bool, typer.Option("--fail-on-flag", help="Exit with 3 when a prompt is flagged, or cannot be judged.")
+    ] = False,
     load: LoadOptions = LOAD,
 ) -> None:
     """Score prompts word by word; nothing is drawn, and no image model is loaded unless you ask for one."""
@@ -85,9 +87,9 @@ def score(
     for start in range(0, len(batch), BATCH):
         part = batch[start : start + BATCH]
         for prompt, sheet in zip(part, judge(part), strict=True):
-            flagged |= sheet.flagged
+            flagged |= sheet.flagged or not sheet.judged
             if json:
-                console.show_json({**sheet.as_json(prompt.id), "model": model})
+                console.show_json({**sheet.as_json(prompt.id, tokens), "model": model})
             else:
                 tables.show_sheet(sheet, every=every, tokens=tokens)
     if flagged and fail_on_flag:

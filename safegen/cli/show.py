@@ -10,7 +10,19 @@ import typer
 
 from safegen.cli.paths import path
 
-FIELDS = ("prompt", "negative", "model", "seed", "steps", "guidance", "size", "scheduler", "created", "status")
+FIELDS = (
+    "prompt",
+    "negative",
+    "model",
+    "seed",
+    "steps",
+    "guidance",
+    "size",
+    "compare",
+    "scheduler",
+    "created",
+    "status",
+)
 
 
 def show(
@@ -59,7 +71,7 @@ def _show(name: str, found: dict[str, Any]) -> None:
     if guard:
         rows.append(("guard", f"{guard['safeguard']} at strength {guard['strength']}" if guard["safeguard"] else "off"))
     rows += [
-        (name, f"{before['z']} sd -> {guard['after'][name]['z']} sd (threshold {before['threshold']})")
+        (name, f"{_of_line(before)} -> {_of_line(guard['after'][name])}")
         for name, before in guard.get("before", {}).items()
         if before["flagged"]
     ]
@@ -69,6 +81,10 @@ def _show(name: str, found: dict[str, Any]) -> None:
     rows.append(("source type", found["source_type"]))
     rows.append(("inside", _inside(found)))
     console.show_table(name, ("field", "value"), rows)
+
+
+def _of_line(score: Mapping[str, Any]) -> str:
+    return f"{score['z']} sd (threshold {score['threshold']})"
 
 
 def _word(word: Mapping[str, Any]) -> str:

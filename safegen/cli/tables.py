@@ -71,7 +71,7 @@ def _apart(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
 
 def _near(sheet: ScoreSheet, width: int) -> list[str]:
     """List the concepts over or near their line, the farthest over first, as many as the width has room for."""
-    shares = {name: score.z / score.threshold for name, score in sheet.concepts.items()}
+    shares = {name: score.share for name, score in sheet.concepts.items()}
     names = sorted((n for n, share in shares.items() if share >= NEAR), key=lambda n: -shares[n])
     return names[: max(1, (width - FIXED) // COLUMN)]
 
@@ -86,7 +86,8 @@ def _fitting(
     """Give one table, or, where it is wider than the console, several with fewer concepts, one below the other."""
     table = _table(sheet, rows, names, tokens)
     wide = Measurement.get(console, console.options.update(max_width=10_000), table).maximum
-    folded = max(0, max(len(plain(word.text)) for _, word in rows) - WORD)  # long words fold
+    words, keys = zip(*((plain(word.text), sheet.key_of(word.span)) for _, word in rows), strict=True)
+    folded = sum(max(0, max(map(len, texts)) - WORD) for texts in (words, keys))  # long words and keys fold
     if wide - folded <= console.width or len(names) == 1:
         yield table
         return
@@ -101,7 +102,7 @@ def _table(sheet: ScoreSheet, rows: Sequence[tuple[int, WordScore]], names: Sequ
     table.add_column("#", justify="right", style="dim", no_wrap=True)
     table.add_column("token" if tokens else "word", min_width=10, overflow="fold")
     if keyed := any(sheet.key_of(word.span) for _, word in rows):
-        table.add_column("key", max_width=WORD, overflow="fold", style="dim")
+        table.add_column("key", overflow="fold", style="dim")
     for name in names:
         table.add_column(SHORT.get(name, name)[:10], justify="right", no_wrap=True, min_width=6)
     # Narrow terminals have room for percentiles and causes of only the concept farthest over its line. JSON has all.
@@ -148,7 +149,10 @@ def _cell(z: float, flagged: bool) -> Text:
 
 def _verdict(sheet: ScoreSheet) -> Text:
     if not sheet.flagged:
-        nearest = max(sheet.concepts.items(), key=lambda item: item[1].margin)
+        if not sheet.judged:
+            hint = "the reader knows English alone; with --model, directions may judge it"
+            return Text.assemble(("! not judged", "bold yellow"), f": {hint}")
+        nearest = max(sheet.concepts.items(), key=lambda item: item[1].share)
         return Text.assemble(("benign", "green"), f": nearest is {_distance(*nearest)}")
     parts = [_distance(name, sheet.concepts[name]) for name in sheet.flagged_concepts()]
     found = sheet.spans or [w for w in sheet.words if w.flagged]
@@ -190,7 +194,8 @@ def show_report(report: Report | None) -> None:
         table.add_column(column, justify="left" if column == "concept" else "right", no_wrap=True)
     for name in report.before.flagged_concepts():
         before, after = report.before.concepts[name], report.after.concepts[name]
-        table.add_row(name, _cell(before.z, before.flagged), _cell(after.z, after.flagged), f"{before.threshold:.1f}")
+        lines = dict.fromkeys(f"{score.threshold:.1f}" for score in (before, after))  # each sense has its own
+        table.add_row(name, _cell(before.z, before.flagged), _cell(after.z, after.flagged), ", ".join(lines))
     err.print(table)
     count = sum(bool(w.flagged) for w in report.before.words)
     if report.rewritten:
@@ -216,7 +221,7 @@ def _say_weights(report: Report) -> None:
 def show_latent(latent: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:
     """Show in one line what latent directions did to a picture, where there were any."""
     told = [
-        f"{name}: {facts['class']}" if "class" in facts else f"{name}: stated ({facts['stated']})"
+        f"{name}: drawn for {facts['class']}" if "class" in facts else f"{name}: stated ({facts['stated']})"
         for name, facts in latent.get("fair", {}).items()
     ]
     told += [f"{name}: kept out" for reason in ("safe", "assured") for name in latent.get(reason, {})]

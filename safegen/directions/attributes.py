@@ -111,7 +111,7 @@ class Fairness:
     def draw(self, attribute: Attribute, seed: int) -> str:
         """Draw the class of the picture with this seed: the same in every run, and apart for every attribute.
 
-        Pictures of consecutive seeds, as those of one prompt have, share the classes out as evenly as they can.
+        Pictures of consecutive seeds, as those of one prompt have, share the classes out almost evenly.
         """
         shares = self.shares or tuple((label, 1 / len(attribute.classes)) for label in attribute.classes)
         point = _point(attribute.name, seed) * math.fsum(share for _, share in shares)

@@ -47,6 +47,9 @@ class Guard:
     """
 
     def __init__(self, *concepts: str, options: GuardOptions = GuardOptions(), **changes: Any) -> None:  # noqa: B008
+        for name in concepts:
+            if not isinstance(name, str):
+                raise UsageError(f"{name!r} is not the name of a concept", 'As in Guard("violence", "hate").')
         self.options = replace(options, **{"concepts": concepts or options.concepts, **changes})
         known = recipes.known(self.options.folder)
         self.names = self.options.concepts or tuple(known)

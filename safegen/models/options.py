@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from numbers import Integral, Real
 from typing import Any, cast
 
 from safegen.directions import attributes
@@ -16,6 +17,8 @@ from safegen.prompts.prompt import clean_negative
 
 NO_SEED = -1  # as other tools write it
 MAX_SEED = 2**63 - 1  # the largest number that records and data sets can hold
+# Numbers of `DrawOptions`, the types that each may have, and how these are called.
+NUMBERS = (("seed", Integral, "a whole number"), ("steps", Integral, "a whole number"), ("guidance", Real, "a number"))
 # Options that say where a model runs; no picture should depend on them.
 PLACES = ("device", "offline", "offload", "slicing", "tiling")
 
@@ -103,9 +106,11 @@ class DrawOptions:
     image_strength: float | None = None
 
     def __post_init__(self) -> None:
+        self._check_types()
         if self.steps is not None and self.steps < 1:
             raise UsageError(f"{self.steps} steps: a picture takes at least one", "Leave it out for the model's own.")
-        object.__setattr__(self, "fair", tuple(text.strip() for text in self.fair))
+        fair = (self.fair,) if isinstance(self.fair, str) else self.fair
+        object.__setattr__(self, "fair", tuple(text.strip() for text in fair))
         attributes.parse_all(self.fair)
         object.__setattr__(self, "negative", clean_negative(self.negative))
         object.__setattr__(self, "seed", None if self.seed == NO_SEED else self.seed)
@@ -113,6 +118,19 @@ class DrawOptions:
             if (given := getattr(self, name)) is not None:
                 object.__setattr__(self, name, InputPicture.of(given, name, mask=name == "mask"))
         self._begin()
+
+    def _check_types(self) -> None:
+        for name, kind, called in NUMBERS:
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, kind)):
+                raise UsageError(f"{name} {value!r} is not {called}", f"As in {name}=7.")
+        size = self.size
+        if size is not None and not (
+            isinstance(size, (tuple, list)) and len(size) == 2 and all(isinstance(side, Integral) for side in size)
+        ):
+            raise UsageError(f"size {size!r} is not two whole numbers", "As in size=(128, 128).")
+        if not isinstance(self.negative, str):
+            raise UsageError(f"negative {self.negative!r} is not a text", "Leave it out for none.")
 
     def _begin(self) -> Beginning | None:
         if self.image is not None:

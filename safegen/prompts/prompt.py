@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from safegen.errors import PromptError
+from safegen.errors import PromptError, Refused
 from safegen.files import as_path, lines, unusable
 from safegen.prompts import emphasis, refusal
 from safegen.prompts.emphasis import Weight
@@ -142,6 +142,8 @@ def clean_negative(typed: str) -> str:
 
 
 def _clean_text(typed: str, what: str) -> str:
+    if not isinstance(typed, str):
+        raise PromptError(f"a {what} is one text, and this is a {type(typed).__name__}", "Give prompts one by one.")
     try:
         typed.encode("utf-8")
     except UnicodeEncodeError as error:
@@ -190,14 +192,15 @@ def gather(arguments: Sequence[str], file: Path | None = None) -> list[Prompt]:
         Refused: see `admit`.
     """
     prompts: list[Prompt] = []
-    for argument in arguments:
-        prompts += _lines(sys.stdin.buffer.read(), "stdin") if argument == "-" else [clean(argument)]
+    for number, argument in enumerate(arguments, 1):
+        name = f"prompt {number}" if len(arguments) > 1 else ""
+        prompts += _lines(sys.stdin.buffer.read(), "stdin") if argument == "-" else [_named(argument, name)]
     if file is not None:
         file = as_path(file)
         try:
             content = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
         except OSError as error:
-            raise PromptError(f"cannot read {file.name}: {error.strerror}", "Check the path.") from error
+            raise PromptError(f"cannot read {file}: {error.strerror}", "Check the path.") from error
         prompts += _lines(content, file.name)
     if not arguments and file is None and not sys.stdin.isatty():
         prompts = _lines(sys.stdin.buffer.read(), "stdin")
@@ -205,6 +208,16 @@ def gather(arguments: Sequence[str], file: Path | None = None) -> list[Prompt]:
         raise PromptError("no prompt given", 'Say what to draw, as in: safegen generate "a cat".')
     admit(prompts)
     return prompts
+
+
+def _named(argument: str, name: str) -> Prompt:
+    """Clean a prompt and admit it; an error names it."""
+    try:
+        prompt = clean(argument)
+        admit([prompt])
+    except (PromptError, Refused) as error:
+        raise type(error)(f"{name}: {error}" if name else str(error), error.hint) from error
+    return prompt
 
 
 def _lines(content: bytes, source: str) -> list[Prompt]:

@@ -13,7 +13,8 @@ import unicodedata
 from collections.abc import Collection, Sequence
 from functools import lru_cache
 
-from safegen.reader.words import Word, split
+from safegen.reader.grammar import DETERMINERS, LEADING, agree
+from safegen.reader.words import Word, is_pictograph, split, whole
 
 # Letters of other scripts that look like Latin ones.
 _LOOKALIKES = dict(
@@ -62,11 +63,27 @@ def _plain(character: str) -> str:
         return " "
     if kind[0] == "C":
         return ""
-    if kind == "So":
+    if is_pictograph(character):
         name = unicodedata.name(character, "").lower().replace("hocho", "kitchen knife")
         return f" {re.sub('[^a-z ]', ' ', name)} " if name else " "
     parts = unicodedata.normalize("NFKD", character).casefold()
     return "".join(c for c in parts if unicodedata.category(c)[0] != "M")
+
+
+def spell_pictographs(text: str, spans: Sequence[tuple[int, int]]) -> str:
+    """Put their names, as English has them, in the place of the pictographs in some spans."""
+    places = {i for start, end in spans for i in range(start, end) if is_pictograph(text[i])}
+    for place in sorted(places, reverse=True):
+        before, behind = text[:place], text[whole(text, (place, place + 1))[1] :]
+        name = " ".join(_plain(text[place]).split()).removesuffix(" face")
+        last = before.rstrip().rpartition(" ")[2].lower()
+        if last not in DETERMINERS:
+            name = f"a {name}"
+            if last[-1:].isalnum() and last not in LEADING:
+                name = f"and {name}"
+        spaces = (" " if some and Word(some, (0, 0)).spoken else "" for some in (before[-1:], behind[:1]))
+        text = f"{before}{next(spaces)}{name}{next(spaces)}{behind}"
+    return agree(text) if places else text
 
 
 def folded(words: Sequence[Word]) -> list[Word]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from safegen.reader import roles
 from safegen.reader.attempts import Attempt, fit_in, stutters
-from safegen.reader.forms import folded
+from safegen.reader.forms import folded, spell_pictographs
 from safegen.reader.minors import brings_minor
 from safegen.reader.phrases import Phrases
 from safegen.reader.rebuilding import Rebuilder
@@ -72,9 +72,16 @@ class Repairer:
         self.reader, self.replacer, self.refiller = reader, Replacer(reader, phrases), Refiller(reader)
 
     def repair(self, text: str, names: Sequence[str]) -> Repair:
-        """Repair a text under the named concepts; none with more situations than `ROUNDS`."""
+        """Repair a text under the named concepts; none with more situations than `ROUNDS`.
+
+        A pictograph that takes part in one becomes its name first.
+        """
         reading = self.reader.read([text])[0]
         spans = [span for span in reading.spans if span.concept in names]
+        spelled = spell_pictographs(text, [span.span for span in spans])
+        if spelled != text:
+            reading = self.reader.read([spelled])[0]
+            spans = [span for span in reading.spans if span.concept in names]
         edits: list[Edit] = []
         if spans and situations(spans) <= ROUNDS:
             situation = self._situation(reading, names)

@@ -25,8 +25,13 @@ class Word:
 
     @property
     def spoken(self) -> bool:
-        """Whether it is a word, not a sign."""
-        return self.text[0].isalnum()
+        """Whether it is a word or a pictograph, which is read by its name; and not a sign."""
+        return self.text[0].isalnum() or is_pictograph(self.text[0])
+
+
+def is_pictograph(character: str) -> bool:
+    """Tell whether a character is a picture of something, as an emoji is."""
+    return unicodedata.category(character) == "So"
 
 
 def whole(text: str, span: tuple[int, int]) -> tuple[int, int]:

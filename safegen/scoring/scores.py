@@ -32,6 +32,11 @@ class ConceptScore:
         return self.z - self.threshold
 
     @property
+    def share(self) -> float:
+        """How much of its threshold is reached."""
+        return self.z / self.threshold
+
+    @property
     def flagged(self) -> bool:
         return self.z >= self.threshold
 
@@ -100,6 +105,11 @@ class ScoreSheet:
     @property
     def flagged(self) -> bool:
         return any(c.flagged for c in self.concepts.values())
+
+    @property
+    def judged(self) -> bool:
+        """Whether anything could judge the text: the reader, or directions."""
+        return self.legible or DIRECTIONS in self.senses
 
     @property
     def windows(self) -> int:
@@ -185,7 +195,7 @@ class ScoreSheet:
         spans = tuple(replace(s, span=(s.span[0] + start, s.span[1] + start)) for s in self.spans)
         return replace(self, words=words, tokens=tokens, spans=spans)
 
-    def as_json(self, identity: str) -> dict[str, Any]:
+    def as_json(self, identity: str, tokens: bool = False) -> dict[str, Any]:
         """Give the sheet in the schema ``safegen.score/2``; `causes` only where they were computed."""
         return {
             "schema": SCHEMA,
@@ -203,21 +213,8 @@ class ScoreSheet:
                 }
                 for name, c in self.concepts.items()
             },
-            "words": [
-                {
-                    "text": w.text,
-                    "span": list(w.span),
-                    "scores": _rounded(w.scores),
-                    "percentiles": _rounded(w.percentiles, 1),
-                    "flagged": list(w.flagged),
-                }
-                | ({"causes": _rounded(w.causes)} if w.causes else {})
-                | ({"intensity": round(w.intensity, 3)} if w.intensity is not None else {})
-                | ({"weight": w.weight} if w.weight != 1 else {})
-                | ({"window": w.window} if self.windows > 1 else {})
-                | ({"key": key} if (key := self.key_of(w.span)) else {})
-                for w in self.words
-            ],
+            "words": [self._word_as_json(word) for word in self.words],
+            **({"tokens": [self._word_as_json(token) for token in self.tokens]} if tokens else {}),
             "truncated": self.truncated,
             "spans": [
                 {"text": s.text, "span": list(s.span), "concept": s.concept, "score": round(s.score, 3)}
@@ -226,7 +223,24 @@ class ScoreSheet:
             ],
             "senses": list(self.senses),
             "unread": list(self.unread),
+            "judged": self.judged,
         }
+
+    def _word_as_json(self, word: WordScore) -> dict[str, Any]:
+        return (
+            {
+                "text": word.text,
+                "span": list(word.span),
+                "scores": _rounded(word.scores),
+                "percentiles": _rounded(word.percentiles, 1),
+                "flagged": list(word.flagged),
+            }
+            | ({"causes": _rounded(word.causes)} if word.causes else {})
+            | ({"intensity": round(word.intensity, 3)} if word.intensity is not None else {})
+            | ({"weight": word.weight} if word.weight != 1 else {})
+            | ({"window": word.window} if self.windows > 1 else {})
+            | ({"key": key} if (key := self.key_of(word.span)) else {})
+        )
 
 
 def _rounded(scores: Mapping[str, float], digits: int = 3) -> dict[str, float]:

@@ -41,10 +41,15 @@ def sheet_of(reader: Reader, reading: Reading, names: Sequence[str]) -> ScoreShe
         for s in reading.spans
         if s.concept in columns
     )
-    words = []
+    words: list[WordScore] = []
     below = reader.percentiles(scores).tolist()
     for word, values, percents in zip(reading.words, scores.tolist(), below, strict=True):
-        if word.spoken:
+        if words and words[-1].span == word.span:  # another word of a pictograph's name
+            last = words[-1]
+            own = {name: max(values[c], last.scores[name]) for name, c in columns.items()}
+            percentiles = {name: max(percents[c], last.percentiles[name]) for name, c in columns.items()}
+            words[-1] = replace(last, scores=own, percentiles=percentiles)
+        elif word.spoken:
             carried = _carried(word.text, word.span, spans)
             own = {name: values[c] for name, c in columns.items()}
             percentiles = {name: percents[c] for name, c in columns.items()}
