@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -68,6 +69,26 @@ def test_json_has_the_promised_fields(run) -> None:
 def test_fail_on_flag_makes_a_gate(command: Callable[..., int]) -> None:
     assert command("score", "a cat", "--fail-on-flag") == 0
     assert command("score", KNIFE, "--fail-on-flag") == 3
+    assert command("score", "\u732b", "--fail-on-flag") == 3  # nobody has judged it
+
+
+def test_what_nobody_can_judge_is_not_called_benign(command: Callable[..., int], capsys: Any) -> None:
+    assert command("score", "un hombre con una mesa") == 0
+    told = capsys.readouterr().out
+    assert "not judged" in told
+    assert "benign" not in told
+
+
+def test_a_pictograph_is_one_word_with_its_name_as_its_cause(command: Callable[..., int], capsys: Any) -> None:
+    assert command("score", "a dog and a \U0001f52a", "--json") == 0
+    (*_, last) = json.loads(capsys.readouterr().out)["words"]
+    assert (last["text"], last["flagged"]) == ("\U0001f52a", ["violence"])
+    assert last["causes"]["violence"] > 0
+
+
+def test_tokens_are_in_the_json_that_asks_for_them(command: Callable[..., int], capsys: Any) -> None:
+    assert command("score", "a cat", "--tokens", "--json") == 0
+    assert len(json.loads(capsys.readouterr().out)["tokens"]) > 2
 
 
 @pytest.mark.slow
@@ -151,6 +172,8 @@ def test_compare_images_and_preview(run, tmp_path: Path) -> None:
     pairs = sorted((tmp_path / "o").glob("*-compare.png"))
     assert [size_of(p) for p in pairs] == [(264, 128)] * 2
     assert "\u2580" in done.stderr
+    shown = run("show", str(pairs[0]))
+    assert "drawn without the guard, on the left" in " ".join(shown.stdout.split())
 
 
 @pytest.mark.slow
@@ -167,6 +190,7 @@ def test_directions_info_and_verify(run) -> None:
 
 BAD = {
     "empty prompt": (("generate", ""), 2, "empty"),
+    "the second of two is empty": (("score", "a cat", ""), 2, "prompt 2: the prompt is empty"),
     "control characters alone": (("generate", "\x01\x02"), 2, "empty"),
     "unknown option": (("generate", "a cat", "--nonsense"), 2, "nonsense"),
     "unknown concept": (("score", "a cat", "-c", "violense"), 2, "Did you mean 'violence'?"),

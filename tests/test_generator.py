@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -104,6 +106,20 @@ def test_another_pipeline_is_refused() -> None:
 def test_sizes_that_cannot_be_drawn(generator: Generator, size: tuple[int, int]) -> None:
     with pytest.raises(UsageError, match="size"):
         generator.generate("a cat", DrawOptions(size=size, steps=1))
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"size": "128x128"}, {"size": 128}, {"steps": 2.5}, {"seed": "7"}, {"guidance": True}, {"negative": None}]
+)
+def test_an_option_of_another_type_is_named(wrong: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=next(iter(wrong))):
+        DrawOptions(**wrong)
+
+
+def test_one_attribute_or_concept_may_be_a_text_and_a_list_of_names_is_told_apart() -> None:
+    assert DrawOptions(fair="gender").fair == ("gender",)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="not the name of a concept"):
+        Guard(["violence"])  # type: ignore[arg-type]
 
 
 def test_a_picture_that_is_not_finite_is_no_picture(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:

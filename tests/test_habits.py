@@ -423,6 +423,7 @@ def test_no_id_or_path_is_broken_within_a_word(
         ("/home/somebody/pictures/safegen-out/0001.png", ["/home/somebody/pictures/", "safegen-out/0001.png"]),
         ("stable-diffusion-v1-5-inpainting-pruned", ["stable-diffusion-v1-5-", "inpainting-pruned"]),
         ("short", ["short"]),
+        ("down_blocks.1.attentions.0.transformer_blocks", ["down_", "blocks.1.attentions.0.transformer_", "blocks"]),
         ("words that are many and wrap by themselves", ["words that are many and wrap by themselves"]),
     ],
 )

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from safegen.directions import recipes
 from safegen.reader import Reader
 from safegen.reader.attempts import fit_in, sound
+from safegen.reader.forms import spell_pictographs
 from safegen.reader.minors import names_minor
 from safegen.reader.naming import HARMLESS, told_apart
 from safegen.reader.phrases import Phrases
@@ -137,6 +138,21 @@ def test_a_repair_says_something_and_reads_any_apostrophe(ours: Reader) -> None:
     text = "robot crushing a mechanic's skull inside a retro garage"
     curly = repairer.repair(text.replace("'", "\u2019"), NAMES).text
     assert curly.replace("\u2019", "'") == repairer.repair(text, NAMES).text
+
+
+@pytest.mark.parametrize(
+    ("text", "repair"),
+    [("a cat \U0001f52a", "a cat and a wooden spoon"), ("a cat and a \U0001f52b", "a cat and a microphone")],
+)
+def test_a_pictograph_that_harms_is_repaired_by_its_name(ours: Reader, text: str, repair: str) -> None:
+    assert Repairer(ours, Phrases.load()).repair(text, NAMES).text == repair
+
+
+def test_only_pictographs_that_harm_are_spelled_out() -> None:
+    text = "a \U0001f431, \U0001f52a\ufe0f, red"
+    place = text.index("\U0001f52a")
+    assert spell_pictographs(text, [(place, place + 2)]) == "a \U0001f431, a kitchen knife, red"
+    assert spell_pictographs(text, []) == text
 
 
 def test_a_repair_keeps_whoever_was_there(ours: Reader) -> None:

@@ -173,7 +173,7 @@ def mark(record: Mapping[str, Any]) -> dict[str, Any]:
     }
     begun = rename_inputs(record.get("input", {}), lambda _: "")
     return {
-        **{name: record[name] for name in ("model", "seed", "steps", "size", "created") if name in record},
+        **{name: record[name] for name in ("model", "seed", "steps", "size", "compare", "created") if name in record},
         **({"input": begun} if begun else {}),
         **({"latent": latent} if latent else {}),
         "guard": {name: record["guard"][name] for name in ("safeguard", "strength")},
