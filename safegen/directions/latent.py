@@ -26,7 +26,9 @@ SAFE = "safe"  # the meaning of the vector that keeps a concept out
 FOLDER = "latent"  # beside a recipe, its latent directions
 TEXTS = ("name", "meaning", "denoiser", "block", "fingerprint", "recipe_sha256")
 NEEDED = (*TEXTS, "held_out", "sources")
-LEAST_WAY = 0.15  # what a vector of use moves pictures of the way to those that the prompt itself would give
+# What a vector of use moves pictures of the way to those that the prompt itself would give. The weakest that ships goes
+# 0.15 of it, and turns nearly all people that the judge sees.
+LEAST_WAY = 0.1
 RELEARN = "Learn it again: safegen directions learn NAME --method latent"
 
 

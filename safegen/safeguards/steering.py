@@ -97,8 +97,7 @@ class Steerer:
             vector = self._find(attribute.name, label, attribute.folder)
             told[attribute.name] = {"class": label, "sha256": vector.sha256}
             vectors.append(vector.vector)
-        # One is as strong as a picture bears. Several are weakened; if unrelated, they are as long as one together.
-        pushes = [Push(vector, len(vectors) ** -0.5) for vector in vectors]
+        pushes = [Push(vector) for vector in vectors]
         for name, (reason, vector, phrase) in self._kept_out(text, guard).items():
             facts.setdefault(reason, {})[name] = {"sha256": vector.sha256, **({"phrase": phrase} if phrase else {})}
             pushes.append(Push(vector.vector, guard.strength if guard else 0.0))
