@@ -13,6 +13,7 @@ from safegen.reader.attempts import fit_in, sound
 from safegen.reader.forms import spell_pictographs
 from safegen.reader.minors import names_minor
 from safegen.reader.naming import HARMLESS, told_apart
+from safegen.reader.parts import REACH, SHORT, part_around
 from safegen.reader.phrases import Phrases
 from safegen.reader.places import near, place_around, window_of
 from safegen.reader.reading import OPEN
@@ -146,6 +147,31 @@ def test_a_repair_says_something_and_reads_any_apostrophe(ours: Reader) -> None:
 )
 def test_a_pictograph_that_harms_is_repaired_by_its_name(ours: Reader, text: str, repair: str) -> None:
     assert Repairer(ours, Phrases.load()).repair(text, NAMES).text == repair
+
+
+CALM = "Morning in a harbour, gulls on the masts, a baker carries warm bread along the quay."
+
+
+def test_of_a_long_text_only_the_part_around_the_harm_changes(ours: Reader) -> None:
+    text = f"{CALM} {CALM} Two men play chess beside a man stabbed in an alley. {CALM}"
+    repaired = Repairer(ours, Phrases.load()).repair(text, NAMES)
+    assert repaired.text.startswith(f"{CALM} {CALM} Two men play chess")
+    assert repaired.text.endswith(CALM)
+    assert "stabbed" not in repaired.text
+    assert not ours.read([repaired.text])[0].flagged
+
+
+@given(st.lists(st.sampled_from(("owl", "cat", ",", ". ", "7.5", "!")), min_size=1, max_size=120), st.data())
+def test_a_part_holds_the_harm_and_is_short_or_a_sentence(parts: list[str], data: st.DataObject) -> None:
+    words = split(" ".join(parts))
+    first = data.draw(st.integers(0, len(words) - 1))
+    last = data.draw(st.integers(first, min(first + 4, len(words) - 1)))
+    span = words[first].span[0], words[last].span[1]
+    start, end = part_around(words, span)
+    assert start <= span[0] < span[1] <= end
+    within = [word for word in words if start <= word.span[0] < end]
+    assert len(within) <= SHORT + 2 * REACH
+    assert start in {word.span[0] for word in words}
 
 
 def test_only_pictographs_that_harm_are_spelled_out() -> None:

@@ -19,6 +19,7 @@ from safegen.reader import roles
 from safegen.reader.attempts import Attempt, fit_in, stutters
 from safegen.reader.forms import folded, spell_pictographs
 from safegen.reader.minors import brings_minor
+from safegen.reader.parts import SHORT, part_around
 from safegen.reader.phrases import Phrases
 from safegen.reader.rebuilding import Rebuilder
 from safegen.reader.refilling import Refiller
@@ -84,6 +85,32 @@ class Repairer:
             spans = [span for span in reading.spans if span.concept in names]
         edits: list[Edit] = []
         if spans and situations(spans) <= ROUNDS:
+            reading, edits = self._by_part(reading, names)
+            reading, more = self._whole(reading, names)
+            edits += more
+        left = tuple(dict.fromkeys(span.concept for span in reading.spans if span.concept in names))
+        return Repair(reading.text, tuple(edits), left)
+
+    def _by_part(self, reading: Reading, names: Sequence[str]) -> tuple[Reading, list[Edit]]:
+        """Repair a long text part by part, the worst one first, as far as a part can be repaired by itself."""
+        edits: list[Edit] = []
+        for _ in range(ROUNDS):
+            spans = [span for span in reading.spans if span.concept in names]
+            if not spans or len(reading.words) <= SHORT:
+                break
+            start, end = part_around(reading.words, max(spans, key=lambda span: span.score).span)
+            (part,) = self.reader.read([reading.text[start:end]])
+            repaired, more = self._whole(part, names)
+            text = reading.text[:start] + repaired.text + reading.text[end:]
+            if not more or repaired.flagged or brings_minor(text, reading.text):
+                break
+            reading, edits = self.reader.read([text])[0], edits + more
+        return reading, edits
+
+    def _whole(self, reading: Reading, names: Sequence[str]) -> tuple[Reading, list[Edit]]:
+        """Repair a text as a whole."""
+        edits: list[Edit] = []
+        if any(span.concept in names for span in reading.spans):
             situation = self._situation(reading, names)
             if said := instead_of_said(situation):
                 reading, edits = self._put(reading, said, names)
@@ -91,8 +118,7 @@ class Repairer:
             if any(span.concept in names for span in reading.spans):
                 best = self._best(situation, self.options(situation, names), names)
                 reading, edits = best.reading, edits + best.edits
-        left = tuple(dict.fromkeys(span.concept for span in reading.spans if span.concept in names))
-        return Repair(reading.text, tuple(edits), left)
+        return reading, edits
 
     def _situation(self, reading: Reading, names: Sequence[str]) -> Situation:
         words, phrases = [(word.text, word.span) for word in folded(reading.words)], self.replacer.phrases

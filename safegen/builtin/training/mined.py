@@ -10,7 +10,7 @@ from safegen.builtin.training.reader_lists import Line
 from safegen.reader.reader import Reader
 from safegen.reader.words import WINDOW
 
-WINDOWS, TEXTS = 20_000, 6_000  # windows, and texts of each list, that are read
+WINDOWS, TEXTS = 12_000, 4_000  # windows, and texts of each list, that are read
 # Shares of the threshold: from the first on a harmless text is nearly flagged, below the second harm is nearly missed.
 NEARLY, BARELY = 0.75, 1.25
 

@@ -35,7 +35,7 @@ MARKED = 2.0  # weight of a marked word
 # Where a shipped reader is taught on: the weight of what a repair takes out, and that of how far states are from what
 # they were, since lessons are few beside all that it has read.
 GAPS, KEEP = 2.0, 2.0
-NEAR_SHARE = 1.2  # how often harmless text is one that the shipped reader nearly flags, as in `reader_texts.SHARES`
+NEAR_SHARE = 1.5  # how often harmless text is one that the shipped reader nearly flags, as in `reader_texts.SHARES`
 OTHER = 0.15  # weight of a harmful word's being harmless under other concepts
 CLS, SEP, PAD = 101, 102, 0
 

@@ -55,7 +55,7 @@ AMID = 0.25  # share of all other lines that stand amid such texts
 HARM, UNMARKED = 0.5, 0.15  # share of harmful samples, and, among them, of lines whose words are not marked
 LINES = 0.7  # power of a concept's count of lines by which it is drawn
 REPAIRED = 0.75  # share of marked pairs that are prompts with their repairs by hand, if there are any
-MISSED = 0.4  # of these, share that are drawn from those that are nearly missed, if there are any
+MISSED = 0.3  # of these, share that are drawn from those that are nearly missed, if there are any
 TARGETS = 0.25  # of the others, share that come from a recipe's targets
 SWAPPED = 0.3  # share of marked lines that take another line's phrase
 
