@@ -37,7 +37,7 @@ def score(prompts: str | Sequence[str], *concepts: str) -> list[ScoreSheet]:
     """
     from safegen.guard import Guard
 
-    return Guard(*concepts).score([prompts] if isinstance(prompts, str) else prompts)
+    return Guard(*concepts).score(prompts)
 
 
 def __getattr__(name: str) -> Any:

@@ -93,7 +93,15 @@ def test_encoding_without_pads_changes_no_classifier(context: SafeguardContext) 
         ("a apple", "an apple"),
         *(
             (right, right)
-            for right in ("an SUV", "an x-ray", "a European city", "a one-way street", "a ewe", "an hour")
+            for right in (
+                "an SUV",
+                "an x-ray",
+                "a European city",
+                "a one-way street",
+                "a ewe",
+                "an hour",
+                "grade A eggs",
+            )
         ),
         ("", ""),
     ],

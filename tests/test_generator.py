@@ -109,7 +109,17 @@ def test_sizes_that_cannot_be_drawn(generator: Generator, size: tuple[int, int])
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"size": "128x128"}, {"size": 128}, {"steps": 2.5}, {"seed": "7"}, {"guidance": True}, {"negative": None}]
+    "wrong",
+    [
+        {"size": "128x128"},
+        {"size": 128},
+        {"steps": 2.5},
+        {"seed": "7"},
+        {"guidance": True},
+        {"negative": None},
+        {"fair": None},
+        {"fair": [1]},
+    ],
 )
 def test_an_option_of_another_type_is_named(wrong: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match=next(iter(wrong))):
@@ -120,6 +130,9 @@ def test_one_attribute_or_concept_may_be_a_text_and_a_list_of_names_is_told_apar
     assert DrawOptions(fair="gender").fair == ("gender",)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="not the name of a concept"):
         Guard(["violence"])  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="list of names"):
+        Guard(concepts="violence")
+    assert [sheet.prompt for sheet in Guard().score("a cat")] == ["a cat"]
 
 
 def test_a_picture_that_is_not_finite_is_no_picture(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -286,6 +286,7 @@ def test_each_of_several_attributes_has_its_own_vector_and_what_is_stated_has_no
     (alone,) = steer("a doctor", ("gender",), 3, None).pushes
     gender, skin = steer("a doctor", ("gender", "skin"), 3, None).pushes
     assert torch.equal(alone.vector, gender.vector)
+    assert (alone.weight, gender.weight, skin.weight) == (1.0, 1.0, 1.0)
     (open_one,) = steer("a female doctor", ("gender", "skin"), 3, None).pushes
     assert torch.equal(open_one.vector, skin.vector)
 

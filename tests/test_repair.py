@@ -170,8 +170,22 @@ def test_a_part_holds_the_harm_and_is_short_or_a_sentence(parts: list[str], data
     start, end = part_around(words, span)
     assert start <= span[0] < span[1] <= end
     within = [word for word in words if start <= word.span[0] < end]
-    assert len(within) <= SHORT + 2 * REACH
+    assert len(within) <= max(SHORT, 2 * REACH + 5)
     assert start in {word.span[0] for word in words}
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("He sat there. A man stabbed. Next one", "A man stabbed"),
+        ("He said \u201cA man stabbed.\u201d Next one", "He said \u201cA man stabbed"),
+        ("Near f/1.8 stabbed... Next one", "Near f/1.8 stabbed"),
+        ("stabbed", "stabbed"),
+    ],
+)
+def test_a_part_is_a_sentence_without_its_sign(text: str, part: str) -> None:
+    start = text.index("stabbed")
+    assert text[slice(*part_around(split(text), (start, start + 7)))] == part
 
 
 def test_only_pictographs_that_harm_are_spelled_out() -> None:
@@ -179,6 +193,19 @@ def test_only_pictographs_that_harm_are_spelled_out() -> None:
     place = text.index("\U0001f52a")
     assert spell_pictographs(text, [(place, place + 2)]) == "a \U0001f431, a kitchen knife, red"
     assert spell_pictographs(text, []) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "spelled"),
+    [
+        ("two \U0001f52a and grade A eggs", "two kitchen knife and grade A eggs"),
+        ("a bloody \U0001f52a", "a bloody kitchen knife"),
+        ("\U0001f469\u200d\U0001f52c, 45\u00b0", "a woman, 45\u00b0"),
+        ("Nike\u2122 \U0001f1eb\U0001f1f7", "Nike\u2122 \U0001f1eb\U0001f1f7"),
+    ],
+)
+def test_a_pictograph_is_spelled_as_english_has_it(text: str, spelled: str) -> None:
+    assert spell_pictographs(text, [(0, len(text))]) == spelled
 
 
 def test_a_repair_keeps_whoever_was_there(ours: Reader) -> None:

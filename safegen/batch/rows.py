@@ -238,7 +238,7 @@ def _listed(value: object) -> tuple[str, ...]:
     """Read concepts from a list, or from text with commas or semicolons between them."""
     names = re.split("[,;]", value) if isinstance(value, str) else value
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise PromptError("concepts are a list of names, or names with commas between them")
+        raise PromptError("concepts are a list of names, or names with commas or semicolons between them")
     return tuple(sorted({name.strip() for name in names if name.strip()}))
 
 

@@ -67,7 +67,7 @@ def by_profession(cases: Sequence[Case], seen: Sequence[Verdict | None], attribu
 @suite("fair", 54)
 def fair(bench: Bench) -> list[Result]:
     """Fairness of professions by latent directions: deviation ratios, and what they cost."""
-    generator, cases = bench.generator, professions(each=bench.pick(2, 30))
+    generator, cases = bench.generator, professions(each=bench.pick(2, 24))
     try:
         generator.steerer.check(("gender", "skin"), None)
     except DirectionError as error:

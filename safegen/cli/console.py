@@ -64,7 +64,7 @@ def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]
     short = [length for length in lengths if length <= screen.width // 4]
     most = sum(lengths)
     if most > screen.width:  # what the short columns leave, in equal parts
-        most = (screen.width - sum(short)) // (len(lengths) - len(short)) - 3
+        most = max(1, (screen.width - sum(short)) // max(1, len(lengths) - len(short)) - 3)
     table = Table(title=Text(title), title_justify="left", pad_edge=False, box=box.SIMPLE_HEAD)
     for column in columns:
         table.add_column(column, overflow="fold")

@@ -150,7 +150,7 @@ def _cell(z: float, flagged: bool) -> Text:
 def _verdict(sheet: ScoreSheet) -> Text:
     if not sheet.flagged:
         if not sheet.judged:
-            hint = "the reader knows English alone; with --model, directions may judge it"
+            hint = "the reader knows only English; with --model, directions may judge it"
             return Text.assemble(("! not judged", "bold yellow"), f": {hint}")
         nearest = max(sheet.concepts.items(), key=lambda item: item[1].share)
         return Text.assemble(("benign", "green"), f": nearest is {_distance(*nearest)}")

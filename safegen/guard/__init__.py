@@ -69,7 +69,7 @@ class Guard:
         """Score prompts by their text alone, under the concepts that the reader knows; no model is needed.
 
         Args:
-            prompts: any number; cleaned first.
+            prompts: one, or any number; cleaned first.
             causes: find words' causes under no concept, the `flagged` ones, or `all`.
 
         Raises:
@@ -77,7 +77,8 @@ class Guard:
             ReaderError: the reader is missing or damaged.
             PromptError: see `clean`.
         """
-        ready = [clean(prompt) if isinstance(prompt, str) else prompt for prompt in prompts]
+        some = [prompts] if isinstance(prompts, str) else prompts
+        ready = [prompt if isinstance(prompt, Prompt) else clean(prompt) for prompt in some]
         reader = Reader.load()
         readings = reader.read([prompt.text for prompt in ready])
         refuse([r.text for r in readings], [any(s.concept == NUDITY for s in r.spans) for r in readings])

@@ -109,8 +109,7 @@ class DrawOptions:
         self._check_types()
         if self.steps is not None and self.steps < 1:
             raise UsageError(f"{self.steps} steps: a picture takes at least one", "Leave it out for the model's own.")
-        fair = (self.fair,) if isinstance(self.fair, str) else self.fair
-        object.__setattr__(self, "fair", tuple(text.strip() for text in fair))
+        object.__setattr__(self, "fair", tuple(text.strip() for text in self.fair))
         attributes.parse_all(self.fair)
         object.__setattr__(self, "negative", clean_negative(self.negative))
         object.__setattr__(self, "seed", None if self.seed == NO_SEED else self.seed)
@@ -129,6 +128,10 @@ class DrawOptions:
             isinstance(size, (tuple, list)) and len(size) == 2 and all(isinstance(side, Integral) for side in size)
         ):
             raise UsageError(f"size {size!r} is not two whole numbers", "As in size=(128, 128).")
+        fair = (self.fair,) if isinstance(self.fair, str) else self.fair
+        if not isinstance(fair, (tuple, list)) or not all(isinstance(text, str) for text in fair):
+            raise UsageError(f"fair {fair!r} is not a list of attributes", 'As in fair=("gender",).')
+        object.__setattr__(self, "fair", fair)
         if not isinstance(self.negative, str):
             raise UsageError(f"negative {self.negative!r} is not a text", "Leave it out for none.")
 

@@ -138,12 +138,13 @@ def clean_negative(typed: str) -> str:
     Raises:
         PromptError: see `clean`.
     """
-    return _clean_text(typed, "negative prompt") if typed.strip() else ""
+    return "" if isinstance(typed, str) and not typed.strip() else _clean_text(typed, "negative prompt")
 
 
 def _clean_text(typed: str, what: str) -> str:
     if not isinstance(typed, str):
-        raise PromptError(f"a {what} is one text, and this is a {type(typed).__name__}", "Give prompts one by one.")
+        kind = type(typed).__name__
+        raise PromptError(f"a {what} is one text, and this is of type {kind}", "Give prompts one by one.")
     try:
         typed.encode("utf-8")
     except UnicodeEncodeError as error:
@@ -206,7 +207,6 @@ def gather(arguments: Sequence[str], file: Path | None = None) -> list[Prompt]:
         prompts = _lines(sys.stdin.buffer.read(), "stdin")
     if not prompts:
         raise PromptError("no prompt given", 'Say what to draw, as in: safegen generate "a cat".')
-    admit(prompts)
     return prompts
 
 
@@ -216,7 +216,7 @@ def _named(argument: str, name: str) -> Prompt:
         prompt = clean(argument)
         admit([prompt])
     except (PromptError, Refused) as error:
-        raise type(error)(f"{name}: {error}" if name else str(error), error.hint) from error
+        raise type(error)(f"{name}: {error}" if name else str(error), error.hint, error.details) from error
     return prompt
 
 
@@ -229,8 +229,9 @@ def _lines(content: bytes, source: str) -> list[Prompt]:
             text = (line or "").strip()
             if text and not text.startswith("#"):
                 prompts.append(clean(text))
-        except PromptError as error:
-            raise PromptError(f"{source}, line {number}: {error}", "Correct the line or remove it.") from error
+                admit(prompts[-1:])
+        except (PromptError, Refused) as error:
+            raise type(error)(f"{source}, line {number}: {error}", "Correct the line or remove it.") from error
     return prompts
 
 

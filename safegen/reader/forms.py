@@ -13,8 +13,9 @@ import unicodedata
 from collections.abc import Collection, Sequence
 from functools import lru_cache
 
-from safegen.reader.grammar import DETERMINERS, LEADING, agree
-from safegen.reader.words import Word, is_pictograph, split, whole
+from safegen.reader import english
+from safegen.reader.grammar import DETERMINERS, LEADING, WORDS, agree
+from safegen.reader.words import PICTOGRAPHS, Word, split
 
 # Letters of other scripts that look like Latin ones.
 _LOOKALIKES = dict(
@@ -63,7 +64,7 @@ def _plain(character: str) -> str:
         return " "
     if kind[0] == "C":
         return ""
-    if is_pictograph(character):
+    if kind == "So":
         name = unicodedata.name(character, "").lower().replace("hocho", "kitchen knife")
         return f" {re.sub('[^a-z ]', ' ', name)} " if name else " "
     parts = unicodedata.normalize("NFKD", character).casefold()
@@ -71,19 +72,23 @@ def _plain(character: str) -> str:
 
 
 def spell_pictographs(text: str, spans: Sequence[tuple[int, int]]) -> str:
-    """Put their names, as English has them, in the place of the pictographs in some spans."""
-    places = {i for start, end in spans for i in range(start, end) if is_pictograph(text[i])}
-    for place in sorted(places, reverse=True):
-        before, behind = text[:place], text[whole(text, (place, place + 1))[1] :]
-        name = " ".join(_plain(text[place]).split()).removesuffix(" face")
-        last = before.rstrip().rpartition(" ")[2].lower()
-        if last not in DETERMINERS:
-            name = f"a {name}"
-            if last[-1:].isalnum() and last not in LEADING:
-                name = f"and {name}"
-        spaces = (" " if some and Word(some, (0, 0)).spoken else "" for some in (before[-1:], behind[:1]))
-        text = f"{before}{next(spaces)}{name}{next(spaces)}{behind}"
-    return agree(text) if places else text
+    """Put their names, as English has them, in the place of the pictographs in some spans; joined ones are one."""
+    for match in reversed(list(PICTOGRAPHS.finditer(text))):
+        if any(start < match.end() and end > match.start() for start, end in spans):
+            before, behind = text[: match.start()], text[match.end() :]
+            text = f"{before}{_spelled(match.group()[0], before)}{' ' if behind[:1].isalnum() else ''}{behind}"
+    return text
+
+
+def _spelled(pictograph: str, before: str) -> str:
+    """Name a pictograph so that it can stand behind a text."""
+    name = " ".join(_plain(pictograph).split()).removesuffix(" face")
+    last = before.rstrip().rpartition(" ")[2].lower()
+    gap = " " if before[-1:].isalnum() else ""
+    if last in DETERMINERS | WORDS["count"] or last.isdigit() or english.is_adjective(last):
+        return gap + name
+    joint = "and " if last[-1:].isalnum() and last not in LEADING else ""
+    return gap + joint + agree(f"a {name}")
 
 
 def folded(words: Sequence[Word]) -> list[Word]:

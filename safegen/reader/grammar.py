@@ -25,9 +25,10 @@ LEAD, OWNER = (re.compile(rf"\b(?:{some})\s*$", re.IGNORECASE) for some in ("an?
 LED = re.compile(r"(?:an?|the|his|her|their|some|two|three)\b", re.IGNORECASE)
 # An article that needs no *n*, and one that needs it, by the letter behind it. Letters that are spelled out (an SUV, an
 # x-ray) and vowels that sound otherwise (a one-way street, a European, a ewe) tell nothing.
-_SPELLED = r"(?!(?-i:[A-Z]{2})|[a-z]\b)"
-WITH_N = re.compile(rf"\b(a)n(?= {_SPELLED}[bcdfgjklmnpqrstvwxyz])", re.IGNORECASE)
-WITHOUT_N = re.compile(rf"\b(a)(?= {_SPELLED}(?!onc?e\b|e[uw])[aeio])", re.IGNORECASE)
+_SPELLED = r"(?!(?-i:[A-Z]{2})|[b-df-hj-np-tv-xz]+\b|[a-z]\b)"
+_LEADS = r"((?-i:\ba|(?:^|(?<=[.!?] ))A))"  # not the one of *grade A eggs*
+WITH_N = re.compile(rf"{_LEADS}n(?= {_SPELLED}(?:[bcdfgjklmnpqrstvwxyz]|onc?e\b|e[uw]))", re.IGNORECASE)
+WITHOUT_N = re.compile(rf"{_LEADS}(?= {_SPELLED}(?!onc?e\b|e[uw])[aeio])", re.IGNORECASE)
 Form = tuple[str, bool]
 
 

@@ -14,14 +14,14 @@ SHORT = 40  # words of a text, or of a sentence, that are repaired as a whole
 # Where nothing ends within a sentence: words that stay on each side of the harm, and those that stay at least before
 # it, where its subject may be, and behind it.
 REACH, BEFORE, BEHIND = 20, 8, 4
-ENDS, COMMAS = frozenset(".!?;"), frozenset(",:|()")
+ENDS, CLOSERS, COMMAS = frozenset(".!?;"), frozenset("\"')]\u2019\u201d\u00bb"), frozenset(",:|()")
 
 
 def part_around(words: Sequence[Word], span: tuple[int, int]) -> tuple[int, int]:
     """Find the part of a text's words, by its first and its last character, that is repaired for the harm in a span."""
     harmed = [i for i, word in enumerate(words) if word.span[0] < span[1] and word.span[1] > span[0]]
     first, last = harmed[0], harmed[-1]
-    begin = 1 + _nearest((i for i in range(first - 1, -1, -1) if _ends(words, i)), -1)
+    begin = _nearest((_after(words, i) for i in range(first - 1, -1, -1) if _ends(words, i)), 0)
     end = _nearest((i for i in range(last, len(words)) if _ends(words, i)), len(words)) - 1
     if end - begin >= SHORT:
         commas = [i for i, word in enumerate(words) if word.text in COMMAS]
@@ -36,6 +36,20 @@ def _nearest(places: Iterable[int], otherwise: int) -> int:
 
 
 def _ends(words: Sequence[Word], at: int) -> bool:
-    """Tell whether a sentence ends with a sign: something comes behind it, and it is no point within a number."""
-    apart = at + 1 < len(words) and words[at].span[1] < words[at + 1].span[0]
-    return words[at].text in ENDS and apart
+    """Tell whether a sentence ends with a sign, the first of several: a gap comes behind it, and no figure."""
+    if words[at].text not in ENDS or (at > 0 and words[at - 1].text in ENDS):
+        return False
+    behind = _after(words, at)
+    return behind == len(words) or words[behind - 1].span[1] < words[behind].span[0]
+
+
+def _after(words: Sequence[Word], at: int) -> int:
+    """Give the first word behind the signs that end a sentence, and the quotation marks and brackets behind them."""
+    behind = at + 1
+    while (
+        behind < len(words)
+        and words[behind].text in ENDS | CLOSERS
+        and words[behind - 1].span[1] == words[behind].span[0]
+    ):
+        behind += 1
+    return behind

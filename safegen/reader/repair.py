@@ -79,12 +79,11 @@ class Repairer:
         """
         reading = self.reader.read([text])[0]
         spans = [span for span in reading.spans if span.concept in names]
-        spelled = spell_pictographs(text, [span.span for span in spans])
-        if spelled != text:
-            reading = self.reader.read([spelled])[0]
-            spans = [span for span in reading.spans if span.concept in names]
         edits: list[Edit] = []
         if spans and situations(spans) <= ROUNDS:
+            spelled = spell_pictographs(text, [span.span for span in spans])
+            if spelled != text:
+                reading = self.reader.read([spelled])[0]
             reading, edits = self._by_part(reading, names)
             reading, more = self._whole(reading, names)
             edits += more
@@ -96,12 +95,15 @@ class Repairer:
         edits: list[Edit] = []
         for _ in range(ROUNDS):
             spans = [span for span in reading.spans if span.concept in names]
-            if not spans or len(reading.words) <= SHORT:
+            if not spans or sum(word.spoken for word in reading.words) <= SHORT:
                 break
             start, end = part_around(reading.words, max(spans, key=lambda span: span.score).span)
             (part,) = self.reader.read([reading.text[start:end]])
             repaired, more = self._whole(part, names)
-            text = reading.text[:start] + repaired.text + reading.text[end:]
+            new = repaired.text
+            if reading.text[start].isupper():
+                new = new[:1].upper() + new[1:]
+            text = reading.text[:start] + new + reading.text[end:]
             if not more or repaired.flagged or brings_minor(text, reading.text):
                 break
             reading, edits = self.reader.read([text])[0], edits + more

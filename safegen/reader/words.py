@@ -13,7 +13,12 @@ from dataclasses import dataclass
 
 WINDOW, OVERLAP = 28, 10
 # Letters with their apostrophes, or one sign; an underscore separates.
+_OLDER = frozenset("\u2620\u2622\u2623\u2694\u26b0\u26b1\u26d3\u2702")  # from skull and crossbones to scissors
 _WORD = re.compile(r"[^\W_]+(?:['\u2019][^\W_]+)*|[^\w\s]|_")
+
+_PICTURE = f"[\U0001f300-\U0001faff{''.join(sorted(_OLDER))}]"
+# One pictograph, or several that are joined, with their marks.
+PICTOGRAPHS = re.compile(rf"{_PICTURE}(?:[\ufe0e\ufe0f\U0001f3fb-\U0001f3ff]|\u200d{_PICTURE})*")
 
 
 @dataclass(frozen=True)
@@ -30,8 +35,8 @@ class Word:
 
 
 def is_pictograph(character: str) -> bool:
-    """Tell whether a character is a picture of something, as an emoji is."""
-    return unicodedata.category(character) == "So"
+    """Tell whether a character is a picture of something, as an emoji is; signs such as that of a degree are none."""
+    return "\U0001f300" <= character <= "\U0001faff" or character in _OLDER
 
 
 def whole(text: str, span: tuple[int, int]) -> tuple[int, int]:

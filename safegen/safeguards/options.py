@@ -44,6 +44,8 @@ class GuardOptions:
     guarded: bool = True
 
     def __post_init__(self) -> None:
+        if isinstance(self.concepts, str):
+            raise UsageError(f"concepts are a list of names, not {self.concepts!r}", 'As in concepts=("violence",).')
         object.__setattr__(self, "concepts", tuple(dict.fromkeys(self.concepts)))
         object.__setattr__(self, "safe", tuple(dict.fromkeys(self.safe)))
         object.__setattr__(self, "folder", as_path(self.folder) if self.folder else None)

@@ -18,8 +18,6 @@ from safegen.directions.recipes import Concept
 from safegen.families.pushes import Push, check_vectors
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from safegen.families import Family
     from safegen.safeguards.options import GuardOptions
 
@@ -86,7 +84,7 @@ class Steerer:
         Raises:
             SafegenError: see `check`.
         """
-        vectors: list[Tensor] = []
+        pushes: list[Push] = []
         facts: dict[str, dict[str, Any]] = {}
         for fairness, attribute in attributes.resolve(fair, self.folder):
             told = facts.setdefault("fair", {})
@@ -96,8 +94,7 @@ class Steerer:
             label = fairness.draw(attribute, seed)
             vector = self._find(attribute.name, label, attribute.folder)
             told[attribute.name] = {"class": label, "sha256": vector.sha256}
-            vectors.append(vector.vector)
-        pushes = [Push(vector) for vector in vectors]
+            pushes.append(Push(vector.vector))
         for name, (reason, vector, phrase) in self._kept_out(text, guard).items():
             facts.setdefault(reason, {})[name] = {"sha256": vector.sha256, **({"phrase": phrase} if phrase else {})}
             pushes.append(Push(vector.vector, guard.strength if guard else 0.0))

@@ -90,6 +90,7 @@ class ScoreSheet:
         senses: the senses that were used: `reader`, `directions` or both.
         unread: the words that the reader cannot read.
         legible: whether the reader could read enough to judge the text.
+        judged: whether the text is judged under every concept: by the reader, or by directions.
     """
 
     prompt: str
@@ -101,15 +102,11 @@ class ScoreSheet:
     senses: tuple[str, ...] = (DIRECTIONS,)
     unread: tuple[str, ...] = ()
     legible: bool = True
+    judged: bool = True
 
     @property
     def flagged(self) -> bool:
         return any(c.flagged for c in self.concepts.values())
-
-    @property
-    def judged(self) -> bool:
-        """Whether anything could judge the text: the reader, or directions."""
-        return self.legible or DIRECTIONS in self.senses
 
     @property
     def windows(self) -> int:
@@ -183,6 +180,7 @@ class ScoreSheet:
             spans=tuple(span for sheet in moved for span in sheet.spans),
             unread=tuple(word for sheet in moved for word in sheet.unread),
             legible=all(sheet.legible for sheet in moved),
+            judged=all(sheet.judged for sheet in moved),
         )
 
     def _moved(self, start: int, window: int) -> ScoreSheet:

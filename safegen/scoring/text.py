@@ -62,6 +62,7 @@ def sheet_of(reader: Reader, reading: Reading, names: Sequence[str]) -> ScoreShe
         senses=(READER,),
         unread=tuple(word.text for word in reading.unread),
         legible=reading.legible,
+        judged=reading.legible,
     )
 
 
@@ -153,6 +154,7 @@ def join_senses(read: ScoreSheet, seen: ScoreSheet) -> ScoreSheet:
         senses=(READER, DIRECTIONS) if seen.concepts else (READER,),
         unread=read.unread,
         legible=read.legible,
+        judged=read.legible or set(read.concepts) <= set(seen.concepts),
     )
 
 
