@@ -25,9 +25,9 @@ from safegen.reader.ranking import FILE as RANKING
 from safegen.reader.reader import Reader
 
 # Share of benign texts that are flagged, per concept; many of them are harder than prompts. Chosen on
-# `sets/reader-seen/` and on prompts of six authors more.
-FLAGGED = {"harassment": 0.0044, "hate": 0.0044, "illegal": 0.007, "nudity": 0.0035, "self-harm": 0.0036,
-           "shocking": 0.0061, "violence": 0.0147}  # fmt: skip
+# `sets/reader-seen/` and on prompts of eight authors more.
+FLAGGED = {"harassment": 0.0034, "hate": 0.0055, "illegal": 0.0067, "nudity": 0.0043, "self-harm": 0.0014,
+           "shocking": 0.0054, "violence": 0.0089}  # fmt: skip
 FILES = ("reader.onnx", "tokenizer.json", RANKING, FILLING, PHRASES)
 LEVELS = 401  # levels of a table of quantiles
 MOST = 1_500  # texts of one list, at most
