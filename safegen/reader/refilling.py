@@ -14,7 +14,7 @@ from safegen.reader import roles
 from safegen.reader.filling import Place
 from safegen.reader.forms import folded
 from safegen.reader.rewrites import Rewrite
-from safegen.reader.words import split
+from safegen.reader.words import Word, split
 
 if TYPE_CHECKING:
     from safegen.reader.reader import Reader
@@ -42,7 +42,8 @@ class Refiller:
             return
         for places in islice(dict.fromkeys(self._sets(situation)), SETS):
             yield [Rewrite(*place, (), 0.0) for place in reversed(places)]
-            yield from self._ways(situation.words, places)
+            ways = self._ways(situation.words, places)
+            yield from (way for way in ways if all(_is_cased(one, situation.reading.words) for one in way))
 
     def _sets(self, situation: Situation) -> Iterator[tuple[Place, ...]]:
         """Find what may go, by the chances of the words: all of it, or what is about the likeliest word alone."""
@@ -66,6 +67,11 @@ class Refiller:
                 ways[at].append(Rewrite(*place, (phrase,), 0.0))
                 rows[at] = _put(rows[at], place, phrase)
         return ways
+
+
+def _is_cased(way: Rewrite, words: Sequence[Word]) -> bool:
+    """Tell whether a phrase with a capital letter, of a title mostly, comes where there was one."""
+    return words[way.first].text[0].isupper() or not str(way.parts[0])[0].isupper()
 
 
 def stretches(words: Sequence[str], goes: Sequence[bool]) -> tuple[Place, ...]:
