@@ -20,9 +20,11 @@ from safegen.reader.filling import AROUND, FILE, PHRASES, Filler, seen_of
 from safegen.reader.minors import names_minor
 from safegen.reader.model import UNKNOWN, WEIGHTS, Network
 from safegen.reader.phrases import Phrases
-from safegen.reader.refilling import MOST, PLACES, SHARES, WIDEST, Refiller, stretches
+from safegen.reader.refilling import MOST, PLACES, SHARES, WIDEST, Refiller, is_cased, stretches
 from safegen.reader.repair import Option, Repairer
+from safegen.reader.rewrites import Rewrite
 from safegen.reader.situation import Situation
+from safegen.reader.words import split
 
 NAMES = tuple(recipes.known())
 ROW = ["a", "knight", "punching", "an", "old", "wizard", "in", "a", "sunny", "garden", ",", "oil", "painting"]
@@ -190,3 +192,8 @@ def test_the_table_of_pieces_is_whole_again() -> None:
     table = reader_ship.weights(WEIGHTS / "reader.onnx")[reader_ship.TABLE]
     assert table.shape == (reader_ship.PIECES, 384)
     assert bool((table[reader_ship.FOREIGN :] == table[UNKNOWN]).all())
+
+
+@pytest.mark.parametrize(("first", "phrase", "good"), [(0, "Welcome", True), (2, "Welcome", False), (2, "owls", True)])
+def test_a_phrase_of_a_title_comes_only_where_a_capital_letter_was(first: int, phrase: str, good: bool) -> None:
+    assert is_cased(Rewrite(first, first, (phrase,), 0.0), split("A big cat")) is good

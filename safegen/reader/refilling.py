@@ -43,7 +43,7 @@ class Refiller:
         for places in islice(dict.fromkeys(self._sets(situation)), SETS):
             yield [Rewrite(*place, (), 0.0) for place in reversed(places)]
             ways = self._ways(situation.words, places)
-            yield from (way for way in ways if all(_is_cased(one, situation.reading.words) for one in way))
+            yield from (way for way in ways if all(is_cased(one, situation.reading.words) for one in way))
 
     def _sets(self, situation: Situation) -> Iterator[tuple[Place, ...]]:
         """Find what may go, by the chances of the words: all of it, or what is about the likeliest word alone."""
@@ -69,7 +69,7 @@ class Refiller:
         return ways
 
 
-def _is_cased(way: Rewrite, words: Sequence[Word]) -> bool:
+def is_cased(way: Rewrite, words: Sequence[Word]) -> bool:
     """Tell whether a phrase with a capital letter, of a title mostly, comes where there was one."""
     return words[way.first].text[0].isupper() or not str(way.parts[0])[0].isupper()
 
