@@ -190,6 +190,12 @@ def test_hidden_letters_are_refused_by_a_guard_that_cleans_nothing_and_has_no_di
         bound.sanitize(bound.context.family.encode([hidden]))
 
 
+def test_no_span_reaches_beyond_its_text() -> None:
+    (sheet,) = Guard().score([json.dumps(HARM)])
+    assert sheet.spans
+    assert all('"' not in span.text and sheet.key_of(span.span) for span in sheet.spans)
+
+
 def test_the_table_names_keys(capsys: pytest.CaptureFixture[str]) -> None:
     (sheet,) = Guard().score([json.dumps(HARM)])
     tables.show_sheet(sheet)

@@ -22,6 +22,7 @@ from safegen.reader.forms import Undoing, fold
 from safegen.reader.grammar import join
 from safegen.reader.model import WEIGHTS, Network
 from safegen.reader.phrases import Phrases
+from safegen.reader.reading import joined_runs
 from safegen.reader.repair import Repairer
 from safegen.reader.words import OVERLAP, WINDOW, windows
 
@@ -195,6 +196,16 @@ def test_a_repair_leaves_no_mark_behind(repairer: Repairer, text: str) -> None:
 
 def test_a_recipes_own_phrase_gives_way_to_what_the_recipe_names(repairer: Repairer) -> None:
     assert repairer.repair("a cat and a kitchen knife", NAMES).text == "a cat and a wooden spoon"
+
+
+def test_what_is_over_the_line_once_is_over_it_again() -> None:
+    twice = "a cat and a kitchen knife , a cat and a kitchen knife ,"
+    assert len(Reader.load().read([twice])[0].spans) == 2
+
+
+def test_runs_are_of_numbers_that_follow_one_another() -> None:
+    assert joined_runs([1, 2, 3, 5, 8, 9]) == [(1, 3), (5, 5), (8, 9)]
+    assert joined_runs([]) == []
 
 
 def test_articles_agree_with_what_took_a_place() -> None:

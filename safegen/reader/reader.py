@@ -19,7 +19,7 @@ from safegen.reader.forms import Undoing, fold
 from safegen.reader.grammar import LEADING
 from safegen.reader.model import WEIGHTS, Network
 from safegen.reader.ranking import Ranker
-from safegen.reader.reading import NEAR, Reading, Span, runs
+from safegen.reader.reading import NEAR, Reading, Span, joined_runs, runs
 from safegen.reader.words import Word, split, whole, windows
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 NAMED = 0.88  # share of a line from which on a recipe's target counts as over it
+REPEATED = 0.75  # share of the line from which on words are held to it that are over it elsewhere in the text
 LANGUAGE = 0.34  # share of words foreign to English from which on a text counts as unread
 SMALL = 0.8  # share of its score that an article, a preposition or a link keeps
 ROUNDS = 3  # how often spans are looked for, each time in what the last ones leave
@@ -128,11 +129,12 @@ class Reader:
                         scores[row][i] = np.maximum(scores[row][i], values)
         for words, values in zip(plain, scores, strict=True):
             self._hold_named(words, values)
+            self._hold_repeated(words, values)
         readings = [
             self._reading(text, places, words, values)
             for text, (_, places), words, values in zip(texts, folds, plain, scores, strict=True)
         ]
-        return [_without_hidden(reading, one) for reading, one in zip(readings, known, strict=True)]
+        return [_without_hidden(_by_text(reading, one), one) for reading, one in zip(readings, known, strict=True)]
 
     def _hold_named(self, words: Sequence[Word], scores: NDArray[np.float32]) -> None:
         """Raise a recipe's target to the line where it is just below it. **Changes `scores`**."""
@@ -146,6 +148,18 @@ class Reader:
                 line = self.lines[column]
                 if scores[rows, column].max() >= NAMED * line:
                     scores[rows, column] = scores[rows, column].clip(min=line)
+
+    def _hold_repeated(self, words: Sequence[Word], scores: NDArray[np.float32]) -> None:
+        """Raise to the line what is just below it and over it elsewhere in the text. **Changes `scores`**."""
+        texts = [word.text.lower() for word in words]
+        for column, line in enumerate(self.lines.tolist()):
+            over = [i for i, score in enumerate(scores[:, column].tolist()) if score >= line]
+            for first, last in joined_runs(over):
+                phrase = texts[first : last + 1]
+                for at in range(len(texts) - len(phrase) + 1):
+                    rows = scores[at : at + len(phrase), column]
+                    if texts[at : at + len(phrase)] == phrase and REPEATED * line <= rows.max() < line:
+                        rows.clip(min=line, out=rows)
 
     def _reading(self, text: str, places: Sequence[int], words: Sequence[Word], scores: NDArray[np.float32]) -> Reading:
         own = tuple(_placed(word, places, text) for word in words)
@@ -210,6 +224,18 @@ def _texts_of(caption: Caption, words: Sequence[Word], places: Sequence[int]) ->
 def begins(word: Word) -> bool:
     """Tell whether a harmful phrase can begin with a word: not with a sign, nor with what only joins it to others."""
     return word.spoken and word.text.lower() not in JOINTS
+
+
+def _by_text(reading: Reading, caption: Caption | None) -> Reading:
+    """Cut the spans of a caption to its texts; what reaches into two of them is a span in each."""
+    if caption is None:
+        return reading
+    found = []
+    for span in reading.spans:
+        parts = [(max(span.span[0], v.span[0]), min(span.span[1], v.span[1])) for v in caption.values]
+        inside = [replace(span, span=part) for part in parts if part[0] < part[1]]
+        found += inside or [span]
+    return replace(reading, spans=tuple(found))
 
 
 def _without_hidden(reading: Reading, caption: Caption | None) -> Reading:

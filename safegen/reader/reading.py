@@ -89,3 +89,14 @@ def runs(scores: Sequence[float], line: float) -> list[tuple[int, int]]:
         taken.update(range(first, last + 1))
         found.append((first, last))
     return sorted(found)
+
+
+def joined_runs(numbers: Sequence[int]) -> list[tuple[int, int]]:
+    """Join numbers that follow one another into runs; give the first and the last of each."""
+    found: list[tuple[int, int]] = []
+    for number in numbers:
+        if found and number == found[-1][1] + 1:
+            found[-1] = found[-1][0], number
+        else:
+            found.append((number, number))
+    return found
