@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -42,6 +44,7 @@ from safegen.generator import Generator
 from safegen.guard import Guard
 from safegen.guard.preparation import unwrap
 from safegen.learning import latent as learning
+from safegen.learning import strength
 from safegen.learning.latent import Plan
 from safegen.learning.lessons import lessons
 from safegen.models.options import DrawOptions
@@ -279,6 +282,24 @@ def test_every_shipped_concept_has_assurances() -> None:
 
 
 # What is drawn
+
+
+def test_a_weight_that_moves_pictures_far_from_their_goal_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+
+    @contextlib.contextmanager
+    def steered(_family: Any, pushes: Any) -> Iterator[None]:
+        now[0] = pushes[0][0].weight
+        yield
+
+    def draw(*_: Any) -> SimpleNamespace:  # the stronger, the farther along the way, and the much farther beside it
+        return SimpleNamespace(latents=torch.tensor([[0.3 * now[0], 0.1 * now[0] ** 3]]))
+
+    monkeypatch.setattr(strength, "steered", steered)
+    monkeypatch.setattr(strength, "draw", draw)
+    goal: Any = SimpleNamespace(latents=torch.tensor([[1.0, 0.0]]))
+    asked: Any = (None, torch.zeros(1), [[SimpleNamespace(told="")]], [goal], [[0]], 1.0, 1, 64, lambda _: None)
+    assert strength.strongest(*asked) == (2.0, pytest.approx(0.6))
 
 
 def test_each_of_several_attributes_has_its_own_vector_and_what_is_stated_has_none(generator: Generator) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -14,10 +16,11 @@ from safegen.conditioning import Position, Token
 from safegen.directions.recipes import Concept
 from safegen.generator import Generator
 from safegen.guard import Guard
-from safegen.learning import es, heads, region
+from safegen.learning import ensure, es, heads, region
 from safegen.learning.corpus import Corpus, benign_prompts
-from safegen.learning.effort import BRIEF, PLAIN_SIGHT
+from safegen.learning.effort import BRIEF, PLAIN_SIGHT, TRANSPORTED, Effort
 from safegen.learning.es import alignment, slot
+from safegen.progress import SILENT
 from safegen.safeguards.es import SanitizerNet
 from safegen.safeguards.region import constrain
 
@@ -143,3 +146,15 @@ def test_a_region_is_discovered_through_the_denoiser(generator: Generator, monke
     assert not torch.equal(plain.tensors[key], found.tensors[key])
     assert torch.equal(plain.tensors["token.region_normals"], found.tensors["token.region_normals"])
     assert torch.equal(found.tensors["gate.scale"], shipped["text"].tensors["gate.scale"])
+
+
+def test_what_carries_nothing_over_is_learned_briefly_unless_it_was_asked_for() -> None:
+    tried: list[str] = []
+
+    def learner(effort: Effort) -> Any:
+        tried.append(effort.name)
+        return SimpleNamespace(learn=lambda *_, **__: {})
+
+    for asked in (False, True):
+        ensure.learn(Concept.load("violence"), TRANSPORTED, learner, SILENT, asked=asked)
+    assert tried == ["transported", "brief", "transported"]

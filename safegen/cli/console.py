@@ -1,4 +1,4 @@
-"""What people read: lines, tables, progress, errors. Tables are made in `tables`.
+"""The console: lines, plain tables, progress and errors for people. Word tables and verdicts are in `tables`.
 
 Data goes to stdout, everything for people to stderr. Prompts are untrusted: they are shown as plain text
 without control characters, and never parsed as markup.

@@ -100,7 +100,7 @@ def learn(
         return learner(effort).learn(recipe, **given)
     with contextlib.suppress(NotCarried):
         found = learner(effort).learn(recipe, **given)
-        if all(map(store.is_ready, found.values())):
+        if found and all(map(store.is_ready, found.values())):
             return found
     progress.say(f"{recipe.name} cannot be carried over to this encoder; learning it, {BRIEF.name} effort")
     return learner(BRIEF).learn(recipe, **given)

@@ -106,6 +106,7 @@ class DrawOptions:
     image_strength: float | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "fair", (self.fair,) if isinstance(self.fair, str) else self.fair)
         self._check_types()
         if self.steps is not None and self.steps < 1:
             raise UsageError(f"{self.steps} steps: a picture takes at least one", "Leave it out for the model's own.")
@@ -128,10 +129,8 @@ class DrawOptions:
             isinstance(size, (tuple, list)) and len(size) == 2 and all(isinstance(side, Integral) for side in size)
         ):
             raise UsageError(f"size {size!r} is not two whole numbers", "As in size=(128, 128).")
-        fair = (self.fair,) if isinstance(self.fair, str) else self.fair
-        if not isinstance(fair, (tuple, list)) or not all(isinstance(text, str) for text in fair):
-            raise UsageError(f"fair {fair!r} is not a list of attributes", 'As in fair=("gender",).')
-        object.__setattr__(self, "fair", fair)
+        if not isinstance(self.fair, (tuple, list)) or not all(isinstance(text, str) for text in self.fair):
+            raise UsageError(f"fair {self.fair!r} is not a list of attributes", 'As in fair=("gender",).')
         if not isinstance(self.negative, str):
             raise UsageError(f"negative {self.negative!r} is not a text", "Leave it out for none.")
 

@@ -30,7 +30,7 @@ class Word:
 
     @property
     def spoken(self) -> bool:
-        """Whether it is a word or a pictograph, which is read by its name; and not a sign."""
+        """True for a word, and for a pictograph, which is read by its name; false for any other sign."""
         return self.text[0].isalnum() or is_pictograph(self.text[0])
 
 

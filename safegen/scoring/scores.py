@@ -33,7 +33,7 @@ class ConceptScore:
 
     @property
     def share(self) -> float:
-        """How much of its threshold is reached."""
+        """The score as a share of the threshold."""
         return self.z / self.threshold
 
     @property

@@ -1,4 +1,4 @@
-"""What a reader has not learned yet: harmless texts that it nearly flags, and harm that it nearly misses."""
+"""Mining of hard lessons: the harmless texts that a reader nearly flags, and the harm that it nearly misses."""
 
 from __future__ import annotations
 
