@@ -6,13 +6,17 @@ import re
 
 from safegen.reader.forms import spellings
 
+_AGES = (
+    r"(?:[1-9]|1[0-7]|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|thirteen|fourteen|fifteen|sixteen"
+    r"|seventeen)"
+)
 _MINOR = re.compile(
-    r"\b(child(ren)?|kids?|kiddies?|toddlers?|infants?|bab(y|ies)|minors?|underaged?|preteens?|pre-?teens?|tweens?"
+    r"\b(child(ren)?|kids?|kiddies?|toddlers?|infants?|newborns?|bab(y|ies)|minors?|underaged?|preteens?|pre-?teens?|tweens?"
     r"|teen(s|age|aged|ager|agers)?|adolescents?|juveniles?|preschoolers?|lolis?|lolitas?|shotas?"
     r"|school ?(girl|boy|child|kid)s?|school ?children|(little|young|small|tiny) (girl|boy)s?"
-    r"|(?:[1-9]|1[0-7])\s*-?\s*(?:years?\s*-?\s*olds?|yo|y/o)"
+    rf"|{_AGES}\s*-?\s*(?:years?\s*-?\s*olds?|yo|y/o)"
     r"|(?:first|second|third|fourth|fifth|sixth|seventh|eighth) graders?"
-    r"|jailbait|(girl|boy)s? aged (?:[1-9]|1[0-7]))\b"
+    rf"|jailbait|(girl|boy)s? aged {_AGES})\b"
 )
 
 

@@ -2,7 +2,7 @@
 
 A repair is right if it is English, keeps all that is harmless, and has nothing left of the harm. The network reads the
 prompt and its repair one after the other, each word marked as one that stays, goes or comes. It stands on the reader's
-lower layers, and has learned from verdicts on repairs (`verdicts.tsv` beside its training).
+lower layers, and has learned from verdicts on repairs (`verdicts.tsv` and `written.tsv` beside its training).
 """
 
 from __future__ import annotations

@@ -2,22 +2,23 @@
 
 The reader says which words belong to the situation. Harmful texts that somebody reads in the picture say something kind
 instead (`sayings.py`). Then the prompt is repaired in several ways: phrase by phrase (`replacing.py`), which changes
-the least; by telling anew who and what was there (`rebuilding.py`), which never leaves a part of the deed; and by other
-phrases in the places of harm (`refilling.py`). A network says which one people would find right (`ranking.py`). Where
-it sees little difference, words decide (`weighing.py`): what is lost of the harmless ones, and what is left of the
-others.
+the least; by telling anew who and what was there (`rebuilding.py`), which never leaves a part of the deed; by other
+phrases in the places of harm (`refilling.py`); and as a network writes that has seen many repairs (`writing.py`).
+Another network says which one people would find right (`ranking.py`). Where it sees little difference, words decide
+(`weighing.py`): what is lost of the harmless ones, and what is left of the others.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from safegen.reader import roles
 from safegen.reader.attempts import Attempt, fit_in, stutters
 from safegen.reader.forms import folded, spell_pictographs
+from safegen.reader.groups import brings_group
 from safegen.reader.minors import brings_minor
 from safegen.reader.parts import SHORT, part_around
 from safegen.reader.phrases import Phrases
@@ -81,7 +82,8 @@ class Repairer:
         spans = [span for span in reading.spans if span.concept in names]
         edits: list[Edit] = []
         if spans and situations(spans) <= ROUNDS:
-            spelled = spell_pictographs(text, [span.span for span in spans])
+            # With single spaces, since what puts words in leaves no others, and places must stay what they are.
+            spelled = " ".join(spell_pictographs(text, [span.span for span in spans]).split())
             if spelled != text:
                 reading = self.reader.read([spelled])[0]
             reading, edits = self._by_part(reading, names)
@@ -143,10 +145,15 @@ class Repairer:
         return options[usual if chances is None else whole[chosen(chances, whole.index(usual))]]
 
     def options(self, situation: Situation, names: Sequence[str]) -> list[Option]:
-        """Repair a prompt phrase by phrase, by telling anew, and by other phrases; the same text comes once."""
+        """Repair a prompt in every way: by phrases, by telling anew, by other phrases, and as the writer would.
+
+        Where recipes decide, the last two are left out. The same text comes once.
+        """
         found = self._by_phrase(situation.reading, names)
         found += self._written(situation.reading, map(Rebuilder(situation).told, LEVELS), names, told=True)
-        found += self._written(situation.reading, self._filled(situation), names, told=False)
+        if not self._decided(situation):
+            ways = [*self.refiller.filled(situation), *self.reader.writer.repairs(situation.words)]
+            found += self._written(situation.reading, ways, names, told=False)
         options: dict[str, Option] = {}
         for option in found:
             same = options.setdefault(option.reading.text, option)
@@ -156,16 +163,12 @@ class Repairer:
     def _written(
         self, old: Reading, ways: Iterable[list[Rewrite]], names: Sequence[str], *, told: bool
     ) -> list[Option]:
-        """Write and read what some ways make of a prompt; one that makes it stutter or brings a minor is left out."""
+        """Write and read what some ways make of a prompt; one that makes it stutter or somebody else is left out."""
         texts = {self._text(old, way): way for way in ways}
-        sound = [t for t in texts if t and t != old.text and not brings_minor(t, old.text)]
+        sound = [t for t in texts if t and t != old.text and not brings_somebody(t, old.text)]
         whole = sound if told else [t for t in sound if not stutters(t, old.text)]
         read = self.reader.read(whole)
         return [Option(t, [self._edit(old, way, names) for way in texts[t.text]], told) for t in read]
-
-    def _filled(self, situation: Situation) -> Iterator[list[Rewrite]]:
-        """Fill the places of harm with phrases, unless recipes decide."""
-        return iter(()) if self._decided(situation) else self.refiller.filled(situation)
 
     def _decided(self, situation: Situation) -> bool:
         """Tell whether recipes say what comes instead of every hot word."""
@@ -270,6 +273,11 @@ def chosen(chances: NDArray[np.float32], usual: int) -> int:
         return int(gone.argmax())
     worths = chances.sum(1) + USUAL * (np.arange(len(chances)) == usual)
     return int(np.where(gone >= np.log(GONE), worths, -np.inf).argmax())
+
+
+def brings_somebody(new: str, old: str) -> bool:
+    """Tell whether a text has made somebody a minor, or one of a group of people, who was none."""
+    return brings_minor(new, old) or brings_group(new, old)
 
 
 def only_takes(attempt: Attempt, part: Container[str]) -> bool:

@@ -21,6 +21,7 @@ STAGES = (
     "reader",
     "filling",
     "ranking",
+    "writing",
     "examples",
     "sheet",
 )

@@ -58,20 +58,25 @@ def quantised(model: ModelProto) -> ModelProto:
 
 
 def save(
-    network: torch.nn.Module, given: Mapping[str, torch.Tensor], output: str, axes: Sequence[str], file: Path
+    network: torch.nn.Module,
+    given: Mapping[str, torch.Tensor],
+    output: str,
+    axes: Mapping[str, Sequence[str]],
+    file: Path,
 ) -> None:
     """Write a network as ONNX, in 8 bits.
 
     Args:
-        network: it puts out one tensor, of which the first dimension is free.
+        network: it puts out one tensor, whose first dimension has the name of the first of `axes`.
         given: an example of everything that goes in, by its name.
         output: the name of what comes out.
-        axes: the names of the dimensions of what goes in that are free, from the first one on.
+        axes: for everything that goes in the names of its dimensions that are free, from the first one on.
         file: to be written.
     """
     import onnx
 
-    free = dict(enumerate(axes))
+    free = {name: dict(enumerate(names)) for name, names in axes.items()}
+    first = next(iter(axes.values()))[0]
     with tempfile.TemporaryDirectory() as folder:
         whole = str(Path(folder) / file.name)
         torch.onnx.export(
@@ -80,7 +85,7 @@ def save(
             whole,
             input_names=[*given],
             output_names=[output],
-            dynamic_axes={**dict.fromkeys(given, free), output: {0: axes[0]}},
+            dynamic_axes={**free, output: {0: first}},
             opset_version=OPSET,
             dynamo=False,
         )

@@ -8,7 +8,7 @@ the directions of the phrases.
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,11 +21,10 @@ from torch.nn import functional as F
 from safegen.builtin.training import eight_bits, reader_ship
 from safegen.builtin.training.checkpointing import Progress
 from safegen.builtin.training.hand_repairs import changes, rows
-from safegen.builtin.training.reader_lists import listed
-from safegen.directions import recipes
-from safegen.reader import Reader, english
+from safegen.reader import Reader
 from safegen.reader.filling import BESIDE, FILE, PHRASES, Place, seen_of
 from safegen.reader.forms import folded
+from safegen.reader.groups import groups_in
 from safegen.reader.minors import names_minor
 from safegen.reader.model import WEIGHTS, Network, read_facts
 from safegen.reader.words import Word, split
@@ -121,7 +120,6 @@ def shippable(phrases: Sequence[str]) -> list[bool]:
 
     A prompt must not become one of some people because another prompt was.
     """
-    groups = frozenset(listed(recipes.directions_folder() / "people.txt"))
     readings = Reader.load().read(phrases)
     return [
         bool(_PLAIN.fullmatch(phrase))
@@ -129,19 +127,9 @@ def shippable(phrases: Sequence[str]) -> list[bool]:
         and len(phrase.split()) <= SAID
         and reading.height < CALM
         and not names_minor(phrase)
-        and not names_group(phrase, groups)
+        and not groups_in(phrase)
         for phrase, reading in zip(phrases, readings, strict=True)
     ]
-
-
-def names_group(phrase: str, groups: Container[str]) -> bool:
-    """Tell whether a phrase names one of the groups of people: before somebody, or at its end."""
-    words = [word.text.lower() for word in split(phrase)]
-    runs = ((at, at + size) for size in (1, 2, 3) for at in range(len(words) - size + 1))
-    return any(
-        " ".join(words[start:end]) in groups and (end == len(words) or english.is_being(words[end]))
-        for start, end in runs
-    )
 
 
 def seen_in(network: Network, lessons: Sequence[Lesson]) -> Tensor:
@@ -198,6 +186,7 @@ def train(folder: Path, steps: int, minutes: float) -> None:
 
 def ship(fits: Fits, phrases: Sequence[str], out: Path = WEIGHTS) -> None:
     """Export the network in 8 bits and the phrases, and name both in the reader's facts."""
-    eight_bits.save(fits, {"seen": torch.zeros(2, len(fits.places.mean))}, "fits", ("places",), out / FILE)
+    given = {"seen": torch.zeros(2, len(fits.places.mean))}
+    eight_bits.save(fits, given, "fits", {"seen": ("places",)}, out / FILE)
     (out / PHRASES).write_text("\n".join(phrases) + "\n", encoding="utf-8")
     reader_ship.write_facts(out, read_facts(out)["calibration"])

@@ -1,7 +1,8 @@
 """The ranker of repairs: layers over the reader's lower ones, taught by verdicts.
 
 A line of `verdicts.tsv` has a prompt, a repair of it, and three letters: whether a strict reader found the repair
-to be English, everything harmless kept, and the harm gone. One prompt in `HELD` is kept apart, and measured.
+to be English, everything harmless kept, and the harm gone. `written.tsv` has the same for repairs by the writer and
+by an edition without it, and is drawn more often. One prompt in `HELD` is kept apart, and measured.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ from safegen.reader.model import WEIGHTS, read_facts
 from safegen.reader.ranking import COMES, FILE, MOST, THERE, Marked, marked
 from safegen.reader.words import split
 
-VERDICTS = Path(__file__).with_name("verdicts.tsv")
+VERDICTS, WRITTEN = (Path(__file__).with_name(f"{name}.tsv") for name in ("verdicts", "written"))
+OFTEN = 4  # how often an epoch has a verdict of `written.tsv`
 LAYERS = 3  # over the reader's lower ones; the files that ship have to stay small
 MARKS = 3  # English, whole, harmless
 PEAK, BATCH, STOCK = 1e-3, 48, 20  # learning rate of the head; rows of a batch; batches that are sorted by length
@@ -68,10 +70,10 @@ class Ranker(nn.Module):
         return odds[:, 0]
 
 
-def verdicts(pieces: Pieces) -> list[Verdict]:
+def verdicts(pieces: Pieces, file: Path) -> list[Verdict]:
     """Read what readers found of prompts and repairs that are not too long for the network."""
     found: list[Verdict] = []
-    for line in listed(VERDICTS):
+    for line in listed(file):
         before, after, marks = line.split("\t")
         old, new = ([word.text for word in folded(split(text))] for text in (before, after))
         row = marked(old, new, pieces)
@@ -153,11 +155,12 @@ def train(folder: Path, steps: int, minutes: float) -> None:
     reader.encoder.encoder.layer = reader.encoder.encoder.layer[: reader_ship.LOWER]
     reader.eval().requires_grad_(False).to(device())
     ranker.requires_grad_(True).to(device())
-    found = verdicts(Pieces(tokenizer))
-    taught, held = [v for v in found if not is_held(v)], [v for v in found if is_held(v)]
+    by_rules, written = (verdicts(Pieces(tokenizer), file) for file in (VERDICTS, WRITTEN))
+    taught = [v for v in (*by_rules, *OFTEN * written) if not is_held(v)]
+    held = [[v for v in some if is_held(v)] for some in (by_rules, written)]
     batch = batches(taught)
     run = Progress(ranker, folder, steps, PEAK, minutes, decay=0.995, groups=list(groups(ranker)))
-    print(f"ranking from step {run.step}; {len(taught)} verdicts, {len(held)} apart", flush=True)
+    print(f"ranking from step {run.step}; {len(taught)} verdicts, {sum(map(len, held))} apart", flush=True)
     total = 0.0
     for step in run:
         ranker.train()
@@ -169,7 +172,8 @@ def train(folder: Path, steps: int, minutes: float) -> None:
         if step % 50 == 49:
             print(f"ranking {step + 1} loss {total / 50:.4f}", flush=True)
             total = 0.0
-    print(f"ranking apart: {measured(run.average, reader, held)}", flush=True)
+    for name, some in zip(("by rules", "written"), held, strict=True):
+        print(f"ranking apart, {name}: {measured(run.average, reader, some)}", flush=True)
     ship(run.average)
 
 
@@ -177,7 +181,8 @@ def ship(ranker: Any, out: Path = WEIGHTS) -> None:
     """Export the ranker in 8 bits, and name it in the reader's facts."""
     pieces = torch.ones(2, 5, dtype=torch.long)
     given = {"lower": torch.zeros(2, 5, 384), "marks": pieces, "mask": pieces}
-    eight_bits.save(ranker, given, "odds", ("batch", "tokens"), out / FILE)
+    axes = dict.fromkeys(given, ("batch", "tokens"))
+    eight_bits.save(ranker, given, "odds", axes, out / FILE)
     reader_ship.write_facts(out, read_facts(out)["calibration"])
 
 
