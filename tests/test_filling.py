@@ -145,7 +145,7 @@ def test_a_row_that_is_too_long_is_not_filled(reader: Reader) -> None:
 def test_recipes_decide_where_they_say_what_comes_instead(reader: Reader) -> None:
     repairer = Repairer(reader, Phrases.load())
     for text, decided in (("a cat and a kitchen knife", True), ("a man stabbed to death in a kitchen", False)):
-        found = situation(reader, text)
+        found = repairer._situation(reader.read([text])[0], NAMES)
         assert repairer._decided(found) is decided
         options = {option.reading.text for option in repairer.options(found, NAMES)}
         ways = Refiller(reader).filled(found), reader.writer.repairs(found.words)

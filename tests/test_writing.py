@@ -129,7 +129,7 @@ def _layers(found: dict[str, torch.Tensor]) -> torch.nn.ModuleList:
 def test_of_a_prompt_that_is_too_long_and_of_none_there_is_no_repair(writer: Writer) -> None:
     assert writer.repairs([]) == []
     assert writer.repairs(["cat"] * (MOST + 1)) == []
-    assert writer.repairs(["unhyphenated"] * (MOST // 2)) == []  # of three pieces each
+    assert writer.repairs(["unhyphenated" * 3] * MOST) == []  # of eight pieces each
 
 
 def test_every_word_is_calm_and_names_neither_a_minor_nor_a_group(writer: Writer) -> None:

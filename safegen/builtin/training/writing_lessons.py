@@ -70,7 +70,7 @@ def edited(old: str, new: str) -> Edited | None:
     olds, news = [word.text for word in before], [word.text for word in after]
     if not (olds and news):
         return None
-    edits = []
+    edits: list[tuple[int, int, list[str]]] = []
     for start, end, into, until in changes(olds, news):
         if start == end:  # words only came
             back = int(min(start, into) > 0)
@@ -80,7 +80,11 @@ def edited(old: str, new: str) -> Edited | None:
         phrase = _phrase(new, after[slice(*came)])
         if came[0] == 0 or (old[:1].isupper() and old[before[gone[0]].span[0]].isupper()):
             phrase = _uncapped(phrase)  # its capital comes back where it is put in
-        edits.append((gone[0], gone[1] - 1, NEW.findall(phrase)))
+        first, words = gone[0], NEW.findall(phrase)
+        if edits and edits[-1][1] == first - 1:  # two that meet are one
+            first, _, earlier = edits.pop()
+            words = earlier + words
+        edits.append((first, gone[1] - 1, words))
     return Edited([word.text for word in folded(split(old))], edits) if edits else None
 
 
