@@ -35,17 +35,22 @@ def quantised(model: ModelProto) -> ModelProto:
     nodes: list[NodeProto] = []
     replaced: set[str] = set()
     rows: set[str] = set()  # activations that have their scale already
+    products = {_name(node): arrays[node.input[1]] for node in graph.node if _is_product(node, arrays)}
     for node in graph.node:
-        if node.op_type == "MatMul" and node.input[1] in arrays:
-            name = node.name.strip("/").removesuffix("/MatMul").replace("/", ".").replace("encoder.encoder.", "", 1)
-            name = f"encoder.encoder.{name}.weight" if name.startswith("layer.") else f"{name}.weight"
+        if _is_product(node, arrays):
+            name = _name(node)
             _store(graph, name, arrays[node.input[1]], axis=0)
             nodes += _product(node, name, fresh=node.input[0] not in rows)
             replaced.add(node.input[1])
             rows.add(node.input[0])
         elif node.op_type == "Gather" and node.input[0] in arrays:
-            _store(graph, node.input[0], arrays[node.input[0]], axis=1)
-            nodes += _lookup(node)
+            table = arrays[node.input[0]]
+            same = [name for name, array in products.items() if np.array_equal(array, table.T)]
+            if same:  # a table that is also multiplied with is stored once
+                nodes += _lookup_column(node, same[0])
+            else:
+                _store(graph, node.input[0], table, axis=1)
+                nodes += _lookup(node)
             replaced.add(node.input[0])
         else:
             nodes.append(node)
@@ -111,6 +116,17 @@ def weights(file: Path) -> Iterator[tuple[str, torch.Tensor]]:
                 yield f"{prefix}{part}.bias", torch.from_numpy(bias.copy())
 
 
+def _is_product(node: NodeProto, arrays: Mapping[str, NDArray[np.float32]]) -> bool:
+    """Tell whether a node multiplies with one of some weights."""
+    return node.op_type == "MatMul" and node.input[1] in arrays
+
+
+def _name(node: NodeProto) -> str:
+    """Name the weight of a product as torch names it."""
+    name = node.name.strip("/").removesuffix("/MatMul").replace("/", ".").replace("encoder.encoder.", "", 1)
+    return f"encoder.encoder.{name}.weight" if name.startswith("layer.") else f"{name}.weight"
+
+
 def _store(graph: GraphProto, name: str, array: NDArray[np.float32], axis: int) -> None:
     """Put a weight into the graph as 8-bit steps and their scales."""
     from onnx import numpy_helper
@@ -148,3 +164,15 @@ def _lookup(node: NodeProto) -> Iterator[NodeProto]:
     yield make_node("Gather", [table + SCALE, rows], [f"{y}.scales"])
     yield make_node("Cast", [f"{y}.steps"], [f"{y}.whole"], to=FLOAT)
     yield make_node("Mul", [f"{y}.whole", f"{y}.scales"], [y])
+
+
+def _lookup_column(node: NodeProto, name: str) -> Iterator[NodeProto]:
+    """Yield the nodes of one look-up with two-dimensional numbers in the columns of a product's weight."""
+    from onnx.helper import make_node
+
+    rows, y = node.input[1], node.output[0]
+    for part in (EIGHT, SCALE):
+        yield make_node("Gather", [name + part, rows], [f"{y}.columns{part}"], axis=1)
+        yield make_node("Transpose", [f"{y}.columns{part}"], [f"{y}.rows{part}"], perm=[1, 2, 0])
+    yield make_node("Cast", [f"{y}.rows{EIGHT}"], [f"{y}.whole"], to=FLOAT)
+    yield make_node("Mul", [f"{y}.whole", f"{y}.rows{SCALE}"], [y])

@@ -113,10 +113,9 @@ def shipped(folder: Path = WEIGHTS) -> dict[str, Tensor]:
     """Give the weights of the writer that ships."""
     parts = (part for file in (MEMORY, WRITING) for part in eight_bits.weights(folder / file))
     found = {name.removeprefix("encoder.encoder.").removeprefix("writer."): value for name, value in parts}
-    tables = {name: found[name].T.contiguous() for name in ("words.weight", "pos.weight", "kind.weight")}
-    del found["listed.weight"]  # the table of words once more
-    bias = found.pop("listed.bias")
-    return found | tables | {"bias": bias}
+    tables = {name: found[name].T.contiguous() for name in ("pos.weight", "kind.weight")}
+    words, bias = found.pop("listed.weight"), found.pop("listed.bias")
+    return found | tables | {"words.weight": words, "bias": bias}
 
 
 def train(folder: Path, steps: int, minutes: float) -> None:
