@@ -17,7 +17,7 @@ from safegen.directions import recipes
 from safegen.errors import ReaderError
 from safegen.reader import Reader
 from safegen.reader.filling import AROUND, FILE, PHRASES, Filler, seen_of
-from safegen.reader.groups import groups_in
+from safegen.reader.groups import brings_group, groups_in
 from safegen.reader.minors import names_minor
 from safegen.reader.model import UNKNOWN, WEIGHTS, Network
 from safegen.reader.phrases import Phrases
@@ -144,14 +144,11 @@ def test_a_row_that_is_too_long_is_not_filled(reader: Reader) -> None:
 
 def test_recipes_decide_where_they_say_what_comes_instead(reader: Reader) -> None:
     repairer = Repairer(reader, Phrases.load())
-    for text, decided in (("a cat and a kitchen knife", True), ("a man stabbed to death in a kitchen", False)):
-        found = repairer._situation(reader.read([text])[0], NAMES)
-        assert repairer._decided(found) is decided
-        options = {option.reading.text for option in repairer.options(found, NAMES)}
-        ways = Refiller(reader).filled(found), reader.writer.repairs(found.words)
-        filled, written = ({repairer._text(found.reading, way) for way in some} for some in ways)
-        assert (len(options & (filled | written)) <= 1) is decided
-        assert bool(options & (written - filled)) is not decided
+    reading = reader.read(["a cat and a kitchen knife"])[0]
+    assert reading.flagged
+    assert not list(repairer._filled(repairer._situation(reading, NAMES)))
+    other = reader.read(["a man stabbed to death in a kitchen"])[0]
+    assert list(repairer._filled(repairer._situation(other, NAMES)))
 
 
 @pytest.mark.parametrize("name", [FILE, PHRASES])
@@ -190,6 +187,19 @@ def test_what_ships_gives_directions_of_the_same_length() -> None:
 @pytest.mark.parametrize(("phrase", "named"), [("a Black man", True), ("black coats", False), ("a Muslim", True)])
 def test_a_phrase_that_names_a_group_of_people_does_not_ship(phrase: str, named: bool) -> None:
     assert bool(groups_in(phrase)) is named
+
+
+@pytest.mark.parametrize(
+    ("new", "old", "brings"),
+    [
+        ("a black man", "a dead man", True),
+        ("a black cat", "a dead cat", False),
+        ("black coats", "bloody coats", False),
+        ("a black man waves", "a black man bleeding", False),
+    ],
+)
+def test_nobody_becomes_one_of_a_group(new: str, old: str, brings: bool) -> None:
+    assert brings_group(new, old) is brings
 
 
 def test_the_table_of_pieces_is_whole_again() -> None:

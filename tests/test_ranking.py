@@ -126,7 +126,7 @@ def test_every_epoch_has_every_verdict_once(count: int) -> None:
 
 
 def test_verdicts_are_of_repairs_and_of_no_prompt_of_the_bench() -> None:
-    lines = [line.split("\t") for line in listed(ranking.VERDICTS)]
+    lines = [line.split("\t") for file in (ranking.VERDICTS, ranking.WRITTEN) for line in listed(file)]
     assert len(lines) > 26_000
     assert {len(line) for line in lines} == {3}
     assert {mark for _, _, marks in lines for mark in marks} == {"y", "n"}

@@ -21,7 +21,6 @@ from safegen.reader.model import WEIGHTS, Network
 from safegen.reader.ranking import Ranker
 from safegen.reader.reading import NEAR, Reading, Span, joined_runs, runs
 from safegen.reader.words import Word, split, whole, windows
-from safegen.reader.writing import Writer
 
 if TYPE_CHECKING:
     import numpy as np
@@ -74,11 +73,6 @@ class Reader:
     def ranker(self) -> Ranker:
         """The network that compares repairs, loaded when it is first needed."""
         return Ranker(self.network)
-
-    @functools.cached_property
-    def writer(self) -> Writer:
-        """The network that writes repairs, loaded when it is first needed."""
-        return Writer(self.network)
 
     @functools.cached_property
     def filler(self) -> Filler:

@@ -2,16 +2,16 @@
 
 The reader says which words belong to the situation. Harmful texts that somebody reads in the picture say something kind
 instead (`sayings.py`). Then the prompt is repaired in several ways: phrase by phrase (`replacing.py`), which changes
-the least; by telling anew who and what was there (`rebuilding.py`), which never leaves a part of the deed; by other
-phrases in the places of harm (`refilling.py`); and as a network writes that has seen many repairs (`writing.py`).
-Another network says which one people would find right (`ranking.py`). Where it sees little difference, words decide
-(`weighing.py`): what is lost of the harmless ones, and what is left of the others.
+the least; by telling anew who and what was there (`rebuilding.py`), which never leaves a part of the deed; and by other
+phrases in the places of harm (`refilling.py`). A network says which one people would find right (`ranking.py`). Where
+it sees little difference, words decide (`weighing.py`): what is lost of the harmless ones, and what is left of the
+others.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -145,15 +145,10 @@ class Repairer:
         return options[usual if chances is None else whole[chosen(chances, whole.index(usual))]]
 
     def options(self, situation: Situation, names: Sequence[str]) -> list[Option]:
-        """Repair a prompt in every way: by phrases, by telling anew, by other phrases, and as the writer would.
-
-        Where recipes decide, the last two are left out. The same text comes once.
-        """
+        """Repair a prompt phrase by phrase, by telling anew, and by other phrases; the same text comes once."""
         found = self._by_phrase(situation.reading, names)
         found += self._written(situation.reading, map(Rebuilder(situation).told, LEVELS), names, told=True)
-        if not self._decided(situation):
-            ways = [*self.refiller.filled(situation), *self.reader.writer.repairs(situation.words)]
-            found += self._written(situation.reading, ways, names, told=False)
+        found += self._written(situation.reading, self._filled(situation), names, told=False)
         options: dict[str, Option] = {}
         for option in found:
             same = options.setdefault(option.reading.text, option)
@@ -169,6 +164,10 @@ class Repairer:
         whole = sound if told else [t for t in sound if not stutters(t, old.text)]
         read = self.reader.read(whole)
         return [Option(t, [self._edit(old, way, names) for way in texts[t.text]], told) for t in read]
+
+    def _filled(self, situation: Situation) -> Iterator[list[Rewrite]]:
+        """Fill the places of harm with phrases, unless recipes decide."""
+        return iter(()) if self._decided(situation) else self.refiller.filled(situation)
 
     def _decided(self, situation: Situation) -> bool:
         """Tell whether recipes say what comes instead of every hot word."""

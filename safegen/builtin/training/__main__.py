@@ -21,7 +21,6 @@ STAGES = (
     "reader",
     "filling",
     "ranking",
-    "writing",
     "examples",
     "sheet",
 )

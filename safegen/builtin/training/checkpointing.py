@@ -67,11 +67,6 @@ class Progress:
             self._restore()
 
     @property
-    def phase(self) -> float:
-        """The share of the run that is done."""
-        return max(self.step / self.steps, (time.monotonic() - self.start) / self.seconds)
-
-    @property
     def _file(self) -> Path:
         return self.folder / "checkpoint.safetensors"
 
@@ -90,7 +85,8 @@ class Progress:
     def update(self, loss: torch.Tensor) -> None:
         """Make one optimiser step on `loss`; a non-finite loss is skipped."""
         warmup = min(1.0, (self.step + 1) / 200)
-        lr = self.peak_lr * warmup * (0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * self.phase)))
+        phase = max(self.step / self.steps, (time.monotonic() - self.start) / self.seconds)
+        lr = self.peak_lr * warmup * (0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * phase)))
         for group in self.optimizer.param_groups:
             group["lr"] = lr * group.get("share", 1.0)
         self.optimizer.zero_grad()

@@ -35,22 +35,17 @@ def quantised(model: ModelProto) -> ModelProto:
     nodes: list[NodeProto] = []
     replaced: set[str] = set()
     rows: set[str] = set()  # activations that have their scale already
-    products = {_name(node): arrays[node.input[1]] for node in graph.node if _is_product(node, arrays)}
     for node in graph.node:
-        if _is_product(node, arrays):
-            name = _name(node)
+        if node.op_type == "MatMul" and node.input[1] in arrays:
+            name = node.name.strip("/").removesuffix("/MatMul").replace("/", ".").replace("encoder.encoder.", "", 1)
+            name = f"encoder.encoder.{name}.weight" if name.startswith("layer.") else f"{name}.weight"
             _store(graph, name, arrays[node.input[1]], axis=0)
             nodes += _product(node, name, fresh=node.input[0] not in rows)
             replaced.add(node.input[1])
             rows.add(node.input[0])
         elif node.op_type == "Gather" and node.input[0] in arrays:
-            table = arrays[node.input[0]]
-            same = [name for name, array in products.items() if np.array_equal(array, table.T)]
-            if same:  # a table that is also multiplied with is stored once
-                nodes += _lookup_column(node, same[0])
-            else:
-                _store(graph, node.input[0], table, axis=1)
-                nodes += _lookup(node)
+            _store(graph, node.input[0], arrays[node.input[0]], axis=1)
+            nodes += _lookup(node)
             replaced.add(node.input[0])
         else:
             nodes.append(node)
@@ -63,25 +58,20 @@ def quantised(model: ModelProto) -> ModelProto:
 
 
 def save(
-    network: torch.nn.Module,
-    given: Mapping[str, torch.Tensor],
-    output: str,
-    axes: Mapping[str, Sequence[str]],
-    file: Path,
+    network: torch.nn.Module, given: Mapping[str, torch.Tensor], output: str, axes: Sequence[str], file: Path
 ) -> None:
     """Write a network as ONNX, in 8 bits.
 
     Args:
-        network: it puts out one tensor, whose first dimension has the name of the first of `axes`.
+        network: it puts out one tensor, of which the first dimension is free.
         given: an example of everything that goes in, by its name.
         output: the name of what comes out.
-        axes: for everything that goes in the names of its dimensions that are free, from the first one on.
+        axes: the names of the dimensions of what goes in that are free, from the first one on.
         file: to be written.
     """
     import onnx
 
-    free = {name: dict(enumerate(names)) for name, names in axes.items()}
-    first = next(iter(axes.values()))[0]
+    free = dict(enumerate(axes))
     with tempfile.TemporaryDirectory() as folder:
         whole = str(Path(folder) / file.name)
         torch.onnx.export(
@@ -90,7 +80,7 @@ def save(
             whole,
             input_names=[*given],
             output_names=[output],
-            dynamic_axes={**free, output: {0: first}},
+            dynamic_axes={**dict.fromkeys(given, free), output: {0: axes[0]}},
             opset_version=OPSET,
             dynamo=False,
         )
@@ -114,17 +104,6 @@ def weights(file: Path) -> Iterator[tuple[str, torch.Tensor]]:
             prefix = f"encoder.encoder.layer.{key.split('_')[1]}.attention.self."
             for part, bias in zip(("query", "key", "value"), np.split(array, 3), strict=True):
                 yield f"{prefix}{part}.bias", torch.from_numpy(bias.copy())
-
-
-def _is_product(node: NodeProto, arrays: Mapping[str, NDArray[np.float32]]) -> bool:
-    """Tell whether a node multiplies with one of some weights."""
-    return node.op_type == "MatMul" and node.input[1] in arrays
-
-
-def _name(node: NodeProto) -> str:
-    """Name the weight of a product as torch names it."""
-    name = node.name.strip("/").removesuffix("/MatMul").replace("/", ".").replace("encoder.encoder.", "", 1)
-    return f"encoder.encoder.{name}.weight" if name.startswith("layer.") else f"{name}.weight"
 
 
 def _store(graph: GraphProto, name: str, array: NDArray[np.float32], axis: int) -> None:
@@ -164,15 +143,3 @@ def _lookup(node: NodeProto) -> Iterator[NodeProto]:
     yield make_node("Gather", [table + SCALE, rows], [f"{y}.scales"])
     yield make_node("Cast", [f"{y}.steps"], [f"{y}.whole"], to=FLOAT)
     yield make_node("Mul", [f"{y}.whole", f"{y}.scales"], [y])
-
-
-def _lookup_column(node: NodeProto, name: str) -> Iterator[NodeProto]:
-    """Yield the nodes of one look-up with two-dimensional numbers in the columns of a product's weight."""
-    from onnx.helper import make_node
-
-    rows, y = node.input[1], node.output[0]
-    for part in (EIGHT, SCALE):
-        yield make_node("Gather", [name + part, rows], [f"{y}.columns{part}"], axis=1)
-        yield make_node("Transpose", [f"{y}.columns{part}"], [f"{y}.rows{part}"], perm=[1, 2, 0])
-    yield make_node("Cast", [f"{y}.rows{EIGHT}"], [f"{y}.whole"], to=FLOAT)
-    yield make_node("Mul", [f"{y}.whole", f"{y}.rows{SCALE}"], [y])

@@ -186,7 +186,6 @@ def train(folder: Path, steps: int, minutes: float) -> None:
 
 def ship(fits: Fits, phrases: Sequence[str], out: Path = WEIGHTS) -> None:
     """Export the network in 8 bits and the phrases, and name both in the reader's facts."""
-    given = {"seen": torch.zeros(2, len(fits.places.mean))}
-    eight_bits.save(fits, given, "fits", {"seen": ("places",)}, out / FILE)
+    eight_bits.save(fits, {"seen": torch.zeros(2, len(fits.places.mean))}, "fits", ("places",), out / FILE)
     (out / PHRASES).write_text("\n".join(phrases) + "\n", encoding="utf-8")
     reader_ship.write_facts(out, read_facts(out)["calibration"])

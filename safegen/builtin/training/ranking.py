@@ -1,8 +1,8 @@
 """The ranker of repairs: layers over the reader's lower ones, taught by verdicts.
 
 A line of `verdicts.tsv` has a prompt, a repair of it, and three letters: whether a strict reader found the repair
-to be English, everything harmless kept, and the harm gone. `written.tsv` has the same for repairs by the writer and
-by an edition without it, and is drawn more often. One prompt in `HELD` is kept apart, and measured.
+to be English, everything harmless kept, and the harm gone. `written.tsv` has the same for repairs that a network wrote,
+and for others of these prompts; it is drawn more often. One prompt in `HELD` is kept apart, and measured.
 """
 
 from __future__ import annotations
@@ -181,8 +181,7 @@ def ship(ranker: Any, out: Path = WEIGHTS) -> None:
     """Export the ranker in 8 bits, and name it in the reader's facts."""
     pieces = torch.ones(2, 5, dtype=torch.long)
     given = {"lower": torch.zeros(2, 5, 384), "marks": pieces, "mask": pieces}
-    axes = dict.fromkeys(given, ("batch", "tokens"))
-    eight_bits.save(ranker, given, "odds", axes, out / FILE)
+    eight_bits.save(ranker, given, "odds", ("batch", "tokens"), out / FILE)
     reader_ship.write_facts(out, read_facts(out)["calibration"])
 
 

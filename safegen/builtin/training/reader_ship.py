@@ -23,13 +23,12 @@ from safegen.reader.filling import PHRASES
 from safegen.reader.model import SCHEMA, UNKNOWN, WEIGHTS
 from safegen.reader.ranking import FILE as RANKING
 from safegen.reader.reader import Reader
-from safegen.reader.writing import LISTED, MEMORY, WRITING
 
 # Share of benign texts that are flagged, per concept; many of them are harder than prompts. Chosen on
 # `sets/reader-seen/` and on prompts of eight authors more.
 FLAGGED = {"harassment": 0.0034, "hate": 0.0055, "illegal": 0.0067, "nudity": 0.0043, "self-harm": 0.0014,
            "shocking": 0.0054, "violence": 0.0089}  # fmt: skip
-FILES = ("reader.onnx", "tokenizer.json", RANKING, FILLING, PHRASES, MEMORY, WRITING, LISTED)
+FILES = ("reader.onnx", "tokenizer.json", RANKING, FILLING, PHRASES)
 LEVELS = 401  # levels of a table of quantiles
 MOST = 1_500  # texts of one list, at most
 PROMPTS = ("hard", "lookalikes", "ordinary", "long", "benign", "things")  # lists of what people ask for
