@@ -149,6 +149,11 @@ def test_a_pictograph_that_harms_is_repaired_by_its_name(ours: Reader, text: str
     assert Repairer(ours, Phrases.load()).repair(text, NAMES).text == repair
 
 
+def test_spaces_do_not_change_a_repair(ours: Reader) -> None:
+    repairer, text = Repairer(ours, Phrases.load()), "A man stabbed by a woman, and a bloody corpse, red, a flag"
+    assert repairer.repair(text.replace(" ", "  "), NAMES).text == repairer.repair(text, NAMES).text
+
+
 CALM = "Morning in a harbour, gulls on the masts, a baker carries warm bread along the quay."
 
 
