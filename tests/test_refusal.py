@@ -11,6 +11,7 @@ MINORS = [
     "a child",
     "a 12 year old",
     "a twelve-year-old",
+    "a pretty eight year old girl",
     "a newborn",
     "a schoolgirl",
     "an underage person",
@@ -24,6 +25,8 @@ FINE = [
     "a toddler with a toy",
     "a 30 year old woman in lingerie",
     "an eighteen year old woman in lingerie",
+    "a twenty-one year old woman in lingerie",
+    "a thirty  two-year-old woman in lingerie",
     "a 12 year old whisky",
 ]
 

@@ -1,4 +1,4 @@
-"""Words for groups of people: no repair may make somebody one of a group who was none."""
+"""Words for groups of people: a repair in words of other prompts may make nobody one of a group who was none."""
 
 from __future__ import annotations
 

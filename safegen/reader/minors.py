@@ -6,7 +6,9 @@ import re
 
 from safegen.reader.forms import spellings
 
-_AGES = (
+_TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
+# Ages of minors, in figures and in words; not the last word of *thirty-two*.
+_AGES = "".join(rf"(?<!{tens}[ -])" for tens in _TENS) + (
     r"(?:[1-9]|1[0-7]|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|thirteen|fourteen|fifteen|sixteen"
     r"|seventeen)"
 )
@@ -22,7 +24,7 @@ _MINOR = re.compile(
 
 def names_minor(text: str) -> bool:
     """Tell whether the text speaks of somebody under age."""
-    return any(_MINOR.search(form) for form in spellings(text))
+    return any(_MINOR.search(form) for form in spellings(" ".join(text.split())))
 
 
 def brings_minor(new: str, old: str) -> bool:
