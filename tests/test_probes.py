@@ -14,7 +14,7 @@ from safegen.errors import GuardError
 from safegen.generator import Generator
 from safegen.scoring import probes
 from safegen.scoring.probes import Probes
-from safegen.scoring.scorer import CALM, Scorer
+from safegen.scoring.scorer import Scorer
 from tests.helpers import handmade
 from tests.helpers.handmade import FAR, LINE, direction
 
@@ -251,14 +251,13 @@ def test_a_value_on_the_line_is_an_objection() -> None:
     assert scorer().score(on)[0].flagged_concepts() == ["violence"]
 
 
-def test_what_the_reader_found_calm_has_a_higher_line_under_that_concept_alone() -> None:
-    found = handmade.encode(["one", "other"], {"one": (LINE + CALM - 0.1, LINE), "other": (LINE + CALM, 0.0)})
-    calm = [("violence",), ("violence", "shocking")]
-    assert scorer().objections(found) == [["violence", "shocking"], ["violence"]]
-    assert scorer().objections(found, calm) == [["shocking"], ["violence"]]
-    one, other = scorer().score(found, calm)
-    assert (one.flagged_concepts(), other.flagged_concepts()) == (["shocking"], ["violence"])
-    assert [one.concepts[name].threshold for name in ("violence", "shocking")] == [LINE + CALM, LINE]
+def test_a_relief_moves_every_line_of_its_prompt() -> None:
+    found = handmade.encode(["one", "other"], {"one": (LINE + 0.9, LINE), "other": (LINE - 2, 0.0)})
+    assert scorer().objections(found) == [["violence", "shocking"], []]
+    assert scorer().objections(found, [1.0, -2.5]) == [[], ["violence"]]
+    one, other = scorer().score(found, [1.0, -2.5])
+    assert (one.flagged_concepts(), other.flagged_concepts()) == ([], ["violence"])
+    assert [sheet.concepts["violence"].threshold for sheet in (one, other)] == [LINE + 1, LINE - 2.5]
 
 
 def test_a_sheet_says_what_was_found() -> None:

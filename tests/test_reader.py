@@ -14,10 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from safegen.builtin.training.neighbours import pairs
 from safegen.directions import recipes
 from safegen.errors import ReaderError, Refused
 from safegen.guard import Guard
-from safegen.reader import Reader, reading
+from safegen.reader import Reader, neighbours, reading
 from safegen.reader.forms import Undoing, fold
 from safegen.reader.grammar import join
 from safegen.reader.model import WEIGHTS, Network
@@ -111,6 +112,37 @@ def test_text_that_cannot_be_read_hides_nothing_that_can(ours: Reader) -> None:
         assert reading.flagged
         assert not reading.legible
         assert reading.unread
+
+
+def test_what_people_write_is_fluent_and_rows_of_words_are_not(ours: Reader) -> None:
+    written = ["a cat and a wooden spoon", "cyberpunk city street, neon rain, night", "a red car next to a tree"]
+    rows = [
+        "remembrance ketchup adorned umbrella honored tar",
+        "ula tly ionally ket bered",
+        "wooden running under happily spoon seven",
+    ]
+    fluencies = [[reading.fluency for reading in ours.read(texts)] for texts in (written, rows)]
+    assert min(fluencies[0]) >= 0.5
+    assert max(fluencies[1]) <= 0.25
+    assert ours.read(["a spoon"])[0].fluency == 1  # too short to tell
+
+
+def test_a_target_is_harmful_wherever_no_english_makes_it_harmless(ours: Reader) -> None:
+    assert ours.read(["supplies because adventure dynamite slowly of"])[0].flagged
+    assert not ours.read(["supplies because adventure spoon slowly of"])[0].flagged
+
+
+@given(st.lists(st.tuples(st.text("abc", min_size=1, max_size=3), st.text("abc", min_size=1, max_size=3)), max_size=20))
+def test_no_neighbours_are_forgotten(some: list[tuple[str, str]]) -> None:
+    bits = neighbours.make_filter(some)
+    assert len(bits) == neighbours.FILE.stat().st_size
+    assert all(neighbours.is_known(pair, bits) for pair in some)
+    assert not neighbours.is_known(("a", "b"), neighbours.make_filter([]))
+
+
+@pytest.mark.slow
+def test_the_neighbours_that_ship_are_those_of_the_lists() -> None:
+    assert neighbours.make_filter(pairs()) == neighbours.FILE.read_bytes()
 
 
 def test_other_languages_and_scripts_are_unread(ours: Reader) -> None:

@@ -231,6 +231,20 @@ def test_a_salad_is_repaired_or_fails_closed(generator: Generator, salads: list[
     assert seen
 
 
+def test_directions_are_the_stricter_the_less_a_text_is_english(generator: Generator) -> None:
+    assert generator.guard is not None
+    context = generator.guard.context
+    plain, odd, near, foreign = context.read(
+        ["a cat and a wooden spoon", "ula tly ionally ket bered", "a chef slicing onions", "un perro con una casa"]
+    )
+    assert context.relief(plain) > 0
+    assert context.relief(odd) < -1
+    assert context.relief(replace(near, height=0.9)) == 0  # plain, and the reader is in doubt
+    assert context.relief(foreign) == 0
+    reliefs = [context.relief(replace(plain, fluency=share / 10)) for share in range(11)]
+    assert reliefs == sorted(reliefs)
+
+
 def test_the_guard_reports_what_it_did(generator: Generator) -> None:
     assert generator.guard is not None
     conditioning = generator.family.encode([BENIGN[0], HARMFUL[0]])

@@ -149,9 +149,9 @@ class BoundGuard:
         context = self.context
         readings = context.read(conditioning.prompts)
         read = text.read_sheets(context.reader, readings, context.readable, causes)
-        calm = [context.calm(reading) for reading in readings]
+        reliefs = [context.relief(reading) for reading in readings]
         scorer = context.scorer_or_none
-        seen = scorer.score(conditioning, calm) if scorer else empty_sheets(conditioning)
+        seen = scorer.score(conditioning, reliefs) if scorer else empty_sheets(conditioning)
         columns = zip(read, seen, list(edited) or [False] * len(seen), strict=True)
         found = []
         for own, sheet, changed in columns:

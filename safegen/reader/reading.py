@@ -39,6 +39,7 @@ class Reading:
         spans: the spans over their concept's line, in reading order.
         unread: the words that the reader cannot read.
         legible: whether enough of the text could be read to judge it.
+        fluency: the share of words that were met beside each other elsewhere; 0 where many are no words in English.
         height: the highest score, as a share of its line.
         concepts: the concepts under which it was read.
     """
@@ -49,16 +50,14 @@ class Reading:
     spans: tuple[Span, ...]
     unread: tuple[Word, ...]
     legible: bool
+    fluency: float
     height: float
     concepts: tuple[str, ...]
 
     @property
-    def calm(self) -> frozenset[str]:
-        """The concepts under which the text is calm: all or none.
-
-        A text is calm if all of it could be read, and nothing is near a line.
-        """
-        return frozenset(self.concepts if self.legible and self.height < NEAR else ())
+    def calm(self) -> bool:
+        """Whether all of the text could be read, and nothing in it is near a line."""
+        return self.legible and self.height < NEAR
 
     @property
     def flagged(self) -> bool:

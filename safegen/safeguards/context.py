@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from safegen.reader.reading import Reading
     from safegen.scoring.scorer import Scorer
 
+# What is added to the thresholds of directions by a text's fluency, in benign deviations, with straight lines between.
+# Of the thousand everyday prompts that it was set on, directions flag four; they would flag two if all were fluent.
+FLUENCIES, RELIEFS = (0.1, 0.2, 0.3, 0.5), (-3.0, -1.0, 0.0, 1.0)
+
 
 @dataclass(frozen=True)
 class SafeguardContext:
@@ -67,7 +71,7 @@ class SafeguardContext:
     def _seen(self, conditioning: Conditioning, readings: Sequence[Reading]) -> list[list[str]]:
         if self.scorer_or_none is None:
             return [[] for _ in readings]
-        return self.scorer_or_none.objections(conditioning, [self.calm(reading) for reading in readings])
+        return self.scorer_or_none.objections(conditioning, [self.relief(reading) for reading in readings])
 
     def read(self, prompts: Sequence[str]) -> list[Reading]:
         """Read prompts; a textual inversion counts as unread, because its text does not say what it means."""
@@ -81,9 +85,19 @@ class SafeguardContext:
                 readings[row] = replace(reading, unread=(*reading.unread, *found), legible=False)
         return readings
 
-    def calm(self, reading: Reading) -> frozenset[str]:
-        """Give the concepts under which a text is calm to the encoder, too: none where a LoRA changes the encoder."""
-        return frozenset() if self.family.adapted else reading.calm
+    def relief(self, reading: Reading) -> float:
+        """Give what the reader's finding adds to the thresholds of directions, in benign deviations.
+
+        Directions are there for harm that only the encoder sees. Text that is calm and plain has little of it; where a
+        LoRA changes the encoder, nobody knows. A search through the encoder ends at words that nobody would put beside
+        each other: the fewer of its words were met so, the stricter directions are.
+        """
+        import numpy as np
+
+        if not reading.legible:  # foreign, maybe, where fluency says nothing
+            return 0.0
+        found = float(np.interp(reading.fluency, FLUENCIES, RELIEFS))
+        return min(0.0, found) if self.family.adapted or not reading.calm else found
 
 
 def lacks_directions(names: Sequence[str]) -> DirectionError:

@@ -78,7 +78,7 @@ def rewrite_prompt(sheet: ScoreSheet, conditioning: Conditioning, context: Safeg
     if context.scorer_or_none is None:
         return conditioning
     (reading,) = context.read(conditioning.prompts)
-    (left,) = context.scorer_or_none.score(conditioning, [context.calm(reading)])
+    (left,) = context.scorer_or_none.score(conditioning, [context.relief(reading)])
     return repair_by_directions(left, conditioning, context) if left.flagged else conditioning
 
 

@@ -7,7 +7,7 @@ channel would let through what another one tells the denoiser.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from safegen.directions.direction import Direction
 
 Own = list[list[list[list[float]]]]  # prompts, positions, concepts: token score and its percentile
-# Added to the lines of the heads, in benign deviations, for text that the reader could read and found calm. Directions
-# are there for harm that only the encoder sees, which is far over its line. Where the reader is in doubt, they decide.
-CALM = 2.5
 CARRIES = 0.5  # share of the worst word's token score from which on another word counts as harmful, too
 
 
@@ -99,29 +96,21 @@ class Scorer:
         under = [p.raw(features(c)) <= p.level(share, bins_of(c)) for p, c in self.pairs(conditioning).values()]
         return torch.stack(under).all(0)
 
-    def objections(self, conditioning: Conditioning, calm: Sequence[Collection[str]] = ()) -> list[list[str]]:
+    def objections(self, conditioning: Conditioning, reliefs: Sequence[float] = ()) -> list[list[str]]:
         """List, for each prompt, the concepts under which the classifier or the verifier is over its threshold.
 
         Args:
             conditioning: B prompts.
-            calm: for each prompt, the concepts under which the reader found it calm; `CALM` is added to their lines.
+            reliefs: what is added to the thresholds of each prompt, in benign deviations; none when empty.
         """
-        relief = self._relief(conditioning, calm)
+        relief = _column(reliefs, conditioning)
         over = (self.margins(conditioning) >= relief) | (self.margins(conditioning, "check") >= relief)
         return [[name for name, objects in zip(self.names, row, strict=True) if objects] for row in over.tolist()]
 
-    def _relief(self, conditioning: Conditioning, calm: Sequence[Collection[str]]) -> Tensor:
-        """Give what is added to the lines of each prompt (B, K)."""
-        import torch
-
-        device = next(iter(conditioning.channels.values())).states.device
-        calm = calm or [()] * len(conditioning.prompts)
-        return torch.tensor([[CALM * (name in still) for name in self.names] for still in calm], device=device)
-
-    def score(self, conditioning: Conditioning, calm: Sequence[Collection[str]] = ()) -> list[ScoreSheet]:
-        """Make a score sheet for each prompt; for `calm` see `objections`."""
+    def score(self, conditioning: Conditioning, reliefs: Sequence[float] = ()) -> list[ScoreSheet]:
+        """Make a score sheet for each prompt; for `reliefs` see `objections`."""
         raw, z, percentiles, lines = self._verdicts(conditioning)
-        lines = lines + self._relief(conditioning, calm)
+        lines = lines + _column(reliefs, conditioning)
         columns = zip(*(values.tolist() for values in (raw, z, percentiles, lines)), strict=True)
         own = {name: self._own(*pair) for name, pair in self.pairs(conditioning).items()}
         sheets = []
@@ -235,6 +224,14 @@ def with_intensities(
             marked.append(replace(score, intensity=max(scores[name][row][i] for name, some in places for i in some)))
         found.append(replace(sheet, words=tuple(marked)))
     return found
+
+
+def _column(reliefs: Sequence[float], conditioning: Conditioning) -> Tensor:
+    """Put the relief of each prompt into a column (B, 1); zeros when there is none."""
+    import torch
+
+    device = next(iter(conditioning.channels.values())).states.device
+    return torch.tensor(list(reliefs) or [0.0] * len(conditioning.prompts), device=device).unsqueeze(1)
 
 
 def _finite(values: Tensor) -> Tensor:
