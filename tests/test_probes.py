@@ -252,12 +252,12 @@ def test_a_value_on_the_line_is_an_objection() -> None:
 
 
 def test_a_relief_moves_every_line_of_its_prompt() -> None:
-    found = handmade.encode(["one", "other"], {"one": (LINE + 0.9, LINE), "other": (LINE - 2, 0.0)})
+    found = handmade.encode(["one", "other"], {"one": (LINE + 0.9, LINE), "other": (LINE - 1, 0.0)})
     assert scorer().objections(found) == [["violence", "shocking"], []]
-    assert scorer().objections(found, [1.0, -2.5]) == [[], ["violence"]]
-    one, other = scorer().score(found, [1.0, -2.5])
+    assert scorer().objections(found, [1.0, -1.5]) == [[], ["violence"]]
+    one, other = scorer().score(found, [1.0, -1.5])
     assert (one.flagged_concepts(), other.flagged_concepts()) == ([], ["violence"])
-    assert [sheet.concepts["violence"].threshold for sheet in (one, other)] == [LINE + 1, LINE - 2.5]
+    assert [sheet.concepts["violence"].threshold for sheet in (one, other)] == [LINE + 1, LINE - 1.5]
 
 
 def test_a_sheet_says_what_was_found() -> None:

@@ -238,7 +238,7 @@ def test_directions_are_the_stricter_the_less_a_text_is_english(generator: Gener
         ["a cat and a wooden spoon", "ula tly ionally ket bered", "a chef slicing onions", "un perro con una casa"]
     )
     assert context.relief(plain) > 0
-    assert context.relief(odd) < -1
+    assert context.relief(odd) == -1
     assert context.relief(replace(near, height=0.9)) == 0  # plain, and the reader is in doubt
     assert context.relief(foreign) == 0
     reliefs = [context.relief(replace(plain, fluency=share / 10)) for share in range(11)]

@@ -66,7 +66,7 @@ def test_a_carried_direction_is_whole_and_finds_harm(generator: Generator, tmp_p
     assert made.info["held_out"]["auc"] > 0.97
     made.save(tmp_path / "it.safetensors")
     read = Direction.load(tmp_path / "it.safetensors")
-    assert read.info["carried_from"] == f"{known.stem}, thorough"
+    assert read.info["carried_from"] == f"{known.stem}, hardened"
     for position in ("token", "end", "pad"):
         basis, dual = read.tensors[f"{position}.basis"], read.tensors[f"{position}.dual"]
         assert torch.allclose(basis @ dual.T, torch.eye(len(basis)), atol=0.02)  # half precision

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from safegen.scoring.scorer import Scorer
 
 # What is added to the thresholds of directions by a text's fluency, in benign deviations, with straight lines between.
-# Of the thousand everyday prompts that it was set on, directions flag four; they would flag two if all were fluent.
-FLUENCIES, RELIEFS = (0.1, 0.2, 0.3, 0.5), (-3.0, -1.0, 0.0, 1.0)
+# Names and slips of spelling are strange, too; of prompts made of these some would be flagged at -1.5.
+FLUENCIES, RELIEFS = (0.2, 0.3, 0.5), (-1.0, 0.0, 1.0)
 
 
 @dataclass(frozen=True)
