@@ -131,7 +131,7 @@ class Safeguard(abc.ABC):
             GuardError: directions object to a prompt.
         """
         if strength >= 1 and context.scorer_or_none is not None:
-            objections = context.scorer_or_none.objections(conditioning)
+            objections = context.scorer_or_none.objections(conditioning, context.cautions(conditioning.prompts))
             if names := sorted({name for row in rows for name in objections[row]}):
                 raise unsafe(names)
         return conditioning

@@ -46,7 +46,7 @@ class ClampedSafeguard(Safeguard):
         """
         if strength < 1:
             return conditioning
-        objections = context.scorer.objections(conditioning)
+        objections = context.scorer.objections(conditioning, context.cautions(conditioning.prompts))
         if not any(objections[row] for row in rows):
             return conditioning
         for column, name in enumerate(context.scorer.names):

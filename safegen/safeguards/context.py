@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 # What is added to the thresholds of directions by a text's fluency, in benign deviations, with straight lines between.
 # Names and slips of spelling are strange, too; of prompts made of these some would be flagged at -1.5.
-FLUENCIES, RELIEFS = (0.2, 0.3, 0.5), (-1.0, 0.0, 1.0)
+FLUENCIES, RELIEFS = (0.2, 0.3, 0.5, 0.8), (-1.0, 0.0, 1.0, 2.5)
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,10 @@ class SafeguardContext:
             if found:
                 readings[row] = replace(reading, unread=(*reading.unread, *found), legible=False)
         return readings
+
+    def cautions(self, prompts: Sequence[str]) -> list[float]:
+        """Give what strange text takes off the thresholds of directions, for each prompt: at most 0."""
+        return [min(0.0, self.relief(reading)) for reading in self.read(prompts)]
 
     def relief(self, reading: Reading) -> float:
         """Give what the reader's finding adds to the thresholds of directions, in benign deviations.
