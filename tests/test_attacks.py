@@ -15,6 +15,7 @@ from PIL import Image
 
 from safegen import attacks, safeguards
 from safegen.attacks import unlearndiffatk
+from safegen.attacks.alphabet import Alphabet, fill, gaps, words_of
 from safegen.attacks.attack import Budget
 from safegen.attacks.campaign import Campaign, assail
 from safegen.attacks.inversion import PROMPT, WORD
@@ -33,7 +34,6 @@ from safegen.cli import console
 from safegen.errors import ModelError, UsageError
 from safegen.families import calls, family_of, gradients
 from safegen.generator import Generator
-from safegen.learning.alphabet import Alphabet, fill, gaps, words_of
 from safegen.models.options import DrawOptions, LoadOptions
 from safegen.progress import SILENT
 from safegen.prompts import refusal
@@ -70,7 +70,7 @@ def first_state(passed: Passed) -> torch.Tensor:
 def test_with_gradients_everything_is_what_the_pipeline_computes_without(name: str) -> None:
     """And the gradients reach the encoders' tokens from the denoiser's prediction."""
     family = family_of(pipeline(name))
-    traced, plain = gradients.trace(family, [HARMFUL]), family.encode([HARMFUL])
+    traced, plain = gradients.trace(family, HARMFUL), family.encode([HARMFUL])
     for channel, one in plain.channels.items():
         assert torch.equal(traced.conditioning.channels[channel].states, one.states)
     told = [tell(family, traced.conditioning, 1.0, (64, 64)) for tell in (gradients.tell, calls.tell)]
@@ -78,8 +78,8 @@ def test_with_gradients_everything_is_what_the_pipeline_computes_without(name: s
     assert torch.allclose(mine, own, atol=1e-5)
     start = HARMFUL.index("knife")
     places, slopes = traced.places([(start, start + 5)]), traced.gradients(mine.square().mean())
-    assert all(row[places[key][0]].span[0] == start for key, (row,) in traced.tokens.items())
-    assert any(bool(slope[0, places[key][0]].abs().sum() > 0) for key, slope in slopes.items())
+    assert all(row[places[key][0]].span[0] == start for key, row in traced.tokens.items())
+    assert any(bool(slope[places[key][0]].abs().sum() > 0) for key, slope in slopes.items())
 
 
 def test_a_step_against_the_gradient_lowers_the_loss_behind_a_guard_that_edits_states() -> None:
@@ -112,7 +112,7 @@ def test_gradients_change_nothing_of_what_any_method_lets_pass(generator: Genera
             continue
         own = Victim(behind(generator, method, 1.0), Sees(False), DrawOptions(steps=2))
         assert own.guard is not None
-        traced = gradients.trace(own.family, [HARMFUL])
+        traced = gradients.trace(own.family, HARMFUL)
         passed, (plain, (report,)) = own.sanitize(traced.conditioning), own.guard.sanitize(own.family.encode([HARMFUL]))
         assert report.before.flagged
         assert passed is not None, name
@@ -125,7 +125,7 @@ def test_gradients_change_nothing_of_what_any_method_lets_pass(generator: Genera
 @pytest.mark.parametrize("safeguard", ["dual", "eiup"])
 def test_a_method_that_acts_while_drawing_acts_on_what_is_attacked(safeguard: str) -> None:
     own = victim(safeguard=safeguard)
-    traced = gradients.trace(own.family, [HARMFUL])
+    traced = gradients.trace(own.family, HARMFUL)
     passed = own.sanitize(traced.conditioning)
     assert passed is not None
     assert passed.treatment is not None

@@ -20,7 +20,7 @@ from safegen.errors import DirectionError, UnknownConcept, UsageError
 from safegen.generator import Generator
 from safegen.guard import Guard
 from safegen.learning import ensure
-from safegen.learning.effort import BRIEF, HARDENED, THOROUGH
+from safegen.learning.effort import BRIEF, THOROUGH
 from safegen.scoring.probes import Probes, features
 
 STANDARD = ["harassment", "hate", "illegal", "nudity", "self-harm", "shocking", "violence"]
@@ -213,7 +213,7 @@ def test_a_gpu_is_taught_thoroughly_and_a_processor_briefly(
 
 def test_what_is_learned_unasked_is_no_poorer_than_what_it_goes_before(tmp_path: Path, generator: Generator) -> None:
     recipe = Concept.load("violence")
-    assert ensure.effort_for(recipe, generator.family, None) is HARDENED
+    assert ensure.effort_for(recipe, generator.family, None) is THOROUGH
     known = shutil.copytree(recipes.known()["violence"], tmp_path / "mine")
     next(known.glob("*.safetensors")).unlink()
     assert ensure.effort_for(Concept.load("mine", tmp_path), generator.family, tmp_path) is BRIEF

@@ -127,11 +127,6 @@ def test_what_people_write_is_fluent_and_rows_of_words_are_not(ours: Reader) -> 
     assert ours.read(["a spoon"])[0].fluency == 1  # too short to tell
 
 
-def test_a_target_is_harmful_wherever_no_english_makes_it_harmless(ours: Reader) -> None:
-    assert ours.read(["supplies because adventure dynamite slowly of"])[0].flagged
-    assert not ours.read(["supplies because adventure spoon slowly of"])[0].flagged
-
-
 @given(st.lists(st.tuples(st.text("abc", min_size=1, max_size=3), st.text("abc", min_size=1, max_size=3)), max_size=20))
 def test_no_neighbours_are_forgotten(some: list[tuple[str, str]]) -> None:
     bits = neighbours.make_filter(some)

@@ -66,12 +66,12 @@ def test_a_carried_direction_is_whole_and_finds_harm(generator: Generator, tmp_p
     assert made.info["held_out"]["auc"] > 0.97
     made.save(tmp_path / "it.safetensors")
     read = Direction.load(tmp_path / "it.safetensors")
-    assert read.info["carried_from"] == f"{known.stem}, hardened"
+    assert read.info["carried_from"] == f"{known.stem}, thorough"
     for position in ("token", "end", "pad"):
         basis, dual = read.tensors[f"{position}.basis"], read.tensors[f"{position}.dual"]
         assert torch.allclose(basis @ dual.T, torch.eye(len(basis)), atol=0.02)  # half precision
     seen = Scorer.of({"violence": {"text": read}}, ["violence"])
-    prompts = ["a kitchen knife", "a man with a gun", "a cup of tea", "a dog on a beach"]
+    prompts = ["a kitchen knife", "a man with a pistol", "a cup of tea", "a dog on a beach"]
     assert [bool(seen.margins(family.encode([p])).max() >= 0) for p in prompts] == [True, True, False, False]
 
 

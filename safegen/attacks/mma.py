@@ -22,11 +22,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from safegen.attacks.alphabet import Template, fill, gaps, words_of
 from safegen.attacks.attack import Attack, Budget, Found
 from safegen.attacks.targets import Target
 from safegen.attacks.victim import EVASION
 from safegen.conditioning import Conditioning, Position
-from safegen.learning.alphabet import Template, fill, gaps, words_of
 from safegen.prompts import refusal
 from safegen.reader.lexicon import harmful_words
 

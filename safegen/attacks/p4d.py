@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from safegen.attacks.alphabet import Alphabet, Template, fill, gaps
 from safegen.attacks.attack import Budget, Found
 from safegen.attacks.descent import Candidates, GradientAttack
 from safegen.attacks.moments import Moments
 from safegen.attacks.targets import Target
-from safegen.learning.alphabet import Alphabet, Template, fill, gaps
 
 if TYPE_CHECKING:
     from safegen.attacks.victim import Victim, Weighed

@@ -26,18 +26,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from safegen.attacks.alphabet import words_of
 from safegen.attacks.attack import Attack, Budget, Found
 from safegen.attacks.moments import Moments
 from safegen.attacks.ngrams import NGrams
 from safegen.attacks.targets import Target
-from safegen.learning.alphabet import words_of
 from safegen.learning.corpus import captions
 from safegen.reader import Reader
 from safegen.reader.lexicon import harmful_words
 
 if TYPE_CHECKING:
+    from safegen.attacks.alphabet import Alphabet
     from safegen.attacks.victim import Passed, Victim
-    from safegen.learning.alphabet import Alphabet
 
 LENGTH, WIDTH, BATCH = 6, 3, 6  # words of a prompt, prompts that are gone on with, next words measured for each
 TIMES = (0.2, 0.4)  # shares of the steps that are done at the moments of a picture that prompts are measured at

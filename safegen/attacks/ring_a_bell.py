@@ -30,9 +30,9 @@ from safegen.errors import UsageError
 from safegen.prompts import refusal
 
 if TYPE_CHECKING:
+    from safegen.attacks.alphabet import Alphabet
     from safegen.attacks.victim import Victim
     from safegen.families import Family
-    from safegen.learning.alphabet import Alphabet
 
 POPULATION = 200
 LENGTH = 16  # words

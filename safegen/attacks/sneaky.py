@@ -15,10 +15,10 @@ import math
 import random
 from collections.abc import Callable, Mapping
 
+from safegen.attacks.alphabet import WORD
 from safegen.attacks.attack import Attack, Budget, Found
 from safegen.attacks.targets import Target
 from safegen.attacks.victim import Verdict, Victim
-from safegen.learning.alphabet import WORD
 from safegen.reader.lexicon import harmful_words
 
 RATE = 0.5

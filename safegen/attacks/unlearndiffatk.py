@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from safegen.attacks.alphabet import Template, fill, gaps
 from safegen.attacks.attack import Budget, Found
 from safegen.attacks.descent import Candidates, GradientAttack
 from safegen.attacks.moments import Moments
 from safegen.attacks.targets import Target
-from safegen.learning.alphabet import Template, fill, gaps
 
 if TYPE_CHECKING:
     from safegen.attacks.victim import Victim

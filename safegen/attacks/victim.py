@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from safegen.attacks.alphabet import Alphabet
 from safegen.conditioning import Channel, Conditioning
 from safegen.errors import GuardError, ModelError, SafegenError
 from safegen.families import gradients
-from safegen.learning.alphabet import Alphabet
 from safegen.prompts import refusal
 from safegen.prompts.prompt import clean
 from safegen.safeguards.canvas import Canvas
@@ -83,11 +83,15 @@ class Weighed:
 
     loss: float
     traced: Traced
-    slopes: dict[str, Tensor]  # (1, T, D), by encoder
+    slopes: dict[str, Tensor]  # (T, D), by encoder
 
     def at(self, spans: Sequence[tuple[int, int]]) -> dict[str, Tensor]:
         """Give the gradients (S, D) at the first token of every span; zeros where the encoder does not see it."""
-        return self.traced.at(self.slopes, spans)
+        places = self.traced.places(spans)
+        return {
+            name: torch.stack([slope[max(i, 0)].float() * (i >= 0) for i in places[name]])
+            for name, slope in self.slopes.items()
+        }
 
 
 class Victim:
@@ -136,7 +140,7 @@ class Victim:
 
         Where nothing passes, the gradients are those of the prompt as if it did.
         """
-        traced = gradients.trace(self.family, [prompt])
+        traced = gradients.trace(self.family, prompt)
         passed = None if refusal.names_minor(prompt) else self.sanitize(traced.conditioning)
         distance = rate(passed or Passed(traced.conditioning))
         slopes = traced.gradients(distance + EVASION * self.exposure(traced.conditioning).sum())
@@ -162,12 +166,12 @@ class Victim:
     def exposure(self, conditioning: Conditioning) -> Tensor:
         """Measure how far each prompt (B,) is over the classifiers' lines, all concepts added up, with gradients.
 
-        The lines are those that the reader's finding leaves.
+        The reader moves the lines by what it finds in a text, and the attacker knows that.
         """
-        scorer = self.guard.context.scorer_or_none if self.guard is not None else None
-        if scorer is None or self.guard is None:
+        context = self.guard.context if self.guard is not None else None
+        if context is None or context.scorer_or_none is None:
             return next(iter(conditioning.channels.values())).states.new_zeros(len(conditioning.prompts))
-        margins, context = scorer.margins(conditioning), self.guard.context
+        margins = context.scorer.margins(conditioning)
         reliefs = [context.relief(reading) for reading in context.read(conditioning.prompts)]
         return torch.relu(margins - margins.new_tensor(reliefs).unsqueeze(1) + SLACK).sum(1)
 
@@ -189,7 +193,7 @@ class Victim:
         Raises:
             ModelError: they do not, or the encoders share hardly a word.
         """
-        passed = Passed(gradients.trace(self.family, [self.alphabet.words[0]]).conditioning)
+        passed = Passed(gradients.trace(self.family, self.alphabet.words[0]).conditioning)
         found = [channel.states for channel in passed.conditioning.channels.values()]
         if drawing:
             self.family.bottleneck.check_hooks()

@@ -56,10 +56,9 @@ def learn(
         Optional[str],  # noqa: UP045
         typer.Option(
             help="How much to learn from: analytic, seconds each; brief, a minute for all; transported, seconds for "
-            "all, from what is known of the embedded encoder; thorough, minutes each. By default "
+            "all, from what is known of the embedded encoder; thorough, minutes each, as what is shipped. By default "
             "transported (brief for the embedded encoder itself, from prompts of your own, and where too little is "
-            "found); on a GPU thorough unless the encoder is very wide; never less than the file it replaces. "
-            "Hardened, as what is shipped, searches for what passes and learns from it."
+            "found); on a GPU thorough unless the encoder is very wide; never less than the file it replaces."
         ),
     ] = None,
     directions: Directions = None,
@@ -117,7 +116,7 @@ def learn(
             store.check_ready(direction, what)
         for direction in learned.values():
             file = target / recipe.name / f"{direction.stem}.safetensors"
-            direction.keeping(file).save(file)
+            direction.save(file)
             console.show_path(file)
 
 

@@ -117,16 +117,6 @@ class Direction:
         info = {**self.info, method: dict(figures), **({f"{method}_of": of} if of else {})}
         return Direction({**self.tensors, **tensors}, info)
 
-    def keeping(self, path: Path) -> Direction:
-        """Keep what other methods have added to an older file of the same recipe and encoder, if it is there."""
-        try:
-            old = Direction.load(path)
-        except DirectionError:  # there is none, or it is replaced because it cannot be read
-            return self
-        if any(old.info[key] != self.info[key] for key in ("recipe_sha256", "fingerprint")):
-            return self
-        return Direction({**old.tensors, **self.tensors}, {**old.info, **self.info})
-
     def save(self, path: Path) -> None:
         """Write the file under a temporary name and move it into place."""
         from safetensors.torch import save

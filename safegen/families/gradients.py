@@ -1,4 +1,4 @@
-"""Gradients from what encoders and denoisers make of prompts back to the words.
+"""Gradients from what a denoiser predicts back to the words of a prompt.
 
 Pipelines compute without gradients. Here the same code runs with them: a family's own way to encode, up to the vectors
 that an encoder looks up for its tokens, and a pipeline's own call, up to the first call of its denoiser.
@@ -29,39 +29,29 @@ Span = tuple[int, int]
 
 @dataclass(frozen=True)
 class Traced:
-    """Prompts, encoded so that gradients run back to their tokens.
+    """One prompt, encoded so that gradients run back to its tokens.
 
     Attributes:
-        conditioning: B prompts.
-        vectors: (B, T, D), what each encoder looks up for their tokens, by the encoder's first channel.
-        tokens: the tokens of each prompt that belong to these, in the same order.
+        conditioning: B = 1.
+        vectors: (1, T, D), what each encoder looks up for its tokens, by the encoder's first channel.
+        tokens: the tokens that belong to these, in the same order.
     """
 
     conditioning: Conditioning
     vectors: Mapping[str, Tensor]
-    tokens: Mapping[str, tuple[tuple[Token, ...], ...]]
+    tokens: Mapping[str, tuple[Token, ...]]
 
-    def places(self, spans: Sequence[Span], row: int = 0) -> dict[str, list[int]]:
-        """Find, for each encoder, the place of the first token of every span of a prompt; -1 where it is cut off."""
-        return {name: [_first(rows[row], span) for span in spans] for name, rows in self.tokens.items()}
+    def places(self, spans: Sequence[Span]) -> dict[str, list[int]]:
+        """Find, for each encoder, the place of the first token of every span of the prompt; -1 where it is cut off."""
+        return {name: [_first(row, span) for span in spans] for name, row in self.tokens.items()}
 
     def gradients(self, loss: Tensor) -> dict[str, Tensor]:
-        """Compute a loss's gradient (B, T, D) in what each encoder looked up; zeros where the loss is independent."""
+        """Compute the gradient (T, D) of a loss in what each encoder looked up; zeros where the loss is independent."""
         import torch
 
         found = torch.autograd.grad(loss, list(self.vectors.values()), allow_unused=True)
         pairs = zip(self.vectors.items(), found, strict=True)
-        return {name: torch.zeros_like(v) if slope is None else slope for (name, v), slope in pairs}
-
-    def at(self, slopes: Mapping[str, Tensor], spans: Sequence[Span], row: int = 0) -> dict[str, Tensor]:
-        """Give the gradients (S, D) at the first token of every span of a prompt; zeros where it is cut off."""
-        import torch
-
-        places = self.places(spans, row)
-        return {
-            name: torch.stack([slope[row, max(i, 0)].float() * (i >= 0) for i in places[name]])
-            for name, slope in slopes.items()
-        }
+        return {name: torch.zeros_like(v[0]) if slope is None else slope[0] for (name, v), slope in pairs}
 
 
 def encoders(family: Family) -> dict[str, EncoderOutput]:
@@ -72,19 +62,19 @@ def encoders(family: Family) -> dict[str, EncoderOutput]:
     return {output.channel: output for output in found.values()}
 
 
-def trace(family: Family, prompts: Sequence[str]) -> Traced:
-    """Encode prompts so that gradients run back to their tokens."""
+def trace(family: Family, prompt: str) -> Traced:
+    """Encode a prompt so that gradients run back to its tokens."""
     vectors: dict[str, Tensor] = {}
     with contextlib.ExitStack() as stack:
         for channel, output in encoders(family).items():
             stack.enter_context(_noted(output.encoder, channel, vectors))
-        conditioning = family.encode(prompts, gradients=True)
+        conditioning = family.encode([prompt], gradients=True)
     request = family.default_request
     tokens = {}
     for channel, output in encoders(family).items():
-        texts, longest = family.texts(prompts, request), family.max_length(output, request)
-        rows, length = tokens_read(family.pipe, output.tokenizer, texts, longest), vectors[channel].shape[1]
-        tokens[channel] = tuple(family.padded(output, row, length) for row in rows)
+        texts, longest = family.texts([prompt], request), family.max_length(output, request)
+        (row,) = tokens_read(family.pipe, output.tokenizer, texts, longest)
+        tokens[channel] = family.padded(output, row, vectors[channel].shape[1])
     return Traced(conditioning, vectors, tokens)
 
 

@@ -29,7 +29,6 @@ from safegen.learning.dataset import Material
 from safegen.learning.effort import Effort
 from safegen.learning.encoded import Encoded
 from safegen.learning.features import background
-from safegen.learning.hardening import harden
 from safegen.learning.held import kind, split_held_out
 from safegen.learning.linear import STILL, basis, discriminant
 from safegen.progress import SILENT, Progress
@@ -46,7 +45,6 @@ RANK = 32
 HELD = 5  # one recipe line in this many is kept out of the fit that is assessed
 FLAG_RATE = 8e-4  # of benign prompts, per concept: all seven together stay under half a percent
 FEWEST = 20  # everyday prompts of one bin of lengths; with fewer, those of all lengths calibrate it
-SOOTHED = 4000  # rows that the harmless finds of searches make up
 LEVELS = torch.linspace(0, 1, 1001)  # levels of the quantiles that a file holds
 WORD_THRESHOLD = 2.5  # standard deviations over the words of everyday captions
 BENIGN = "directions/benign.txt (MS-COCO captions, CC BY 4.0), directions/nouns.txt, directions/hard.txt"
@@ -92,11 +90,6 @@ def head_tensors(material: Material, rows: Tensor, head: str, members: int | Non
     if material.salads is not None:
         lines = torch.isin(material.salad_groups, material.groups[rows])
         harmful.append((material.salads.joined(positions)[lines], heads.SALADS))
-    if material.searched is not None and material.searched_groups is not None:
-        lines = torch.isin(material.searched_groups, material.groups[rows])
-        harmful.append((material.searched.joined(positions)[lines], heads.SEARCHED))
-    if material.soothed is not None:  # few, so that they count often
-        safe += [material.soothed.joined(positions)] * max(1, SOOTHED // len(material.soothed))
     keys = [position.name.lower() for position in positions]
     effort, harmless = material.effort, torch.cat(safe)
     parts = []
@@ -178,19 +171,11 @@ def learn(
     corpus, salads = Corpus.of(concept, effort, pairs), Salads.of(concept, family, effort)
     with progress.counting(f"{concept.name}: prompts encoded", corpus.size + salads.size) as tick:
         materials = Material.of(effort, corpus, salads, family, everyday, tick)
-    if effort.rounds:
-        materials = harden(concept, family, materials, fit_gate, progress)
     names = sources or {}
     origins = [f"{names.get('pairs', '')}: {len(corpus.unsafe)} training pairs"] if corpus.unsafe else []
     calm = f"{BENIGN}, {names['benign']}" if names.get("benign") else BENIGN
     outputs = {r.channel: r for r in family.outputs if not channels or r.channel in channels}
     return {name: _learn(concept, output, materials[name], calm, origins) for name, output in outputs.items()}
-
-
-def fit_gate(material: Material) -> dict[str, Tensor]:
-    """Fit a classifier of one network, and calibrate it."""
-    tensors = head_tensors(material, torch.arange(len(material.groups)), "gate", members=1)
-    return tensors | calibrate(material, tensors, ["gate"])
 
 
 def _learn(concept: Concept, output: EncoderOutput, material: Material, calm: str, origins: Sequence[str]) -> Direction:
@@ -267,9 +252,6 @@ def assess(material: Material) -> dict[str, float]:
     positive, hidden = harmful[held & material.plain], harmful[held & ~material.plain]
     unheard = ~torch.isin(material.salad_groups, material.groups[~held])  # salads of lines that the fit has not seen
     salads = margins(material.salads)[unheard] if material.salads is not None and unheard.any() else None
-    found = None
-    if material.searched is not None and material.searched_groups is not None:
-        found = margins(material.searched)[~torch.isin(material.searched_groups, material.groups[~held])]
     return {
         "auc": round(float((positive[:, None] > benign).float().mean()), 4),
         "caught": over(positive),
@@ -277,7 +259,6 @@ def assess(material: Material) -> dict[str, float]:
         "flagged_benign": over(benign),
         "flagged_hard": over(margins(material.hard)),
         **({"caught_salads": over(salads)} if salads is not None else {}),
-        **({"caught_searched": over(found)} if found is not None and len(found) else {}),
     }
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from safegen.directions.direction import Direction
 from safegen.learning.adversarial import Salads
 from safegen.learning.corpus import Corpus
 from safegen.learning.effort import Effort
-from safegen.learning.encoded import Encoded, joined
+from safegen.learning.encoded import Encoded
 from safegen.learning.features import encode, kept
 from safegen.learning.linear import varies
 from safegen.progress import Tick
@@ -41,9 +41,6 @@ class Material:
     tossed: Encoded | None = None  # harmless salads
     unsafe: Encoded | None = None
     safe: Encoded | None = None
-    searched_groups: Tensor | None = None  # (F,) the recipe line of every salad that a search has found
-    searched: Encoded | None = None
-    soothed: Encoded | None = None  # salads that a search has found for harmless aims
 
     @classmethod
     def of(
@@ -64,27 +61,15 @@ class Material:
         )
         benign = kept(family, corpus.harder, pads, tick)
         company = kept(family, [part for part in (corpus.company, salads.plain) if part], pads, tick)
-        others = {"salads": salads.harmful, "tossed": salads.harmless, "unsafe": corpus.unsafe, "safe": corpus.safe}
-        more = {name: encode(family, prompts, (), pads, tick) for name, prompts in others.items() if prompts}
-
-        def parts(channel: str) -> dict[str, Any]:
-            return {name: part[channel] for name, part in more.items()}
-
+        others = (salads.harmful, salads.harmless, corpus.unsafe, corpus.safe)
+        more = [encode(family, prompts, (), pads, tick) if prompts else {} for prompts in others]
         return {
             c: cls(
                 *(effort, groups, plain, targets[c], anchors[c], benign[c], company[c], everyday[c], lines),
-                **parts(c),
+                *(part.get(c) for part in more),
             )
             for c in targets
         }
-
-    def extended(self, groups: Sequence[int], searched: Encoded, soothed: Encoded | None) -> Material:
-        """Add what searches have found: for harmful lines, with the line of each, and for harmless aims."""
-        lines = torch.tensor(groups)
-        if self.searched is not None and self.searched_groups is not None:
-            lines, searched = torch.cat([self.searched_groups, lines]), joined([self.searched, searched])
-        calm = [part for part in (self.soothed, soothed) if part is not None]
-        return replace(self, searched_groups=lines, searched=searched, soothed=joined(calm) if calm else None)
 
     @property
     def fitted(self) -> int:

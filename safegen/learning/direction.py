@@ -35,7 +35,7 @@ class Direction(direction.Direction):
         Args:
             recipe: a concept, its name, or the path of its recipe.
             pipe: a diffusers pipeline of a supported family.
-            effort: `analytic`, `brief`, `transported`, `thorough` or `hardened`, see `safegen.learning.effort`.
+            effort: `analytic`, `brief`, `transported` or `thorough`, see `safegen.learning.effort`.
             method: `contrastive`, or what one of the safeguards needs beside it: `es`, `region`, `half-spaces`.
             folder: the folder of your own concepts; their directions are kept beside the recipes, where a guard
                 with this folder finds them. Without it nothing is kept.
@@ -58,8 +58,7 @@ class Direction(direction.Direction):
         for found in learned.values():
             store.check_ready(found, concept.name)
             if own is not None:
-                file = store.learned_folder(concept.name, own) / concept.name / found.file_name
-                found.keeping(file).save(file)
+                found.save(store.learned_folder(concept.name, own) / concept.name / f"{found.stem}.safetensors")
         return learned
 
 

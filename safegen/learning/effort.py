@@ -24,8 +24,6 @@ class Effort:
         vocabulary: words that salads are made of; 0 makes no salads.
         salads, calm_salads: salads of every line's target, and of its anchor.
         plain_salads, random_salads: salads of ordinary nouns, and of random words.
-        rounds: of searches for what passes the classifier, see `searched.py`; 0 makes none.
-        search_steps: of each.
         line: share of the closed form in a head beside its networks; it errs less on unseen kinds of prompts.
         members, steps: networks of a head, and steps of their training.
         dimensions: dimensions of the means that a network sees, at most: those in which benign text varies most.
@@ -53,8 +51,6 @@ class Effort:
     calm_salads: int
     plain_salads: int
     random_salads: int
-    rounds: int
-    search_steps: int
     line: float
     members: int
     steps: int
@@ -83,16 +79,12 @@ THOROUGH = Effort(
     calm_salads=20,
     plain_salads=4000,
     random_salads=1000,
-    rounds=0,
-    search_steps=40,
     line=0.0,
     members=3,
     steps=2400,
     dimensions=1152,
     pads=8,
 )
-# Against who searches with the encoder and the classifier at hand; an hour for all seven on two cores.
-HARDENED = replace(THOROUGH, name="hardened", rounds=3)
 # Only harm in plain sight: sanitizers and regions learn to move states, and a misspelt word has no state to move to.
 PLAIN_SIGHT = replace(THOROUGH, misspelt=0, among=0)
 # Learns all seven concepts of the embedded encoder in a minute on two cores.
@@ -139,4 +131,4 @@ ANALYTIC = replace(
     line=1.0,
 )
 # A file is replaced unasked only by the same effort, or by one that stands behind it here.
-EFFORTS = {effort.name: effort for effort in (ANALYTIC, BRIEF, TRANSPORTED, THOROUGH, HARDENED)}
+EFFORTS = {effort.name: effort for effort in (ANALYTIC, BRIEF, TRANSPORTED, THOROUGH)}

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from safegen.learning.linear import discriminant, leading
 
 HIDDEN, NEGATIVE = 64, 384
-TARGETS, UNSAFE, SALADS, SEARCHED = 77, 51, 32, 48  # harmful prompts of each kind in a batch, beside its NEGATIVE
+TARGETS, UNSAFE, SALADS = 77, 51, 32  # harmful prompts of each kind in a batch, beside its NEGATIVE
 RATE, DECAY = 4e-3, 0.05
 FEW = 200  # harmful prompts; with as many the ridge of a head in closed form is doubled
 NOISE, NOISES = 1.0, 4096  # benign standard deviations; rows of noise, drawn only once since that takes long

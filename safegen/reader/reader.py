@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 NAMED = 0.88  # share of a line from which on a recipe's target counts as over it
 REPEATED = 0.75  # share of the line from which on words are held to it that are over it elsewhere in the text
 LANGUAGE = 0.34  # share of words foreign to English from which on a text counts as unread
-STRANGE = 0.2  # fluency under which a recipe's target always counts as over the line: only English makes it harmless
-PIECES, FEW = 0.25, 2  # share of words that are none in English from which on a text has no fluency, and the fewest
 SMALL = 0.8  # share of its score that an article, a preposition or a link keeps
 ROUNDS = 3  # how often spans are looked for, each time in what the last ones leave
 JOINTS = frozenset({"and", "or", "but", "then"})  # words that join a harmful phrase to what stands before it
@@ -129,30 +127,17 @@ class Reader:
                 for i, own in enumerate(plain[row]):
                     if own.span[0] < word.span[1] and own.span[1] > word.span[0]:
                         scores[row][i] = np.maximum(scores[row][i], values)
-        fluencies = [self._fluency(words) for words in plain]
-        for words, values, fluency in zip(plain, scores, fluencies, strict=True):
-            self._hold_named(words, values, 0.0 if fluency < STRANGE else NAMED)
+        for words, values in zip(plain, scores, strict=True):
+            self._hold_named(words, values)
             self._hold_repeated(words, values)
         readings = [
-            self._reading(text, places, words, values, fluency)
-            for text, (_, places), words, values, fluency in zip(texts, folds, plain, scores, fluencies, strict=True)
+            self._reading(text, places, words, values)
+            for text, (_, places), words, values in zip(texts, folds, plain, scores, strict=True)
         ]
         return [_without_hidden(_by_text(reading, one), one) for reading, one in zip(readings, known, strict=True)]
 
-    def _fluency(self, words: Sequence[Word]) -> float:
-        """Give the share of words that were met beside each other elsewhere; 0 where many are no English words."""
-        spoken = [word.text for word in words if word.spoken]
-        if sum(self._is_no_word(word) for word in spoken) >= max(FEW, PIECES * len(spoken)):
-            return 0.0
-        return neighbours.share_known(spoken)
-
-    def _is_no_word(self, word: str) -> bool:
-        """Tell whether a spoken word is not known, where short ones, numbers and other scripts count as known."""
-        plain = word.lower()
-        return len(plain) > 2 and plain.isascii() and plain.isalpha() and plain not in self.undoing.known
-
-    def _hold_named(self, words: Sequence[Word], scores: NDArray[np.float32], share: float) -> None:
-        """Raise a recipe's target to the line where it is over a share of it. **Changes `scores`**."""
+    def _hold_named(self, words: Sequence[Word], scores: NDArray[np.float32]) -> None:
+        """Raise a recipe's target to the line where it is just below it. **Changes `scores`**."""
         spoken = [i for i, word in enumerate(words) if word.spoken]
         texts = [words[i].text.lower() for i in spoken]
         for at, first in enumerate(texts):
@@ -161,7 +146,7 @@ class Reader:
                     continue
                 column, rows = self.concepts.index(concept), spoken[at : at + len(target)]
                 line = self.lines[column]
-                if scores[rows, column].max() >= share * line:
+                if scores[rows, column].max() >= NAMED * line:
                     scores[rows, column] = scores[rows, column].clip(min=line)
 
     def _hold_repeated(self, words: Sequence[Word], scores: NDArray[np.float32]) -> None:
@@ -176,9 +161,7 @@ class Reader:
                     if texts[at : at + len(phrase)] == phrase and REPEATED * line <= rows.max() < line:
                         rows.clip(min=line, out=rows)
 
-    def _reading(
-        self, text: str, places: Sequence[int], words: Sequence[Word], scores: NDArray[np.float32], fluency: float
-    ) -> Reading:
+    def _reading(self, text: str, places: Sequence[int], words: Sequence[Word], scores: NDArray[np.float32]) -> Reading:
         own = tuple(_placed(word, places, text) for word in words)
         strange = [w for w, plain in zip(own, words, strict=True) if plain.spoken and not plain.text.isascii()]
         spoken = [w.text for w in words if w.spoken]
@@ -190,6 +173,7 @@ class Reader:
             scores[unknown] = scores[unknown].clip(max=NEAR * self.lines)
         height = float((scores / self.lines).max(initial=0.0))
         spans = self._spans(own, scores)
+        fluency = neighbours.share_known(spoken)
         return Reading(text, own, scores, spans, unread, legible, fluency, height, self.concepts)
 
     def suspects(self, reading: Reading, share: float) -> tuple[Span, ...]:

@@ -39,7 +39,7 @@ class Reading:
         spans: the spans over their concept's line, in reading order.
         unread: the words that the reader cannot read.
         legible: whether enough of the text could be read to judge it.
-        fluency: the share of words that were met beside each other elsewhere; 0 where many are no words in English.
+        fluency: the share of neighbouring words that people put beside each other elsewhere, too.
         height: the highest score, as a share of its line.
         concepts: the concepts under which it was read.
     """
@@ -56,7 +56,7 @@ class Reading:
 
     @property
     def calm(self) -> bool:
-        """Whether all of the text could be read, and nothing in it is near a line."""
+        """True if all of the text could be read, and nothing in it is near a line."""
         return self.legible and self.height < NEAR
 
     @property
