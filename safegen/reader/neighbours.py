@@ -1,10 +1,10 @@
-"""Neighbours: which words stand beside each other in English, as far as many prompts and captions show.
+"""Neighbours: the words that people put beside each other in many prompts and captions.
 
-What a search through an encoder ends at is a row of words that nobody would put beside each other (a language model's
-perplexity shows it as well: Alon and Kamfonas 2023, arXiv 2308.14132). Small words stand beside almost anything, so
-neighbours are looked at twice: with them, and without them. Pairs are kept as a Bloom filter (1970): a few bits of each
-are set. So no pair is forgotten, and one in a hundred that was never met is taken for a known one. `neighbours.bin` has
-been made by `safegen/builtin/training/neighbours.py`.
+A search through an encoder ends at a row of words that nobody would put beside each other. The perplexity of a language
+model shows that as well (Alon and Kamfonas 2023, arXiv 2308.14132). Small words stand beside almost anything, so pairs
+are counted twice: with small words, and without them. They are kept as a Bloom filter (1970), which sets a few bits for
+each. So no pair is forgotten, and about one in a hundred that was never met counts as known.
+`safegen/builtin/training/neighbours.py` makes `neighbours.bin`.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ def pairs_of(words: Sequence[str]) -> tuple[list[Pair], list[Pair]]:
 
 
 def share_known(words: Sequence[str]) -> float:
-    """Give the share of neighbours in a row of words that were met so elsewhere; 1 where there are too few to tell.
+    """Give the share of known pairs in a row of words, from 0 to 1; 1 where there are too few pairs to tell.
 
-    It is the mean of that of all words, and of that of words that are not small.
+    It is the mean of two shares: that of all pairs, and that of the pairs without small words.
     """
     every, large = pairs_of([word.lower() for word in words])
     if len(every) < FEWEST:
@@ -53,7 +53,7 @@ def share_known(words: Sequence[str]) -> float:
 
 
 def make_filter(pairs: Iterable[Pair]) -> bytes:
-    """Write pairs of words in lower case down as `FILE` has them."""
+    """Make the filter of pairs of words in lower case, in the form of `FILE`."""
     bits = bytearray(SIZE >> 3)
     for pair in pairs:
         for place in _places(pair):

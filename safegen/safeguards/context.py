@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from safegen.reader.reading import Reading
     from safegen.scoring.scorer import Scorer
 
-# What is added to the thresholds of directions by a text's fluency, in benign deviations, with straight lines between.
-# Names and slips of spelling are strange, too; of prompts made of these some would be flagged at -1.5.
-FLUENCIES, RELIEFS = (0.2, 0.3, 0.5, 0.8), (-1.0, 0.0, 1.0, 2.5)
+# What is added to the thresholds of directions at each fluency of a text, in benign deviations; between two of them, in
+# proportion. Names and slips of spelling have little fluency, too: at -1.5 some harmless prompts of them are flagged.
+FLUENCIES, RELIEFS = (0.2, 0.3, 0.5), (-1.0, 0.0, 2.5)
 
 
 @dataclass(frozen=True)
@@ -86,15 +86,15 @@ class SafeguardContext:
         return readings
 
     def cautions(self, prompts: Sequence[str]) -> list[float]:
-        """Give what strange text takes off the thresholds of directions, for each prompt: at most 0."""
+        """Give for each prompt what a lack of fluency takes off the thresholds of directions: at most 0."""
         return [min(0.0, self.relief(reading)) for reading in self.read(prompts)]
 
     def relief(self, reading: Reading) -> float:
-        """Give what the reader's finding adds to the thresholds of directions, in benign deviations.
+        """Give what a reading adds to the thresholds of directions, in benign deviations.
 
-        Directions are there for harm that only the encoder sees. Text that is calm and plain has little of it; where a
-        LoRA changes the encoder, nobody knows. A search through the encoder ends at words that nobody would put beside
-        each other: the fewer of its words were met so, the stricter directions are.
+        Directions are there for harm that only the encoder sees. Calm, fluent text has little of it, unless a LoRA
+        changes the encoder. A search through the encoder ends at words that nobody would put beside each other, so
+        directions are stricter with such text.
         """
         import numpy as np
 
